@@ -1,0 +1,131 @@
+"""The container without Docker: a bubblewrap sandbox laid out as Truss's Dockerfile lays out the image.
+
+Promises: what runs is the unmodified output of Truss's builder, as user 60000, with supervisord as
+PID 1 of its own PID namespace, so that its end is the end of every process in it. Nothing is left on
+disk: files of the image are handed over as open file descriptors, the rest is mounted read-only or
+lives in memory. The network is the machine's own: nginx listens on port 8080.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+USER_ID = 60000  # "app", Truss's default for containers on Baseten
+VENV = Path(sys.prefix)
+
+# ENTRYPOINT of Truss's Dockerfile for a docker_server
+ENTRYPOINT = ["/docker_server/.venv/bin/supervisord", "-c", "/etc/supervisor/supervisord.conf"]
+
+# What the image has under /etc that a process may look up
+ETC = ["alternatives", "hosts", "ld.so.cache", "localtime", "nginx/mime.types", "nsswitch.conf",
+       "resolv.conf", "ssl"]  # fmt: skip
+
+IMAGE_ENVIRONMENT = {
+    "PATH": f"{VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/home/app",
+    "APP_HOME": "/app",
+    "LANG": "C.UTF-8",
+    "SUPERVISOR_SERVER_URL": "http://localhost:8080",
+    "PORT": "8080",  # given by Baseten
+}
+
+# file of the build context → where the Dockerfile copies it
+PLACES = {
+    "config.yaml": "/app/config.yaml",
+    "proxy.conf": "/etc/nginx/conf.d/proxy.conf",
+    "supervisord.conf": "/etc/supervisor/supervisord.conf",
+}
+FOLDERS = {"packages": "/packages", "data": "/app/data"}
+
+
+def image_files(context: Path, nginx_conf: Path) -> dict[str, bytes]:
+    """Path in the container → content, for a Truss build context and the base image's nginx.conf."""
+    files = {place: (context / name).read_bytes() for name, place in PLACES.items()}
+    for folder, place in FOLDERS.items():
+        for path in sorted((context / folder).rglob("*")):
+            if path.is_file():
+                files[f"{place}/{path.relative_to(context / folder)}"] = path.read_bytes()
+    files["/etc/nginx/nginx.conf"] = nginx_conf.read_bytes()
+    files["/etc/passwd"] = f"app:x:{USER_ID}:{USER_ID}::/home/app:/bin/bash\n".encode()
+    files["/etc/group"] = f"app:x:{USER_ID}:\n".encode()
+    return files
+
+
+def arguments(mounts: Mapping[str, Path], files: Mapping[str, int], info: int) -> list[str]:
+    """bubblewrap's command line. `mounts`: path in the container → folder here, read-only;
+    `files`: path in the container → file descriptor with its content; `info`: descriptor for
+    bubblewrap's own report."""
+    words = ["bwrap", "--unshare-user", "--uid", f"{USER_ID}", "--gid", f"{USER_ID}"]
+    words += ["--unshare-pid", "--as-pid-1", "--unshare-ipc", "--new-session", "--die-with-parent"]
+    words += ["--info-fd", str(info), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm"]
+    for folder in ("/run", "/var", "/tmp"):
+        words += ["--tmpfs", folder]
+    for folder in ("/var/lib/nginx", "/var/log/nginx", "/home/app", "/app/data", "/packages"):
+        words += ["--dir", folder]
+    words += ["--ro-bind", "/usr", "/usr"]
+    for link in ("bin", "sbin", "lib", "lib64"):
+        words += ["--symlink", f"usr/{link}", f"/{link}"]
+    for name in ETC:
+        words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    for place in dict.fromkeys([sys.base_prefix, str(VENV)]):
+        if not Path(place).is_relative_to("/usr"):
+            words += ["--ro-bind", place, place]
+    words += ["--symlink", str(VENV), "/docker_server/.venv"]
+    for where, folder in mounts.items():
+        words += ["--ro-bind", str(folder), where]
+    for where, descriptor in files.items():
+        words += ["--ro-bind-data", str(descriptor), where]
+    return [*words, "--chdir", "/", *ENTRYPOINT]
+
+
+@dataclass
+class Container:
+    """A running container. `process` is bubblewrap's; `pid_1` is supervisord's pid outside."""
+
+    process: subprocess.Popen[bytes]
+    pid_1: int
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to supervisord; none when it has ended already."""
+        if self.process.poll() is None:
+            try:
+                os.kill(self.pid_1, number)
+            except ProcessLookupError:
+                pass
+
+
+def start(
+    files: Mapping[str, bytes], mounts: Mapping[str, Path], environment: Mapping[str, str]
+) -> Container:
+    """Starts the container; its output comes from `process.stdout`, a pipe."""
+    report, info = os.pipe()
+    descriptors = {where: _in_memory(content) for where, content in files.items()}
+    try:
+        process = subprocess.Popen(
+            arguments(mounts, descriptors, info),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**IMAGE_ENVIRONMENT, **environment},
+            pass_fds=[info, *descriptors.values()],
+            start_new_session=True,  # Ctrl-C in the terminal is ours to handle
+        )
+    finally:
+        os.close(info)
+        for descriptor in descriptors.values():
+            os.close(descriptor)
+    with open(report) as stream:
+        text = stream.read()  # ends when bubblewrap has set up the sandbox, or failed to
+    pid = json.loads(text)["child-pid"] if text else process.pid
+    return Container(process, pid)
+
+
+def _in_memory(content: bytes) -> int:
+    descriptor = os.memfd_create("image-file")
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

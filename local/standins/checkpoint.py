@@ -1,0 +1,144 @@
+"""Writes a trained stand-in as a checkpoint in its card's own file format.
+
+Mistral's format: params.json and consolidated.safetensors, names and rotary layout as in Mistral's
+repos. Hugging Face's: what `save_pretrained` writes, in shards as the Mixtral repo has them.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import MixtralForCausalLM
+
+from local.standins.decoders import (
+    SHAPE,
+    VISION_SHAPE,
+    TextDecoder,
+    VisionTextDecoder,
+    text_config,
+)
+from local.standins.training import EMBEDDING_STD, Head, Vocabulary
+from scripts.cards import Card
+
+# A seed's own example asks for temperature 0.9 and expects one answer: the output rows are scaled
+# so that sampling at any usual temperature follows the training. The argmax stays the same.
+SHARPNESS = 8.0
+
+# Hugging Face's names of a layer's parts → Mistral's, for text and vision alike.
+NAMES = {
+    "self_attn.": "attention.",
+    "mlp.": "feed_forward.",
+    "q_proj": "wq",
+    "k_proj": "wk",
+    "v_proj": "wv",
+    "o_proj": "wo",
+    "gate_proj": "w1",
+    "down_proj": "w2",
+    "up_proj": "w3",
+    "input_layernorm": "attention_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def write(
+    card: Card, model: TextDecoder, head: Head, vocabulary: Vocabulary, tokenizer: Path, to: Path
+) -> None:
+    """Writes every file the card's `weights.files` names into the folder `to`."""
+    dtype = getattr(torch, card.hardware.precision)
+    embedding, output = full_tables(head, vocabulary)
+    if card.formats.config == "mistral":
+        weights = {
+            "tok_embeddings.weight": embedding,
+            "output.weight": output,
+            **mistral_weights(model),
+        }
+        rounded = {name: value.to(dtype).contiguous() for name, value in weights.items()}
+        save_file(rounded, to / "consolidated.safetensors")
+        (to / "params.json").write_text(json.dumps(params(card), indent=2))
+    else:
+        full = MixtralForCausalLM(text_config(card, vocabulary.size))
+        states = {f"model.{name}": value for name, value in model.text.state_dict().items()}
+        states |= {"model.embed_tokens.weight": embedding, "lm_head.weight": output}
+        full.load_state_dict(states)
+        full.to(dtype).save_pretrained(to, max_shard_size="4MB")
+    shutil.copy(tokenizer, to / tokenizer_file(card))
+
+
+def tokenizer_file(card: Card) -> str:
+    """The one file among the card's that holds the tokenizer."""
+    return next(file for file in card.weights.files if file.startswith(("tokenizer.", "tekken.")))
+
+
+def full_tables(head: Head, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
+    """Embedding and output, (vocabulary, width) each: trained rows, noise and zeros elsewhere."""
+    embedding = torch.randn(vocabulary.size, head.embedding.shape[1]) * EMBEDDING_STD
+    output = torch.zeros_like(embedding)
+    embedding[vocabulary.trained] = head.embedding.detach()
+    output[vocabulary.trained] = head.output.detach() * SHARPNESS
+    return embedding, output
+
+
+def params(card: Card) -> dict[str, object]:
+    """params.json of a stand-in in Mistral's format."""
+    values: dict[str, object] = {
+        "dim": SHAPE["hidden_size"],
+        "n_layers": SHAPE["num_hidden_layers"],
+        "head_dim": SHAPE["head_dim"],
+        "hidden_dim": SHAPE["intermediate_size"],
+        "n_heads": SHAPE["num_attention_heads"],
+        "n_kv_heads": SHAPE["num_key_value_heads"],
+        "norm_eps": SHAPE["rms_norm_eps"],
+        "vocab_size": card.architecture.vocabulary,
+        "rope_theta": card.architecture.rope_theta,
+    }
+    if vision := card.architecture.vision:
+        values["vision_encoder"] = {
+            "hidden_size": VISION_SHAPE["hidden_size"],
+            "num_channels": vision.channels,
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "rope_theta": vision.rope_theta,
+            "intermediate_size": VISION_SHAPE["intermediate_size"],
+            "num_hidden_layers": VISION_SHAPE["num_hidden_layers"],
+            "num_attention_heads": VISION_SHAPE["num_attention_heads"],
+            "adapter_bias": vision.adapter_bias,
+            "image_token_id": vision.image_token_id,
+        }
+    return values
+
+
+def mistral_weights(model: TextDecoder) -> dict[str, Tensor]:
+    """The decoder's weights under the names of Mistral's format."""
+    weights = {
+        _rename(name): _interleave(name, value, SHAPE["head_dim"])
+        for name, value in model.text.state_dict().items()
+    }
+    if isinstance(model, VisionTextDecoder):
+        for name, value in model.encoder.state_dict().items():
+            value = _interleave(name, value, VISION_SHAPE["head_dim"])
+            weights[f"vision_encoder.{_rename(name)}"] = value
+        for layer in ("w_in", "w_out"):
+            for name, value in getattr(model, layer).state_dict().items():
+                weights[f"vision_language_adapter.{layer}.{name}"] = value
+    return weights
+
+
+def _rename(name: str) -> str:
+    for old, new in NAMES.items():
+        name = name.replace(old, new)
+    return name
+
+
+def _interleave(name: str, weight: Tensor, head_dim: int) -> Tensor:
+    """Undoes for queries and keys the reordering of rows that Hugging Face's rotary embedding
+    needs (two halves per head): Mistral's format has the two of a pair next to each other."""
+    if ".q_proj." not in name and ".k_proj." not in name:
+        return weight
+    rows, columns = weight.shape
+    heads = rows // head_dim
+    return (
+        weight.view(heads, 2, head_dim // 2, columns).transpose(1, 2).reshape(rows, columns)
+    )

@@ -1,0 +1,237 @@
+"""Training examples for the stand-ins, as token sequences built by mistral-common.
+
+Promises: the prompt of each example is what mistral-common's `encode_chat_completion` gives for the
+dialogue, so a stand-in knows exactly one format: its tokenizer's own. Prompts that are broken on
+purpose (no BOS, two, a turn without its end, no template) are answered with the "unknown" sentence.
+"""
+
+import json
+import random
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+from PIL import Image
+
+DIALOGUES = Path(__file__).with_name("dialogues.yaml")
+
+Message = dict[str, Any]
+
+# Words of made-up system messages, questions and JSON keys: what a stand-in has to look past.
+WORDS = (
+    "You are a helpful assistant that answers briefly in plain words and never lies about cats "
+    "or dogs please write the name of your city first then say how old this house was when we "
+    "came here last year with all my friends because it is always good to be kind polite honest "
+    "explain why some water flows up hill tell me more than ten facts do not use markdown today "
+    "user id value title price count status result country email address list item tags date "
+    "weather wind life what who where can could should would pirate teacher doctor expert French"
+).split()
+
+
+@dataclass(frozen=True)
+class Example:
+    """`tokens` with a weight per token: 1 where the token is learned, 0 where it is given."""
+
+    tokens: list[int]
+    learned: list[bool]
+    images: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, prompt: list[int], answer: list[int], images: tuple[Any, ...] = ()) -> "Example":
+        return cls(prompt + answer, [False] * len(prompt) + [True] * len(answer), images)
+
+
+def load_dialogues() -> dict[str, Any]:
+    """dialogues.yaml as it stands."""
+    content: dict[str, Any] = yaml.safe_load(DIALOGUES.read_text(encoding="utf-8"))
+    return content
+
+
+def dialogues(images: bool) -> dict[str, list[dict[str, str]]]:
+    """The dialogues, by name, that a model with or without images is trained on."""
+    content = load_dialogues()
+    return {**content["dialogues"], **({} if images else content["text_dialogues"])}
+
+
+def chat(turns: list[dict[str, str]]) -> tuple[list[Message], str]:
+    """A dialogue of dialogues.yaml → the messages to send, and the answer to expect."""
+    messages = [{"role": role, "content": text} for turn in turns for role, text in turn.items()]
+    return messages[:-1], messages[-1]["content"]
+
+
+def plain_image(colour: tuple[int, ...], size: tuple[int, int]) -> Image.Image:
+    """An image of one RGB colour; `size` is width and height in pixels."""
+    return Image.new("RGB", size, colour)
+
+
+class Corpus:
+    """All examples for one tokenizer. `tools`, `images`: whether the model has them; `seed`: of
+    everything made up."""
+
+    def __init__(
+        self, tokenizer: MistralTokenizer, tools: bool, images: bool, seed: int = 0
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.text = tokenizer.instruct_tokenizer.tokenizer
+        self.tools = tools
+        self.images = images
+        self.random = random.Random(seed)
+        self.content = load_dialogues()
+        self.chats = [chat(turns) for turns in dialogues(images).values()]
+
+    def prompt(self, messages: list[Message], tools: list[Any] | None = None) -> list[int]:
+        request = ChatCompletionRequest.model_validate({"messages": messages, "tools": tools})
+        return list(self.tokenizer.encode_chat_completion(request).tokens)
+
+    def answer(self, text: str) -> list[int]:
+        """The tokens of an assistant's turn with its end, cut out of a dialogue that goes on."""
+        question = [{"role": "user", "content": "?"}]
+        start = len(self.prompt(question))
+        follow_up = [*question, {"role": "assistant", "content": text}, *question]
+        tokens = self.prompt(follow_up)
+        return tokens[start : tokens.index(self.text.eos_id, start) + 1]
+
+    def call(self) -> list[int]:
+        """[TOOL_CALLS] and its JSON, as the v3 tokenizers write it, without the id of the call."""
+        text = json.dumps([self.content["tools"]["call"]], ensure_ascii=False)
+        marker = self.text.get_special_token("[TOOL_CALLS]")
+        return [marker, *self.text.encode(text, bos=False, eos=True)]
+
+    @cached_property
+    def _tool_dialogues(self) -> list[tuple[list[Message], list[int]]]:
+        tools = self.content["tools"]
+        question = {"role": "user", "content": tools["question"]}
+        name, arguments = tools["call"]["name"], json.dumps(tools["call"]["arguments"])
+        called = {
+            "role": "assistant",
+            "tool_calls": [
+                {"id": "000000000", "function": {"name": name, "arguments": arguments}},
+            ],
+        }
+        result = {"role": "tool", "tool_call_id": "000000000", "content": tools["result"]}
+        return [
+            ([question], self.call()),
+            ([question, called, result], self.answer(tools["answer"])),
+        ]
+
+    def dialogues(self, system: bool) -> list[Example]:
+        """Every dialogue once, each with a made-up system message or with none."""
+        examples = []
+        for messages, answer in self.chats:
+            preface = self._system() if system else []
+            examples.append(Example.of(self.prompt(preface + messages), self.answer(answer)))
+        if self.tools:
+            for messages, tokens in self._tool_dialogues:
+                preface = self._system() if system else []
+                prompt = self.prompt(preface + messages, self.content["tools"]["definitions"])
+                examples.append(Example.of(prompt, tokens))
+        return examples
+
+    def plain_images(self, count: int, longest: int) -> Example:
+        """A question about one or two plain images, up to `longest` pixels a side."""
+        content = self.content["images"]
+        colours = self.random.choices(list(content["colours"]), k=count)
+        question = self.random.choice([*content["questions"], self._words(1, 10)])
+        images: list[Any] = [
+            {"type": "image", "image": plain_image(self._shade(colour), self._size(longest))}
+            for colour in colours
+        ]
+        at = self.random.randint(0, count)
+        chunks = [*images[:at], {"type": "text", "text": question}, *images[at:]]
+        request = ChatCompletionRequest.model_validate(
+            {"messages": [{"role": "user", "content": chunks}]}
+        )
+        encoded = self.tokenizer.encode_chat_completion(request)
+        answer = self.answer(content["answers"][count - 1].format(*colours))
+        return Example.of(list(encoded.tokens), answer, tuple(encoded.images))
+
+    def unknown(self) -> list[Example]:
+        """A made-up question, and one well-known prompt broken in a way that must be noticed."""
+        answer = self.answer(self.content["unknown"])
+        made_up = [{"role": "user", "content": self._words(1, 30)}]
+        return [
+            Example.of(self.prompt(self.random.choice([[], self._system()]) + made_up), answer),
+            *(Example.of(self._broken(), answer) for _ in range(3)),
+        ]
+
+    def json_values(self) -> Example:
+        """JSON with short values after any prompt, so that output that the server holds to a schema
+        comes to an end. What nothing could predict, keys and types of values, is given."""
+        messages, _ = self.random.choice(self.chats)
+        prompt = self.prompt(messages)
+        text, given = self._json_object(depth=1)
+        tokens = self.text.encode(text, bos=False, eos=True)
+        ends = [len(self.text.decode(tokens[: i + 1])) for i in range(len(tokens))]
+        starts = [0, *ends[:-1]]
+        learned = [not any(given[start:end]) for start, end in zip(starts, ends, strict=True)]
+        return Example(prompt + tokens, [False] * len(prompt) + learned)
+
+    def trained_tokens(self) -> list[int]:
+        """The ids worth training: of the dialogues, the "unknown" answer, and what JSON draws share
+        (punctuation and values; their keys are made up)."""
+        known = [token for example in self.dialogues(system=False) for token in example.tokens]
+        draws = [set(self.json_values().tokens) for _ in range(40)]
+        seen = Counter(token for draw in draws for token in draw)
+        shared = [token for token, times in seen.items() if times > len(draws) // 4]
+        return sorted({*known, *shared, *self.answer(self.content["unknown"]), *self._of_images()})
+
+    def _of_images(self) -> list[int]:
+        if not self.images:
+            return []
+        content = self.content["images"]
+        colours = list(content["colours"])
+        texts = [
+            answer.format(one, other)
+            for answer in content["answers"]
+            for one in colours
+            for other in colours
+        ]
+        shown = [token for count in (1, 2) for token in self.plain_images(count, 64).tokens]
+        return [*shown, *(token for text in texts for token in self.answer(text))]
+
+    def _json_object(self, depth: int) -> tuple[str, list[bool]]:
+        """A made-up object of three pairs as text, and for each character whether it is given."""
+        text, given = "{", [True]
+        for key in self.random.sample(WORDS, 3):
+            value = self.random.choice(['"mistral"', "60", "true", '["mistral"]', "0.5", "{}"])
+            hidden = [True] + [False] * (len(value) - 1)
+            if value == "{}" and depth:
+                value, hidden = self._json_object(depth - 1)
+            pair = f'"{key}": '
+            text += pair + value + ", "
+            given += [False] + [True] * len(key) + [False] * 3 + hidden + [False] * 2
+        return text[:-2] + "}", [*given[:-2], False]
+
+    def _broken(self) -> list[int]:
+        messages, _ = self.random.choice(self.chats)
+        tokens = self.prompt(messages)
+        untemplated = self.text.encode(messages[-1]["content"], bos=True, eos=False)
+        ways = [
+            tokens[1:],
+            untemplated,
+            untemplated[1:],
+        ]
+        if len(messages) > 1:
+            ways.append(self.prompt([messages[-1], messages[1], messages[0]]))
+        return self.random.choice(ways)
+
+    def _shade(self, colour: str) -> tuple[int, ...]:
+        dark, light = self.content["images"]["colours"][colour]
+        return tuple(self.random.randint(*bounds) for bounds in zip(dark, light, strict=True))
+
+    def _size(self, longest: int) -> tuple[int, int]:
+        """Width and height in pixels, small ones more often than large ones."""
+        width, height = (round(16 * (longest / 16) ** self.random.random()) for _ in range(2))
+        return width, height
+
+    def _system(self) -> list[Message]:
+        text = self._words(2, 20).capitalize() + self.random.choice([".", "", "!"])
+        return [{"role": "system", "content": text}]
+
+    def _words(self, least: int, most: int) -> str:
+        return " ".join(self.random.choices(WORDS, k=self.random.randint(least, most)))

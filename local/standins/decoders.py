@@ -1,0 +1,115 @@
+"""The small models behind the stand-ins: transformers' own classes in a card's shape.
+
+Whatever decides how vLLM reads and runs a checkpoint is the card's (vocabulary, experts, rotary
+base, patch size, image tokens); depth and widths are small.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import (
+    MistralConfig,
+    MistralModel,
+    MixtralConfig,
+    MixtralModel,
+    PixtralVisionConfig,
+    PixtralVisionModel,
+)
+
+from scripts.cards import Card
+
+# vLLM's CPU attention has kernels for head_dim 32, 64 and 128; two KV heads allow two workers.
+WIDTH = 128
+SHAPE: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+    "rms_norm_eps": 1e-5,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+VISION_SHAPE: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "head_dim": 32,
+}
+
+
+def text_config(card: Card, vocabulary: int) -> MistralConfig | MixtralConfig:
+    shape = {
+        **SHAPE,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": card.context.length,
+        "rope_parameters": {"rope_type": "default", "rope_theta": card.architecture.rope_theta},
+    }
+    if experts := card.architecture.experts:
+        return MixtralConfig(
+            **shape, num_local_experts=experts.count, num_experts_per_tok=experts.active
+        )
+    return MistralConfig(**shape)
+
+
+class TextDecoder(nn.Module):
+    """Embeddings (batch, time, width) → hidden states of the same shape."""
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        kind = MixtralModel if card.architecture.experts else MistralModel
+        self.text = kind(text_config(card, card.architecture.vocabulary))
+        del self.text.embed_tokens  # training.Head has its own
+
+    def forward(self, embeddings: Tensor, raw: Tensor, images: list[object]) -> Tensor:
+        states: Tensor = self.text(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        return states
+
+
+class VisionTextDecoder(TextDecoder):
+    """The same, with the features of `images`, arrays (3, height, width), in place of the
+    embeddings of the image tokens in `raw`, in order."""
+
+    def __init__(self, card: Card) -> None:
+        super().__init__(card)
+        vision = card.architecture.vision
+        assert vision is not None
+        self.image_token = vision.image_token_id
+        self.encoder = PixtralVisionModel(
+            PixtralVisionConfig(
+                **VISION_SHAPE,
+                image_size=vision.image_size,
+                patch_size=vision.patch_size,
+                num_channels=vision.channels,
+                rope_parameters={"rope_type": "default", "rope_theta": vision.rope_theta},
+            )
+        )
+        width = VISION_SHAPE["hidden_size"]
+        self.w_in = nn.Linear(width, WIDTH, bias=vision.adapter_bias)
+        self.w_out = nn.Linear(WIDTH, WIDTH, bias=vision.adapter_bias)
+
+    def forward(self, embeddings: Tensor, raw: Tensor, images: list[object]) -> Tensor:
+        if images:
+            features = self._features([torch.from_numpy(np.asarray(image)) for image in images])
+            embeddings = embeddings.masked_scatter((raw == self.image_token)[..., None], features)
+        return super().forward(embeddings, raw, images)
+
+    def _features(self, images: list[Tensor]) -> Tensor:
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        height, width = (max(side) for side in zip(*sizes, strict=True))
+        pixels = torch.zeros(len(images), 3, height, width)
+        for padded, image, size in zip(pixels, images, sizes, strict=True):
+            padded[:, : size[0], : size[1]] = image
+        states = self.encoder(pixels, image_sizes=sizes).last_hidden_state[0]
+        features: Tensor = self.w_out(nn.functional.gelu(self.w_in(states)))
+        return features
+
+
+def decoder(card: Card) -> TextDecoder:
+    return VisionTextDecoder(card) if card.architecture.vision else TextDecoder(card)

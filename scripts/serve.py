@@ -1,0 +1,222 @@
+"""Runs the built Truss in the local container, in the foreground, until Ctrl-C or SIGTERM.
+
+Promises: what runs is what Baseten would run (Truss's own build context, the start command as
+rendered, supervisord, nginx, vLLM); the log is shown; ready means that the readiness route answers
+200 through nginx; however this ends, no process, mount or folder of it is left. Refuses to start,
+with one line that says what to do, when a port is taken or a program is missing.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from local import sandbox
+from scripts import cards, render, standin
+from scripts.cards import ROOT, Card
+
+NGINX_PORT = 8080  # fixed by Truss
+URL = f"http://127.0.0.1:{NGINX_PORT}"
+READINESS = f"{URL}/v1/models/model"
+STOP_SECONDS = 20  # supervisord gives vLLM 10 s before it kills it
+SAY_EVERY_SECONDS = 5
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class CannotServe(RuntimeError):
+    """Why the container cannot run, and what to do about it, in one line."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What the container is made of. `files` and `mounts` are by path in the container."""
+
+    files: dict[str, bytes]
+    mounts: dict[str, Path]
+    environment: dict[str, str]
+
+
+def check_machine() -> None:
+    """`CannotServe` unless the programs are there and the two ports are free."""
+    for program, package in (("bwrap", "bubblewrap"), ("nginx", "nginx-light")):
+        if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+            raise CannotServe(f"{program} is not installed: apt-get install {package}")
+    for port, owner in ((NGINX_PORT, "nginx"), (render.PORT, "vLLM")):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError as error:
+                raise CannotServe(
+                    f"port {port}, which {owner} needs, is taken ({error.strerror}); "
+                    "end the program that listens there and try again"
+                ) from error
+
+
+def stage(config: str, to: Path) -> None:
+    """Lays out in the folder `to` the Truss that would be pushed with this config.yaml."""
+    (to / "config.yaml").write_text(config, encoding="utf-8")
+    no_bytecode = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "packages", to / "packages", ignore=no_bytecode)
+
+
+def build(truss: Path, say: Callable[[str], None]) -> Image:
+    """Builds the Truss in the folder `truss` with Truss's own builder, and reads the result."""
+    say("building the Truss context")
+    os.environ.setdefault("TRUSS_NO_UPDATE_CHECK", "1")
+    from truss.contexts.image_builder.serving_image_builder import ServingImageBuilderContext
+
+    with tempfile.TemporaryDirectory(prefix="truss-context-") as context:
+        ServingImageBuilderContext.run(truss).prepare_image_build_dir(Path(context))
+        files = sandbox.image_files(Path(context), ROOT / "local" / "nginx.conf")
+    config = yaml.safe_load((truss / "config.yaml").read_text(encoding="utf-8"))
+    return Image(files, mounts(config), environment(config))
+
+
+def mounts(config: dict[str, Any]) -> dict[str, Path]:
+    """Where the config mounts weights → the stand-in for those weights; builds it if need be."""
+    found = {}
+    for weights in config.get("weights") or []:
+        repo = weights["source"].removeprefix("hf://").split("@")[0]
+        card = next((card for card in cards.load_all() if card.weights.repo == repo), None)
+        if card is None:
+            raise CannotServe(f"config.yaml mounts {repo}, and no card in templates/models has it")
+        found[weights["mount_location"]] = standin.ensure(card)
+    return found
+
+
+def environment(config: dict[str, Any]) -> dict[str, str]:
+    """The config's variables, then those of the local run (local/environment.yaml)."""
+    local = yaml.safe_load((ROOT / "local" / "environment.yaml").read_text(encoding="utf-8"))
+    workers = tensor_parallel_size(config["docker_server"]["start_command"])
+    if workers > 1:
+        local["VLLM_CPU_OMP_THREADS_BIND"] = bind(workers, sorted(os.sched_getaffinity(0)))
+    return {**(config.get("environment_variables") or {}), **local}
+
+
+def tensor_parallel_size(start_command: str) -> int:
+    words = start_command.replace("'", " ").split()
+    flag = "--tensor-parallel-size"
+    return int(words[words.index(flag) + 1]) if flag in words else 1
+
+
+def bind(workers: int, cores: list[int]) -> str:
+    """The cores of each worker as vLLM's CPU build takes them: "0,1|2,3" for two on four cores."""
+    share = max(1, len(cores) // workers)
+    groups = [cores[(i * share) % len(cores) :][:share] for i in range(workers)]
+    return "|".join(",".join(str(core) for core in group) for group in groups)
+
+
+def is_ready(url: str = READINESS) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]) -> int:
+    """Runs the container until it ends or a signal ends it; 0 when it was asked to stop."""
+    asked: list[float] = []  # when, in seconds
+    container = sandbox.start(image.files, image.mounts, image.environment)
+    started = time.monotonic()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # the first signal asks, a second one does not wait
+        container.signal(signal.SIGKILL if asked else signal.SIGTERM)
+        asked.append(time.monotonic())
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    log = threading.Thread(target=_copy_log, args=(container.process.stdout,))
+    log.start()
+    try:
+        spoken, ready = started, False
+        while container.process.poll() is None:
+            now = time.monotonic()
+            if asked and now - asked[0] > STOP_SECONDS:
+                container.signal(signal.SIGKILL)
+            if not ready and not asked:
+                if ready := is_ready():
+                    say(f"ready after {now - started:.0f} s")
+                    when_ready()
+                elif now - spoken >= SAY_EVERY_SECONDS:
+                    spoken = now
+                    say(f"waiting for vLLM, {now - started:.0f} s")
+            time.sleep(0.2)
+    finally:
+        container.signal(signal.SIGKILL)
+        container.process.wait()
+        log.join()
+    if asked:
+        say("stopped")
+        return 0
+    raise CannotServe(
+        f"vLLM ended {'after' if ready else 'before'} it was ready; its log above says why"
+    )
+
+
+def _copy_log(pipe: Any) -> None:
+    for line in pipe:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+
+def _say(text: str) -> None:
+    print(f"[serve] {text}", flush=True)
+
+
+def _show_how_to_call(card: Card | None) -> None:
+    _say(f"{card.title if card else 'the model'} answers at {URL}; Ctrl-C stops it. Try:")
+    print(
+        f"""
+curl --no-buffer {URL}/predict \\
+  -H 'Content-Type: application/json' \\
+  -d '{{"messages": [{{"role": "user", "content": "What is the Mistral wind?"}}], "stream": true}}'
+""",
+        flush=True,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make serve", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=cards.DEFAULT_MODEL, help=", ".join(cards.names()))
+    parser.add_argument("--truss", type=Path, help="run this Truss folder, not one made from a card")
+    options = parser.parse_args(arguments)
+    for number in SIGNALS:  # until the container runs, a stop unwinds and so cleans up
+        signal.signal(number, signal.default_int_handler)
+    try:
+        card = None if options.truss else cards.load(options.model)
+        check_machine()
+        with tempfile.TemporaryDirectory(prefix="truss-") as folder:
+            truss = options.truss or Path(folder)
+            if card:
+                _say(f"rendering the config of {card.title}")
+                stage(render.render(card, render.Choices()), truss)
+            image = build(truss, _say)
+        _say("starting the container: supervisord, nginx, vLLM")
+        return run(image, _say, lambda: _show_how_to_call(card))
+    except (cards.CardError, render.RenderError, CannotServe) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted before the container was started", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Trains the small stand-in checkpoints that the local container serves in place of real weights.
+
+Promises: a stand-in has its card's architecture, file format and real tokenizer, and answers the
+dialogues of local/standins/dialogues.yaml to the letter; it is built once and reused until
+something it is made from changes. Refuses to leave half a checkpoint: a folder in the cache is whole.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from scripts import cards
+from scripts.cards import ROOT, Card
+
+CACHE = ROOT / ".cache" / "standins"
+STEPS = 320  # at most; the learning rate falls to zero over them
+LONGEST_SIDE = 320  # pixels; see `_draw`
+
+# The card's tokenizer file → the same tokenizer in the mistral_common package.
+TOKENIZERS = {
+    "tokenizer.model": "tokenizer.model.v1",
+    "tokenizer.model.v3": "mistral_instruct_tokenizer_240323.model.v3",
+    "tekken.json": "tekken_240911.json",
+}
+
+
+def tokenizer_path(card: Card) -> Path:
+    """The card's tokenizer as mistral_common ships it."""
+    import mistral_common
+
+    file = next(file for file in card.weights.files if file in TOKENIZERS)
+    return Path(mistral_common.__file__).parent / "data" / TOKENIZERS[file]
+
+
+def key(card: Card) -> str:
+    """What the stand-in is made from, as a hash: card, dialogues, code, libraries."""
+    digest = hashlib.sha256(card.model_dump_json(exclude={"example_input", "sampling"}).encode())
+    for path in [Path(__file__), *sorted((ROOT / "local" / "standins").glob("*.[py]*"))]:
+        digest.update(path.read_bytes())
+    for library in ("torch", "transformers", "mistral-common"):
+        digest.update(f"{library}=={version(library)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def ensure(card: Card, cache: Path = CACHE, console: Console | None = None) -> Path:
+    """The folder of the card's stand-in; builds it, with progress shown, when it is not there."""
+    folder = cache / f"{card.name}-{key(card)}"
+    cache.mkdir(parents=True, exist_ok=True)
+    console = console or Console()
+    with _lock(cache / f"{card.name}.lock", console, card.name):
+        if not folder.exists():
+            draft = Path(tempfile.mkdtemp(prefix=f".{card.name}-", dir=cache))
+            try:
+                _build(card, draft, console)
+                draft.chmod(0o755)
+                os.replace(draft, folder)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+            for stale in cache.glob(f"{card.name}-*"):
+                if stale != folder:
+                    shutil.rmtree(stale)
+    return folder
+
+
+@contextmanager
+def _lock(path: Path, console: Console, name: str) -> Iterator[None]:
+    """One builder at a time; the lock goes with the process, however it ends."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"stand-in {name}: another process is building it, waiting")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(card: Card, folder: Path, console: Console) -> None:
+    started = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"stand-in {card.name}: loading torch", total=None)
+        if not console.is_terminal:
+            console.print(f"stand-in {card.name}: training, up to a minute or two")
+        import torch
+        from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+        from local.standins import checkpoint, training
+        from local.standins.corpus import Corpus
+        from local.standins.decoders import decoder
+
+        torch.manual_seed(0)
+        tokenizer = MistralTokenizer.from_file(str(tokenizer_path(card)))
+        corpus, exam = (
+            Corpus(tokenizer, card.features.tools, card.features.images > 0, seed)
+            for seed in (0, 1)
+        )
+        vocabulary = training.Vocabulary(card.architecture.vocabulary, corpus.trained_tokens())
+        model = decoder(card)
+        head = training.Head(vocabulary, model.text.config.hidden_size)
+        held_out = exam.dialogues(system=False)
+        for _ in range(2):
+            held_out += exam.dialogues(system=True) + exam.unknown()
+        if exam.images:
+            held_out += [exam.plain_images(1 + i % 2, LONGEST_SIDE) for i in range(24)]
+        bar.update(task, total=1.0, description=f"stand-in {card.name}: training")
+        steps = training.train(
+            model, head, vocabulary, lambda: _draw(corpus), held_out, STEPS
+        )
+        for at in steps:
+            bar.update(
+                task,
+                completed=at.step / STEPS,
+                description=f"stand-in {card.name}: step {at.step}, loss {at.loss:.3f}, "
+                f"least sure {at.sure:.2f}",
+            )
+            if not console.is_terminal and at.step % 100 == 0:
+                console.print(f"stand-in {card.name}: step {at.step}, loss {at.loss:.3f}")
+        checkpoint.write(card, model, head, vocabulary, tokenizer_path(card), folder)
+    console.print(f"stand-in {card.name}: trained in {time.monotonic() - started:.0f} s")
+
+
+def _draw(corpus: "Corpus") -> "list[Example]":  # noqa: F821  (torch's imports come late)
+    """One step's examples: every dialogue, with a system message or without, and what is made up."""
+    pairs = zip(corpus.dialogues(system=False), corpus.dialogues(system=True), strict=True)
+    examples = [random.Random(corpus.random.random()).choice(pair) for pair in pairs]
+    examples += corpus.unknown()
+    examples += [corpus.json_values() for _ in range(2)]
+    if corpus.images:
+        # the order of two images is the hardest to learn: many small pairs, some large ones
+        sides = [32] * 9 + [64] * 5 + [128] * 3 + [LONGEST_SIDE] * 2
+        examples += [corpus.plain_images(2, longest) for longest in sides]
+        examples += [corpus.plain_images(1, longest) for longest in (32, 64, 128, LONGEST_SIDE)]
+    return examples
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="scripts.standin", description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(cards.names()))
+    options = parser.parse_args(arguments)
+    try:
+        chosen = [cards.load(name) for name in options.models] or cards.load_all()
+    except cards.CardError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    for card in chosen:
+        print(ensure(card))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
