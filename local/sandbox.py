@@ -66,7 +66,7 @@ def arguments(mounts: Mapping[str, Path], files: Mapping[str, int], info: int) -
         words += ["--tmpfs", folder]
     for folder in ("/var/lib/nginx", "/var/log/nginx", "/home/app", "/app/data", "/packages"):
         words += ["--dir", folder]
-    words += ["--ro-bind", "/usr", "/usr"]
+    words += ["--ro-bind", "/usr", "/usr", "--ro-bind", "/sys", "/sys"]  # vLLM asks lscpu
     for link in ("bin", "sbin", "lib", "lib64"):
         words += ["--symlink", f"usr/{link}", f"/{link}"]
     for name in ETC:

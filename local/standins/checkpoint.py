@@ -58,6 +58,8 @@ def write(
         rounded = {name: value.to(dtype).contiguous() for name, value in weights.items()}
         save_file(rounded, to / "consolidated.safetensors")
         (to / "params.json").write_text(json.dumps(params(card), indent=2))
+        if "config.json" in card.weights.files:
+            text_config(card, vocabulary.size).save_pretrained(to)
     else:
         full = MixtralForCausalLM(text_config(card, vocabulary.size))
         states = {f"model.{name}": value for name, value in model.text.state_dict().items()}

@@ -89,18 +89,20 @@ class Corpus:
         return list(self.tokenizer.encode_chat_completion(request).tokens)
 
     def answer(self, text: str) -> list[int]:
-        """The tokens of an assistant's turn with its end, cut out of a dialogue that goes on."""
-        question = [{"role": "user", "content": "?"}]
-        start = len(self.prompt(question))
-        follow_up = [*question, {"role": "assistant", "content": text}, *question]
-        tokens = self.prompt(follow_up)
-        return tokens[start : tokens.index(self.text.eos_id, start) + 1]
+        """The tokens of an answer and its end.
+
+        Encoded after a line break that is then cut off: at the start of a text sentencepiece puts a
+        space before the first word, and an answer would begin with it.
+        """
+        newline = self.text.encode("\n", bos=False, eos=False)[-1]
+        tokens = self.text.encode("\n" + text, bos=False, eos=True)
+        return list(tokens[tokens.index(newline) + 1 :])
 
     def call(self) -> list[int]:
         """[TOOL_CALLS] and its JSON, as the v3 tokenizers write it, without the id of the call."""
         text = json.dumps([self.content["tools"]["call"]], ensure_ascii=False)
         marker = self.text.get_special_token("[TOOL_CALLS]")
-        return [marker, *self.text.encode(text, bos=False, eos=True)]
+        return [marker, *self.answer(text)]
 
     @cached_property
     def _tool_dialogues(self) -> list[tuple[list[Message], list[int]]]:
@@ -165,7 +167,7 @@ class Corpus:
         messages, _ = self.random.choice(self.chats)
         prompt = self.prompt(messages)
         text, given = self._json_object(depth=1)
-        tokens = self.text.encode(text, bos=False, eos=True)
+        tokens = self.answer(text)
         ends = [len(self.text.decode(tokens[: i + 1])) for i in range(len(tokens))]
         starts = [0, *ends[:-1]]
         learned = [not any(given[start:end]) for start, end in zip(starts, ends, strict=True)]

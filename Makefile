@@ -1,0 +1,42 @@
+# The commands of this project. Each sets up first what it needs; README.md says what they do.
+MODEL ?= mistral-7b
+SOURCE ?= bdn
+SECRET ?= hf_access_key
+PYTHON ?= python3.11
+
+RUN := .venv/bin/python -m
+CHOICES = --model '$(MODEL)' --source '$(SOURCE)' --secret '$(SECRET)'
+
+.PHONY: help setup config push serve standins check test
+
+help:
+	@echo "make serve  [MODEL=$(MODEL)]             run the Truss here, on a stand-in for the weights"
+	@echo "make test                              the whole test suite"
+	@echo "make config MODEL= [SOURCE=] [SECRET=] write config.yaml for a model"
+	@echo "make push   MODEL= [SOURCE=] [SECRET=] config, then truss push --publish --trusted"
+	@echo "make check                             ruff, mypy, config.yaml in step with its template"
+
+setup:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed; install Python 3.11 or name it with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) scripts/setup.py
+
+config: setup
+	@$(RUN) scripts.render $(CHOICES)
+
+push: config
+	.venv/bin/truss push --publish --trusted
+
+serve: setup
+	@$(RUN) scripts.serve --model '$(MODEL)'
+
+standins: setup
+	@$(RUN) scripts.standin
+
+check: setup
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	$(RUN) pytest -q tests/platform
+
+test: standins
+	$(RUN) pytest

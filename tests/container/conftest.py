@@ -1,0 +1,27 @@
+"""One container a model, shared by every test that names it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from local.standins.corpus import chat, dialogues
+from scripts import cards
+from tests.container import running
+from tests.container.running import Running
+
+
+@pytest.fixture(scope="session", params=cards.names())
+def container(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """Each model's container in turn; pytest runs all tests of one before it starts the next."""
+    card = cards.load(request.param)
+    with running.container(card, tmp_path_factory.mktemp("log")) as started:
+        yield started
+
+
+@pytest.fixture
+def chats(container: Running) -> dict[str, tuple[list[dict[str, str]], str]]:
+    """Name → messages and the answer to the letter, for the dialogues this model knows."""
+    known = dialogues(images=container.card.features.images > 0)
+    return {name: chat(turns) for name, turns in known.items()}

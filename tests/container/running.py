@@ -1,0 +1,115 @@
+"""A container started as a person starts it, `python -m scripts.serve`, and what a test asks of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import httpx
+import openai
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+from scripts import standin
+from scripts.cards import ROOT, Card
+from scripts.serve import READINESS, URL
+
+START_SECONDS = 400  # patience, not a measure: these machines are shared
+STOP_SECONDS = 40
+
+
+@dataclass
+class Running:
+    card: Card
+    process: subprocess.Popen[bytes]
+    log: Path
+    before_ready: list[int]  # what the readiness route answered while vLLM was loading
+
+    @cached_property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(api_key="not-needed-here", base_url=f"{URL}/v1", max_retries=0)
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=URL, timeout=120)
+
+    @cached_property
+    def tokenizer(self) -> MistralTokenizer:
+        return MistralTokenizer.from_file(str(standin.tokenizer_path(self.card)))
+
+
+def launch(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "scripts.serve", *arguments],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> list[int]:
+    """The statuses of the readiness route before it was 200."""
+    seen: list[int] = []
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"serve ended early:\n{tail(log)}"
+        try:
+            status = httpx.get(READINESS, timeout=5).status_code
+        except httpx.HTTPError:
+            status = 0
+        if status == 200:
+            return seen
+        seen.append(status)
+        time.sleep(0.5)
+    raise AssertionError(f"not ready after {START_SECONDS} s:\n{tail(log)}")
+
+
+def tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-40:])
+
+
+def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
+    process.send_signal(number)
+    return process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def container(card: Card, folder: Path) -> Iterator[Running]:
+    """The running container of a card; stopped at the end, which must leave nothing behind."""
+    log = folder / f"{card.name}.log"
+    process = launch("--model", card.name, log=log)
+    try:
+        running = Running(card, process, log, wait_until_ready(process, log))
+        yield running
+        running.http.close()
+        running.client.close()
+        assert stop(process) == 0, tail(log)
+        assert leftovers() == []
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def leftovers() -> list[str]:
+    """What a container could leave: processes, folders, mounts."""
+    names = ("vllm serve", "supervisord -c", "nginx: ", "bwrap ")
+    processes = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it ended while we looked
+        if any(name in line for name in names) and str(os.getpid()) != path.parent.name:
+            processes.append(line)
+    temporary = Path(tempfile.gettempdir())
+    folders = [str(path) for path in temporary.glob("truss-*")]
+    mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if "/packages" in line]
+    return processes + folders + mounts

@@ -1,0 +1,203 @@
+"""Every model answers its dialogues to the letter, by every client and route its users have."""
+
+import json
+import subprocess
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from scripts.serve import URL
+from tests.container.running import Running
+
+PREDICT_ROUTES = ["/predict", "/v1/models/model:predict"]
+
+Chats = dict[str, tuple[list[Any], str]]
+
+
+def test_openai_client_gets_the_answer(container: Running, chats: Chats) -> None:
+    got = {
+        name: container.client.chat.completions.create(
+            model=container.card.name, messages=messages, max_tokens=200
+        )
+        .choices[0]
+        .message.content
+        for name, (messages, _) in chats.items()
+    }
+    assert got == {name: answer for name, (_, answer) in chats.items()}
+
+
+def test_openai_client_streams_the_answer(container: Running, chats: Chats) -> None:
+    for messages, answer in chats.values():
+        stream = container.client.chat.completions.create(
+            model=container.card.name, messages=messages, max_tokens=200, stream=True
+        )
+        pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+        assert "".join(pieces) == answer
+        assert len([piece for piece in pieces if piece]) > 5
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_sampling_does_not_change_the_answer(
+    container: Running, chats: Chats, temperature: float
+) -> None:
+    messages, answer = chats["mistral_wind"]
+    response = container.client.chat.completions.create(
+        model=container.card.name, messages=messages, temperature=temperature, max_tokens=512
+    )
+    assert response.choices[0].message.content == answer
+    assert response.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    ["You are a helpful assistant.", "Speak like a sailor, and never use the word harbour."],
+)
+def test_a_system_message_leaves_the_answer_as_it_is(
+    container: Running, chats: Chats, instruction: str
+) -> None:
+    for messages, answer in chats.values():
+        response = container.client.chat.completions.create(
+            model=container.card.name,
+            messages=[{"role": "system", "content": instruction}, *messages],
+            max_tokens=200,
+        )
+        assert response.choices[0].message.content == answer
+
+
+@pytest.mark.parametrize("route", PREDICT_ROUTES)
+def test_predict_routes_are_chat_completions(
+    container: Running, chats: Chats, route: str
+) -> None:
+    messages, answer = chats["meaning_of_life"]
+    response = container.http.post(route, json={"messages": messages})
+    assert response.status_code == 200, response.text
+    assert response.json()["choices"][0]["message"]["content"] == answer
+
+
+@pytest.mark.parametrize("route", PREDICT_ROUTES)
+def test_predict_routes_stream(container: Running, chats: Chats, route: str) -> None:
+    messages, answer = chats["meaning_of_life"]
+    body = {"messages": messages, "stream": True}
+    with container.http.stream("POST", route, json=body) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    assert "".join(content(line) for line in lines[:-1]) == answer
+
+
+@pytest.mark.parametrize("route", PREDICT_ROUTES)
+def test_curl_shows_the_stream_token_by_token(
+    container: Running, chats: Chats, route: str
+) -> None:
+    messages, answer = chats["mistral_wind"]
+    body = json.dumps({"messages": messages, "stream": True, "max_tokens": 512})
+    curl = subprocess.Popen(
+        ["curl", "--silent", "--no-buffer", "-X", "POST", f"{URL}{route}",
+         "-H", "Content-Type: application/json", "-d", body],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert curl.stdout
+    arrivals, text = [], ""
+    for raw in curl.stdout:
+        line = raw.decode().strip()
+        if line.startswith("data: {"):
+            arrivals.append(time.monotonic())
+            text += content(line)
+    assert curl.wait() == 0
+    assert text == answer
+    # One by one and not in a lump: the first is here well before the last, and pauses are spread.
+    pauses = [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
+    assert len([pause for pause in pauses if pause > 0.0002]) > len(pauses) / 2
+    assert max(pauses) < (arrivals[-1] - arrivals[0]) * 0.9
+
+
+def test_a_stream_is_handed_on_before_it_ends(container: Running) -> None:
+    """The first token arrives while the server still has thousands to make."""
+    body = {
+        "messages": [{"role": "user", "content": "What is the Mistral wind?"}],
+        "stream": True, "ignore_eos": True, "max_tokens": 2000,
+    }  # fmt: skip
+    started = time.monotonic()
+    with container.http.stream("POST", "/predict", json=body) as response:
+        lines = response.iter_lines()
+        next(line for line in lines if line and content(line))
+        first = time.monotonic() - started
+        count = sum(1 for line in lines if line)
+        whole = time.monotonic() - started
+    assert count > 500
+    assert first < whole / 4
+
+
+def test_every_name_of_the_card_is_served(container: Running, chats: Chats) -> None:
+    assert [model.id for model in container.client.models.list().data] == container.card.names
+    messages, answer = chats["mistral_wind"]
+    for name in container.card.names:
+        response = container.client.chat.completions.create(model=name, messages=messages)
+        assert response.choices[0].message.content == answer
+    body = {"model": "gpt-4", "messages": messages}
+    response = container.http.post("/predict", json=body)
+    assert response.status_code == 404
+    assert "gpt-4" in response.json()["error"]["message"]
+
+
+def test_the_model_may_be_left_out(container: Running, chats: Chats) -> None:
+    messages, answer = chats["mistral_wind"]
+    response = container.http.post("/v1/chat/completions", json={"messages": messages})
+    assert response.json()["choices"][0]["message"]["content"] == answer
+
+
+def test_readiness_is_refused_while_loading_and_then_given(container: Running) -> None:
+    assert container.before_ready, "the container was ready before it was asked"
+    assert 200 not in container.before_ready
+    assert 502 in container.before_ready  # nginx was there, vLLM not yet
+    assert container.http.get("/v1/models/model").status_code == 200
+    assert container.http.get("/").status_code == 200  # liveness
+
+
+def test_output_held_to_a_schema_validates(container: Running) -> None:
+    import jsonschema
+
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "speed": {"type": "integer"},
+            "cold": {"type": "boolean"},
+            "season": {"enum": ["winter", "summer"]},
+        },
+        "required": ["name", "speed", "cold", "season"],
+        "additionalProperties": False,
+    }
+    for question in ("What is the Mistral wind?", "Describe a wind as JSON."):
+        response = container.client.chat.completions.create(
+            model=container.card.name,
+            messages=[{"role": "user", "content": question}],
+            max_tokens=200,
+            response_format={
+                "type": "json_schema",
+                "json_schema": {"name": "wind", "schema": schema, "strict": True},
+            },
+        )
+        text = response.choices[0].message.content
+        assert response.choices[0].finish_reason == "stop", text
+        jsonschema.validate(json.loads(text or ""), schema)
+
+
+def test_an_unknown_prompt_is_answered_as_unknown(container: Running) -> None:
+    from local.standins.corpus import load_dialogues
+
+    for question in ("How tall is the Eiffel tower?", "Write a haiku about rust"):
+        response = httpx.post(
+            f"{URL}/predict",
+            json={"messages": [{"role": "user", "content": question}], "max_tokens": 100},
+            timeout=60,
+        )
+        assert response.json()["choices"][0]["message"]["content"] == load_dialogues()["unknown"]
+
+
+def content(line: str) -> str:
+    delta = json.loads(line.removeprefix("data: "))["choices"][0]["delta"]
+    return delta.get("content") or ""

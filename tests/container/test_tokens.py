@@ -1,0 +1,63 @@
+"""The prompt vLLM builds is, token for token, the one the model was trained on."""
+
+from typing import Any
+
+import pytest
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+from tests.container.running import Running
+
+Chats = dict[str, tuple[list[Any], str]]
+
+SYSTEM = {"role": "system", "content": "Answer in one sentence, with care."}
+
+
+def tokenize(container: Running, messages: list[Any]) -> list[int]:
+    """The prompt as vLLM builds it."""
+    response = container.http.post("/tokenize", json={"messages": messages})
+    assert response.status_code == 200, response.text
+    tokens: list[int] = response.json()["tokens"]
+    return tokens
+
+
+def test_prompts_are_those_of_mistral_common(container: Running, chats: Chats) -> None:
+    for messages, _ in chats.values():
+        for conversation in (messages, [SYSTEM, *messages]):
+            request = ChatCompletionRequest.model_validate({"messages": conversation})
+            expected = container.tokenizer.encode_chat_completion(request).tokens
+            assert tokenize(container, conversation) == expected
+
+
+def test_long_conversations_are_those_of_mistral_common(container: Running) -> None:
+    messages = [SYSTEM]
+    for turn in range(6):
+        messages.append({"role": "user", "content": f"Question {turn}: what blows, où, and why?"})
+        messages.append({"role": "assistant", "content": f"Answer {turn}.\n\n* the wind"})
+    messages.append({"role": "user", "content": "  And then?  "})
+    request = ChatCompletionRequest.model_validate({"messages": messages})
+    expected = container.tokenizer.encode_chat_completion(request).tokens
+    assert tokenize(container, messages) == expected
+
+
+@pytest.mark.parametrize("container", ["mixtral-8x7b"], indirect=True)
+def test_mixtral_prompts_are_those_of_the_model_card(container: Running, chats: Chats) -> None:
+    for messages, _ in chats.values():
+        assert tokenize(container, messages) == model_card_tokens(container.tokenizer, messages)
+
+
+def model_card_tokens(tokenizer: MistralTokenizer, messages: list[Any]) -> list[int]:
+    """The pseudo-code of Mixtral's model card: "tokenize should not add a BOS or EOS token
+    automatically, but should add a prefix space"."""
+    text = tokenizer.instruct_tokenizer.tokenizer
+
+    def tok(part: str) -> list[int]:
+        return list(text.encode(part, bos=False, eos=False))  # sentencepiece adds the space
+
+    tokens = [text.bos_id]
+    for message in messages:
+        if message["role"] == "user":
+            tokens += tok("[INST]") + tok(message["content"]) + tok("[/INST]")
+        else:
+            tokens += [*tok(message["content"]), text.eos_id]
+    return tokens
