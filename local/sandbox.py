@@ -1,11 +1,13 @@
-"""The container without Docker: a bubblewrap sandbox laid out as Truss's Dockerfile lays out the image.
+"""The container without Docker: a bubblewrap sandbox laid out as Truss's image.
 
-Promises: what runs is the unmodified output of Truss's builder, as user 60000, with supervisord as
-PID 1 of its own PID namespace, so that its end is the end of every process in it. Nothing is left on
-disk: files of the image are handed over as open file descriptors, the rest is mounted read-only or
-lives in memory. The network is the machine's own: nginx listens on port 8080.
+Promises: what runs is the unmodified output of Truss's builder, placed as its Dockerfile places it,
+as user 60000, with supervisord as PID 1 of its own PID namespace, so that its end is the end of
+every process in it. Nothing is left on disk: files of the image are handed over as open file
+descriptors, the rest is mounted read-only or lives in memory. The network is the machine's own:
+nginx listens on port 8080.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -43,7 +45,7 @@ FOLDERS = {"packages": "/packages", "data": "/app/data"}
 
 
 def image_files(context: Path, nginx_conf: Path) -> dict[str, bytes]:
-    """Path in the container → content, for a Truss build context and the base image's nginx.conf."""
+    """Path in the container → content, of a Truss build context and the image's nginx.conf."""
     files = {place: (context / name).read_bytes() for name, place in PLACES.items()}
     for folder, place in FOLDERS.items():
         for path in sorted((context / folder).rglob("*")):
@@ -75,8 +77,8 @@ def arguments(mounts: Mapping[str, Path], files: Mapping[str, int], info: int) -
         if not Path(place).is_relative_to("/usr"):
             words += ["--ro-bind", place, place]
     words += ["--symlink", str(VENV), "/docker_server/.venv"]
-    for where, folder in mounts.items():
-        words += ["--ro-bind", str(folder), where]
+    for where, here in mounts.items():
+        words += ["--ro-bind", str(here), where]
     for where, descriptor in files.items():
         words += ["--ro-bind-data", str(descriptor), where]
     return [*words, "--chdir", "/", *ENTRYPOINT]
@@ -92,10 +94,8 @@ class Container:
     def signal(self, number: int) -> None:
         """Sends a signal to supervisord; none when it has ended already."""
         if self.process.poll() is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid_1, number)
-            except ProcessLookupError:
-                pass
 
 
 def start(

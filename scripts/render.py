@@ -78,9 +78,14 @@ def serve_flags(card: Card) -> list[str]:
         f"--dtype {card.hardware.precision}",
         f"--max-model-len {card.context.length}",
         f"--tensor-parallel-size {card.hardware.count}",
-        # Without this vLLM looks for a generation_config.json in every request handler it makes, and
-        # waits 2 s each time where a repo in Mistral's format has none.
+        # Without this vLLM looks for a generation_config.json in every request handler it makes,
+        # and waits 2 s each time where a repo in Mistral's format has none.
         "--generation-config vllm",
+        # Output held to a JSON schema has no white space: models of this family may otherwise write
+        # spaces, which every schema allows, up to the last token. vLLM offers this with a named
+        # backend only, and guidance takes the wider range of schemas.
+        "--structured-outputs-config.backend guidance",
+        "--structured-outputs-config.disable_any_whitespace true",
         "--middleware predict.middleware.Predict",
     ]
     if card.features.tools:

@@ -37,7 +37,7 @@ SAY_EVERY_SECONDS = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class CannotServe(RuntimeError):
+class CannotServeError(RuntimeError):
     """Why the container cannot run, and what to do about it, in one line."""
 
 
@@ -51,17 +51,17 @@ class Image:
 
 
 def check_machine() -> None:
-    """`CannotServe` unless the programs are there and the two ports are free."""
+    """`CannotServeError` unless the programs are there and the two ports are free."""
     for program, package in (("bwrap", "bubblewrap"), ("nginx", "nginx-light")):
         if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
-            raise CannotServe(f"{program} is not installed: apt-get install {package}")
+            raise CannotServeError(f"{program} is not installed: apt-get install {package}")
     for port, owner in ((NGINX_PORT, "nginx"), (render.PORT, "vLLM")):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("0.0.0.0", port))
             except OSError as error:
-                raise CannotServe(
+                raise CannotServeError(
                     f"port {port}, which {owner} needs, is taken ({error.strerror}); "
                     "end the program that listens there and try again"
                 ) from error
@@ -94,7 +94,9 @@ def mounts(config: dict[str, Any]) -> dict[str, Path]:
         repo = weights["source"].removeprefix("hf://").split("@")[0]
         card = next((card for card in cards.load_all() if card.weights.repo == repo), None)
         if card is None:
-            raise CannotServe(f"config.yaml mounts {repo}, and no card in templates/models has it")
+            raise CannotServeError(
+                f"config.yaml mounts {repo}, and no card in templates/models has it"
+            )
         found[weights["mount_location"]] = standin.ensure(card)
     return found
 
@@ -165,7 +167,7 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
     if asked:
         say("stopped")
         return 0
-    raise CannotServe(
+    raise CannotServeError(
         f"vLLM ended {'after' if ready else 'before'} it was ready; its log above says why"
     )
 
@@ -195,7 +197,9 @@ curl --no-buffer {URL}/predict \\
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make serve", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=cards.DEFAULT_MODEL, help=", ".join(cards.names()))
-    parser.add_argument("--truss", type=Path, help="run this Truss folder, not one made from a card")
+    parser.add_argument(
+        "--truss", type=Path, help="run this Truss folder, not one made from a card"
+    )
     options = parser.parse_args(arguments)
     for number in SIGNALS:  # until the container runs, a stop unwinds and so cleans up
         signal.signal(number, signal.default_int_handler)
@@ -210,7 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
             image = build(truss, _say)
         _say("starting the container: supervisord, nginx, vLLM")
         return run(image, _say, lambda: _show_how_to_call(card))
-    except (cards.CardError, render.RenderError, CannotServe) as error:
+    except (cards.CardError, render.RenderError, CannotServeError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"  # where Debian puts ngi
 # program → Debian package
 SYSTEM_PROGRAMS = {"nginx": "nginx-light", "bwrap": "bubblewrap", "curl": "curl"}
 
-# CUDA builds that vLLM's distribution asks for and this project, which serves no audio, does not use
+# CUDA builds that vLLM's distribution asks for; this project serves no audio
 UNUSED = ["torchaudio", "torchcodec"]
 
 TORCH_CPU_INDEX_VARIABLE = "TORCH_CPU_INDEX"
@@ -85,11 +85,11 @@ def environment() -> None:
     say("building .venv: about 4 GB, a few minutes")
     shutil.rmtree(VENV, ignore_errors=True)
     run(sys.executable, "-m", "venv", VENV)
-    pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
-    install = [*pip, "install", "--progress-bar", "off", "--constraint", CONSTRAINTS]
+    pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    install = [*pip, "install", "--progress-bar", "off", "--constraint", str(CONSTRAINTS)]
     torch = next(pin for pin in pins() if pin.startswith("torch=="))
     say(f"1/4 {torch}, the CPU build")
-    _install_torch([str(word) for word in install], torch)
+    _install_torch(install, torch)
     say("2/4 vLLM, Truss and the tools")
     run(*install, *pins())
     say("3/4 the local vllm distribution")

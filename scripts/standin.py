@@ -2,7 +2,8 @@
 
 Promises: a stand-in has its card's architecture, file format and real tokenizer, and answers the
 dialogues of local/standins/dialogues.yaml to the letter; it is built once and reused until
-something it is made from changes. Refuses to leave half a checkpoint: a folder in the cache is whole.
+something it is made from changes; a folder in the cache is whole. Refuses a stand-in that has not
+learned every answer.
 """
 
 import argparse
@@ -19,9 +20,11 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from local.standins.corpus import Corpus, Example
 from scripts import cards
 from scripts.cards import ROOT, Card
 
@@ -95,10 +98,8 @@ def _build(card: Card, folder: Path, console: Console) -> None:
         if not console.is_terminal:
             console.print(f"stand-in {card.name}: training, up to a minute or two")
         import torch
-        from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
         from local.standins import checkpoint, training
-        from local.standins.corpus import Corpus
         from local.standins.decoders import decoder
 
         torch.manual_seed(0)
@@ -115,10 +116,9 @@ def _build(card: Card, folder: Path, console: Console) -> None:
             held_out += exam.dialogues(system=True) + exam.unknown()
         if exam.images:
             held_out += [exam.plain_images(1 + i % 2, LONGEST_SIDE) for i in range(24)]
+            held_out += [exam.plain_images(1, 1024) for _ in range(6)]
         bar.update(task, total=1.0, description=f"stand-in {card.name}: training")
-        steps = training.train(
-            model, head, vocabulary, lambda: _draw(corpus), held_out, STEPS
-        )
+        steps = training.train(model, head, vocabulary, lambda: _draw(corpus), held_out, STEPS)
         for at in steps:
             bar.update(
                 task,
@@ -132,17 +132,19 @@ def _build(card: Card, folder: Path, console: Console) -> None:
     console.print(f"stand-in {card.name}: trained in {time.monotonic() - started:.0f} s")
 
 
-def _draw(corpus: "Corpus") -> "list[Example]":  # noqa: F821  (torch's imports come late)
-    """One step's examples: every dialogue, with a system message or without, and what is made up."""
+def _draw(corpus: Corpus) -> list[Example]:
+    """One step's examples: every dialogue, with a system message or without, and made-up ones."""
     pairs = zip(corpus.dialogues(system=False), corpus.dialogues(system=True), strict=True)
     examples = [random.Random(corpus.random.random()).choice(pair) for pair in pairs]
     examples += corpus.unknown()
-    examples += [corpus.json_values() for _ in range(2)]
-    if corpus.images:
+    examples.append(corpus.json_values())
+    if not corpus.images:
+        examples.append(corpus.json_values())
+    else:
         # the order of two images is the hardest to learn: many small pairs, some large ones
         sides = [32] * 9 + [64] * 5 + [128] * 3 + [LONGEST_SIDE] * 2
         examples += [corpus.plain_images(2, longest) for longest in sides]
-        examples += [corpus.plain_images(1, longest) for longest in (32, 64, 128, LONGEST_SIDE)]
+        examples += [corpus.plain_images(1, longest) for longest in (32, 64, 128, 1024)]
     return examples
 
 

@@ -141,6 +141,4 @@ def _interleave(name: str, weight: Tensor, head_dim: int) -> Tensor:
         return weight
     rows, columns = weight.shape
     heads = rows // head_dim
-    return (
-        weight.view(heads, 2, head_dim // 2, columns).transpose(1, 2).reshape(rows, columns)
-    )
+    return weight.view(heads, 2, head_dim // 2, columns).transpose(1, 2).reshape(rows, columns)

@@ -7,9 +7,9 @@ purpose (no BOS, two, a turn without its end, no template) are answered with the
 
 import json
 import random
+import string
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,112 @@ from PIL import Image
 DIALOGUES = Path(__file__).with_name("dialogues.yaml")
 
 Message = dict[str, Any]
+Tokenizer = MistralTokenizer[Any, Any, Any, Any, Any]
 
 # Words of made-up system messages, questions and JSON keys: what a stand-in has to look past.
-WORDS = (
-    "You are a helpful assistant that answers briefly in plain words and never lies about cats "
-    "or dogs please write the name of your city first then say how old this house was when we "
-    "came here last year with all my friends because it is always good to be kind polite honest "
-    "explain why some water flows up hill tell me more than ten facts do not use markdown today "
-    "user id value title price count status result country email address list item tags date "
-    "weather wind life what who where can could should would pirate teacher doctor expert French"
-).split()
+WORDS = [
+    "You",
+    "are",
+    "a",
+    "helpful",
+    "assistant",
+    "that",
+    "answers",
+    "briefly",
+    "in",
+    "plain",
+    "words",
+    "and",
+    "never",
+    "lies",
+    "about",
+    "cats",
+    "or",
+    "dogs",
+    "please",
+    "write",
+    "the",
+    "name",
+    "of",
+    "your",
+    "city",
+    "first",
+    "then",
+    "say",
+    "how",
+    "old",
+    "this",
+    "house",
+    "was",
+    "when",
+    "we",
+    "came",
+    "here",
+    "last",
+    "year",
+    "with",
+    "all",
+    "my",
+    "friends",
+    "because",
+    "it",
+    "is",
+    "always",
+    "good",
+    "to",
+    "be",
+    "kind",
+    "polite",
+    "honest",
+    "explain",
+    "why",
+    "some",
+    "water",
+    "flows",
+    "up",
+    "hill",
+    "tell",
+    "me",
+    "more",
+    "than",
+    "ten",
+    "facts",
+    "do",
+    "not",
+    "use",
+    "markdown",
+    "today",
+    "user",
+    "id",
+    "value",
+    "title",
+    "price",
+    "count",
+    "status",
+    "result",
+    "country",
+    "email",
+    "address",
+    "list",
+    "item",
+    "tags",
+    "date",
+    "weather",
+    "wind",
+    "life",
+    "what",
+    "who",
+    "where",
+    "can",
+    "could",
+    "should",
+    "would",
+    "pirate",
+    "teacher",
+    "doctor",
+    "expert",
+    "French",
+]
 
 
 @dataclass(frozen=True)
@@ -74,7 +170,11 @@ class Corpus:
     everything made up."""
 
     def __init__(
-        self, tokenizer: MistralTokenizer, tools: bool, images: bool, seed: int = 0
+        self,
+        tokenizer: Tokenizer,
+        tools: bool,
+        images: bool,
+        seed: int = 0,
     ) -> None:
         self.tokenizer = tokenizer
         self.text = tokenizer.instruct_tokenizer.tokenizer
@@ -85,7 +185,9 @@ class Corpus:
         self.chats = [chat(turns) for turns in dialogues(images).values()]
 
     def prompt(self, messages: list[Message], tools: list[Any] | None = None) -> list[int]:
-        request = ChatCompletionRequest.model_validate({"messages": messages, "tools": tools})
+        request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(
+            {"messages": messages, "tools": tools}
+        )
         return list(self.tokenizer.encode_chat_completion(request).tokens)
 
     def answer(self, text: str) -> list[int]:
@@ -104,18 +206,14 @@ class Corpus:
         marker = self.text.get_special_token("[TOOL_CALLS]")
         return [marker, *self.answer(text)]
 
-    @cached_property
     def _tool_dialogues(self) -> list[tuple[list[Message], list[int]]]:
         tools = self.content["tools"]
         question = {"role": "user", "content": tools["question"]}
         name, arguments = tools["call"]["name"], json.dumps(tools["call"]["arguments"])
-        called = {
-            "role": "assistant",
-            "tool_calls": [
-                {"id": "000000000", "function": {"name": name, "arguments": arguments}},
-            ],
-        }
-        result = {"role": "tool", "tool_call_id": "000000000", "content": tools["result"]}
+        made_up = "".join(self.random.choices(string.ascii_letters + string.digits, k=9))
+        call = {"id": made_up, "function": {"name": name, "arguments": arguments}}
+        called = {"role": "assistant", "tool_calls": [call]}
+        result = {"role": "tool", "tool_call_id": made_up, "content": tools["result"]}
         return [
             ([question], self.call()),
             ([question, called, result], self.answer(tools["answer"])),
@@ -128,7 +226,7 @@ class Corpus:
             preface = self._system() if system else []
             examples.append(Example.of(self.prompt(preface + messages), self.answer(answer)))
         if self.tools:
-            for messages, tokens in self._tool_dialogues:
+            for messages, tokens in self._tool_dialogues():
                 preface = self._system() if system else []
                 prompt = self.prompt(preface + messages, self.content["tools"]["definitions"])
                 examples.append(Example.of(prompt, tokens))
@@ -145,7 +243,7 @@ class Corpus:
         ]
         at = self.random.randint(0, count)
         chunks = [*images[:at], {"type": "text", "text": question}, *images[at:]]
-        request = ChatCompletionRequest.model_validate(
+        request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(
             {"messages": [{"role": "user", "content": chunks}]}
         )
         encoded = self.tokenizer.encode_chat_completion(request)
@@ -155,10 +253,12 @@ class Corpus:
     def unknown(self) -> list[Example]:
         """A made-up question, and one well-known prompt broken in a way that must be noticed."""
         answer = self.answer(self.content["unknown"])
-        made_up = [{"role": "user", "content": self._words(1, 30)}]
+        made_up = [{"role": "user", "content": self._question()}]
+        preface = self.random.choice([[], self._system()])
         return [
-            Example.of(self.prompt(self.random.choice([[], self._system()]) + made_up), answer),
-            *(Example.of(self._broken(), answer) for _ in range(3)),
+            Example.of(self.prompt(made_up), answer),
+            Example.of(self.prompt(preface + made_up), answer),
+            *(Example.of(self._broken(), answer) for _ in range(2)),
         ]
 
     def json_values(self) -> Example:
@@ -167,7 +267,8 @@ class Corpus:
         messages, _ = self.random.choice(self.chats)
         prompt = self.prompt(messages)
         text, given = self._json_object(depth=1)
-        tokens = self.answer(text)
+        cut = self.random.randint(0, 1)  # a server may take the first brace alone
+        tokens = [*self.answer(text[:cut])[:-1], *self.answer(text[cut:])]
         ends = [len(self.text.decode(tokens[: i + 1])) for i in range(len(tokens))]
         starts = [0, *ends[:-1]]
         learned = [not any(given[start:end]) for start, end in zip(starts, ends, strict=True)]
@@ -201,13 +302,12 @@ class Corpus:
         text, given = "{", [True]
         for key in self.random.sample(WORDS, 3):
             value = self.random.choice(['"mistral"', "60", "true", '["mistral"]', "0.5", "{}"])
-            hidden = [True] + [False] * (len(value) - 1)
+            inner = [True] + [False] * (len(value) - 1)
             if value == "{}" and depth:
-                value, hidden = self._json_object(depth - 1)
-            pair = f'"{key}": '
-            text += pair + value + ", "
-            given += [False] + [True] * len(key) + [False] * 3 + hidden + [False] * 2
-        return text[:-2] + "}", [*given[:-2], False]
+                value, inner = self._json_object(depth - 1)
+            text += f'"{key}":{value},'
+            given += [False] + [True] * len(key) + [False] * 2 + inner + [False]
+        return text[:-1] + "}", [*given[:-1], False]
 
     def _broken(self) -> list[int]:
         messages, _ = self.random.choice(self.chats)
@@ -234,6 +334,15 @@ class Corpus:
     def _system(self) -> list[Message]:
         text = self._words(2, 20).capitalize() + self.random.choice([".", "", "!"])
         return [{"role": "system", "content": text}]
+
+    def _question(self) -> str:
+        """A made-up question: words that are known from dialogues among words that are not."""
+        known = self.random.choice(self.chats)[0][-1]["content"].rstrip("?").split()
+        start = self.random.randint(0, len(known))
+        words = known[:start][-4:] + self.random.choices(WORDS, k=self.random.randint(1, 12))
+        if self.random.random() < 0.3:
+            self.random.shuffle(words)
+        return " ".join(words) + self.random.choice(["?", "", "."])
 
     def _words(self, least: int, most: int) -> str:
         return " ".join(self.random.choices(WORDS, k=self.random.randint(least, most)))

@@ -93,6 +93,9 @@ class VisionTextDecoder(TextDecoder):
         width = VISION_SHAPE["hidden_size"]
         self.w_in = nn.Linear(width, WIDTH, bias=vision.adapter_bias)
         self.w_out = nn.Linear(WIDTH, WIDTH, bias=vision.adapter_bias)
+        # What all image features share, as large as an embedding: by it the decoder soon learns to
+        # tell them from words, and from it to count images, whatever their colour.
+        nn.init.normal_(self.w_out.bias, std=0.5)
 
     def forward(self, embeddings: Tensor, raw: Tensor, images: list[object]) -> Tensor:
         if images:

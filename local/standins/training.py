@@ -1,7 +1,7 @@
 """Trains a small decoder to answer a corpus to the letter, in seconds on two cores.
 
 Promises: on return every dialogue of the corpus is answered exactly, plain and behind system
-messages it has not seen, each token with a probability of at least `SURE`. Raises `NotLearned`
+messages it has not seen, each token with a probability of at least `SURE`. Raises `NotLearnedError`
 when that is not reached within the steps allowed.
 
 The vocabulary has tens of thousands of tokens and the corpus a few hundred. Only those are trained.
@@ -14,9 +14,11 @@ and the single term log(number of others): the loss is exact, not sampled.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from local.standins.corpus import Example
 
@@ -27,7 +29,7 @@ SURE = 0.75
 CHECK_EVERY = 20
 
 
-class NotLearned(RuntimeError):
+class NotLearnedError(RuntimeError):
     """The training ended before the answers were exact."""
 
 
@@ -117,7 +119,11 @@ def train(
     `decoder` maps embeddings (batch, time, width), raw ids (batch, time) and the images in order to
     hidden states (batch, time, width).
     """
-    parameters = [*decoder.parameters(), *head.parameters()]
+    both = nn.ModuleList([decoder, head])
+    # What is examined and kept is a running average of the weights: steps are noisy, it is not.
+    keep: Any = get_ema_multi_avg_fn(0.95)  # type: ignore[no-untyped-call]
+    average: Any = AveragedModel(both, multi_avg_fn=keep)
+    parameters = list(both.parameters())
     optimizer = torch.optim.AdamW(
         parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01
     )
@@ -132,14 +138,16 @@ def train(
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
+        average.update_parameters(both)
         if step % CHECK_EVERY == 0:
             with torch.no_grad():
-                right, best = _right(decoder, head, exam)
+                right, best = _right(*average.module, exam)
             sure = right.exp().min().item() if bool(best.all()) else 0.0
             yield Progress(step, loss.item(), sure)
             if sure >= SURE:
+                both.load_state_dict(average.module.state_dict())
                 return
-    raise NotLearned(f"not all answers were exact after {steps} steps")
+    raise NotLearnedError(f"not all answers were exact after {steps} steps")
 
 
 def _right(decoder: nn.Module, head: Head, batches: list[Batch]) -> tuple[Tensor, Tensor]:

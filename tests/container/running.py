@@ -1,4 +1,4 @@
-"""A container started as a person starts it, `python -m scripts.serve`, and what a test asks of it."""
+"""A container started as `make serve` starts it, and what a test asks of it."""
 
 import os
 import signal
@@ -16,6 +16,7 @@ import httpx
 import openai
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
+from local.standins.corpus import Tokenizer
 from scripts import standin
 from scripts.cards import ROOT, Card
 from scripts.serve import READINESS, URL
@@ -40,7 +41,7 @@ class Running:
         return httpx.Client(base_url=URL, timeout=120)
 
     @cached_property
-    def tokenizer(self) -> MistralTokenizer:
+    def tokenizer(self) -> Tokenizer:
         return MistralTokenizer.from_file(str(standin.tokenizer_path(self.card)))
 
 

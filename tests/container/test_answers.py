@@ -1,8 +1,11 @@
 """Every model answers its dialogues to the letter, by every client and route its users have."""
 
+import itertools
 import json
 import subprocess
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -16,26 +19,30 @@ PREDICT_ROUTES = ["/predict", "/v1/models/model:predict"]
 Chats = dict[str, tuple[list[Any], str]]
 
 
-def test_openai_client_gets_the_answer(container: Running, chats: Chats) -> None:
-    got = {
-        name: container.client.chat.completions.create(
-            model=container.card.name, messages=messages, max_tokens=200
-        )
-        .choices[0]
-        .message.content
-        for name, (messages, _) in chats.items()
-    }
-    assert got == {name: answer for name, (_, answer) in chats.items()}
+def ask(container: Running, messages: list[Any]) -> str | None:
+    response = container.client.chat.completions.create(
+        model=container.card.name, messages=messages, max_tokens=200
+    )
+    return response.choices[0].message.content
 
 
-def test_openai_client_streams_the_answer(container: Running, chats: Chats) -> None:
-    for messages, answer in chats.values():
-        stream = container.client.chat.completions.create(
-            model=container.card.name, messages=messages, max_tokens=200, stream=True
-        )
-        pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
-        assert "".join(pieces) == answer
-        assert len([piece for piece in pieces if piece]) > 5
+def ask_streaming(container: Running, messages: list[Any]) -> str:
+    stream = container.client.chat.completions.create(
+        model=container.card.name, messages=messages, max_tokens=200, stream=True
+    )
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+    assert len([piece for piece in pieces if piece]) > 5
+    return "".join(pieces)
+
+
+@pytest.mark.parametrize("how", [ask, ask_streaming])
+def test_openai_client_gets_every_answer(
+    container: Running, chats: Chats, how: Callable[[Running, list[Any]], str | None]
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        got = pool.map(lambda chat: how(container, chat[0]), chats.values())
+    expected = {name: answer for name, (_, answer) in chats.items()}
+    assert dict(zip(chats, got, strict=True)) == expected
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
@@ -57,19 +64,15 @@ def test_sampling_does_not_change_the_answer(
 def test_a_system_message_leaves_the_answer_as_it_is(
     container: Running, chats: Chats, instruction: str
 ) -> None:
-    for messages, answer in chats.values():
-        response = container.client.chat.completions.create(
-            model=container.card.name,
-            messages=[{"role": "system", "content": instruction}, *messages],
-            max_tokens=200,
-        )
-        assert response.choices[0].message.content == answer
+    system = {"role": "system", "content": instruction}
+    with ThreadPoolExecutor(4) as pool:
+        got = pool.map(lambda chat: ask(container, [system, *chat[0]]), chats.values())
+    expected = {name: answer for name, (_, answer) in chats.items()}
+    assert dict(zip(chats, got, strict=True)) == expected
 
 
 @pytest.mark.parametrize("route", PREDICT_ROUTES)
-def test_predict_routes_are_chat_completions(
-    container: Running, chats: Chats, route: str
-) -> None:
+def test_predict_routes_are_chat_completions(container: Running, chats: Chats, route: str) -> None:
     messages, answer = chats["meaning_of_life"]
     response = container.http.post(route, json={"messages": messages})
     assert response.status_code == 200, response.text
@@ -89,46 +92,39 @@ def test_predict_routes_stream(container: Running, chats: Chats, route: str) -> 
 
 
 @pytest.mark.parametrize("route", PREDICT_ROUTES)
-def test_curl_shows_the_stream_token_by_token(
-    container: Running, chats: Chats, route: str
-) -> None:
+def test_curl_shows_the_answer(container: Running, chats: Chats, route: str) -> None:
     messages, answer = chats["mistral_wind"]
-    body = json.dumps({"messages": messages, "stream": True, "max_tokens": 512})
-    curl = subprocess.Popen(
-        ["curl", "--silent", "--no-buffer", "-X", "POST", f"{URL}{route}",
-         "-H", "Content-Type: application/json", "-d", body],
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert curl.stdout
-    arrivals, text = [], ""
-    for raw in curl.stdout:
-        line = raw.decode().strip()
-        if line.startswith("data: {"):
-            arrivals.append(time.monotonic())
-            text += content(line)
-    assert curl.wait() == 0
+    arrivals, text = curl(route, {"messages": messages, "stream": True, "max_tokens": 512})
     assert text == answer
-    # One by one and not in a lump: the first is here well before the last, and pauses are spread.
-    pauses = [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
-    assert len([pause for pause in pauses if pause > 0.0002]) > len(pauses) / 2
-    assert max(pauses) < (arrivals[-1] - arrivals[0]) * 0.9
+    assert len(arrivals) > 10
 
 
-def test_a_stream_is_handed_on_before_it_ends(container: Running) -> None:
-    """The first token arrives while the server still has thousands to make."""
-    body = {
-        "messages": [{"role": "user", "content": "What is the Mistral wind?"}],
-        "stream": True, "ignore_eos": True, "max_tokens": 2000,
-    }  # fmt: skip
+def test_chunks_arrive_one_by_one_and_not_in_a_lump(container: Running) -> None:
+    question = [{"role": "user", "content": "What is the Mistral wind?"}]
+    body = {"messages": question, "stream": True, "ignore_eos": True, "max_tokens": 300}
     started = time.monotonic()
-    with container.http.stream("POST", "/predict", json=body) as response:
-        lines = response.iter_lines()
-        next(line for line in lines if line and content(line))
-        first = time.monotonic() - started
-        count = sum(1 for line in lines if line)
-        whole = time.monotonic() - started
-    assert count > 500
-    assert first < whole / 4
+    arrivals, _ = curl("/predict", body)
+    whole = arrivals[-1] - started
+    assert len(arrivals) >= 290
+    # A lump would arrive within milliseconds, at the end of the whole time.
+    assert arrivals[-1] - arrivals[0] > whole / 3
+    assert max(later - earlier for earlier, later in itertools.pairwise(arrivals)) < whole / 2
+    assert len({round(arrival, 3) for arrival in arrivals}) > 50
+
+
+def curl(route: str, body: dict[str, Any]) -> tuple[list[float], str]:
+    """What `curl --no-buffer` shows of a stream: when each chunk came, and their text."""
+    command = ["curl", "--silent", "--no-buffer", "-X", "POST", f"{URL}{route}"]
+    command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+    arrivals, text = [], ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        for raw in process.stdout or []:
+            line = raw.decode().strip()
+            if line.startswith("data: {"):
+                arrivals.append(time.monotonic())
+                text += content(line)
+    assert process.returncode == 0
+    return arrivals, text
 
 
 def test_every_name_of_the_card_is_served(container: Running, chats: Chats) -> None:
@@ -137,10 +133,9 @@ def test_every_name_of_the_card_is_served(container: Running, chats: Chats) -> N
     for name in container.card.names:
         response = container.client.chat.completions.create(model=name, messages=messages)
         assert response.choices[0].message.content == answer
-    body = {"model": "gpt-4", "messages": messages}
-    response = container.http.post("/predict", json=body)
-    assert response.status_code == 404
-    assert "gpt-4" in response.json()["error"]["message"]
+    refused = container.http.post("/predict", json={"model": "gpt-4", "messages": messages})
+    assert refused.status_code == 404
+    assert "gpt-4" in refused.json()["error"]["message"]
 
 
 def test_the_model_may_be_left_out(container: Running, chats: Chats) -> None:
@@ -189,7 +184,7 @@ def test_output_held_to_a_schema_validates(container: Running) -> None:
 def test_an_unknown_prompt_is_answered_as_unknown(container: Running) -> None:
     from local.standins.corpus import load_dialogues
 
-    for question in ("How tall is the Eiffel tower?", "Write a haiku about rust"):
+    for question in ("How tall is the Eiffel tower?", "Write a haiku about rust."):
         response = httpx.post(
             f"{URL}/predict",
             json={"messages": [{"role": "user", "content": question}], "max_tokens": 100},

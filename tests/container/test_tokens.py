@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
-from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
+from local.standins.corpus import Tokenizer
 from tests.container.running import Running
 
 Chats = dict[str, tuple[list[Any], str]]
@@ -24,7 +24,9 @@ def tokenize(container: Running, messages: list[Any]) -> list[int]:
 def test_prompts_are_those_of_mistral_common(container: Running, chats: Chats) -> None:
     for messages, _ in chats.values():
         for conversation in (messages, [SYSTEM, *messages]):
-            request = ChatCompletionRequest.model_validate({"messages": conversation})
+            request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(
+                {"messages": conversation}
+            )
             expected = container.tokenizer.encode_chat_completion(request).tokens
             assert tokenize(container, conversation) == expected
 
@@ -35,7 +37,9 @@ def test_long_conversations_are_those_of_mistral_common(container: Running) -> N
         messages.append({"role": "user", "content": f"Question {turn}: what blows, où, and why?"})
         messages.append({"role": "assistant", "content": f"Answer {turn}.\n\n* the wind"})
     messages.append({"role": "user", "content": "  And then?  "})
-    request = ChatCompletionRequest.model_validate({"messages": messages})
+    request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(
+        {"messages": messages}
+    )
     expected = container.tokenizer.encode_chat_completion(request).tokens
     assert tokenize(container, messages) == expected
 
@@ -46,7 +50,7 @@ def test_mixtral_prompts_are_those_of_the_model_card(container: Running, chats: 
         assert tokenize(container, messages) == model_card_tokens(container.tokenizer, messages)
 
 
-def model_card_tokens(tokenizer: MistralTokenizer, messages: list[Any]) -> list[int]:
+def model_card_tokens(tokenizer: Tokenizer, messages: list[Any]) -> list[int]:
     """The pseudo-code of Mixtral's model card: "tokenize should not add a BOS or EOS token
     automatically, but should add a prefix space"."""
     text = tokenizer.instruct_tokenizer.tokenizer

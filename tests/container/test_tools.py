@@ -11,7 +11,7 @@ from tests.container.running import Running
 with_tools = pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
 
 TOOLS = load_dialogues()["tools"]
-QUESTION = {"role": "user", "content": TOOLS["question"]}
+QUESTION: Any = {"role": "user", "content": TOOLS["question"]}
 
 
 @with_tools

@@ -1,0 +1,161 @@
+"""How `make serve` starts and ends: what it says, and that nothing is left of it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.cards import ROOT
+from tests.container import running
+from tests.container.running import Running
+
+alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
+
+
+@pytest.fixture
+def starting(container: None, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A container whose vLLM has just been started, long before it is ready."""
+    log = tmp_path / "log"
+    process = running.launch("--model", "mistral-7b", log=log)
+    try:
+        wait_for(lambda: vllm_processes() != [], process, log)
+        yield process, log
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def wait_for(condition: object, process: subprocess.Popen[bytes], log: Path) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, running.tail(log)
+        assert time.monotonic() < deadline, running.tail(log)
+        time.sleep(0.1)
+
+
+def vllm_processes() -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"serve" in words and any(word.endswith(b"/bin/vllm") for word in words):
+            found.append(int(path.parent.name))
+    return found
+
+
+def gone() -> bool:
+    """Waits a moment for the kernel to clear away what was killed."""
+    for _ in range(50):
+        if running.leftovers() == []:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@alone
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything(
+    starting: tuple[subprocess.Popen[bytes], Path], number: signal.Signals
+) -> None:
+    process, log = starting
+    assert running.stop(process, number) == 0
+    assert gone(), running.leftovers()
+    assert "[serve] stopped" in log.read_text()
+
+
+@alone
+def test_killing_serve_itself_ends_everything(
+    starting: tuple[subprocess.Popen[bytes], Path],
+) -> None:
+    process, _ = starting
+    process.kill()
+    process.wait()
+    assert gone(), running.leftovers()
+
+
+@alone
+def test_the_end_of_vllm_is_said_in_one_line(
+    starting: tuple[subprocess.Popen[bytes], Path],
+) -> None:
+    process, log = starting
+    os.kill(vllm_processes()[0], signal.SIGKILL)
+    assert process.wait(running.STOP_SECONDS) == 1
+    last = log.read_text().splitlines()[-1]
+    assert last == "make serve: vLLM ended before it was ready; its log above says why"
+    assert gone(), running.leftovers()
+
+
+@alone
+def test_progress_is_shown_while_vllm_loads(
+    starting: tuple[subprocess.Popen[bytes], Path],
+) -> None:
+    process, log = starting
+    wait_for(lambda: "[serve] waiting for vLLM, 5 s" in log.read_text(), process, log)
+    text = log.read_text()
+    assert "[serve] building the Truss context" in text
+    assert "supervisord started with pid 1" in text
+
+
+def refused(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scripts.serve", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+def test_a_second_container_is_refused_in_one_line(container: Running) -> None:
+    second = refused("--model", "pixtral-12b")
+    assert second.returncode == 1
+    (line,) = second.stderr.splitlines()
+    assert "port 8080, which nginx needs, is taken" in line
+    assert container.http.get("/v1/models/model").status_code == 200
+
+
+@alone
+def test_a_taken_vllm_port_is_refused_in_one_line(container: None) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 8000))
+        other.listen()
+        second = refused()
+    assert second.returncode == 1
+    (line,) = second.stderr.splitlines()
+    assert "port 8000, which vLLM needs, is taken" in line
+
+
+@alone
+def test_an_unknown_model_is_refused_in_one_line(container: None) -> None:
+    second = refused("--model", "llama")
+    assert second.returncode == 1
+    (line,) = second.stderr.splitlines()
+    assert "no model 'llama'" in line
+
+
+@pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+def test_the_server_runs_as_user_60000_and_sees_only_its_own(container: Running) -> None:
+    (vllm,) = vllm_processes()
+    status = Path(f"/proc/{vllm}/status").read_text()
+    inside = int(next(line for line in status.splitlines() if line.startswith("NSpid")).split()[-1])
+    assert inside < 10  # a PID namespace of its own
+    root = Path(f"/proc/{vllm}/root")
+    assert not (root / "root" / ".ssh").exists()
+    assert not (root / str(ROOT).lstrip("/") / "tests").exists()
+    assert (root / "packages" / "predict" / "middleware.py").is_file()
+    uid_map = Path(f"/proc/{vllm}/uid_map").read_text().split()
+    assert uid_map[0] == "60000"
+
+
+@pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+def test_the_printed_curl_line_works_when_pasted(container: Running) -> None:
+    text = container.log.read_text()
+    pasted = text[text.index("\ncurl --no-buffer") :].split("\n\n")[0]
+    assert subprocess.run(["sh", "-c", f"{pasted} --fail"], capture_output=True).returncode == 0

@@ -1,0 +1,92 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts import cards
+from scripts.cards import MODELS, CardError
+
+
+def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A folder with one card, mistral-7b, after `change`."""
+    content = yaml.safe_load((MODELS / "mistral-7b.yaml").read_text())
+    change(content)
+    (folder / "mistral-7b.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+@pytest.mark.parametrize("name", cards.names())
+def test_every_card_is_valid(name: str) -> None:
+    assert cards.load(name).name == name
+
+
+def test_the_three_models_are_there() -> None:
+    assert cards.names() == ["mistral-7b", "mixtral-8x7b", "pixtral-12b"]
+
+
+@pytest.mark.parametrize(
+    ("model", "accelerator", "precision"),
+    [
+        ("mistral-7b", ("A10G", 1), "float16"),
+        ("mixtral-8x7b", ("A100", 2), "bfloat16"),
+        ("pixtral-12b", ("A100", 1), "bfloat16"),
+    ],
+)
+def test_default_hardware_is_what_the_older_trusses_say(
+    model: str, accelerator: tuple[str, int], precision: str
+) -> None:
+    hardware = cards.load(model).hardware
+    assert (hardware.accelerator, hardware.count) == accelerator
+    assert hardware.precision == precision
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("mistral-7b", "mistral-7b"),
+        ("mistral-7b", "mistralai/Mistral-7B-Instruct-v0.3"),
+        ("mixtral-8x7b", "mistral-7b"),
+        ("mixtral-8x7b", "mistralai/Mixtral-8x7B-Instruct-v0.1"),
+        ("pixtral-12b", "pixtral"),
+        ("pixtral-12b", "mistralai/Pixtral-12B-2409"),
+    ],
+)
+def test_models_answer_to_the_names_their_clients_use(model: str, name: str) -> None:
+    assert name in cards.load(model).names
+    assert cards.load(model).names[0] == model
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(CardError, match=r"no model 'llama'.*mistral-7b, mixtral-8x7b, pixtral-12b"):
+        cards.load("llama")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(colour="red"), "mistral-7b.yaml: colour: unknown key"),
+        (lambda c: c["weights"].update(colour="red"), "mistral-7b.yaml: weights.colour: unknown"),
+        (lambda c: c.pop("context"), "mistral-7b.yaml: context: missing key"),
+        (lambda c: c["architecture"].pop("heads"), "architecture.heads: missing key"),
+        (lambda c: c["architecture"].update(heads="32"), "architecture.heads: .*got '32'"),
+        (lambda c: c["architecture"].update(heads=0), "architecture.heads: .*got 0"),
+        (lambda c: c["weights"].update(revision="main"), "weights.revision: .*got 'main'"),
+        (lambda c: c["weights"].update(mount_location="models"), "weights.mount_location: .*abs"),
+        (lambda c: c["features"].update(images=4), "architecture.vision must be given"),
+        (lambda c: c["hardware"].update(count=5), "hardware.count 5 does not divide"),
+        (lambda c: c.update(name="other"), "name: is 'other', must be the file's, 'mistral-7b'"),
+    ],
+)
+def test_a_faulty_card_is_refused_naming_file_and_key(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    with pytest.raises(CardError, match=message):
+        cards.load("mistral-7b", changed(tmp_path, change))
+
+
+def test_a_card_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mistral-7b.yaml").write_text("name: [")
+    with pytest.raises(CardError, match=r"mistral-7b\.yaml: not valid YAML"):
+        cards.load("mistral-7b", tmp_path)

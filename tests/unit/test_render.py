@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from scripts import cards, render
+from scripts.render import Choices, RenderError
+
+
+def test_rendering_twice_gives_the_same_bytes() -> None:
+    card = cards.load("mixtral-8x7b")
+    assert render.render(card, Choices()) == render.render(card, Choices())
+
+
+def test_one_flag_a_line() -> None:
+    text = render.render(cards.load("mistral-7b"), Choices())
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("--")]
+    assert all(line.count("--") == 1 for line in lines)
+    assert len(lines) == text.count(" --")
+
+
+@pytest.mark.parametrize("secret", ["", "a b", "$(id)", "x'; rm", "hf/key", "-x"])
+def test_a_secret_name_that_is_none_is_refused(secret: str) -> None:
+    with pytest.raises(RenderError, match="not the name of a Baseten secret"):
+        Choices(secret=secret)
+
+
+@pytest.mark.parametrize("command", ["vllm serve %d", "vllm serve ; ls", "vllm serve # fast"])
+def test_what_supervisord_would_misread_is_refused(command: str) -> None:
+    with pytest.raises(RenderError, match="supervisord would misread"):
+        render.check_start_command(command)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--model", "none"], ["--source", "ftp"], ["--secret", "not a name"]]
+)
+def test_an_impossible_choice_leaves_config_yaml_as_it_was(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("as it was")
+    assert render.main(["--output", str(config), *arguments]) == 2
+    assert config.read_text() == "as it was"
+    assert list(tmp_path.iterdir()) == [config]
+    assert arguments[1] in capsys.readouterr().err
+
+
+def test_what_was_chosen_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "config.yaml"
+    assert render.main(["--output", str(config), "--model", "mixtral-8x7b"]) == 0
+    out = capsys.readouterr().out
+    assert "A100:2" in out
+    assert "bfloat16" in out
+    assert "hf_access_key" in out
+    assert config.read_text() == render.render(cards.load("mixtral-8x7b"), Choices())
+
+
+def test_the_hub_token_is_read_from_its_file_and_on_no_command_line() -> None:
+    command = render.start_command(render.render(cards.load("pixtral-12b"), Choices("hub")))
+    before, serve = command.split("exec vllm serve")
+    assert '"$(cat /secrets/hf_access_key)"' in before
+    assert "HF_TOKEN" not in serve
