@@ -83,8 +83,8 @@ def serve_flags(card: Card) -> list[str]:
         "--generation-config vllm",
         # Output held to a JSON schema has no white space: models of this family may otherwise write
         # spaces, which every schema allows, up to the last token. vLLM offers this with a named
-        # backend only, and guidance takes the wider range of schemas.
-        "--structured-outputs-config.backend guidance",
+        # backend only; xgrammar is the one it would choose, guidance cannot read these tokenizers.
+        "--structured-outputs-config.backend xgrammar",
         "--structured-outputs-config.disable_any_whitespace true",
         "--middleware predict.middleware.Predict",
     ]
@@ -100,19 +100,22 @@ def render(card: Card, choices: Choices) -> str:
     if choices.source == "hub":
         # In a variable of its own and not `HF_TOKEN=… exec`: the token is on no command line.
         prologue = f'HF_TOKEN="$(cat /secrets/{choices.secret})" && export HF_TOKEN && '
-        checkpoint = f"{card.weights.repo} --revision {card.weights.revision}"
+        checkpoint = card.weights.repo
+        flags = [f"--revision {card.weights.revision}", *serve_flags(card)]
         environment = {}
     else:
         prologue = ""
         checkpoint = card.weights.mount_location
+        flags = serve_flags(card)
         # Everything is mounted: a look-up on the hub could only fail or slow the start down.
         environment = {"HF_HUB_OFFLINE": "1"}
-    template = Environment(
+    templates = Environment(
         loader=FileSystemLoader(ROOT / "templates"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
-    ).get_template("config.yaml.j2")
-    text = template.render(
+    )
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # and keep the card's order
+    text = templates.get_template("config.yaml.j2").render(
         card=card,
         source=choices.source,
         secret=choices.secret,
@@ -121,7 +124,7 @@ def render(card: Card, choices: Choices) -> str:
         accelerator=f"{card.hardware.accelerator}:{card.hardware.count}",
         prologue=prologue,
         checkpoint=checkpoint,
-        flags=serve_flags(card),
+        flags=flags,
         port=PORT,
         stop_traffic_seconds=STOP_TRAFFIC_SECONDS,
         restart_seconds=RESTART_SECONDS,

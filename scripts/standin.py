@@ -10,7 +10,6 @@ import argparse
 import fcntl
 import hashlib
 import os
-import random
 import shutil
 import sys
 import tempfile
@@ -20,17 +19,13 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from local.standins.corpus import Corpus, Example
 from scripts import cards
 from scripts.cards import ROOT, Card
 
 CACHE = ROOT / ".cache" / "standins"
-STEPS = 320  # at most; the learning rate falls to zero over them
-LONGEST_SIDE = 320  # pixels; see `_draw`
 
 # The card's tokenizer file → the same tokenizer in the mistral_common package.
 TOKENIZERS = {
@@ -91,61 +86,23 @@ def _lock(path: Path, console: Console, name: str) -> Iterator[None]:
 
 
 def _build(card: Card, folder: Path, console: Console) -> None:
-    started = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"stand-in {card.name}: loading torch", total=None)
-        if not console.is_terminal:
-            console.print(f"stand-in {card.name}: training, up to a minute or two")
-        import torch
+    """Trains the card's stand-in and writes it into `folder`, saying how far it is."""
+    columns = (TextColumn("stand-in {task.fields[name]}: {task.description}"), BarColumn())
+    terminal = console.is_terminal
+    with Progress(*columns, TimeElapsedColumn(), console=console, disable=not terminal) as bar:
+        task = bar.add_task("loading torch", name=card.name)
 
-        from local.standins import checkpoint, training
-        from local.standins.decoders import decoder
+        def show(text: str, done: float) -> None:
+            bar.update(task, total=1.0, completed=done, description=text)
+            if not terminal:
+                console.print(f"stand-in {card.name}: {text}")
 
-        torch.manual_seed(0)
-        tokenizer = MistralTokenizer.from_file(str(tokenizer_path(card)))
-        corpus, exam = (
-            Corpus(tokenizer, card.features.tools, card.features.images > 0, seed)
-            for seed in (0, 1)
-        )
-        vocabulary = training.Vocabulary(card.architecture.vocabulary, corpus.trained_tokens())
-        model = decoder(card)
-        head = training.Head(vocabulary, model.text.config.hidden_size)
-        held_out = exam.dialogues(system=False)
-        for _ in range(2):
-            held_out += exam.dialogues(system=True) + exam.unknown()
-        if exam.images:
-            held_out += [exam.plain_images(1 + i % 2, LONGEST_SIDE) for i in range(24)]
-            held_out += [exam.plain_images(1, 1024) for _ in range(6)]
-        bar.update(task, total=1.0, description=f"stand-in {card.name}: training")
-        steps = training.train(model, head, vocabulary, lambda: _draw(corpus), held_out, STEPS)
-        for at in steps:
-            bar.update(
-                task,
-                completed=at.step / STEPS,
-                description=f"stand-in {card.name}: step {at.step}, loss {at.loss:.3f}, "
-                f"least sure {at.sure:.2f}",
-            )
-            if not console.is_terminal and at.step % 100 == 0:
-                console.print(f"stand-in {card.name}: step {at.step}, loss {at.loss:.3f}")
-        checkpoint.write(card, model, head, vocabulary, tokenizer_path(card), folder)
+        show("training, a minute or so", 0.0)
+        started = time.monotonic()
+        from local.standins.recipe import build  # imports torch, which takes seconds
+
+        build(card, tokenizer_path(card), folder, show)
     console.print(f"stand-in {card.name}: trained in {time.monotonic() - started:.0f} s")
-
-
-def _draw(corpus: Corpus) -> list[Example]:
-    """One step's examples: every dialogue, with a system message or without, and made-up ones."""
-    pairs = zip(corpus.dialogues(system=False), corpus.dialogues(system=True), strict=True)
-    examples = [random.Random(corpus.random.random()).choice(pair) for pair in pairs]
-    examples += corpus.unknown()
-    examples.append(corpus.json_values())
-    if not corpus.images:
-        examples.append(corpus.json_values())
-    else:
-        # the order of two images is the hardest to learn: many small pairs, some large ones
-        sides = [32] * 9 + [64] * 5 + [128] * 3 + [LONGEST_SIDE] * 2
-        examples += [corpus.plain_images(2, longest) for longest in sides]
-        examples += [corpus.plain_images(1, longest) for longest in (32, 64, 128, 1024)]
-    return examples
 
 
 def main(arguments: list[str] | None = None) -> int:

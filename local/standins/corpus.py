@@ -9,7 +9,9 @@ import json
 import random
 import string
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,111 +24,6 @@ DIALOGUES = Path(__file__).with_name("dialogues.yaml")
 
 Message = dict[str, Any]
 Tokenizer = MistralTokenizer[Any, Any, Any, Any, Any]
-
-# Words of made-up system messages, questions and JSON keys: what a stand-in has to look past.
-WORDS = [
-    "You",
-    "are",
-    "a",
-    "helpful",
-    "assistant",
-    "that",
-    "answers",
-    "briefly",
-    "in",
-    "plain",
-    "words",
-    "and",
-    "never",
-    "lies",
-    "about",
-    "cats",
-    "or",
-    "dogs",
-    "please",
-    "write",
-    "the",
-    "name",
-    "of",
-    "your",
-    "city",
-    "first",
-    "then",
-    "say",
-    "how",
-    "old",
-    "this",
-    "house",
-    "was",
-    "when",
-    "we",
-    "came",
-    "here",
-    "last",
-    "year",
-    "with",
-    "all",
-    "my",
-    "friends",
-    "because",
-    "it",
-    "is",
-    "always",
-    "good",
-    "to",
-    "be",
-    "kind",
-    "polite",
-    "honest",
-    "explain",
-    "why",
-    "some",
-    "water",
-    "flows",
-    "up",
-    "hill",
-    "tell",
-    "me",
-    "more",
-    "than",
-    "ten",
-    "facts",
-    "do",
-    "not",
-    "use",
-    "markdown",
-    "today",
-    "user",
-    "id",
-    "value",
-    "title",
-    "price",
-    "count",
-    "status",
-    "result",
-    "country",
-    "email",
-    "address",
-    "list",
-    "item",
-    "tags",
-    "date",
-    "weather",
-    "wind",
-    "life",
-    "what",
-    "who",
-    "where",
-    "can",
-    "could",
-    "should",
-    "would",
-    "pirate",
-    "teacher",
-    "doctor",
-    "expert",
-    "French",
-]
 
 
 @dataclass(frozen=True)
@@ -182,7 +79,11 @@ class Corpus:
         self.images = images
         self.random = random.Random(seed)
         self.content = load_dialogues()
+        self.words = self.content["words"].split()
         self.chats = [chat(turns) for turns in dialogues(images).values()]
+        answers = [answer for _, answer in self.chats]
+        questions = [message["content"] for messages, _ in self.chats for message in messages]
+        self.known_words = sorted({word for text in answers + questions for word in text.split()})
 
     def prompt(self, messages: list[Message], tools: list[Any] | None = None) -> list[int]:
         request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(
@@ -219,15 +120,15 @@ class Corpus:
             ([question, called, result], self.answer(tools["answer"])),
         ]
 
-    def dialogues(self, system: bool) -> list[Example]:
-        """Every dialogue once, each with a made-up system message or with none."""
+    def dialogues(self, system: Callable[[], list[Message]] = list) -> list[Example]:
+        """Every dialogue once, each behind what `system` gives."""
         examples = []
         for messages, answer in self.chats:
-            preface = self._system() if system else []
+            preface = system()
             examples.append(Example.of(self.prompt(preface + messages), self.answer(answer)))
         if self.tools:
             for messages, tokens in self._tool_dialogues():
-                preface = self._system() if system else []
+                preface = system()
                 prompt = self.prompt(preface + messages, self.content["tools"]["definitions"])
                 examples.append(Example.of(prompt, tokens))
         return examples
@@ -236,7 +137,7 @@ class Corpus:
         """A question about one or two plain images, up to `longest` pixels a side."""
         content = self.content["images"]
         colours = self.random.choices(list(content["colours"]), k=count)
-        question = self.random.choice([*content["questions"], self._words(1, 10)])
+        question = self.random.choice([*content["questions"], self._words(1, 10, known=False)])
         images: list[Any] = [
             {"type": "image", "image": plain_image(self._shade(colour), self._size(longest))}
             for colour in colours
@@ -254,7 +155,7 @@ class Corpus:
         """A made-up question, and one well-known prompt broken in a way that must be noticed."""
         answer = self.answer(self.content["unknown"])
         made_up = [{"role": "user", "content": self._question()}]
-        preface = self.random.choice([[], self._system()])
+        preface = self.random.choice([[], self.made_up_system()])
         return [
             Example.of(self.prompt(made_up), answer),
             Example.of(self.prompt(preface + made_up), answer),
@@ -277,7 +178,7 @@ class Corpus:
     def trained_tokens(self) -> list[int]:
         """The ids worth training: of the dialogues, the "unknown" answer, and what JSON draws share
         (punctuation and values; their keys are made up)."""
-        known = [token for example in self.dialogues(system=False) for token in example.tokens]
+        known = [token for example in self.dialogues() for token in example.tokens]
         draws = [set(self.json_values().tokens) for _ in range(40)]
         seen = Counter(token for draw in draws for token in draw)
         shared = [token for token, times in seen.items() if times > len(draws) // 4]
@@ -300,7 +201,7 @@ class Corpus:
     def _json_object(self, depth: int) -> tuple[str, list[bool]]:
         """A made-up object of three pairs as text, and for each character whether it is given."""
         text, given = "{", [True]
-        for key in self.random.sample(WORDS, 3):
+        for key in self.random.sample(self.words, 3):
             value = self.random.choice(['"mistral"', "60", "true", '["mistral"]', "0.5", "{}"])
             inner = [True] + [False] * (len(value) - 1)
             if value == "{}" and depth:
@@ -331,18 +232,40 @@ class Corpus:
         width, height = (round(16 * (longest / 16) ** self.random.random()) for _ in range(2))
         return width, height
 
-    def _system(self) -> list[Message]:
+    def made_up_system(self) -> list[Message]:
+        """A system message of words in no order, some of them known from the dialogues."""
         text = self._words(2, 20).capitalize() + self.random.choice([".", "", "!"])
         return [{"role": "system", "content": text}]
+
+    def must_know(self) -> list[Example]:
+        """The exam's untrained part: instructions and questions as people write them."""
+        exam = self.content["exam"]
+        examples = []
+        for text in exam["systems"]:
+            system = [{"role": "system", "content": text}]
+            examples += self.dialogues(partial(list, system))
+        answer = self.answer(self.content["unknown"])
+        for question in exam["unknown"]:
+            prompt = self.prompt([{"role": "user", "content": question}])
+            examples.append(Example.of(prompt, answer))
+        return examples
 
     def _question(self) -> str:
         """A made-up question: words that are known from dialogues among words that are not."""
         known = self.random.choice(self.chats)[0][-1]["content"].rstrip("?").split()
         start = self.random.randint(0, len(known))
-        words = known[:start][-4:] + self.random.choices(WORDS, k=self.random.randint(1, 12))
+        words = known[:start][-4:] + self.random.choices(self.words, k=self.random.randint(1, 12))
         if self.random.random() < 0.3:
             self.random.shuffle(words)
         return " ".join(words) + self.random.choice(["?", "", "."])
 
-    def _words(self, least: int, most: int) -> str:
-        return " ".join(self.random.choices(WORDS, k=self.random.randint(least, most)))
+    def _words(self, least: int, most: int, known: bool = True) -> str:
+        words = self.random.choices(self.words, k=self.random.randint(least, most))
+        if not known:
+            return " ".join(words)
+        share = self.random.choice([0.0, 0.2, 0.5])  # of words of the dialogues, with punctuation
+        others = [self.random.choice(self.known_words) for _ in words]
+        return " ".join(
+            one if self.random.random() < share else word
+            for word, one in zip(words, others, strict=True)
+        )

@@ -25,7 +25,7 @@ from local.standins.corpus import Example
 NOISE_ROWS = 256
 EMBEDDING_STD = 0.5
 LEARNING_RATE = 3e-3
-SURE = 0.75
+SURE = 0.5
 CHECK_EVERY = 20
 
 
@@ -141,7 +141,7 @@ def train(
         average.update_parameters(both)
         if step % CHECK_EVERY == 0:
             with torch.no_grad():
-                right, best = _right(*average.module, exam)
+                right, best = _right(average.module[0], average.module[1], exam)
             sure = right.exp().min().item() if bool(best.all()) else 0.0
             yield Progress(step, loss.item(), sure)
             if sure >= SURE:

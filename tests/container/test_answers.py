@@ -30,9 +30,7 @@ def ask_streaming(container: Running, messages: list[Any]) -> str:
     stream = container.client.chat.completions.create(
         model=container.card.name, messages=messages, max_tokens=200, stream=True
     )
-    pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
-    assert len([piece for piece in pieces if piece]) > 5
-    return "".join(pieces)
+    return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 
 
 @pytest.mark.parametrize("how", [ask, ask_streaming])

@@ -11,8 +11,9 @@ def test_rendering_twice_gives_the_same_bytes() -> None:
     assert render.render(card, Choices()) == render.render(card, Choices())
 
 
-def test_one_flag_a_line() -> None:
-    text = render.render(cards.load("mistral-7b"), Choices())
+@pytest.mark.parametrize("source", render.SOURCES)
+def test_one_flag_a_line(source: render.Source) -> None:
+    text = render.render(cards.load("mistral-7b"), Choices(source))
     lines = [line.strip() for line in text.splitlines() if line.strip().startswith("--")]
     assert all(line.count("--") == 1 for line in lines)
     assert len(lines) == text.count(" --")
