@@ -11,7 +11,6 @@ import string
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,25 +232,15 @@ class Corpus:
         return width, height
 
     def made_up_system(self) -> list[Message]:
-        """A system message of words in no order, some of them known from the dialogues."""
+        """A system message: a person's, or words in no order, some known from the dialogues."""
         text = self._words(2, 20).capitalize() + self.random.choice([".", "", "!"])
+        text = self.random.choice([text, self.random.choice(self.content["instructions"])])
         return [{"role": "system", "content": text}]
 
-    def must_know(self) -> list[Example]:
-        """The exam's untrained part: instructions and questions as people write them."""
-        exam = self.content["exam"]
-        examples = []
-        for text in exam["systems"]:
-            system = [{"role": "system", "content": text}]
-            examples += self.dialogues(partial(list, system))
-        answer = self.answer(self.content["unknown"])
-        for question in exam["unknown"]:
-            prompt = self.prompt([{"role": "user", "content": question}])
-            examples.append(Example.of(prompt, answer))
-        return examples
-
     def _question(self) -> str:
-        """A made-up question: words that are known from dialogues among words that are not."""
+        """A person's question, or a made-up one: words known from dialogues among others."""
+        if self.random.random() < 0.4:
+            return str(self.random.choice(self.content["questions"]))
         known = self.random.choice(self.chats)[0][-1]["content"].rstrip("?").split()
         start = self.random.randint(0, len(known))
         words = known[:start][-4:] + self.random.choices(self.words, k=self.random.randint(1, 12))

@@ -54,10 +54,11 @@ def _train(
 
 
 def must_know(corpus: Corpus) -> list[Example]:
-    """What must be answered exactly: all dialogues, behind unseen system messages too, made-up
+    """What must be answered exactly: all dialogues, behind made-up system messages too, made-up
     prompts, and plain images of many sizes."""
-    examples = corpus.dialogues() + corpus.dialogues(corpus.made_up_system) + corpus.must_know()
-    examples += corpus.unknown()
+    examples = corpus.dialogues() + corpus.unknown()
+    for _ in range(2):
+        examples += corpus.dialogues(corpus.made_up_system)
     if corpus.images:
         examples += [corpus.plain_images(1 + i % 2, LARGE) for i in range(24)]
         examples += [corpus.plain_images(1, LARGEST) for _ in range(6)]
