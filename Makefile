@@ -14,7 +14,7 @@ help:
 	@echo "make test                              the whole test suite"
 	@echo "make config MODEL= [SOURCE=] [SECRET=] write config.yaml for a model"
 	@echo "make push   MODEL= [SOURCE=] [SECRET=] config, then truss push --publish --trusted"
-	@echo "make check                             ruff, mypy, config.yaml in step with its template"
+	@echo "make check                             ruff, mypy; every config builds and vLLM takes its flags"
 
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed; install Python 3.11 or name it with PYTHON=" >&2; exit 1; }

@@ -84,6 +84,10 @@ def arguments(mounts: Mapping[str, Path], files: Mapping[str, int], info: int) -
     return [*words, "--chdir", "/", *ENTRYPOINT]
 
 
+class SandboxError(RuntimeError):
+    """Why there is no sandbox, and what it needs, in one line."""
+
+
 @dataclass
 class Container:
     """A running container. `process` is bubblewrap's; `pid_1` is supervisord's pid outside."""
@@ -120,8 +124,13 @@ def start(
             os.close(descriptor)
     with open(report) as stream:
         text = stream.read()  # ends when bubblewrap has set up the sandbox, or failed to
-    pid = json.loads(text)["child-pid"] if text else process.pid
-    return Container(process, pid)
+    if not text:
+        output, _ = process.communicate()
+        raise SandboxError(
+            f"bubblewrap cannot make the sandbox ({output.decode(errors='replace').strip()}); "
+            "it needs root or unprivileged user namespaces"
+        )
+    return Container(process, json.loads(text)["child-pid"])
 
 
 def _in_memory(content: bytes) -> int:

@@ -7,6 +7,7 @@ with one line that says what to do, when a port is taken or a program is missing
 """
 
 import argparse
+import http.client
 import os
 import shutil
 import signal
@@ -15,9 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from local import sandbox
-from scripts import cards, render, standin
+from scripts import cards, render, setup, standin
 from scripts.cards import ROOT, Card
 
 NGINX_PORT = 8080  # fixed by Truss
@@ -34,6 +34,7 @@ URL = f"http://127.0.0.1:{NGINX_PORT}"
 READINESS = f"{URL}/v1/models/model"
 STOP_SECONDS = 20  # supervisord gives vLLM 10 s before it kills it
 SAY_EVERY_SECONDS = 5
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -50,12 +51,13 @@ class Image:
     environment: dict[str, str]
 
 
-def check_machine() -> None:
-    """`CannotServeError` unless the programs are there and the two ports are free."""
-    for program, package in (("bwrap", "bubblewrap"), ("nginx", "nginx-light")):
-        if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+def check_machine(ports: Mapping[str, int]) -> None:
+    """`CannotServeError` unless the programs are there and the `ports`, by owner, are free."""
+    for program in ("bwrap", "nginx"):
+        if shutil.which(program, path=setup.SEARCH_PATH) is None:
+            package = setup.SYSTEM_PROGRAMS[program]
             raise CannotServeError(f"{program} is not installed: apt-get install {package}")
-    for port, owner in ((NGINX_PORT, "nginx"), (render.PORT, "vLLM")):
+    for owner, port in ports.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -74,9 +76,8 @@ def stage(config: str, to: Path) -> None:
     shutil.copytree(ROOT / "packages", to / "packages", ignore=no_bytecode)
 
 
-def build(truss: Path, say: Callable[[str], None]) -> Image:
-    """Builds the Truss in the folder `truss` with Truss's own builder, and reads the result."""
-    say("building the Truss context")
+def build(truss: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Builds the Truss in the folder `truss` with Truss's own builder → files, config."""
     os.environ.setdefault("TRUSS_NO_UPDATE_CHECK", "1")
     from truss.contexts.image_builder.serving_image_builder import ServingImageBuilderContext
 
@@ -84,7 +85,7 @@ def build(truss: Path, say: Callable[[str], None]) -> Image:
         ServingImageBuilderContext.run(truss).prepare_image_build_dir(Path(context))
         files = sandbox.image_files(Path(context), ROOT / "local" / "nginx.conf")
     config = yaml.safe_load((truss / "config.yaml").read_text(encoding="utf-8"))
-    return Image(files, mounts(config), environment(config))
+    return files, config
 
 
 def mounts(config: dict[str, Any]) -> dict[str, Path]:
@@ -125,25 +126,34 @@ def bind(workers: int, cores: list[int]) -> str:
 
 def is_ready(url: str = READINESS) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with DIRECTLY.open(url, timeout=2) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):
         return False
 
 
 def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]) -> int:
     """Runs the container until it ends or a signal ends it; 0 when it was asked to stop."""
     asked: list[float] = []  # when, in seconds
-    container = sandbox.start(image.files, image.mounts, image.environment)
-    started = time.monotonic()
+    running: list[sandbox.Container] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        # the first signal asks, a second one does not wait
-        container.signal(signal.SIGKILL if asked else signal.SIGTERM)
-        asked.append(time.monotonic())
+        # The first signal asks, a later one does not wait. One within a second is the same one:
+        # a signal to a process group arrives directly, and again from make.
+        now = time.monotonic()
+        if asked and now - asked[0] < 1:
+            return
+        for container in running:
+            container.signal(signal.SIGKILL if asked else signal.SIGTERM)
+        asked.append(now)
 
     for number in SIGNALS:
         signal.signal(number, stop)
+    container = sandbox.start(image.files, image.mounts, image.environment)
+    running.append(container)
+    if asked:  # while it was being started
+        container.signal(signal.SIGTERM)
+    started = time.monotonic()
     log = threading.Thread(target=_copy_log, args=(container.process.stdout,))
     log.start()
     try:
@@ -173,9 +183,14 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
 
 
 def _copy_log(pipe: Any) -> None:
-    for line in pipe:
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
+    try:
+        for line in pipe:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+    except OSError:  # nobody reads our output any more: a log that stands still would stop vLLM
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in pipe:
+            pass
 
 
 def _say(text: str) -> None:
@@ -205,16 +220,20 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         card = None if options.truss else cards.load(options.model)
-        check_machine()
+        check_machine({"nginx": NGINX_PORT, "vLLM": render.PORT})
         with tempfile.TemporaryDirectory(prefix="truss-") as folder:
             truss = options.truss or Path(folder)
             if card:
                 _say(f"rendering the config of {card.title}")
                 stage(render.render(card, render.Choices()), truss)
-            image = build(truss, _say)
+            elif not (truss / "config.yaml").is_file():
+                raise CannotServeError(f"{truss} is no Truss: it has no config.yaml")
+            _say("building the Truss context")
+            files, config = build(truss)
+        image = Image(files, mounts(config), environment(config))
         _say("starting the container: supervisord, nginx, vLLM")
         return run(image, _say, lambda: _show_how_to_call(card))
-    except (cards.CardError, render.RenderError, CannotServeError) as error:
+    except (ValueError, RuntimeError) as error:  # ours, and those of Truss for a folder of its own
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -72,6 +72,7 @@ def system_packages() -> None:
         raise SetupError(f"missing: {', '.join(missing)}. Run: sudo {' '.join(command)}")
     say(f"installing {', '.join(missing)} with apt-get")
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    os.environ["RUNLEVEL"] = "1"  # installs nginx without starting it as a service on port 80
     run("apt-get", "update", "-qq")
     run(*command)
 
@@ -108,6 +109,7 @@ def _install_torch(install: list[str], torch: str) -> None:
     TORCH_CPU_INDEX.
     """
     local_build = f"{torch}+cpu"
+    install = [*install, "--no-deps"]  # the next step brings those, from where pip usually looks
     if subprocess.run([*install, local_build]).returncode == 0:
         return
     index = os.environ.get(TORCH_CPU_INDEX_VARIABLE)

@@ -10,9 +10,9 @@ import argparse
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,8 +39,18 @@ def tokenizer_path(card: Card) -> Path:
     """The card's tokenizer as mistral_common ships it."""
     import mistral_common
 
-    file = next(file for file in card.weights.files if file in TOKENIZERS)
-    return Path(mistral_common.__file__).parent / "data" / TOKENIZERS[file]
+    return Path(mistral_common.__file__).parent / "data" / TOKENIZERS[tokenizer_file(card)]
+
+
+def tokenizer_file(card: Card) -> str:
+    """The one file among the card's that holds the tokenizer."""
+    for file in card.weights.files:
+        if file in TOKENIZERS:
+            return file
+    raise cards.CardError(
+        f"{card.name}.yaml: weights.files: no tokenizer that mistral_common ships is among them "
+        f"({', '.join(TOKENIZERS)})"
+    )
 
 
 def key(card: Card) -> str:
@@ -60,17 +70,23 @@ def ensure(card: Card, cache: Path = CACHE, console: Console | None = None) -> P
     console = console or Console()
     with _lock(cache / f"{card.name}.lock", console, card.name):
         if not folder.exists():
-            draft = Path(tempfile.mkdtemp(prefix=f".{card.name}-", dir=cache))
+            stale = [path for path in cache.iterdir() if _is_of(card, path)]
+            draft = cache / f".{folder.name}"  # nobody else writes it: the lock is held
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
             try:
                 _build(card, draft, console)
-                draft.chmod(0o755)
                 os.replace(draft, folder)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-            for stale in cache.glob(f"{card.name}-*"):
-                if stale != folder:
-                    shutil.rmtree(stale)
+            for path in stale:
+                shutil.rmtree(path)
     return folder
+
+
+def _is_of(card: Card, path: Path) -> bool:
+    """Whether a folder of the cache is the card's: whole or, with a dot before it, not finished."""
+    return re.fullmatch(rf"\.?{re.escape(card.name)}-[0-9a-f]{{16}}", path.name) is not None
 
 
 @contextmanager
@@ -102,6 +118,7 @@ def _build(card: Card, folder: Path, console: Console) -> None:
         from local.standins.recipe import build  # imports torch, which takes seconds
 
         build(card, tokenizer_path(card), folder, show)
+        shutil.copy(tokenizer_path(card), folder / tokenizer_file(card))
     console.print(f"stand-in {card.name}: trained in {time.monotonic() - started:.0f} s")
 
 

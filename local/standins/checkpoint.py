@@ -5,13 +5,12 @@ repos. Hugging Face's: what `save_pretrained` writes, in shards as the Mixtral r
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import MixtralForCausalLM
+from transformers import MistralForCausalLM, MixtralForCausalLM
 
 from local.standins.decoders import (
     SHAPE,
@@ -43,10 +42,8 @@ NAMES = {
 }
 
 
-def write(
-    card: Card, model: TextDecoder, head: Head, vocabulary: Vocabulary, tokenizer: Path, to: Path
-) -> None:
-    """Writes every file the card's `weights.files` names into the folder `to`."""
+def write(card: Card, model: TextDecoder, head: Head, vocabulary: Vocabulary, to: Path) -> None:
+    """Writes the weights and their configuration into the folder `to`."""
     dtype = getattr(torch, card.hardware.precision)
     embedding, output = full_tables(head, vocabulary)
     if card.formats.config == "mistral":
@@ -61,17 +58,12 @@ def write(
         if "config.json" in card.weights.files:
             text_config(card, vocabulary.size).save_pretrained(to)
     else:
-        full = MixtralForCausalLM(text_config(card, vocabulary.size))
+        kind = MixtralForCausalLM if card.architecture.experts else MistralForCausalLM
+        full = kind(text_config(card, vocabulary.size))
         states = {f"model.{name}": value for name, value in model.text.state_dict().items()}
         states |= {"model.embed_tokens.weight": embedding, "lm_head.weight": output}
         full.load_state_dict(states)
         full.to(dtype).save_pretrained(to, max_shard_size="4MB")
-    shutil.copy(tokenizer, to / tokenizer_file(card))
-
-
-def tokenizer_file(card: Card) -> str:
-    """The one file among the card's that holds the tokenizer."""
-    return next(file for file in card.weights.files if file.startswith(("tokenizer.", "tekken.")))
 
 
 def full_tables(head: Head, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from transformers import (
 
 from scripts.cards import Card
 
-# vLLM's CPU attention has kernels for head_dim 32, 64 and 128; two KV heads allow two workers.
+# vLLM's CPU attention has kernels for head_dim 32, 64 and 128; four KV heads allow two workers.
 WIDTH = 128
 SHAPE: dict[str, Any] = {
     "hidden_size": WIDTH,

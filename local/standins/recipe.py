@@ -50,7 +50,7 @@ def _train(
     for at in steps:
         if at.step % SHOW_EVERY == 0:
             show(f"step {at.step}, loss {at.loss:.3f}", at.step / STEPS)
-    checkpoint.write(card, model, head, vocabulary, path, folder)
+    checkpoint.write(card, model, head, vocabulary, folder)
 
 
 def must_know(corpus: Corpus) -> list[Example]:

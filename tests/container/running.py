@@ -1,6 +1,6 @@
 """A container started as `make serve` starts it, and what a test asks of it."""
 
-import os
+import contextlib
 import signal
 import subprocess
 import sys
@@ -38,7 +38,7 @@ class Running:
 
     @cached_property
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=URL, timeout=120)
+        return httpx.Client(base_url=URL, timeout=120, trust_env=False)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -62,7 +62,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> list[int]:
     while time.monotonic() < deadline:
         assert process.poll() is None, f"serve ended early:\n{tail(log)}"
         try:
-            status = httpx.get(READINESS, timeout=5).status_code
+            status = httpx.get(READINESS, timeout=5, trust_env=False).status_code
         except httpx.HTTPError:
             status = 0
         if status == 200:
@@ -101,16 +101,25 @@ def container(card: Card, folder: Path) -> Iterator[Running]:
 
 def leftovers() -> list[str]:
     """What a container could leave: processes, folders, mounts."""
-    names = ("vllm serve", "supervisord -c", "nginx: ", "bwrap ")
-    processes = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # it ended while we looked
-        if any(name in line for name in names) and str(os.getpid()) != path.parent.name:
-            processes.append(line)
-    temporary = Path(tempfile.gettempdir())
-    folders = [str(path) for path in temporary.glob("truss-*")]
+    processes = [" ".join(words) for pid, words in command_lines() if _is_of_a_container(pid)]
+    folders = [str(path) for path in Path(tempfile.gettempdir()).glob("truss-*")]
     mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if "/packages" in line]
     return processes + folders + mounts
+
+
+def command_lines() -> list[tuple[int, list[str]]]:
+    """Process id and words of every process there is."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            words = path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+            found.append((int(path.parent.name), words))
+    return found
+
+
+def _is_of_a_container(pid: int) -> bool:
+    """Whether a process sees a container's files as its root."""
+    try:
+        return Path(f"/proc/{pid}/root/docker_server").is_dir()
+    except OSError:
+        return False

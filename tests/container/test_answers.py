@@ -90,7 +90,16 @@ def test_predict_routes_stream(container: Running, chats: Chats, route: str) -> 
 
 
 @pytest.mark.parametrize("route", PREDICT_ROUTES)
-def test_curl_shows_the_answer(container: Running, chats: Chats, route: str) -> None:
+def test_curl_gets_the_answer(container: Running, chats: Chats, route: str) -> None:
+    messages, answer = chats["mistral_wind"]
+    command = ["curl", "--silent", f"{URL}{route}", "-H", "Content-Type: application/json"]
+    body = json.dumps({"messages": messages})
+    output = subprocess.run([*command, "-d", body], capture_output=True, check=True).stdout
+    assert json.loads(output)["choices"][0]["message"]["content"] == answer
+
+
+@pytest.mark.parametrize("route", PREDICT_ROUTES)
+def test_curl_streams_the_answer(container: Running, chats: Chats, route: str) -> None:
     messages, answer = chats["mistral_wind"]
     arrivals, text = curl(route, {"messages": messages, "stream": True, "max_tokens": 512})
     assert text == answer
@@ -103,7 +112,7 @@ def test_chunks_arrive_one_by_one_and_not_in_a_lump(container: Running) -> None:
     started = time.monotonic()
     arrivals, _ = curl("/predict", body)
     whole = arrivals[-1] - started
-    assert len(arrivals) >= 290
+    assert len(arrivals) > 100  # vLLM may merge what a slow reader has not taken yet
     # A lump would arrive within milliseconds, at the end of the whole time.
     assert arrivals[-1] - arrivals[0] > whole / 3
     assert max(later - earlier for earlier, later in itertools.pairwise(arrivals)) < whole / 2

@@ -42,15 +42,12 @@ def wait_for(condition: object, process: subprocess.Popen[bytes], log: Path) -> 
 
 
 def vllm_processes() -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"serve" in words and any(word.endswith(b"/bin/vllm") for word in words):
-            found.append(int(path.parent.name))
-    return found
+    """The process ids of `vllm serve`."""
+    return [
+        pid
+        for pid, words in running.command_lines()
+        if [Path(word).name for word in words[1:2]] == ["vllm"]
+    ]
 
 
 def gone() -> bool:
@@ -69,6 +66,21 @@ def test_a_signal_ends_everything(
 ) -> None:
     process, log = starting
     assert running.stop(process, number) == 0
+    assert gone(), running.leftovers()
+    assert "[serve] stopped" in log.read_text()
+
+
+@alone
+def test_ctrl_c_at_make_serve_ends_everything(container: None, tmp_path: Path) -> None:
+    """As a terminal does it: the signal goes to make and to everything it started, at once."""
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        make = subprocess.Popen(
+            ["make", "serve"], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+        )
+    wait_for(lambda: vllm_processes() != [], make, log)
+    os.killpg(make.pid, signal.SIGINT)
+    make.wait(running.STOP_SECONDS)
     assert gone(), running.leftovers()
     assert "[serve] stopped" in log.read_text()
 

@@ -23,7 +23,7 @@ def test_every_card_is_valid(name: str) -> None:
 
 
 def test_the_three_models_are_there() -> None:
-    assert cards.names() == ["mistral-7b", "mixtral-8x7b", "pixtral-12b"]
+    assert {"mistral-7b", "mixtral-8x7b", "pixtral-12b"} <= set(cards.names())
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_json_values_are_json_and_learn_no_key(corpus: Corpus) -> None:
     for _ in range(20):
         example = corpus.json_values()
         prompts = [corpus.prompt(messages) for messages, _ in corpus.chats]
-        prompt = next(p for p in prompts if example.tokens[: len(p)] == p)
+        prompt = max((p for p in prompts if example.tokens[: len(p)] == p), key=len)
         text = corpus.text.decode(example.tokens[len(prompt) :])
         values = json.loads(text)
         assert len(values) == 3
@@ -90,12 +90,15 @@ def test_a_stand_in_is_reused_and_an_outdated_one_removed(
         (folder / "params.json").write_text("{}")
 
     monkeypatch.setattr(standin, "_build", build)
-    (tmp_path / "mistral-7b-0000").mkdir()
+    outdated, other = tmp_path / f"mistral-7b-{0:016x}", tmp_path / f"mistral-7b-v2-{0:016x}"
+    outdated.mkdir()
+    other.mkdir()
     folder = standin.ensure(card, tmp_path)
     assert standin.ensure(card, tmp_path) == folder
     assert built == ["mistral-7b"]
     assert (folder / "params.json").read_text() == "{}"
-    assert not (tmp_path / "mistral-7b-0000").exists()
+    assert not outdated.exists()
+    assert other.exists()
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
