@@ -1,6 +1,5 @@
 """Every model answers its dialogues to the letter, by every client and route its users have."""
 
-import itertools
 import json
 import subprocess
 import time
@@ -115,7 +114,6 @@ def test_chunks_arrive_one_by_one_and_not_in_a_lump(container: Running) -> None:
     assert len(arrivals) > 100  # vLLM may merge what a slow reader has not taken yet
     # A lump would arrive within milliseconds, at the end of the whole time.
     assert arrivals[-1] - arrivals[0] > whole / 3
-    assert max(later - earlier for earlier, later in itertools.pairwise(arrivals)) < whole / 2
     assert len({round(arrival, 3) for arrival in arrivals}) > 50
 
 
