@@ -42,9 +42,9 @@ def pins() -> list[str]:
 
 def fingerprint() -> str:
     """What the environment is made from, as a hash."""
-    digest = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256(f"{sys.version} {pins()}".encode())
     local = [path for path in (ROOT / "local" / "vllm").glob("*.*") if path.is_file()]
-    for path in [ROOT / "pyproject.toml", CONSTRAINTS, *sorted(local)]:
+    for path in [CONSTRAINTS, *sorted(local)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
