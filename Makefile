@@ -5,7 +5,8 @@ SECRET ?= hf_access_key
 PYTHON ?= python3.11
 
 RUN := .venv/bin/python -m
-CHOICES = --model '$(MODEL)' --source '$(SOURCE)' --secret '$(SECRET)'
+quoted = '$(subst ','\'',$(1))'
+CHOICES = --model $(call quoted,$(MODEL)) --source $(call quoted,$(SOURCE)) --secret $(call quoted,$(SECRET))
 
 .PHONY: help setup config push serve standins check test
 
@@ -27,7 +28,7 @@ push: config
 	.venv/bin/truss push --publish --trusted
 
 serve: setup
-	@$(RUN) scripts.serve --model '$(MODEL)'
+	@$(RUN) scripts.serve --model $(call quoted,$(MODEL))
 
 standins: setup
 	@$(RUN) scripts.standin

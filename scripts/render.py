@@ -58,6 +58,11 @@ class Choices:
                 f"digits, '_' and '-', for example {DEFAULT_SECRET}. It is the secret's name, "
                 "never its value"
             )
+        if re.fullmatch(r"hf_[A-Za-z0-9]{30,}", self.secret):
+            raise RenderError(
+                "SECRET= was given what looks like a Hugging Face token; it takes the name of the "
+                f"Baseten secret that holds the token, for example {DEFAULT_SECRET}"
+            )
 
 
 def vllm_version(pyproject: Path = ROOT / "pyproject.toml") -> str:

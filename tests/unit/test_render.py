@@ -25,6 +25,13 @@ def test_a_secret_name_that_is_none_is_refused(secret: str) -> None:
         Choices(secret=secret)
 
 
+def test_a_token_in_place_of_the_secret_name_is_refused_and_not_repeated() -> None:
+    token = "hf_" + "x" * 34
+    with pytest.raises(RenderError, match="looks like a Hugging Face token") as refused:
+        Choices(secret=token)
+    assert token not in str(refused.value)
+
+
 @pytest.mark.parametrize("command", ["vllm serve %d", "vllm serve ; ls", "vllm serve # fast"])
 def test_what_supervisord_would_misread_is_refused(command: str) -> None:
     with pytest.raises(RenderError, match="supervisord would misread"):
