@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,8 +32,7 @@ def starting(container: None, tmp_path: Path) -> Iterator[tuple[subprocess.Popen
             process.wait()
 
 
-def wait_for(condition: object, process: subprocess.Popen[bytes], log: Path) -> None:
-    assert callable(condition)
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, running.tail(log)
