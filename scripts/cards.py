@@ -123,7 +123,10 @@ class Hardware(Section):
 
 
 class Sampling(Section):
-    """Defaults of the older `prompt` API; null where the model has none."""
+    """Defaults of the older `prompt` API; null where the model has none.
+
+    `openai_requests`: whether they hold for OpenAI-shaped requests too.
+    """
 
     source: Source
     max_tokens: Count
@@ -131,6 +134,7 @@ class Sampling(Section):
     temperature: Annotated[float, Field(ge=0, le=2)] | None
     top_p: Annotated[float, Field(gt=0, le=1)] | None
     top_k: Count | None
+    openai_requests: bool
 
 
 class Card(Section):

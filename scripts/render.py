@@ -137,10 +137,25 @@ def render(card: Card, choices: Choices) -> str:
             "PYTHONPATH": "/packages",  # where Truss puts packages/
             "VLLM_NO_USAGE_STATS": "1",
             **environment,
+            **predict_settings(card),
         },
     )
     check_start_command(start_command(text))
     return text
+
+
+def predict_settings(card: Card) -> dict[str, str]:
+    """The card's defaults for a request, in the variables packages/predict/settings.py reads."""
+    sampling = card.sampling
+    settings = {
+        "PREDICT_MAX_NEW_TOKENS": sampling.max_tokens,
+        "PREDICT_MAX_NEW_TOKENS_LIMIT": sampling.max_tokens_limit,
+        "PREDICT_TEMPERATURE": sampling.temperature,
+        "PREDICT_TOP_P": sampling.top_p,
+        "PREDICT_TOP_K": sampling.top_k,
+        "PREDICT_DEFAULTS_FOR_MESSAGES": 1 if sampling.openai_requests else None,
+    }
+    return {name: str(value) for name, value in settings.items() if value is not None}
 
 
 def start_command(config: str) -> str:

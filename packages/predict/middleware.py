@@ -1,26 +1,181 @@
 """The ASGI class that `vllm serve --middleware predict.middleware.Predict` puts before vLLM.
 
-Promises: POST /predict is /v1/chat/completions, so that a line copied from Baseten's documentation
-needs only another host. Everything else goes through untouched.
+Promises: POST /predict is /v1/chat/completions, and that route speaks the older request shapes too
+(dialects.py). An OpenAI-shaped request reaches vLLM byte for byte, but for defaults its model's
+settings add, and its response passes untouched. Of its body only the names of the top level are
+read. Refuses, with a 400 in OpenAI's error shape, a name nobody knows.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import json
+import os
 from typing import Any
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+import msgspec
+
+from predict import dialects, settings
+from predict.answers import TextStream, WholeAnswer
+from predict.asgi import (
+    App,
+    Receive,
+    Scope,
+    Send,
+    ask,
+    read_body,
+    replay,
+    respond,
+    to_path,
+    with_json_body,
+)
+from predict.dialects import Older, RequestError
 
 PREDICT = "/predict"
 CHAT_COMPLETIONS = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+
+# What of a chat request decides its prompt.
+PROMPT = ("model", "messages", "tools", "add_generation_prompt", "continue_final_message")
+DEFAULTED = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k")
+WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
+
+Fields = dict[str, msgspec.Raw]  # the names of a body's top level, with their values as JSON
+
+_decode_fields = msgspec.json.Decoder(Fields).decode
 
 
 class Predict:
     def __init__(self, app: App) -> None:
         self.app = app
+        self.settings = settings.read(os.environ)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == PREDICT:
-            scope = {**scope, "path": CHAT_COMPLETIONS, "raw_path": CHAT_COMPLETIONS.encode()}
-        await self.app(scope, receive, send)
+            scope = to_path(scope, CHAT_COMPLETIONS)
+        if (
+            scope["type"] != "http"
+            or scope["path"] not in (CHAT_COMPLETIONS, COMPLETIONS)
+            or scope["method"] != "POST"
+        ):
+            await self.app(scope, receive, send)
+            return
+        body = await read_body(receive)
+        if body is None:
+            return  # the client left
+        try:
+            await self._read(scope, body, receive, send)
+        except RequestError as error:
+            await respond(send, 400, error.body())
+        except VllmError as error:
+            await respond(send, error.status, error.body)
+
+    async def _read(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        fields = read_fields(body)
+        if fields is not None:
+            if scope["path"] == COMPLETIONS:
+                dialects.refuse_removed(fields)
+            elif dialects.is_older(fields):
+                await self._older(scope, fields, receive, send)
+                return
+            elif self.settings.defaults_for_messages:
+                given = values({name: fields[name] for name in DEFAULTED if name in fields})
+                missing = dialects.missing_defaults(given, self.settings)
+                if missing:
+                    body = encode({**fields, **missing})
+                    scope = with_json_body(scope, body)
+        await self.app(scope, replay(body, receive), send)
+
+    async def _older(self, scope: Scope, fields: Fields, receive: Receive, send: Send) -> None:
+        leave = None if "return_full_text" in fields else "messages"
+        older = dialects.translate(values(fields, leave), self.settings)
+        prompt_tokens, bad_words = 0, []
+        if older.max_length is not None or older.min_length is not None:
+            prompt_tokens = await self._count(scope, older)
+        for ids in older.bad_words_ids:
+            bad_words.append(await self._spell(scope, older, ids))
+        body = encode(dialects.finish(older, prompt_tokens, bad_words))
+        wrapped = (TextStream if older.stream else WholeAnswer)(send, older)
+        await self.app(with_json_body(scope, body), replay(body, receive), wrapped)
+
+    async def _count(self, scope: Scope, older: Older) -> int:
+        """The prompt's tokens, counted by vLLM."""
+        return len((await self._tokenizer(scope, "/tokenize", older, PROMPT))["tokens"])
+
+    async def _spell(self, scope: Scope, older: Older, ids: list[int]) -> str:
+        """The text by which vLLM's `bad_words` bans just these tokens."""
+        model = ("model",)
+        spelt = (await self._tokenizer(scope, "/detokenize", older, model, tokens=ids))["prompt"]
+        word = spelt.replace(WORD_START, " ").lstrip()
+        # vLLM bans a word's tokens at the start of a text, and those behind a space if as many.
+        readings = []
+        for text in (word, f" {word}"):
+            asked = {"prompt": text, "add_special_tokens": False}
+            answer = await self._tokenizer(scope, "/tokenize", older, model, **asked)
+            readings.append(answer["tokens"])
+        first, behind_space = readings
+        if ids == first or (ids == behind_space and len(first) == len(behind_space)):
+            return str(word)
+        raise RequestError(
+            f"'bad_words_ids': vLLM bans several tokens by their text, and {word!r} is not "
+            f"read as {ids}; send vLLM's `bad_words` with the text itself",
+            "bad_words_ids",
+        )
+
+    async def _tokenizer(
+        self, scope: Scope, path: str, older: Older, names: tuple[str, ...], **more: Any
+    ) -> dict[str, Any]:
+        asked = {name: older.chat[name] for name in names if name in older.chat}
+        status, body = await ask(self.app, scope, path, encode({**asked, **more}))
+        if status != 200:
+            raise VllmError(status, body)
+        answer: dict[str, Any] = json.loads(body)
+        return answer
+
+
+class VllmError(Exception):
+    """An error vLLM answered with on the way to the answer; the client gets it as it is."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+
+
+def read_fields(body: bytes) -> Fields | None:
+    """The names of a JSON object's top level and their values, undecoded; None for any other body.
+
+    What vLLM's own reader takes beside JSON proper (NaN, half a surrogate pair, UTF-16) is taken
+    here too, or such a body would pass unread.
+    """
+    try:
+        return _decode_fields(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        pass
+    try:
+        read = json.loads(body)
+    except (ValueError, RecursionError):
+        return None  # vLLM says what is wrong with it
+    if not isinstance(read, dict):
+        return None
+    return {name: msgspec.Raw(json.dumps(value).encode()) for name, value in read.items()}
+
+
+def values(fields: Fields, leave: str | None = None) -> dict[str, Any]:
+    """The fields decoded, but for the one to `leave` undecoded unless it is null."""
+    found: dict[str, Any] = {}
+    for name, raw in fields.items():
+        if name == leave and bytes(memoryview(raw)[:4]) != b"null":
+            found[name] = raw
+            continue
+        try:
+            found[name] = json.loads(bytes(raw))
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"'{name}' cannot be read as JSON: {error}", name) from error
+    return found
+
+
+def encode(fields: dict[str, Any]) -> bytes:
+    """The JSON object of these fields, whose undecoded values are put in as they are."""
+    parts: list[Any] = []
+    for name, value in fields.items():
+        parts += [b"," if parts else b"{", json.dumps(name).encode(), b":"]
+        parts.append(value if isinstance(value, msgspec.Raw) else json.dumps(value).encode())
+    return b"".join([*parts, b"}"]) if parts else b"{}"

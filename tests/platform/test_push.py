@@ -7,7 +7,10 @@ from truss.util.path import (
 
 from scripts.cards import ROOT
 
-NEEDED = {"config.yaml", "packages/predict/__init__.py", "packages/predict/middleware.py"}
+MODULES = ["__init__", "answers", "asgi", "dialects", "instruct", "middleware", "parameters"]
+MODULES += ["settings", "takes"]
+PACKAGE = {f"packages/predict/{module}.py" for module in MODULES}
+NEEDED = {"config.yaml", "packages/predict/parameters.yaml", *PACKAGE}
 
 
 def test_only_what_the_container_needs_is_pushed() -> None:

@@ -1,0 +1,174 @@
+"""vLLM's chat answers → the older answers: `{"output": …}`, or a stream of plain text.
+
+Promises: what is not a success passes as it is. A text stream carries each piece of text when vLLM
+sends it, whole characters only. An error of vLLM's before the first text is a JSON error with its
+status; after it, the response is left without its end, so that the server breaks the connection and
+the client notices.
+"""
+
+from typing import Any
+
+import msgspec
+
+from predict.asgi import Message, Send, respond
+from predict.dialects import Older
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice]
+    usage: msgspec.Raw
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class _StreamedChoice(msgspec.Struct):
+    delta: _Delta
+
+
+class _Error(msgspec.Struct):
+    code: int
+
+
+class _Event(msgspec.Struct):
+    choices: list[_StreamedChoice] = []
+    error: _Error | None = None
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+def answer(body: bytes, older: Older) -> bytes:
+    """A chat completion → `{"output", "finish_reason", "usage"}`, with lists where the client asked
+    for several answers, and `tool_calls` and `logprobs` where it asked for those."""
+    got = _decode_answer(body)
+    choices = got.choices[: older.answers]
+    fields: dict[str, list[Any]] = {
+        "output": [older.before + text(choice.message.content or "", older) for choice in choices],
+        "finish_reason": [choice.finish_reason for choice in choices],
+    }
+    if any(choice.message.tool_calls for choice in choices):
+        fields["tool_calls"] = [choice.message.tool_calls for choice in choices]
+    if older.chat.get("logprobs"):
+        fields["logprobs"] = [choice.logprobs for choice in choices]
+    several = older.answers > 1
+    shown = {name: values if several else values[0] for name, values in fields.items()}
+    return msgspec.json.encode({**shown, "usage": got.usage})
+
+
+def text(generated: str, older: Older) -> str:
+    """The generated text, from its start. Sentencepiece's tokenizers mark a word's start with a
+    space, which the first word of an answer keeps in vLLM and loses in transformers."""
+    return generated[1:] if generated.startswith(" ") and not older.keep_space else generated
+
+
+class WholeAnswer:
+    """A `send` that turns a chat completion into the older answer."""
+
+    def __init__(self, send: Send, older: Older) -> None:
+        self.send = send
+        self.older = older
+        self.start: Message = {}
+        self.chunks: list[bytes] = []
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.start = message
+            if message["status"] != 200:
+                await self.send(message)
+        elif self.start.get("status") != 200 or message["type"] != "http.response.body":
+            await self.send(message)
+        else:
+            self.chunks.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                body = answer(b"".join(self.chunks), self.older)
+                length = (b"content-length", str(len(body)).encode())
+                await self.send(_start(self.start, [length], without=b"content-length"))
+                await self.send({**message, "body": body})
+
+
+class TextStream:
+    """A `send` that turns vLLM's stream of server-sent events into a stream of plain text."""
+
+    def __init__(self, send: Send, older: Older) -> None:
+        self.send = send
+        self.older = older
+        self.start: Message = {}
+        self.rest = b""  # of an event that has not arrived whole
+        self.state = "waiting"  # for the first text; then "sending", "done" or "failed"
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.start = message
+            if message["status"] != 200:
+                self.state = "passing"
+        if self.state == "passing" or message["type"] not in (
+            "http.response.start",
+            "http.response.body",
+        ):
+            await self.send(message)
+        elif message["type"] == "http.response.body":
+            *events, self.rest = (self.rest + message.get("body", b"")).split(b"\n\n")
+            for event in events:
+                if event.startswith(b"data: "):
+                    await self._event(event[6:])
+            if not message.get("more_body", False):
+                await self._end()
+
+    async def _event(self, data: bytes) -> None:
+        if self.state in ("done", "failed"):
+            return
+        if data == b"[DONE]":
+            await self._begin()
+            self.state = "done"
+            return
+        event = _decode_event(data)
+        if event.error is not None:
+            if self.state == "waiting":
+                code = event.error.code
+                await respond(self.send, code if 400 <= code <= 599 else 500, data)
+            self.state = "failed"
+        elif event.choices and (content := event.choices[0].delta.content):
+            if self.state == "waiting":
+                content = text(content, self.older)
+                await self._begin()
+                self.state = "sending"
+            if content:
+                await self._text(content)
+
+    async def _begin(self) -> None:
+        if self.state == "waiting":
+            kind = (b"content-type", b"text/plain; charset=utf-8")
+            await self.send(_start(self.start, [kind], without=b"content-type"))
+            if self.older.before:
+                await self._text(self.older.before)
+
+    async def _text(self, content: str) -> None:
+        body = content.encode(errors="replace")
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _end(self) -> None:
+        if self.state == "done":
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif self.state == "waiting":
+            error = {"message": "the answer ended before its end", "type": "InternalServerError"}
+            body = msgspec.json.encode({"error": {**error, "param": None, "code": 500}})
+            await respond(self.send, 500, body)
+
+
+def _start(start: Message, headers: list[tuple[bytes, bytes]], without: bytes) -> Message:
+    kept = [header for header in start.get("headers", []) if header[0].lower() != without]
+    return {**start, "headers": [*kept, *headers]}

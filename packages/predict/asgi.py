@@ -1,0 +1,82 @@
+"""The small change of ASGI: bodies read whole, played back, asked of the application behind.
+
+Promises: no more than one copy of a body; `receive` stays usable, so that a client's leaving still
+reaches the application.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """The whole body of a request; None when the client left before its end."""
+    chunks = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(chunks)  # a single chunk is not copied
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives `body` at once, then whatever comes after it."""
+    played = False
+
+    async def replayed() -> Message:
+        nonlocal played
+        if played:
+            return await receive()
+        played = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+def to_path(scope: Scope, path: str) -> Scope:
+    return {**scope, "path": path, "raw_path": path.encode()}
+
+
+def with_json_body(scope: Scope, body: bytes) -> Scope:
+    """The scope of the same request with another body, of JSON."""
+    described = (b"content-length", b"content-type", b"transfer-encoding")
+    headers = [header for header in scope["headers"] if header[0].lower() not in described]
+    headers.append((b"content-type", b"application/json"))
+    headers.append((b"content-length", str(len(body)).encode()))
+    return {**scope, "headers": headers}
+
+
+async def ask(app: App, scope: Scope, path: str, body: bytes) -> tuple[int, bytes]:
+    """Status and body of the application's own answer to a POST, on behalf of the request."""
+    status, chunks = 0, []
+
+    async def keep(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        elif message["type"] == "http.response.body":
+            chunks.append(message.get("body", b""))
+
+    async def never() -> Message:
+        return await asyncio.Future()
+
+    await app(with_json_body(to_path(scope, path), body), replay(body, never), keep)
+    return status, b"".join(chunks)
+
+
+async def respond(send: Send, status: int, body: bytes) -> None:
+    """Sends a whole response of JSON."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,400 @@
+"""The older request shapes → chat requests.
+
+Promises: pure functions; an OpenAI-shaped request is told from its keys alone; of an older-shaped
+one nothing is dropped in silence: each key reaches vLLM, is without effect by parameters.yaml, or
+is refused with a `RequestError` that names it. A value the client gives wins over a default.
+"""
+
+import difflib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from predict import instruct
+from predict.parameters import CHAT, GENERATE, HARMLESS, MAPPED, OLDER, REMOVED, UNAVAILABLE
+from predict.settings import Settings
+from predict.takes import BAN, TAKES, shown
+
+MOST_BEAMS = 10  # vLLM ranks twice as many candidates as beams, from at most 20 log probabilities
+MOST_STOP_STRINGS = 4  # vLLM's bound
+
+# Fields of vLLM's that ask for something an answer in the older shape has no place for.
+OPENAI_ANSWERS_ONLY = ("prompt_logprobs", "return_token_ids", "return_prompt_text")
+WHOLE_ANSWERS_ONLY = ("tools", "logprobs", "output_scores", "output_logits", "stream_options")
+
+# Fields of vLLM's that decide something here, and what they take; the others are vLLM's to judge.
+READ_HERE = {
+    "stream": "boolean",
+    "n": "positive integer",
+    "use_beam_search": "boolean",
+    "max_tokens": "positive integer",
+    "max_completion_tokens": "positive integer",
+    "min_tokens": "non-negative integer",
+    "logit_bias": "object",
+    "bad_words": "list of strings",
+}
+
+KNOWN = sorted(CHAT | OLDER | set(REMOVED))
+
+
+class RequestError(ValueError):
+    """A request that cannot be served; `param` names the key at fault."""
+
+    def __init__(self, message: str, param: str | None) -> None:
+        super().__init__(message)
+        self.param = param
+
+    def body(self) -> bytes:
+        """The error in OpenAI's shape, as vLLM writes it."""
+        error = {
+            "message": str(self),
+            "type": "BadRequestError",
+            "param": self.param,
+            "code": 400,
+        }
+        return json.dumps({"error": error}).encode()
+
+
+@dataclass(frozen=True)
+class Older:
+    """An older-shaped request, ready for vLLM but for what only vLLM's tokenizer knows."""
+
+    chat: dict[str, Any]  # the body of the chat request
+    stream: bool
+    answers: int  # how many of vLLM's choices the client asked for
+    before: str = ""  # what the output begins with, ahead of the generated text
+    keep_space: bool = False  # whether the generated text's leading space belongs to it
+    max_length: int | None = None  # tokens, prompt and answer together
+    min_length: int | None = None
+    most_new_tokens: int | None = None  # the model's limit on what `max_length` leaves
+    bad_words_ids: list[list[int]] = field(default_factory=list)  # of several tokens each
+
+
+def is_older(keys: Collection[str]) -> bool:
+    """Whether a chat request with these keys is in an older shape; refuses keys nobody knows."""
+    if CHAT.issuperset(keys):
+        return False
+    refuse_removed(keys)
+    for key in keys:
+        if key not in CHAT and key not in OLDER:
+            close = difflib.get_close_matches(key[:100], KNOWN, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "docs/requests.md lists what is"
+            raise RequestError(f"'{key[:100]}' is not a known parameter; {hint}", key[:100])
+    return True
+
+
+def refuse_removed(keys: Collection[str]) -> None:
+    """Refuses names that vLLM takes and no longer acts on."""
+    for key in keys:
+        if key in REMOVED:
+            raise RequestError(
+                f"'{key}' has no effect on vLLM since its 0.12; use {REMOVED[key]}", key
+            )
+
+
+def missing_defaults(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The defaults that an OpenAI-shaped request lacks; a null lacks its value."""
+    if not settings.defaults_for_messages:
+        return {}
+    found: dict[str, Any] = {}
+    if values.get("max_tokens") is None and values.get("max_completion_tokens") is None:
+        found["max_tokens"] = settings.max_new_tokens
+    for name, default in settings.sampling.items():
+        if values.get(name) is None:
+            found[name] = default
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def translate(request: Mapping[str, Any], settings: Settings) -> Older:
+    """An older-shaped request → a chat request. `messages` may be undecoded JSON."""
+    given = _checked(_expanded(request))
+    chat = {name: value for name, value in given.items() if name in CHAT}
+    stream = given.get("stream", False)
+    _refuse_what_has_no_place(given, stream)
+
+    before, keep_space = _messages(given, chat)
+    max_length, min_length = _lengths(given, chat, settings)
+    answers = _agreed(given, ["num_return_sequences", "n"]) or 1
+    # vLLM's own spelling of beam search returns all its beams
+    width = given.get("num_beams", answers if given.get("use_beam_search") else 1)
+    beams = width > 1
+    if beams:
+        _beam_search(given, chat, width, answers)
+    else:
+        chat.pop("length_penalty", None)  # as in transformers, without effect
+        _sampling(given, chat, answers, settings)
+    if stream and (answers > 1 or beams):
+        name = "num_beams" if beams else "num_return_sequences"
+        raise RequestError(f"'{name}' above 1 cannot be streamed; leave 'stream' out", name)
+    _stops(given, chat)
+    _biases(given, chat)
+    if given.get("output_scores") or given.get("output_logits"):
+        chat["logprobs"] = True
+    return Older(
+        chat=chat,
+        stream=stream,
+        answers=answers,
+        before=before if given.get("return_full_text") else "",
+        keep_space=keep_space,
+        max_length=max_length,
+        min_length=min_length,
+        most_new_tokens=settings.max_new_tokens_limit,
+        bad_words_ids=[ids for ids in given.get("bad_words_ids", []) if len(ids) > 1],
+    )
+
+
+def finish(older: Older, prompt_tokens: int, bad_words: list[str]) -> dict[str, Any]:
+    """The body for vLLM, with what its tokenizer said: the prompt's tokens, the bad words' text."""
+    chat = dict(older.chat)
+    if older.max_length is not None:
+        new = older.max_length - prompt_tokens
+        if new < 1:
+            raise RequestError(
+                f"'max_length' is {older.max_length}, and the prompt alone has {prompt_tokens} "
+                "tokens; raise it, or use 'max_new_tokens', which does not count the prompt",
+                "max_length",
+            )
+        _check_limit(new, "max_length", older.most_new_tokens)
+        chat["max_tokens"] = new
+    if older.min_length is not None:
+        chat["min_tokens"] = max(0, older.min_length - prompt_tokens)
+    if "min_tokens" in chat and "max_tokens" in chat:
+        # transformers: "Generation will stop at the defined maximum length"
+        chat["min_tokens"] = min(chat["min_tokens"], chat["max_tokens"])
+    if bad_words:
+        chat["bad_words"] = [*chat.get("bad_words", []), *bad_words]
+    return chat
+
+
+# --- what a request says, one matter a function ---
+
+
+def _expanded(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request with the entries of `generation_config` beside the others; nulls left out."""
+    inner = request.get("generation_config")
+    if inner is not None:
+        if not isinstance(inner, dict):
+            raise RequestError(
+                f"'generation_config' must be an object, got {shown(inner)}", "generation_config"
+            )
+        for name in inner:
+            if name not in GENERATE or name == "generation_config":
+                raise RequestError(f"'{name}' is not an argument of GenerationConfig", name)
+    merged = {**(inner or {}), **{k: v for k, v in request.items() if v is not None}}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The same, without what has no effect, and the arguments of generate in their types."""
+    found = {}
+    for name, value in given.items():
+        if name in HARMLESS or name == "generation_config":
+            continue
+        if row := UNAVAILABLE.get(name):
+            if value not in row.neutral:
+                raise RequestError(f"'{name}' is not available in vLLM: {row.instead}", name)
+            continue
+        takes = MAPPED[name].takes if name in MAPPED else READ_HERE.get(name)
+        found[name] = _typed(name, value, takes) if takes else value
+    return found
+
+
+def _refuse_what_has_no_place(given: Mapping[str, Any], stream: bool) -> None:
+    advice = "send 'messages' with OpenAI's names only, which gets OpenAI's answer"
+    for name in OPENAI_ANSWERS_ONLY:
+        if given.get(name) not in (None, False):
+            raise RequestError(
+                f"an answer {{'output': …}} has no place for '{name}': {advice}", name
+            )
+    for name in WHOLE_ANSWERS_ONLY:
+        if stream and given.get(name) not in (None, False, []):
+            raise RequestError(f"a stream of text has no place for '{name}': {advice}", name)
+
+
+def _messages(given: Mapping[str, Any], chat: dict[str, Any]) -> tuple[str, bool]:
+    """Sets the messages → what a full text begins with, whether an answer is being continued."""
+    prompt = given.get("prompt")
+    if prompt is None and "messages" not in given:
+        raise RequestError("neither 'prompt' nor 'messages' was given; send one", "prompt")
+    if prompt is None:
+        messages = given["messages"]
+        full = given.get("return_full_text") and isinstance(messages, list)
+        readable = [message for message in messages if isinstance(message, dict)] if full else []
+        return instruct.text(readable), bool(given.get("continue_final_message"))
+    if "messages" in given:
+        raise RequestError("'prompt' and 'messages' were both given; send one", "prompt")
+    if not isinstance(prompt, str):
+        raise RequestError(f"'prompt' must be a string, got {shown(prompt)}", "prompt")
+    turns = instruct.turns(prompt) or [{"role": "user", "content": prompt}]
+    continued = turns[-1]["role"] == "assistant"
+    if continued and instruct.is_finished(prompt):
+        raise RequestError(
+            "the prompt ends with a finished answer, '</s>'; end it with a question, "
+            "'[INST] … [/INST]', or leave '</s>' out to have the answer continued",
+            "prompt",
+        )
+    chat["messages"] = turns
+    if continued:
+        chat.update(continue_final_message=True, add_generation_prompt=False)
+    return prompt, continued
+
+
+def _lengths(
+    given: Mapping[str, Any], chat: dict[str, Any], settings: Settings
+) -> tuple[int | None, int | None]:
+    """Sets the bounds on new tokens → `max_length` and `min_length` where they are what counts."""
+    new = _agreed(given, ["max_new_tokens", "max_tokens", "max_completion_tokens"])
+    max_length = given.get("max_length") if new is None else None
+    if new is None and max_length is None:
+        new = settings.max_new_tokens
+    chat.pop("max_completion_tokens", None)
+    if new is not None:
+        named = [name for name in ("max_new_tokens", "max_tokens") if name in given]
+        _check_limit(
+            new, named[0] if named else "max_completion_tokens", settings.max_new_tokens_limit
+        )
+        chat["max_tokens"] = new
+    least = _agreed(given, ["min_new_tokens", "min_tokens"])
+    if least is not None:
+        chat["min_tokens"] = least
+    return max_length, given.get("min_length") if least is None else None
+
+
+def _check_limit(new: Any, name: str, limit: int | None) -> None:
+    if limit is not None and isinstance(new, int) and new > limit:
+        raise RequestError(f"'{name}' asks for {new} new tokens; at most {limit} are allowed", name)
+
+
+def _sampling(
+    given: Mapping[str, Any], chat: dict[str, Any], answers: int, settings: Settings
+) -> None:
+    """Sets greedy decoding or sampling."""
+    do_sample = given.get("do_sample", True)
+    if do_sample:
+        for name, default in settings.sampling.items():
+            chat.setdefault(name, default)
+    else:
+        _greedy(chat)
+    greedy = chat.get("temperature", 1) == 0
+    if greedy and "do_sample" in given and do_sample:
+        raise RequestError(
+            "'temperature' must be above 0 when 'do_sample' is true; "
+            "for greedy decoding set 'do_sample' to false",
+            "temperature",
+        )
+    if greedy and answers > 1:
+        raise RequestError(
+            f"'num_return_sequences' is {answers}, and greedy decoding has one answer; "
+            "set 'temperature' above 0 without 'do_sample': false, or use 'num_beams'",
+            "num_return_sequences",
+        )
+    if answers > 1:
+        chat["n"] = answers
+
+
+def _beam_search(given: Mapping[str, Any], chat: dict[str, Any], width: int, answers: int) -> None:
+    """Sets beam search; refuses what vLLM would leave out of it."""
+    if width > MOST_BEAMS:
+        raise RequestError(
+            f"'num_beams' is {width}; at most {MOST_BEAMS} are possible", "num_beams"
+        )
+    if answers > width:
+        raise RequestError(
+            f"'num_return_sequences' is {answers}, more than 'num_beams', {width}",
+            "num_return_sequences",
+        )
+    if given.get("do_sample"):
+        raise RequestError(
+            "'do_sample' with 'num_beams' above 1 (beam sampling) is not available in vLLM: "
+            "leave one of them out",
+            "do_sample",
+        )
+    if given.get("early_stopping") is True:
+        raise RequestError(
+            "'early_stopping': true is not available in vLLM, whose beam search goes on to the "
+            'end: use false or "never"',
+            "early_stopping",
+        )
+    without_effect = {name for name, row in MAPPED.items() if not row.beams}
+    without_effect |= {"stop", "stop_token_ids", "min_tokens", "logit_bias", "bad_words"}
+    without_effect |= {"allowed_token_ids", "frequency_penalty", "presence_penalty"}
+    for name, value in given.items():
+        if (
+            name in without_effect
+            and value not in (0, [], {})
+            and (name, value)
+            != (
+                "repetition_penalty",
+                1,
+            )
+        ):
+            raise RequestError(f"'{name}' has no effect on vLLM's beam search: leave it out", name)
+    _greedy(chat)
+    chat.update(use_beam_search=True, n=width)
+
+
+def _greedy(chat: dict[str, Any]) -> None:
+    for name in ("top_p", "top_k", "min_p"):
+        chat.pop(name, None)
+    chat["temperature"] = 0
+
+
+def _stops(given: Mapping[str, Any], chat: dict[str, Any]) -> None:
+    """Sets what ends an answer. transformers keeps it in the output, which `stop` does not."""
+    strings, ids = given.get("stop_strings"), given.get("eos_token_id")
+    for name in ("stop_strings", "eos_token_id"):
+        for other in ("stop", "stop_token_ids"):
+            if name in given and other in given:
+                raise RequestError(f"'{name}' and '{other}' were both given; send one", name)
+    if strings is not None:
+        if len(strings) > MOST_STOP_STRINGS:
+            raise RequestError(
+                f"'stop_strings' has {len(strings)} strings; at most {MOST_STOP_STRINGS} "
+                "are possible",
+                "stop_strings",
+            )
+        chat["stop"] = strings
+    if ids is not None:
+        chat["stop_token_ids"] = ids
+        chat["ignore_eos"] = True  # transformers takes them instead of the model's own
+    if strings is not None or ids is not None:
+        chat.setdefault("include_stop_str_in_output", True)
+
+
+def _biases(given: Mapping[str, Any], chat: dict[str, Any]) -> None:
+    """Sets the biases of single tokens."""
+    biases: dict[str, Any] = dict(given.get("logit_bias") or {})
+    wanted = [
+        (ids[0], BAN, "bad_words_ids") for ids in given.get("bad_words_ids", []) if len(ids) == 1
+    ]
+    wanted += [(token, BAN, "suppress_tokens") for token in given.get("suppress_tokens", [])]
+    wanted += [(token, bias, "sequence_bias") for token, bias in given.get("sequence_bias", [])]
+    for token, bias, name in wanted:
+        if biases.get(str(token), bias) != bias:
+            raise RequestError(f"'{name}' biases token {token} a second time", name)
+        biases[str(token)] = bias
+    if biases:
+        chat["logit_bias"] = biases
+
+
+def _agreed(given: Mapping[str, Any], names: list[str]) -> Any:
+    """The value of whichever of these names was given; they mean the same."""
+    present = [name for name in names if name in given]
+    for name in present[1:]:
+        if given[name] != given[present[0]]:
+            raise RequestError(
+                f"'{present[0]}' is {shown(given[present[0]])} and '{name}' is "
+                f"{shown(given[name])}, and they mean the same; send one",
+                name,
+            )
+    return given[present[0]] if present else None
+
+
+def _typed(name: str, value: Any, takes: str) -> Any:
+    read = TAKES[takes](value)
+    if read is None:
+        raise RequestError(
+            f"'{name}' takes {'an' if takes[0] in 'io' else 'a'} {takes}, got {shown(value)}", name
+        )
+    return read

@@ -1,0 +1,48 @@
+"""Reads parameters.yaml: every name a request may use, and what becomes of it.
+
+Promises: the tables are read once, at import, and never changed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """An argument of generate with an effect; `beams`: vLLM applies it in beam search."""
+
+    takes: str
+    becomes: str
+    note: str = ""
+    beams: bool = True
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """An argument vLLM has no counterpart for; the values in `neutral` ask for nothing."""
+
+    neutral: list[Any]
+    instead: str
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with path.open(encoding="utf-8") as file:
+        tables: dict[str, Any] = yaml.safe_load(file)
+    return tables
+
+
+_TABLES = _read(Path(__file__).with_name("parameters.yaml"))
+
+MAPPED = {name: Mapped(**row) for name, row in _TABLES["mapped"].items()}
+HARMLESS: dict[str, str] = _TABLES["harmless"]
+UNAVAILABLE = {name: Unavailable(**row) for name, row in _TABLES["unavailable"].items()}
+REMOVED: dict[str, str] = _TABLES["removed"]
+VLLM = frozenset(_TABLES["vllm"])
+OPENAI = frozenset(_TABLES["openai"])
+
+CHAT = VLLM | OPENAI
+GENERATE = frozenset([*MAPPED, *HARMLESS, *UNAVAILABLE])
+OLDER = (GENERATE | {"prompt"}) - CHAT
