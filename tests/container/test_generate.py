@@ -1,0 +1,87 @@
+"""The arguments of generate mean what they mean in transformers, on the same stand-in."""
+
+from typing import Any
+
+import pytest
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
+
+from scripts import cards, standin
+from tests.container.running import Running
+
+MODEL = "mixtral-8x7b"  # the one whose stand-in is in Hugging Face's format
+pytestmark = pytest.mark.parametrize("container", [MODEL], indirect=True)
+
+QUESTIONS = ["What is the Mistral wind?", "What is the meaning of life?", "Tell me about yourself"]
+
+GREEDY = {"do_sample": False, "max_new_tokens": 40}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(standin.ensure(cards.load(MODEL)), dtype="bfloat16")
+
+
+def generate(container: Running, model: Any, question: str, arguments: dict[str, Any]) -> Any:
+    """The output of transformers' own generate."""
+    import torch
+
+    request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(
+        {"messages": [{"role": "user", "content": question}]}
+    )
+    prompt = container.tokenizer.encode_chat_completion(request).tokens
+    end = container.tokenizer.instruct_tokenizer.tokenizer.eos_id
+    found = model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        **{"eos_token_id": end, "pad_token_id": end, **arguments},
+    )
+    texts = [container.tokenizer.decode(ids[len(prompt) :].tolist()) for ids in found]
+    return texts if len(texts) > 1 else texts[0]
+
+
+def token(container: Running, word: str) -> int:
+    ids: list[int] = container.tokenizer.instruct_tokenizer.tokenizer.encode(
+        word, bos=False, eos=False
+    )
+    return ids[-1]
+
+
+CASES: dict[str, Any] = {
+    "greedy": {},
+    "greedy with sampling arguments": {"temperature": 0.9, "top_p": 0.5, "top_k": 7},
+    "repetition_penalty": {"repetition_penalty": 5.0},
+    "beams": {"num_beams": 3},
+    "all beams": {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 30},
+    "beams with length_penalty": {
+        "num_beams": 4,
+        "num_return_sequences": 2,
+        "length_penalty": 0.0,
+    },
+    "eos_token_id": {"eos_token_id": "wind"},
+    "several eos_token_id": {"eos_token_id": ["wind", ","]},
+    "suppress_tokens": {"suppress_tokens": ["wind"]},
+    "bad_words_ids": {"bad_words_ids": [["wind"]]},
+    "sequence_bias": {"sequence_bias": [[["wind"], -50.0]]},
+    "min_new_tokens": {"min_new_tokens": 35},
+    "max_length": {"max_length": 25, "max_new_tokens": None},
+}
+
+
+def with_ids(container: Running, value: Any) -> Any:
+    """The words in an argument's value as tokens."""
+    if isinstance(value, list):
+        return [with_ids(container, inner) for inner in value]
+    return token(container, value) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore")  # transformers' own, of contradictions it accepts
+def test_the_output_is_that_of_transformers(container: Running, model: Any, name: str) -> None:
+    case = {key: with_ids(container, value) for key, value in CASES[name].items()}
+    arguments = {**GREEDY, **case}
+    for question in QUESTIONS:
+        response = container.http.post("/predict", json={"prompt": question, **arguments})
+        assert response.status_code == 200, response.text
+        assert response.json()["output"] == generate(container, model, question, arguments)
