@@ -8,13 +8,15 @@ RUN := .venv/bin/python -m
 quoted = '$(subst ','\'',$(1))'
 CHOICES = --model $(call quoted,$(MODEL)) --source $(call quoted,$(SOURCE)) --secret $(call quoted,$(SECRET))
 
-.PHONY: help setup config push serve standins check test
+.PHONY: help setup config push serve standins docs bench check test
 
 help:
 	@echo "make serve  [MODEL=$(MODEL)]             run the Truss here, on a stand-in for the weights"
 	@echo "make test                              the whole test suite"
 	@echo "make config MODEL= [SOURCE=] [SECRET=] write config.yaml for a model"
 	@echo "make push   MODEL= [SOURCE=] [SECRET=] config, then truss push --publish --trusted"
+	@echo "make bench  [QUICK=1] [MODEL=]         measure here, and write docs/benchmarks.md"
+	@echo "make docs                              the tables in docs/ that are made from data"
 	@echo "make check                             ruff, mypy; every config builds and vLLM takes its flags"
 
 setup:
@@ -32,6 +34,12 @@ serve: setup
 
 standins: setup
 	@$(RUN) scripts.standin
+
+docs: setup
+	@$(RUN) scripts.document
+
+bench: standins
+	@PYTHONPATH=packages $(RUN) scripts.bench --model $(call quoted,$(MODEL)) $(if $(QUICK),--quick)
 
 check: setup
 	.venv/bin/ruff format --check .
