@@ -36,7 +36,7 @@ standins: setup
 	@$(RUN) scripts.standin
 
 docs: setup
-	@$(RUN) scripts.document
+	@PYTHONPATH=packages $(RUN) scripts.document
 
 bench: standins
 	@PYTHONPATH=packages $(RUN) scripts.bench --model $(call quoted,$(MODEL)) $(if $(QUICK),--quick)
