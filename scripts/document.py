@@ -4,7 +4,6 @@ Promises: only what stands between a pair of markers is replaced. Refuses a page
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -75,11 +74,11 @@ def updated(page: str) -> str:
     }
     for name, table in tables.items():
         begin, end = f"<!-- {name}: made by make docs -->", f"<!-- end of {name} -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        if not pattern.search(page):
+        before, opened, rest = page.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (opened and closed):
             raise ValueError(f"{PAGE.name} has no part between {begin!r} and {end!r}")
-        text = f"{begin}\n{table}\n{end}"
-        page = pattern.sub(lambda _, text=text: text, page)  # type: ignore[misc]
+        page = f"{before}{begin}\n{table}\n{end}{after}"
     return page
 
 

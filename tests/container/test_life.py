@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from scripts.cards import ROOT
+from scripts.serve import URL
 from tests.container import running
 from tests.container.running import Running
 
@@ -104,6 +106,38 @@ def test_the_end_of_vllm_is_said_in_one_line(
     last = log.read_text().splitlines()[-1]
     assert last == "make serve: vLLM ended before it was ready; its log above says why"
     assert gone(), running.leftovers()
+
+
+@alone
+def test_a_stream_is_broken_off_when_the_engine_dies(container: None, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = running.launch("--model", "mistral-7b", log=log)
+    body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 4000}
+    try:
+        running.wait_until_ready(process, log)
+        with httpx.stream("POST", f"{URL}/predict", json=body, timeout=60) as response:
+            assert response.status_code == 200
+            chunks = response.iter_raw()
+            assert next(chunks)
+            for pid in engine_processes():
+                os.kill(pid, signal.SIGKILL)
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(chunks)
+        assert process.wait(running.STOP_SECONDS) == 1
+        assert gone(), running.leftovers()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def engine_processes() -> list[int]:
+    """The process ids of vLLM's engine, which names itself."""
+    found = [
+        pid for pid, words in running.command_lines() if words[0].startswith("VLLM::EngineCore")
+    ]
+    assert found
+    return found
 
 
 @alone
