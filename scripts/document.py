@@ -31,7 +31,7 @@ def defaults_table() -> str:
 
 
 def mapped_table() -> str:
-    lines = ["| argument | takes | becomes in vLLM | |", "| --- | --- | --- | --- |"]
+    lines = ["| argument | takes | becomes in vLLM | what to know |", "| --- | --- | --- | --- |"]
     for name, row in MAPPED.items():
         fields = ", ".join(f"`{field}`" for field in row.becomes.split(", ") if field)
         notes = [row.note] if row.note else []

@@ -36,6 +36,7 @@ class _Delta(msgspec.Struct):
 
 class _StreamedChoice(msgspec.Struct):
     delta: _Delta
+    finish_reason: str | None = None
 
 
 class _Error(msgspec.Struct):
@@ -71,7 +72,8 @@ def answer(body: bytes, older: Older) -> bytes:
 
 def text(generated: str, older: Older) -> str:
     """The generated text, from its start. Sentencepiece's tokenizers mark a word's start with a
-    space, which the first word of an answer keeps in vLLM and loses in transformers."""
+    space, which the first word of an answer keeps in vLLM and loses in transformers. (Tekken's,
+    which is Pixtral's, begins no answer with one.)"""
     return generated[1:] if generated.startswith(" ") and not older.keep_space else generated
 
 
@@ -129,7 +131,7 @@ class TextStream:
                 await self._end()
 
     async def _event(self, data: bytes) -> None:
-        if self.state in ("done", "failed"):
+        if self.state in ("done", "failed", "aborted"):
             return
         if data == b"[DONE]":
             await self._begin()
@@ -141,13 +143,17 @@ class TextStream:
                 code = event.error.code
                 await respond(self.send, code if 400 <= code <= 599 else 500, data)
             self.state = "failed"
-        elif event.choices and (content := event.choices[0].delta.content):
-            if self.state == "waiting":
-                content = text(content, self.older)
-                await self._begin()
-                self.state = "sending"
-            if content:
-                await self._text(content)
+        elif event.choices:
+            (choice,) = event.choices
+            if content := choice.delta.content:
+                if self.state == "waiting":
+                    content = text(content, self.older)
+                    await self._begin()
+                    self.state = "sending"
+                if content:
+                    await self._text(content)
+            if choice.finish_reason == "abort":  # by the server, in the middle of the answer
+                self.state = "aborted" if self.state == "waiting" else "failed"
 
     async def _begin(self) -> None:
         if self.state == "waiting":
@@ -163,8 +169,11 @@ class TextStream:
     async def _end(self) -> None:
         if self.state == "done":
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif self.state == "waiting":
-            error = {"message": "the answer ended before its end", "type": "InternalServerError"}
+        elif self.state in ("waiting", "aborted"):
+            error = {
+                "message": "the server ended the answer before it began",
+                "type": "InternalServerError",
+            }
             body = msgspec.json.encode({"error": {**error, "param": None, "code": 500}})
             await respond(self.send, 500, body)
 

@@ -1,11 +1,10 @@
-"""The small change of ASGI: bodies read whole, played back, asked of the application behind.
+"""The small change of ASGI: bodies read, played back, asked of the application behind.
 
-Promises: no more than one copy of a body; `receive` stays usable, so that a client's leaving still
-reaches the application.
+Promises: `receive` stays usable, so that a client's leaving still reaches the application.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -15,8 +14,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-async def read_body(receive: Receive) -> bytes | None:
-    """The whole body of a request; None when the client left before its end."""
+async def read_chunks(receive: Receive) -> list[bytes] | None:
+    """The body of a request as it came; None when the client left before its end."""
     chunks = []
     while True:
         message = await receive()
@@ -24,19 +23,18 @@ async def read_body(receive: Receive) -> bytes | None:
             return None
         chunks.append(message.get("body", b""))
         if not message.get("more_body", False):
-            return b"".join(chunks)  # a single chunk is not copied
+            return chunks
 
 
-def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives `body` at once, then whatever comes after it."""
-    played = False
+def replay(chunks: Sequence[bytes], receive: Receive) -> Receive:
+    """A `receive` that gives a body of these chunks, then whatever comes after it."""
+    remaining = list(reversed(chunks))
 
     async def replayed() -> Message:
-        nonlocal played
-        if played:
+        if not remaining:
             return await receive()
-        played = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        body = remaining.pop()
+        return {"type": "http.request", "body": body, "more_body": bool(remaining)}
 
     return replayed
 
@@ -45,12 +43,12 @@ def to_path(scope: Scope, path: str) -> Scope:
     return {**scope, "path": path, "raw_path": path.encode()}
 
 
-def with_json_body(scope: Scope, body: bytes) -> Scope:
-    """The scope of the same request with another body, of JSON."""
+def with_json_body(scope: Scope, length: int) -> Scope:
+    """The scope of the same request with another body, of JSON and so many bytes."""
     described = (b"content-length", b"content-type", b"transfer-encoding")
     headers = [header for header in scope["headers"] if header[0].lower() not in described]
     headers.append((b"content-type", b"application/json"))
-    headers.append((b"content-length", str(len(body)).encode()))
+    headers.append((b"content-length", str(length).encode()))
     return {**scope, "headers": headers}
 
 
@@ -68,7 +66,8 @@ async def ask(app: App, scope: Scope, path: str, body: bytes) -> tuple[int, byte
     async def never() -> Message:
         return await asyncio.Future()
 
-    await app(with_json_body(to_path(scope, path), body), replay(body, never), keep)
+    asked = with_json_body(to_path(scope, path), len(body))
+    await app(asked, replay([body], never), keep)
     return status, b"".join(chunks)
 
 

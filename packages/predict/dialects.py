@@ -7,12 +7,22 @@ is refused with a `RequestError` that names it. A value the client gives wins ov
 
 import difflib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from predict import instruct
-from predict.parameters import CHAT, GENERATE, HARMLESS, MAPPED, OLDER, REMOVED, UNAVAILABLE
+from predict.parameters import (
+    BEAMS,
+    CHAT,
+    GENERATE,
+    HARMLESS,
+    MAPPED,
+    OLDER,
+    REMOVED,
+    UNAVAILABLE,
+    VLLM,
+)
 from predict.settings import Settings
 from predict.takes import BAN, TAKES, shown
 
@@ -21,6 +31,7 @@ MOST_STOP_STRINGS = 4  # vLLM's bound
 
 # Fields of vLLM's that ask for something an answer in the older shape has no place for.
 OPENAI_ANSWERS_ONLY = ("prompt_logprobs", "return_token_ids", "return_prompt_text")
+# … and those a stream of text has no place for.
 WHOLE_ANSWERS_ONLY = ("tools", "logprobs", "output_scores", "output_logits", "stream_options")
 
 # Fields of vLLM's that decide something here, and what they take; the others are vLLM's to judge.
@@ -34,6 +45,14 @@ READ_HERE = {
     "logit_bias": "object",
     "bad_words": "list of strings",
 }
+
+# Names that mean the same, but for BEAM_NAMES.
+BEAM_NAMES = ("num_beams", "use_beam_search")
+ANSWER_NAMES = ("num_return_sequences", "n")
+
+NEW_TOKENS_NAMES = ("max_new_tokens", "max_tokens", "max_completion_tokens")
+LEAST_TOKENS_NAMES = ("min_new_tokens", "min_tokens")
+SAME = (NEW_TOKENS_NAMES, LEAST_TOKENS_NAMES, ANSWER_NAMES)
 
 KNOWN = sorted(CHAT | OLDER | set(REMOVED))
 
@@ -78,9 +97,7 @@ def is_older(keys: Collection[str]) -> bool:
     refuse_removed(keys)
     for key in keys:
         if key not in CHAT and key not in OLDER:
-            close = difflib.get_close_matches(key[:100], KNOWN, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "docs/requests.md lists what is"
-            raise RequestError(f"'{key[:100]}' is not a known parameter; {hint}", key[:100])
+            raise _unknown(key)
     return True
 
 
@@ -95,8 +112,6 @@ def refuse_removed(keys: Collection[str]) -> None:
 
 def missing_defaults(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """The defaults that an OpenAI-shaped request lacks; a null lacks its value."""
-    if not settings.defaults_for_messages:
-        return {}
     found: dict[str, Any] = {}
     if values.get("max_tokens") is None and values.get("max_completion_tokens") is None:
         found["max_tokens"] = settings.max_new_tokens
@@ -115,18 +130,16 @@ def translate(request: Mapping[str, Any], settings: Settings) -> Older:
 
     before, keep_space = _messages(given, chat)
     max_length, min_length = _lengths(given, chat, settings)
-    answers = _agreed(given, ["num_return_sequences", "n"]) or 1
-    # vLLM's own spelling of beam search returns all its beams
-    width = given.get("num_beams", answers if given.get("use_beam_search") else 1)
-    beams = width > 1
+    answers = _agreed(given, ANSWER_NAMES) or 1
+    beams = given.get("num_beams", 1) > 1 or given.get("use_beam_search", False)
     if beams:
-        _beam_search(given, chat, width, answers)
+        _beam_search(given, chat, answers)
     else:
         chat.pop("length_penalty", None)  # as in transformers, without effect
         _sampling(given, chat, answers, settings)
     if stream and (answers > 1 or beams):
-        name = "num_beams" if beams else "num_return_sequences"
-        raise RequestError(f"'{name}' above 1 cannot be streamed; leave 'stream' out", name)
+        name = next(name for name in BEAM_NAMES + ANSWER_NAMES if name in given)
+        raise RequestError(f"an answer to '{name}' cannot be streamed; leave 'stream' out", name)
     _stops(given, chat)
     _biases(given, chat)
     if given.get("output_scores") or given.get("output_logits"):
@@ -171,25 +184,36 @@ def finish(older: Older, prompt_tokens: int, bad_words: list[str]) -> dict[str, 
 
 
 def _expanded(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request with the entries of `generation_config` beside the others; nulls left out."""
-    inner = request.get("generation_config")
-    if inner is not None:
-        if not isinstance(inner, dict):
-            raise RequestError(
-                f"'generation_config' must be an object, got {shown(inner)}", "generation_config"
-            )
-        for name in inner:
-            if name not in GENERATE or name == "generation_config":
-                raise RequestError(f"'{name}' is not an argument of GenerationConfig", name)
-    merged = {**(inner or {}), **{k: v for k, v in request.items() if v is not None}}
-    return {name: value for name, value in merged.items() if value is not None}
+    """The request with the entries of `generation_config` beside its own, which win; no nulls."""
+    own = {name: value for name, value in request.items() if value is not None}
+    inner = own.pop("generation_config", {})
+    if not isinstance(inner, dict):
+        raise RequestError(
+            f"'generation_config' takes an object, got {shown(inner)}", "generation_config"
+        )
+    refuse_removed(inner)
+    for name in inner:
+        if name not in GENERATE or name == "generation_config":
+            raise _unknown(name, "argument of generate", GENERATE)
+    settled = {other for names in SAME if own.keys() & set(names) for other in names}
+    added = {k: v for k, v in inner.items() if v is not None and k not in settled}
+    return {**added, **own}
+
+
+def _unknown(
+    name: str, kind: str = "parameter", known: Collection[str] = tuple(KNOWN)
+) -> RequestError:
+    name = name[:100]
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    hint = f"did you mean '{close[0]}'?" if close else "docs/requests.md lists what is"
+    return RequestError(f"'{name}' is not a known {kind}; {hint}", name)
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
     """The same, without what has no effect, and the arguments of generate in their types."""
     found = {}
     for name, value in given.items():
-        if name in HARMLESS or name == "generation_config":
+        if name in HARMLESS:
             continue
         if row := UNAVAILABLE.get(name):
             if value not in row.neutral:
@@ -203,59 +227,62 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
 def _refuse_what_has_no_place(given: Mapping[str, Any], stream: bool) -> None:
     advice = "send 'messages' with OpenAI's names only, which gets OpenAI's answer"
     for name in OPENAI_ANSWERS_ONLY:
-        if given.get(name) not in (None, False):
+        if name in given and given[name] is not False:
             raise RequestError(
                 f"an answer {{'output': …}} has no place for '{name}': {advice}", name
             )
     for name in WHOLE_ANSWERS_ONLY:
-        if stream and given.get(name) not in (None, False, []):
+        if stream and name in given and given[name] not in (False, []):
             raise RequestError(f"a stream of text has no place for '{name}': {advice}", name)
 
 
 def _messages(given: Mapping[str, Any], chat: dict[str, Any]) -> tuple[str, bool]:
-    """Sets the messages → what a full text begins with, whether an answer is being continued."""
+    """Sets the messages → what a full text begins with, and whether the generated text keeps the
+    space it may begin with."""
     prompt = given.get("prompt")
     if prompt is None and "messages" not in given:
         raise RequestError("neither 'prompt' nor 'messages' was given; send one", "prompt")
+    full = given.get("return_full_text", False)
     if prompt is None:
-        messages = given["messages"]
-        full = given.get("return_full_text") and isinstance(messages, list)
-        readable = [message for message in messages if isinstance(message, dict)] if full else []
-        return instruct.text(readable), bool(given.get("continue_final_message"))
+        continued = bool(given.get("continue_final_message"))
+        messages = given["messages"] if full and isinstance(given["messages"], list) else []
+        readable = [message for message in messages if isinstance(message, dict)]
+        return instruct.text(readable, continued), continued
     if "messages" in given:
         raise RequestError("'prompt' and 'messages' were both given; send one", "prompt")
     if not isinstance(prompt, str):
-        raise RequestError(f"'prompt' must be a string, got {shown(prompt)}", "prompt")
-    turns = instruct.turns(prompt) or [{"role": "user", "content": prompt}]
-    continued = turns[-1]["role"] == "assistant"
-    if continued and instruct.is_finished(prompt):
+        raise RequestError(f"'prompt' takes a string, got {shown(prompt)}", "prompt")
+    conversation = instruct.read(prompt)
+    if conversation is None:
+        chat["messages"] = [{"role": "user", "content": prompt}]
+        return prompt, full and not prompt[-1:].isspace()
+    if conversation.ended:
         raise RequestError(
-            "the prompt ends with a finished answer, '</s>'; end it with a question, "
-            "'[INST] … [/INST]', or leave '</s>' out to have the answer continued",
+            "the prompt ends with a finished answer, and nothing is left to generate; end it "
+            "with a question, '[INST] … [/INST]', or within an answer, without '</s>'",
             "prompt",
         )
-    chat["messages"] = turns
+    chat["messages"] = conversation.messages
+    continued = conversation.messages[-1]["role"] == "assistant"
     if continued:
         chat.update(continue_final_message=True, add_generation_prompt=False)
-    return prompt, continued
+    return prompt, (continued or full) and not prompt[-1].isspace()
 
 
 def _lengths(
     given: Mapping[str, Any], chat: dict[str, Any], settings: Settings
 ) -> tuple[int | None, int | None]:
     """Sets the bounds on new tokens → `max_length` and `min_length` where they are what counts."""
-    new = _agreed(given, ["max_new_tokens", "max_tokens", "max_completion_tokens"])
+    new = _agreed(given, NEW_TOKENS_NAMES)
     max_length = given.get("max_length") if new is None else None
     if new is None and max_length is None:
         new = settings.max_new_tokens
     chat.pop("max_completion_tokens", None)
     if new is not None:
-        named = [name for name in ("max_new_tokens", "max_tokens") if name in given]
-        _check_limit(
-            new, named[0] if named else "max_completion_tokens", settings.max_new_tokens_limit
-        )
+        name = next((name for name in NEW_TOKENS_NAMES if name in given), "")
+        _check_limit(new, name, settings.max_new_tokens_limit)
         chat["max_tokens"] = new
-    least = _agreed(given, ["min_new_tokens", "min_tokens"])
+    least = _agreed(given, LEAST_TOKENS_NAMES)
     if least is not None:
         chat["min_tokens"] = least
     return max_length, given.get("min_length") if least is None else None
@@ -293,12 +320,16 @@ def _sampling(
         chat["n"] = answers
 
 
-def _beam_search(given: Mapping[str, Any], chat: dict[str, Any], width: int, answers: int) -> None:
+def _beam_search(given: Mapping[str, Any], chat: dict[str, Any], answers: int) -> None:
     """Sets beam search; refuses what vLLM would leave out of it."""
-    if width > MOST_BEAMS:
+    width = given.get("num_beams", answers)  # vLLM's own spelling has as many beams as answers
+    if given.get("use_beam_search") is False:
         raise RequestError(
-            f"'num_beams' is {width}; at most {MOST_BEAMS} are possible", "num_beams"
+            f"'use_beam_search' is false and 'num_beams' is {width}; send one", "use_beam_search"
         )
+    if width > MOST_BEAMS:
+        name = "num_beams" if "num_beams" in given else "n"
+        raise RequestError(f"'{name}' is {width}; at most {MOST_BEAMS} beams are possible", name)
     if answers > width:
         raise RequestError(
             f"'num_return_sequences' is {answers}, more than 'num_beams', {width}",
@@ -316,19 +347,10 @@ def _beam_search(given: Mapping[str, Any], chat: dict[str, Any], width: int, ans
             'end: use false or "never"',
             "early_stopping",
         )
-    without_effect = {name for name, row in MAPPED.items() if not row.beams}
-    without_effect |= {"stop", "stop_token_ids", "min_tokens", "logit_bias", "bad_words"}
-    without_effect |= {"allowed_token_ids", "frequency_penalty", "presence_penalty"}
     for name, value in given.items():
-        if (
-            name in without_effect
-            and value not in (0, [], {})
-            and (name, value)
-            != (
-                "repetition_penalty",
-                1,
-            )
-        ):
+        acts = MAPPED[name].beams if name in MAPPED else name not in VLLM or name in BEAMS
+        asks_for_nothing = value in (0, [], {}) or (name, value) == ("repetition_penalty", 1)
+        if not acts and not asks_for_nothing:
             raise RequestError(f"'{name}' has no effect on vLLM's beam search: leave it out", name)
     _greedy(chat)
     chat.update(use_beam_search=True, n=width)
@@ -357,28 +379,29 @@ def _stops(given: Mapping[str, Any], chat: dict[str, Any]) -> None:
         chat["stop"] = strings
     if ids is not None:
         chat["stop_token_ids"] = ids
-        chat["ignore_eos"] = True  # transformers takes them instead of the model's own
+        chat.setdefault("ignore_eos", True)  # transformers takes them instead of the model's own
     if strings is not None or ids is not None:
         chat.setdefault("include_stop_str_in_output", True)
 
 
 def _biases(given: Mapping[str, Any], chat: dict[str, Any]) -> None:
-    """Sets the biases of single tokens."""
-    biases: dict[str, Any] = dict(given.get("logit_bias") or {})
-    wanted = [
-        (ids[0], BAN, "bad_words_ids") for ids in given.get("bad_words_ids", []) if len(ids) == 1
-    ]
-    wanted += [(token, BAN, "suppress_tokens") for token in given.get("suppress_tokens", [])]
-    wanted += [(token, bias, "sequence_bias") for token, bias in given.get("sequence_bias", [])]
-    for token, bias, name in wanted:
-        if biases.get(str(token), bias) != bias:
-            raise RequestError(f"'{name}' biases token {token} a second time", name)
-        biases[str(token)] = bias
+    """Sets the biases of single tokens. As in transformers, a ban outdoes a bias."""
+    wanted = {str(token): (bias, "sequence_bias") for token, bias in given.get("sequence_bias", [])}
+    for token in given.get("suppress_tokens", []):
+        wanted[str(token)] = (BAN, "suppress_tokens")
+    for ids in given.get("bad_words_ids", []):
+        if len(ids) == 1:
+            wanted[str(ids[0])] = (BAN, "bad_words_ids")
+    biases = dict(given.get("logit_bias", {}))
+    for token, (bias, name) in wanted.items():
+        if biases.get(token, bias) != bias:
+            raise RequestError(f"'{name}' and 'logit_bias' both bias token {token}", name)
+        biases[token] = bias
     if biases:
         chat["logit_bias"] = biases
 
 
-def _agreed(given: Mapping[str, Any], names: list[str]) -> Any:
+def _agreed(given: Mapping[str, Any], names: Sequence[str]) -> Any:
     """The value of whichever of these names was given; they mean the same."""
     present = [name for name in names if name in given]
     for name in present[1:]:

@@ -8,6 +8,7 @@ it spells; any other text is no such prompt and stays one message. Reading is li
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Message = dict[str, Any]
@@ -15,23 +16,28 @@ Message = dict[str, Any]
 MARKERS = re.compile(r"(</?s>|\[/?INST\])")
 
 
-def turns(prompt: str) -> list[Message] | None:
-    """The messages a prompt in the instruct format spells, or None for any other text.
+@dataclass(frozen=True)
+class Conversation:
+    """What a prompt spells. `ended`: its last answer is finished, and nothing is left to generate;
+    otherwise the last message is the user's, or the beginning of an answer."""
 
-    The last message is the user's; or the assistant's where the prompt begins an answer to be
-    continued, or has ended it with `</s>`, which `is_finished` tells apart.
-    """
+    messages: list[Message]
+    ended: bool
+
+
+def read(prompt: str) -> Conversation | None:
+    """The conversation that a prompt in the instruct format spells; None for any other text."""
     if not prompt.lstrip().startswith(("<s>", "[INST]")):
         return None
     lead, *rest = MARKERS.split(prompt)
     pieces = list(zip(rest[::2], rest[1::2], strict=True))  # each marker with the text behind it
     messages: list[Message] = []
-    position = 0
+    ended, position = False, 0
     if lead.strip():
         return None
+    if pieces[0][0] == "<s>" and not pieces[0][1].strip():
+        position = 1
     while position < len(pieces):
-        if pieces[position][0] == "<s>" and not pieces[position][1].strip():
-            position += 1
         question, position = _text(pieces, position, "[INST]", until=("[/INST]",))
         answer, position = _text(pieces, position, "[/INST]", until=("</s>", "<s>", "[INST]", ""))
         if question is None or answer is None:
@@ -39,22 +45,22 @@ def turns(prompt: str) -> list[Message] | None:
         messages.append({"role": "user", "content": question})
         if answer:
             messages.append({"role": "assistant", "content": answer})
-        elif position < len(pieces):
-            return None  # only the last answer may be missing
-        if position < len(pieces) and pieces[position][0] == "</s>":
-            if pieces[position][1].strip():
-                return None
-            position += 1
-    return messages or None
+        for marker in ("</s>", "<s>"):  # the end of this turn and the start of the next
+            if position < len(pieces) and pieces[position][0] == marker:
+                if pieces[position][1].strip():
+                    return None
+                ended = True
+                position += 1
+        if position < len(pieces):
+            if not answer:
+                return None  # only the last answer may be missing
+            ended = False
+    return Conversation(messages, ended) if messages else None
 
 
-def is_finished(prompt: str) -> bool:
-    """Whether a prompt in the instruct format leaves nothing to generate."""
-    return prompt.rstrip().endswith("</s>")
-
-
-def text(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Messages as the text of the instruct format, up to where the answer begins.
+def text(messages: Iterable[Mapping[str, Any]], continued: bool = False) -> str:
+    """Messages as the text of the instruct format, up to where what is generated begins: behind
+    the last question, or, `continued`, within the last answer.
 
     A system message stands in front of the user's that follows it; an image is `[IMG]`.
     """
@@ -68,7 +74,7 @@ def text(messages: Iterable[Mapping[str, Any]]) -> str:
         else:
             written += f"<s> [INST] {waiting}{content} [/INST] "
             waiting = ""
-    return written
+    return written.removesuffix(" </s>") if continued else written
 
 
 def _text(
@@ -83,9 +89,8 @@ def _text(
     while position < len(pieces) and pieces[position][0] not in until:
         if pieces[position][0] in ("[INST]", "[/INST]"):
             return None, position
-        collected += pieces[
-            position
-        ]  # a marker the writer meant as text, such as <s> in a question
+        # a marker that was meant as text, such as <s> in a question
+        collected.extend(pieces[position])
         position += 1
     if position == len(pieces) and "" not in until:
         return None, position

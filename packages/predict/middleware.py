@@ -20,7 +20,7 @@ from predict.asgi import (
     Scope,
     Send,
     ask,
-    read_body,
+    read_chunks,
     replay,
     respond,
     to_path,
@@ -32,9 +32,19 @@ PREDICT = "/predict"
 CHAT_COMPLETIONS = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 
-# What of a chat request decides its prompt.
-PROMPT = ("model", "messages", "tools", "add_generation_prompt", "continue_final_message")
-DEFAULTED = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k")
+# What of a chat request decides its prompt, as /tokenize takes it.
+PROMPT = (
+    "model",
+    "messages",
+    "tools",
+    "add_generation_prompt",
+    "continue_final_message",
+    "add_special_tokens",
+    "chat_template",
+    "chat_template_kwargs",
+    "media_io_kwargs",
+    "mm_processor_kwargs",
+)
 WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
 
 Fields = dict[str, msgspec.Raw]  # the names of a body's top level, with their values as JSON
@@ -57,34 +67,41 @@ class Predict:
         ):
             await self.app(scope, receive, send)
             return
-        body = await read_body(receive)
-        if body is None:
+        chunks = await read_chunks(receive)
+        if chunks is None:
             return  # the client left
         try:
-            await self._read(scope, body, receive, send)
+            await self._read(scope, chunks, receive, send)
         except RequestError as error:
             await respond(send, 400, error.body())
         except VllmError as error:
             await respond(send, error.status, error.body)
 
-    async def _read(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    async def _read(self, scope: Scope, chunks: list[bytes], receive: Receive, send: Send) -> None:
+        body = b"".join(chunks)  # vLLM, which gets it in one piece, need not do so any more
         fields = read_fields(body)
+        handed_on = [body]
         if fields is not None:
             if scope["path"] == COMPLETIONS:
                 dialects.refuse_removed(fields)
             elif dialects.is_older(fields):
                 await self._older(scope, fields, receive, send)
                 return
-            elif self.settings.defaults_for_messages:
-                given = values({name: fields[name] for name in DEFAULTED if name in fields})
-                missing = dialects.missing_defaults(given, self.settings)
-                if missing:
-                    body = encode({**fields, **missing})
-                    scope = with_json_body(scope, body)
-        await self.app(scope, replay(body, receive), send)
+            elif missing := self._missing_defaults(fields):
+                handed_on = with_fields(chunks, fields, missing)
+                scope = with_json_body(scope, sum(map(len, handed_on)))
+        await self.app(scope, replay(handed_on, receive), send)
+
+    def _missing_defaults(self, fields: Fields) -> dict[str, Any]:
+        if not self.settings.defaults_for_messages:
+            return {}
+        names = {"max_tokens", "max_completion_tokens", *self.settings.sampling}
+        given = values({name: fields[name] for name in names if name in fields})
+        return dialects.missing_defaults(given, self.settings)
 
     async def _older(self, scope: Scope, fields: Fields, receive: Receive, send: Send) -> None:
-        leave = None if "return_full_text" in fields else "messages"
+        read_messages = "return_full_text" in fields or "generation_config" in fields
+        leave = None if read_messages else "messages"
         older = dialects.translate(values(fields, leave), self.settings)
         prompt_tokens, bad_words = 0, []
         if older.max_length is not None or older.min_length is not None:
@@ -93,16 +110,24 @@ class Predict:
             bad_words.append(await self._spell(scope, older, ids))
         body = encode(dialects.finish(older, prompt_tokens, bad_words))
         wrapped = (TextStream if older.stream else WholeAnswer)(send, older)
-        await self.app(with_json_body(scope, body), replay(body, receive), wrapped)
+        await self.app(with_json_body(scope, len(body)), replay([body], receive), wrapped)
 
     async def _count(self, scope: Scope, older: Older) -> int:
         """The prompt's tokens, counted by vLLM."""
         return len((await self._tokenizer(scope, "/tokenize", older, PROMPT))["tokens"])
 
     async def _spell(self, scope: Scope, older: Older, ids: list[int]) -> str:
-        """The text by which vLLM's `bad_words` bans just these tokens."""
+        """The text by which vLLM's `bad_words` bans these tokens."""
         model = ("model",)
-        spelt = (await self._tokenizer(scope, "/detokenize", older, model, tokens=ids))["prompt"]
+        try:
+            answer = await self._tokenizer(scope, "/detokenize", older, model, tokens=ids)
+        except VllmError as error:
+            if error.status < 500:
+                raise
+            raise RequestError(  # what vLLM answers to an id out of range
+                f"'bad_words_ids': vLLM has no text for {ids}", "bad_words_ids"
+            ) from error
+        spelt = answer["prompt"]
         word = spelt.replace(WORD_START, " ").lstrip()
         # vLLM bans a word's tokens at the start of a text, and those behind a space if as many.
         readings = []
@@ -170,6 +195,15 @@ def values(fields: Fields, leave: str | None = None) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise RequestError(f"'{name}' cannot be read as JSON: {error}", name) from error
     return found
+
+
+def with_fields(chunks: list[bytes], fields: Fields, added: dict[str, Any]) -> list[bytes]:
+    """The chunks of a body with fields added. Only the first is copied, unless a null of the
+    client's has to give way."""
+    first = chunks[0].lstrip()
+    if first.startswith(b"{") and fields and not added.keys() & fields.keys():
+        return [encode(added)[:-1] + b"," + first[1:], *chunks[1:]]
+    return [encode({**fields, **added})]
 
 
 def encode(fields: dict[str, Any]) -> bytes:

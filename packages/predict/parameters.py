@@ -12,12 +12,16 @@ import yaml
 
 @dataclass(frozen=True)
 class Mapped:
-    """An argument of generate with an effect; `beams`: vLLM applies it in beam search."""
+    """An argument of generate with an effect: a key of TAKES, and fields of vLLM's."""
 
     takes: str
     becomes: str
     note: str = ""
-    beams: bool = True
+
+    @property
+    def beams(self) -> bool:
+        """Whether vLLM applies it in beam search."""
+        return {*self.becomes.split(", "), ""} <= BEAMS | {""}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ UNAVAILABLE = {name: Unavailable(**row) for name, row in _TABLES["unavailable"].
 REMOVED: dict[str, str] = _TABLES["removed"]
 VLLM = frozenset(_TABLES["vllm"])
 OPENAI = frozenset(_TABLES["openai"])
+BEAMS = frozenset(_TABLES["beams"])
 
 CHAT = VLLM | OPENAI
 GENERATE = frozenset([*MAPPED, *HARMLESS, *UNAVAILABLE])

@@ -5,7 +5,6 @@ JSON has one kind of number, so 512.0 is an integer here; true is not a number.
 """
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +13,8 @@ BAN = -100.0  # the lowest bias vLLM takes
 
 def _integer(value: Any) -> int | None:
     """An integer, also one written as 512.0, within 64 bits."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return int(value) if value == int(value) and abs(value) < 2**63 else None
+    number = _number(value)
+    return int(number) if number is not None and number == int(number) else None
 
 
 def _at_least(least: int) -> Callable[[Any], int | None]:
@@ -30,7 +28,7 @@ def _at_least(least: int) -> Callable[[Any], int | None]:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) < 2**63 else None  # neither is infinity or NaN
 
 
 def _boolean(value: Any) -> bool | None:

@@ -17,6 +17,7 @@ Chats = dict[str, tuple[list[Any], str]]
 
 QUESTION = "What is the Mistral wind?"
 pixtral = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
+with_tools = pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
 text_models = pytest.mark.parametrize("container", ["mixtral-8x7b", "mistral-7b"], indirect=True)
 
 
@@ -223,9 +224,8 @@ def test_scores_come_as_logprobs(container: Running) -> None:
     assert len(got["logprobs"]["content"]) == 2
 
 
+@with_tools
 def test_a_tool_call_is_not_lost(container: Running) -> None:
-    if not container.card.features.tools:
-        pytest.skip("this model has no tools")
     tools = load_dialogues()["tools"]
     got = post(container, prompt=tools["question"], tools=tools["definitions"]).json()
     assert got["tool_calls"][0]["function"]["name"] == tools["call"]["name"]
@@ -240,11 +240,15 @@ def test_an_answer_without_an_end_stops_at_the_model_s_default(container: Runnin
     assert got["usage"]["completion_tokens"] == container.card.sampling.max_tokens == 512
 
 
-def test_defaults_for_openai_requests_are_the_card_s(container: Running) -> None:
+@pixtral
+def test_pixtral_s_default_holds_for_openai_requests_too(container: Running) -> None:
     messages = [{"role": "user", "content": QUESTION}]
-    if container.card.sampling.openai_requests:
-        usage = post(container, messages=messages, ignore_eos=True).json()["usage"]
-        assert usage["completion_tokens"] == 512
+    usage = post(container, messages=messages, ignore_eos=True).json()["usage"]
+    assert usage["completion_tokens"] == container.card.sampling.max_tokens == 512
+
+
+def test_a_value_of_the_client_s_wins_over_the_default(container: Running) -> None:
+    messages = [{"role": "user", "content": QUESTION}]
     usage = post(container, messages=messages, ignore_eos=True, max_tokens=600).json()["usage"]
     assert usage["completion_tokens"] == 600
 
@@ -273,6 +277,10 @@ def test_more_new_tokens_than_the_card_allows_are_refused(container: Running) ->
         ({"typical_p": 0.5}, 400, "typical_p"),
         ({"temperature": 3.0}, 400, "temperature"),
         ({"num_beams": 50}, 400, "num_beams"),
+        # found out by asking vLLM's tokenizer on the way
+        ({"model": "gpt-4", "max_length": 50}, 404, "model"),
+        ({"max_length": 1}, 400, "max_length"),
+        ({"bad_words_ids": [[5, 10**9]]}, 400, "bad_words_ids"),
     ],
 )
 def test_errors_have_openai_s_shape_and_their_status(
@@ -310,13 +318,13 @@ def test_generation_stops_when_the_client_leaves(container: Running, stream: boo
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text)}\r\n\r\n"
     client.sendall((head + text).encode())
     wait_until(container, running=1)
-    aborted = metric(container, "vllm:request_success_total", 'finished_reason="length"')
+    finished = metric(container, "vllm:request_success_total", 'finished_reason="length"')
     client.close()
     left = time.monotonic()
     wait_until(container, running=0)
     # On an idle machine it is within a second; 4000 tokens would take many.
     assert time.monotonic() - left < 5
-    assert metric(container, "vllm:request_success_total", 'finished_reason="length"') == aborted
+    assert metric(container, "vllm:request_success_total", 'finished_reason="length"') == finished
 
 
 def metric(container: Running, name: str, label: str = "") -> float:

@@ -109,6 +109,14 @@ def test_an_error_after_the_first_text_leaves_the_response_without_its_end() -> 
     assert all(message.get("more_body", True) for message in sent)
 
 
+def test_an_answer_the_server_gives_up_is_left_without_its_end() -> None:
+    given_up = event("").replace(b'"finish_reason": null', b'"finish_reason": "abort"')
+    sent = streamed([event("The"), given_up, DONE])
+    assert texts(sent) == ["The"]
+    assert all(message.get("more_body", True) for message in sent)
+    assert streamed([given_up, DONE])[0]["status"] == 500
+
+
 def test_a_stream_that_stops_short_is_left_without_its_end() -> None:
     sent = streamed([event("The")])
     assert all(message.get("more_body", True) for message in sent)

@@ -98,6 +98,9 @@ GREEDY = {"temperature": 0}
             {"generation_config": {"max_new_tokens": 5, "seed": 1}, "seed": 2},
             {"max_tokens": 5, "seed": 2},
         ),
+        ({"generation_config": {"max_new_tokens": 5}, "max_tokens": 7}, {"max_tokens": 7}),
+        ({"suppress_tokens": [7], "sequence_bias": [[[7], 3]]}, {"logit_bias": {"7": -100.0}}),
+        ({"use_beam_search": True, "n": 3}, {**GREEDY, "use_beam_search": True, "n": 3}),
         ({"stop": ["x"], "user": "me"}, {"stop": ["x"], "user": "me"}),
         ({"max_new_tokens": None, "do_sample": None, "typical_p": None}, {}),
     ],
@@ -113,12 +116,14 @@ def test_arguments_become_fields_of_vllm(
     [
         ({"messages": []}, "prompt", "both given"),
         ({"prompt": None}, "prompt", "neither"),
-        ({"prompt": ["a"]}, "prompt", 'must be a string, got ["a"]'),
+        ({"prompt": ["a"]}, "prompt", 'takes a string, got ["a"]'),
         ({"prompt": "[INST] a [/INST] b</s>"}, "prompt", "finished answer"),
         ({"stream": "yes"}, "stream", 'takes a boolean, got "yes"'),
         ({"max_new_tokens": 0}, "max_new_tokens", "a positive integer, got 0"),
         ({"max_new_tokens": "5"}, "max_new_tokens", 'a positive integer, got "5"'),
         ({"max_new_tokens": True}, "max_new_tokens", "got true"),
+        ({"max_new_tokens": 10**400}, "max_new_tokens", "a positive integer, got 1000"),
+        ({"temperature": 10**400}, "temperature", "a number, got 1000"),
         ({"max_new_tokens": 1e30}, "max_new_tokens", "got 1e+30"),
         ({"temperature": "hot"}, "temperature", 'a number, got "hot"'),
         ({"temperature": float("nan")}, "temperature", "a number, got NaN"),
@@ -136,10 +141,16 @@ def test_arguments_become_fields_of_vllm(
         ({"num_beams": 2, "repetition_penalty": 1.1}, "repetition_penalty", "no effect"),
         ({"num_beams": 2, "stop": "a"}, "stop", "no effect"),
         ({"num_beams": 2, "stream": True}, "num_beams", "streamed"),
+        ({"num_beams": 2, "use_beam_search": False}, "use_beam_search", "send one"),
+        ({"num_beams": 2, "response_format": {"type": "json_object"}}, "response_format", "effect"),
+        ({"num_beams": 2, "eos_token_id": 5}, "eos_token_id", "no effect"),
+        ({"use_beam_search": True, "stop": "a"}, "stop", "no effect"),
+        ({"use_beam_search": True, "stream": True}, "use_beam_search", "streamed"),
+        ({"use_beam_search": True, "n": 11}, "n", "at most 10"),
         ({"num_return_sequences": 2, "stream": True}, "num_return_sequences", "streamed"),
         ({"logprobs": True, "stream": True}, "logprobs", "no place"),
         ({"tools": [{}], "stream": True}, "tools", "no place"),
-        ({"prompt_logprobs": 1}, "prompt_logprobs", "no place"),
+        ({"prompt_logprobs": 0}, "prompt_logprobs", "no place"),
         ({"stop_strings": ["a"] * 5}, "stop_strings", "at most 4"),
         ({"stop_strings": []}, "stop_strings", "a string or list of strings, got []"),
         ({"stop_strings": "a", "stop": "b"}, "stop_strings", "both given"),
@@ -150,14 +161,16 @@ def test_arguments_become_fields_of_vllm(
         ({"sequence_bias": [[[7, 8], 1.0]]}, "sequence_bias", "[[token id], bias"),
         ({"sequence_bias": [[[7], 1000]]}, "sequence_bias", "-100 to 100"),
         ({"sequence_bias": {"(7,)": 1}}, "sequence_bias", "[[token id], bias"),
-        ({"sequence_bias": [[[7], 1], [[7], 2]]}, "sequence_bias", "a second time"),
+        ({"sequence_bias": [[[7], 1]], "logit_bias": {"7": 2}}, "sequence_bias", "both bias"),
         ({"early_stopping": "often"}, "early_stopping", 'boolean or "never"'),
-        ({"generation_config": 5}, "generation_config", "must be an object"),
-        ({"generation_config": {"max_tokens": 5}}, "max_tokens", "not an argument"),
+        ({"generation_config": 5}, "generation_config", "takes an object"),
+        ({"generation_config": {"max_tokens": 5}}, "max_tokens", "not a known argument"),
         ({"typical_p": 0.9}, "typical_p", "use `top_p`"),
         ({"max_new_token": 5}, "max_new_token", "did you mean 'max_new_tokens'"),
         ({"zzzzz": 5}, "zzzzz", "docs/requests.md"),
         ({"guided_json": {}}, "guided_json", "structured_outputs"),
+        ({"generation_config": {"guided_json": {}}}, "guided_json", "structured_outputs"),
+        ({"generation_config": {"max_new_token": 5}}, "max_new_token", "mean 'max_new_tokens'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_served_is_refused_by_name(
@@ -207,7 +220,6 @@ def test_the_limit_holds_for_what_max_length_leaves() -> None:
 
 
 def test_defaults_for_openai_requests() -> None:
-    assert missing_defaults({}, MISTRAL) == {}
     assert missing_defaults({}, PIXTRAL) == {"max_tokens": 512, "temperature": 0.7}
     nulls = {"max_tokens": None, "temperature": None}
     assert missing_defaults(nulls, PIXTRAL) == {"max_tokens": 512, "temperature": 0.7}
@@ -235,6 +247,20 @@ def test_full_text_begins_with_the_prompt_as_sent_or_the_messages_as_text() -> N
     older = translate({"messages": messages, "return_full_text": True}, NONE)
     assert older.before == "<s> [INST] Hi [/INST] "
     assert translate({"prompt": prompt, "return_full_text": False}, NONE).before == ""
+    begun = [*messages, {"role": "assistant", "content": "Once"}]
+    asked = {"messages": begun, "continue_final_message": True, "return_full_text": True}
+    assert translate(asked, NONE).before == "<s> [INST] Hi [/INST] Once"
+
+
+def test_the_space_before_the_generated_text_belongs_to_a_text_it_continues() -> None:
+    def keeps(prompt: str, **more: Any) -> bool:
+        return translate({"prompt": prompt, **more}, NONE).keep_space
+
+    assert not keeps("Hi")
+    assert keeps("Hi", return_full_text=True)
+    assert not keeps("Hi ", return_full_text=True)
+    assert keeps("[INST] Hi [/INST] Once")
+    assert not keeps("[INST] Hi [/INST] Once ")
 
 
 def test_which_requests_are_older() -> None:
@@ -291,7 +317,7 @@ taken = {
     "list of token ids": st.lists(st.integers(0, 9)),
     "list of lists of token ids": st.lists(ids, max_size=2),
     "list of [[token id], bias of -100 to 100]": st.just([[[7], 1.5]]),
-    "object": st.just({"seed": 1}),
+    "object": st.dictionaries(st.sampled_from(["max_new_tokens", "num_beams", "n"]), st.just(2)),
 }
 one_argument = st.sampled_from(sorted(MAPPED)).flatmap(
     lambda name: st.tuples(st.just(name), taken[MAPPED[name].takes])
@@ -319,7 +345,8 @@ def test_any_request_is_translated_or_refused_by_name(
     match outcome(request, settings):
         case RequestError(param=param):
             nothing_to_answer = not {"prompt", "messages"} & set(request)
-            assert param in {*request, *(request.get("generation_config") or {})} or (
+            inner = request.get("generation_config")
+            assert param in {*request, *(inner if isinstance(inner, dict) else {})} or (
                 param == "prompt" and nothing_to_answer
             )
         case older, body:

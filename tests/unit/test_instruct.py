@@ -33,7 +33,6 @@ Q2 = {"role": "user", "content": "How does it form?"}
             [Q1, A1, Q2],
         ),
         ("[INST] What is a mistral? [/INST] A wind.", [Q1, A1]),
-        ("[INST] What is a mistral? [/INST] A wind.</s>", [Q1, A1]),
         ("[INST] What is <s>? [/INST]", [{"role": "user", "content": "What is <s>?"}]),
         ("[INST] two\n\nlines [/INST]", [{"role": "user", "content": "two\n\nlines"}]),
     ],
@@ -41,7 +40,15 @@ Q2 = {"role": "user", "content": "How does it form?"}
 def test_a_prompt_in_the_format_becomes_its_turns(
     prompt: str, expected: list[instruct.Message]
 ) -> None:
-    assert instruct.turns(prompt) == expected
+    assert instruct.read(prompt) == instruct.Conversation(expected, ended=False)
+
+
+@pytest.mark.parametrize("end", ["</s>", " </s>\n", "</s><s>", " <s> ", "</s> <s>"])
+def test_a_prompt_may_end_with_a_finished_answer(end: str) -> None:
+    prompt = f"[INST] What is a mistral? [/INST] A wind.{end}"
+    assert instruct.read(prompt) == instruct.Conversation([Q1, A1], ended=True)
+    empty = instruct.read(f"[INST] What is a mistral? [/INST]{end}")
+    assert empty == instruct.Conversation([Q1], ended=True)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +72,7 @@ def test_a_prompt_in_the_format_becomes_its_turns(
     ],
 )
 def test_any_other_text_is_not_read_as_turns(prompt: str) -> None:
-    assert instruct.turns(prompt) is None
+    assert instruct.read(prompt) is None
 
 
 words = st.text("abc é\n<>/[]INSTs", min_size=1).map(str.strip).filter(bool)
@@ -86,22 +93,27 @@ def test_what_is_written_in_the_format_is_read_back(
         prompt += f"{gap()}[INST]{around}[/INST]" if index % 2 == 0 else f"{around}</s>"
     roles = ["user", "assistant"]
     expected = [{"role": roles[i % 2], "content": text} for i, text in enumerate(said)]
-    assert instruct.turns(prompt) == expected
+    assert instruct.read(prompt) == instruct.Conversation(expected, ended=False)
 
 
 @given(st.lists(st.sampled_from(["<s>", "</s>", "[INST]", "[/INST]", " ", "a", "\n"])))
 @example(["[INST]", "a", "[/INST]", "</s>"])
 def test_turns_alternate_and_begin_with_a_question(parts: list[str]) -> None:
-    read = instruct.turns("".join(parts))
+    read = instruct.read("".join(parts))
     if read is not None:
-        assert [message["role"] for message in read] == (["user", "assistant"] * len(read))[
-            : len(read)
-        ]
+        roles = [message["role"] for message in read.messages]
+        assert roles == (["user", "assistant"] * len(roles))[: len(roles)]
 
 
 def test_messages_are_written_as_the_library_page_prints_them() -> None:
     assert instruct.text([Q1, A1, Q2]) == (
         "<s> [INST] What is a mistral? [/INST] A wind. </s><s> [INST] How does it form? [/INST] "
+    )
+
+
+def test_a_continued_answer_is_left_open() -> None:
+    assert instruct.text([Q1, A1], continued=True) == (
+        "<s> [INST] What is a mistral? [/INST] A wind."
     )
 
 

@@ -118,12 +118,24 @@ def test_messages_of_an_older_request_are_not_rewritten() -> None:
     assert b'[ {"content": "\\u00e9",   "role":"user"} ]' in vllm.bodies[0]
 
 
+def test_a_full_text_asked_for_in_generation_config_has_the_messages() -> None:
+    body = {"messages": [{"role": "user", "content": "q"}]}
+    for asked in ({"return_full_text": True}, {"generation_config": {"return_full_text": True}}):
+        _, _, answer = post("/predict", json.dumps({**body, **asked}).encode())
+        assert answer["output"] == "<s> [INST] q [/INST] Hi"
+
+
 def test_defaults_are_added_to_an_openai_request_where_the_card_says_so() -> None:
     on = {"PREDICT_MAX_NEW_TOKENS": "512", "PREDICT_TEMPERATURE": "0.7"}
     vllm, _, _ = post("/predict", OPENAI, **on, PREDICT_DEFAULTS_FOR_MESSAGES="1")
     assert json.loads(vllm.bodies[0]) == {**json.loads(OPENAI), "temperature": 0.7}
     vllm, _, _ = post("/predict", OPENAI, **on)
     assert vllm.bodies == [OPENAI]
+    for odd in (b' \n{"temperature": null}', b"\xef\xbb\xbf" + OPENAI):
+        vllm, _, _ = post("/predict", odd, **on, PREDICT_DEFAULTS_FOR_MESSAGES="1")
+        assert json.loads(vllm.bodies[0])["temperature"] == 0.7
+        length = str(len(vllm.bodies[0])).encode()
+        assert dict(vllm.scopes[0]["headers"])[b"content-length"] == length
     whole = b'{"messages": [], "max_completion_tokens": 5, "temperature": 0}'
     vllm, _, _ = post("/predict", whole, **on, PREDICT_DEFAULTS_FOR_MESSAGES="1")
     assert vllm.bodies == [whole]

@@ -2,8 +2,19 @@
 
 import inspect
 import typing
+from typing import Any
 
-from predict.parameters import CHAT, GENERATE, MAPPED, OLDER, OPENAI, REMOVED, UNAVAILABLE, VLLM
+from predict.parameters import (
+    BEAMS,
+    CHAT,
+    GENERATE,
+    MAPPED,
+    OLDER,
+    OPENAI,
+    REMOVED,
+    UNAVAILABLE,
+    VLLM,
+)
 from predict.takes import TAKES
 
 
@@ -54,3 +65,19 @@ def test_every_row_says_what_it_must() -> None:
             assert field in VLLM, name
     for name, unavailable in UNAVAILABLE.items():
         assert unavailable.instead, name
+
+
+def test_what_vllm_s_beam_search_takes_is_known_to_act() -> None:
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.sampling_params import BeamSearchParams
+
+    asked: dict[str, Any] = {
+        "messages": [],
+        "structured_outputs": {"regex": "a"},
+        "watermarking": None,
+    }
+    got = ChatCompletionRequest.model_validate(asked).to_beam_search_params(5, {})
+    assert got.structured_outputs is None  # the chat route does not hand it on
+    here = {"beam_width": "n", "structured_outputs": "n", "watermarking": "n"}
+    taken = {here.get(name, name) for name in BeamSearchParams.__struct_fields__}
+    assert taken <= BEAMS <= VLLM

@@ -1,14 +1,18 @@
-"""A backend of `vllm bench serve` for the older streams: plain text, a chunk a token."""
+"""Backends of `vllm bench serve`: the older streams, and several ways in turn in a single run."""
 
+import dataclasses
+import itertools
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
-NAME = "predict-text"
+TEXT = "predict-text"
+IN_TURN = "predict-in-turn"
 
 
-async def request(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
-    """One request, as vLLM's `RequestFunc`: its RequestFuncInput → its RequestFuncOutput."""
+async def text_stream(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
+    """One older request, as vLLM's `RequestFunc`: RequestFuncInput → RequestFuncOutput."""
     given = request_func_input
     from vllm.benchmarks.lib.endpoint_request_func import RequestFuncOutput
 
@@ -51,7 +55,30 @@ async def request(request_func_input: Any, session: Any, pbar: Any = None) -> An
     return output
 
 
-def register() -> None:
+class InTurn:
+    """Sends each request another way than the one before it, and keeps the times to first token.
+
+    `ways`: a backend and a URL each. What disturbs one request disturbs the next one as well, so
+    that two ways differ by less than two runs of one way would.
+    """
+
+    def __init__(self, ways: Sequence[tuple[str, str]]) -> None:
+        self.ways = ways
+        self.turns = itertools.cycle(range(len(ways)))
+        self.ttft: list[list[float]] = [[] for _ in ways]  # seconds, by the way's place in `ways`
+
+    async def __call__(self, request_func_input: Any, session: Any, pbar: Any = None) -> Any:
+        from vllm.benchmarks.lib.endpoint_request_func import ASYNC_REQUEST_FUNCS
+
+        turn = next(self.turns)
+        backend, url = self.ways[turn]
+        given = dataclasses.replace(request_func_input, api_url=url)
+        output = await ASYNC_REQUEST_FUNCS[backend](given, session, pbar)
+        self.ttft[turn].append(output.ttft)
+        return output
+
+
+def register(name: str, backend: Any) -> None:
     from vllm.benchmarks.lib.endpoint_request_func import ASYNC_REQUEST_FUNCS
 
-    ASYNC_REQUEST_FUNCS[NAME] = request
+    ASYNC_REQUEST_FUNCS[name] = backend
