@@ -139,9 +139,8 @@ def page(results: dict[str, Any]) -> str:
         lines.append(f"| {row['body']} | {row['bytes']:,} | {shown} | {row['goal']} |")
     lines += [
         "",
-        "One vLLM server with two doors, measured by `vllm bench serve` in",
-        f"{plan['rounds']} rounds, in turning order. It has no tool parser: vLLM builds Mistral's",
-        "anew for each request, which takes many times what is measured here. Engine and server",
+        "One vLLM server with two doors, measured by `vllm bench serve` in "
+        f"{plan['rounds']} rounds, in turning order. Engine and server",
         "are one process, so that what the class takes is taken from the engine. At one stream the",
         "ways take turns request by request.",
     ]

@@ -52,10 +52,6 @@ def server(model: str) -> Iterator[None]:
         changes = {
             "predict.middleware.Predict": "bench_switch.Switch",
             f"--dtype {card.hardware.precision}": f"--dtype {DTYPE}",
-            # vLLM builds its Mistral tool parser anew for each request, which takes many times what
-            # is measured here.
-            "--enable-auto-tool-choice": "",
-            "--tool-call-parser mistral": "",
             # One process instead of three, which take each other's place on a small machine: what
             # the class takes is then taken from the engine, and the rounds differ less.
             "\n  PYTHONPATH:": "\n  VLLM_ENABLE_V1_MULTIPROCESSING: '0'\n  PYTHONPATH:",

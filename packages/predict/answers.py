@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from predict.asgi import Message, Send, respond
+from predict.asgi import Message, Send, error_body, respond
 from predict.dialects import Older
 
 
@@ -170,12 +170,8 @@ class TextStream:
         if self.state == "done":
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
         elif self.state in ("waiting", "aborted"):
-            error = {
-                "message": "the server ended the answer before it began",
-                "type": "InternalServerError",
-            }
-            body = msgspec.json.encode({"error": {**error, "param": None, "code": 500}})
-            await respond(self.send, 500, body)
+            message = "the server ended the answer before it began"
+            await respond(self.send, 500, error_body(message, "InternalServerError", None, 500))
 
 
 def _start(start: Message, headers: list[tuple[bytes, bytes]], without: bytes) -> Message:

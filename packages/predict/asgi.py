@@ -4,6 +4,7 @@ Promises: `receive` stays usable, so that a client's leaving still reaches the a
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
@@ -67,8 +68,17 @@ async def ask(app: App, scope: Scope, path: str, body: bytes) -> tuple[int, byte
         return await asyncio.Future()
 
     asked = with_json_body(to_path(scope, path), len(body))
-    await app(asked, replay([body], never), keep)
+    try:
+        await app(asked, replay([body], never), keep)
+    except Exception as error:  # which is made a 500 only outside of this package
+        return 500, error_body(str(error), "InternalServerError", None, 500)
     return status, b"".join(chunks)
+
+
+def error_body(message: str, kind: str, param: str | None, code: int) -> bytes:
+    """An error in OpenAI's shape, as vLLM writes it."""
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return json.dumps({"error": error}).encode()
 
 
 async def respond(send: Send, status: int, body: bytes) -> None:

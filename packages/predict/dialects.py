@@ -6,7 +6,6 @@ is refused with a `RequestError` that names it. A value the client gives wins ov
 """
 
 import difflib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,16 +62,6 @@ class RequestError(ValueError):
     def __init__(self, message: str, param: str | None) -> None:
         super().__init__(message)
         self.param = param
-
-    def body(self) -> bytes:
-        """The error in OpenAI's shape, as vLLM writes it."""
-        error = {
-            "message": str(self),
-            "type": "BadRequestError",
-            "param": self.param,
-            "code": 400,
-        }
-        return json.dumps({"error": error}).encode()
 
 
 @dataclass(frozen=True)

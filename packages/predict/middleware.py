@@ -20,6 +20,7 @@ from predict.asgi import (
     Scope,
     Send,
     ask,
+    error_body,
     read_chunks,
     replay,
     respond,
@@ -73,7 +74,8 @@ class Predict:
         try:
             await self._read(scope, chunks, receive, send)
         except RequestError as error:
-            await respond(send, 400, error.body())
+            body = error_body(str(error), "BadRequestError", error.param, 400)
+            await respond(send, 400, body)
         except VllmError as error:
             await respond(send, error.status, error.body)
 

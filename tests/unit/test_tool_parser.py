@@ -1,0 +1,40 @@
+"""vLLM's Mistral tool parser is built once, and is the same."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from predict import tool_parser
+
+from scripts import cards, standin
+from scripts.cards import Card
+
+WITH_TOOLS = [card for card in cards.load_all() if card.features.tools]
+
+
+def test_a_pair_is_built_once_and_others_for_themselves() -> None:
+    built: list[Any] = []
+
+    def build(config: Any, tokenizer: Any) -> Any:
+        built.append((config, tokenizer))
+        return object()
+
+    once = tool_parser.remembered(build)
+    config, one, other = {"a": 1}, object(), object()  # as in vLLM, a config cannot be hashed
+    assert once(config, one) is once(config, one)
+    assert once(config, one) is not once(config, other)
+    assert built == [(config, one), (config, other)]
+
+
+@pytest.mark.parametrize("card", WITH_TOOLS, ids=lambda card: card.name)
+def test_vllm_s_parsers_share_what_is_built(card: Card, tmp_path: Path) -> None:
+    from vllm.tokenizers import get_tokenizer
+    from vllm.tool_parsers.mistral_tool_parser import MistralToolParser
+
+    (name,) = [file for file in card.weights.files if file.startswith(("tokenizer", "tekken"))]
+    shutil.copy(standin.tokenizer_path(card), tmp_path / name)
+    tokenizer = get_tokenizer(str(tmp_path), tokenizer_mode="mistral")
+    lexers = [MistralToolParser(tokenizer)._parser_engine._engine._lexer for _ in range(2)]
+    assert lexers[0] is not lexers[1]
+    assert lexers[0]._shape is lexers[1]._shape
