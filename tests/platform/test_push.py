@@ -7,7 +7,16 @@ from truss.util.path import (
 
 from scripts.cards import ROOT
 
-MODULES = ["__init__", "answers", "asgi", "dialects", "instruct", "middleware", "parameters"]
+MODULES = [
+    "__init__",
+    "answers",
+    "asgi",
+    "dialects",
+    "hub_token",
+    "instruct",
+    "middleware",
+    "parameters",
+]
 MODULES += ["settings", "takes"]
 PACKAGE = {f"packages/predict/{module}.py" for module in MODULES}
 NEEDED = {"config.yaml", "packages/predict/parameters.yaml", *PACKAGE}
