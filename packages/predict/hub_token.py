@@ -78,13 +78,13 @@ def ask(token: str, secret: str, repo: str, revision: str, file: str) -> None:
             return
         except HfHubHTTPError as answer:
             status = answer.response.status_code
-            said = _one_line(answer.server_message or "", token)
+            said = one_line(answer.server_message or "", token)
             error = TokenError(fault(secret, repo, status, said))
             if status not in BUSY:
                 break
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as reason:
             hub = os.environ.get("HF_ENDPOINT", HUB)
-            said = _one_line(f"{type(reason).__name__}: {reason}", token)
+            said = one_line(f"{type(reason).__name__}: {reason}", token)
             error = TokenError(
                 f"the Hugging Face hub at {hub} is out of reach ({said}): see whether the network "
                 "lets the container out, or push with SOURCE=bdn, which needs no hub to start"
@@ -92,7 +92,8 @@ def ask(token: str, secret: str, repo: str, revision: str, file: str) -> None:
     raise error
 
 
-def _one_line(text: str, token: str) -> str:
+def one_line(text: str, token: str) -> str:
+    """What others say, for a log: without the token, in case they repeat it."""
     return " ".join(text.replace(token, "[token]").split())[:300]
 
 
