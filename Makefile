@@ -30,7 +30,7 @@ push: config
 	.venv/bin/truss push --publish --trusted
 
 serve: setup
-	@$(RUN) scripts.serve --model $(call quoted,$(MODEL))
+	@$(RUN) scripts.serve $(CHOICES) $(if $(SECRETS),--secrets $(call quoted,$(SECRETS)))
 
 standins: setup
 	@$(RUN) scripts.standin

@@ -58,7 +58,7 @@ def image_files(context: Path, nginx_conf: Path) -> dict[str, bytes]:
 
 
 def arguments(mounts: Mapping[str, Path], files: Mapping[str, int], info: int) -> list[str]:
-    """bubblewrap's command line. `mounts`: path in the container → folder here, read-only;
+    """bubblewrap's command line. `mounts`: path in the container → folder or file here, read-only;
     `files`: path in the container → file descriptor with its content; `info`: descriptor for
     bubblewrap's own report."""
     words = ["bwrap", "--unshare-user", "--uid", f"{USER_ID}", "--gid", f"{USER_ID}"]

@@ -108,7 +108,9 @@ def render(card: Card, choices: Choices) -> str:
     """The text of config.yaml."""
     if choices.source == "hub":
         # In a variable of its own and not `HF_TOKEN=… exec`: the token is on no command line.
-        prologue = f'HF_TOKEN="$(cat /secrets/{choices.secret})" && export HF_TOKEN && '
+        asked = f"/secrets/{choices.secret} {card.weights.repo} {card.weights.revision}"
+        token = f'"$(python3 -m predict.hub_token {asked} {one_file(card)})"'
+        prologue = f"HF_TOKEN={token} && export HF_TOKEN &&\n    "  # folded to a space by YAML
         checkpoint = card.weights.repo
         flags = [f"--revision {card.weights.revision}", *serve_flags(card)]
         environment = {}
@@ -146,6 +148,17 @@ def render(card: Card, choices: Choices) -> str:
     )
     check_start_command(start_command(text))
     return text
+
+
+def one_file(card: Card) -> str:
+    """A file of the card that is named in full, to ask the hub for."""
+    for file in card.weights.files:
+        if not set(file) & set("*?["):
+            return file
+    raise RenderError(
+        f"{card.name}.yaml: weights.files: has patterns only; SOURCE=hub asks the hub for one file "
+        "first, so name one in full, for example config.json"
+    )
 
 
 def predict_settings(card: Card) -> dict[str, str]:

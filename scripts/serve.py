@@ -102,6 +102,24 @@ def mounts(config: dict[str, Any]) -> dict[str, Path]:
     return found
 
 
+def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
+    """Path in the container → file, of those secrets the config asks for that are in `folder`.
+
+    As on Baseten: no other secret gets in, and one that is not set is simply not there.
+    """
+    names = list(config.get("secrets") or {})
+    if names and folder is None:
+        raise CannotServeError(
+            f"config.yaml asks for the secret {', '.join(names)}: put the value in a file of that "
+            "name, and name its folder with --secrets (make serve: SECRETS=). SOURCE=bdn needs none"
+        )
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise CannotServeError(f"{folder} is no folder; --secrets takes one with a file per secret")
+    return {f"/secrets/{name}": folder / name for name in names if (folder / name).is_file()}
+
+
 def environment(config: dict[str, Any]) -> dict[str, str]:
     """The config's variables, then those of the local run (local/environment.yaml)."""
     local = yaml.safe_load((ROOT / "local" / "environment.yaml").read_text(encoding="utf-8"))
@@ -215,6 +233,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--truss", type=Path, help="run this Truss folder, not one made from a card"
     )
+    parser.add_argument("--source", default="bdn", help="bdn (default) or hub")
+    parser.add_argument(
+        "--secret", default=render.DEFAULT_SECRET, help="name of the Baseten secret"
+    )
+    parser.add_argument(
+        "--secrets", type=Path, help="folder with a file per secret, for a config that asks for any"
+    )
     options = parser.parse_args(arguments)
     for number in SIGNALS:  # until the container runs, a stop unwinds and so cleans up
         signal.signal(number, signal.default_int_handler)
@@ -225,12 +250,14 @@ def main(arguments: list[str] | None = None) -> int:
             truss = options.truss or Path(folder)
             if card:
                 _say(f"rendering the config of {card.title}")
-                stage(render.render(card, render.Choices()), truss)
+                choices = render.Choices(options.source, options.secret)
+                stage(render.render(card, choices), truss)
             elif not (truss / "config.yaml").is_file():
                 raise CannotServeError(f"{truss} is no Truss: it has no config.yaml")
             _say("building the Truss context")
             files, config = build(truss)
-        image = Image(files, mounts(config), environment(config))
+        mounted = {**mounts(config), **secrets(config, options.secrets)}
+        image = Image(files, mounted, environment(config))
         _say("starting the container: supervisord, nginx, vLLM")
         return run(image, _say, lambda: _show_how_to_call(card))
     except (ValueError, RuntimeError) as error:  # ours, and those of Truss for a folder of its own

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,6 +72,16 @@ def wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> list[int]:
     raise AssertionError(f"not ready after {START_SECONDS} s:\n{tail(log)}")
 
 
+def wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 120
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, tail(log)
+        assert time.monotonic() < deadline, tail(log)
+        time.sleep(0.1)
+
+
 def tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-40:])
 
@@ -101,10 +111,24 @@ def container(card: Card, folder: Path) -> Iterator[Running]:
 
 def leftovers() -> list[str]:
     """What a container could leave: processes, folders, mounts."""
-    processes = [" ".join(words) for pid, words in command_lines() if _is_of_a_container(pid)]
+    processes = [" ".join(words) for _, words in container_processes()]
     folders = [str(path) for path in Path(tempfile.gettempdir()).glob("truss-*")]
     mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if "/packages" in line]
     return processes + folders + mounts
+
+
+def gone() -> bool:
+    """Waits a moment for the kernel to clear away what was killed."""
+    for _ in range(50):
+        if leftovers() == []:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def container_processes() -> list[tuple[int, list[str]]]:
+    """Process id and words of every process of a container."""
+    return [(pid, words) for pid, words in command_lines() if _is_of_a_container(pid)]
 
 
 def command_lines() -> list[tuple[int, list[str]]]:

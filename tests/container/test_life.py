@@ -5,8 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,7 +14,7 @@ import pytest
 from scripts.cards import ROOT
 from scripts.serve import URL
 from tests.container import running
-from tests.container.running import Running
+from tests.container.running import Running, gone, wait_for
 
 alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
 
@@ -34,14 +33,6 @@ def starting(container: None, tmp_path: Path) -> Iterator[tuple[subprocess.Popen
             process.wait()
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, running.tail(log)
-        assert time.monotonic() < deadline, running.tail(log)
-        time.sleep(0.1)
-
-
 def vllm_processes() -> list[int]:
     """The process ids of `vllm serve`."""
     return [
@@ -49,15 +40,6 @@ def vllm_processes() -> list[int]:
         for pid, words in running.command_lines()
         if [Path(word).name for word in words[1:2]] == ["vllm"]
     ]
-
-
-def gone() -> bool:
-    """Waits a moment for the kernel to clear away what was killed."""
-    for _ in range(50):
-        if running.leftovers() == []:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 @alone

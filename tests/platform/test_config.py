@@ -96,7 +96,7 @@ def test_the_parts_a_deployment_needs(card: Card, choices: Choices) -> None:
     config = yaml.safe_load(render.render(card, choices))
     server = config["docker_server"]
     assert config["base_image"]["image"] == f"vllm/vllm-openai:v{render.vllm_version()}"
-    token = "HF_TOKEN=.* && export HF_TOKEN && " if choices.source == "hub" else ""
+    token = r'HF_TOKEN="\$\(.*\)" && export HF_TOKEN && ' if choices.source == "hub" else ""
     assert re.match(f"sh -c '{token}exec vllm serve ", server["start_command"])
     assert server["server_port"] == 8000
     assert server["predict_endpoint"] == "/v1/chat/completions"
@@ -113,7 +113,9 @@ def test_the_parts_a_deployment_needs(card: Card, choices: Choices) -> None:
     else:
         assert "weights" not in config
         assert config["secrets"] == {"hf_access_key": None}
-        assert "/secrets/hf_access_key" in server["start_command"]
+        weights = card.weights
+        asked = f"/secrets/hf_access_key {weights.repo} {weights.revision} {weights.files[0]}"
+        assert f"$(python3 -m predict.hub_token {asked})" in server["start_command"]
 
 
 def test_the_secret_may_have_another_name() -> None:

@@ -7,8 +7,8 @@ from truss.util.path import (
 
 from scripts.cards import ROOT
 
-MODULES = ["__init__", "answers", "asgi", "dialects", "instruct", "middleware", "parameters"]
-MODULES += ["settings", "takes", "tool_parser"]
+MODULES = ["__init__", "answers", "asgi", "dialects", "hub_token", "instruct", "middleware"]
+MODULES += ["parameters", "settings", "takes", "tool_parser"]
 PACKAGE = {f"packages/predict/{module}.py" for module in MODULES}
 NEEDED = {"config.yaml", "packages/predict/parameters.yaml", *PACKAGE}
 

@@ -65,5 +65,16 @@ def test_what_was_chosen_is_printed(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_the_hub_token_is_read_from_its_file_and_on_no_command_line() -> None:
     command = render.start_command(render.render(cards.load("pixtral-12b"), Choices("hub")))
     before, serve = command.split("exec vllm serve")
-    assert '"$(cat /secrets/hf_access_key)"' in before
+    assert '"$(python3 -m predict.hub_token /secrets/hf_access_key mistralai/Pixtral' in before
     assert "HF_TOKEN" not in serve
+    assert "hub_token" not in serve
+
+
+def test_the_hub_is_asked_for_a_file_that_is_named_in_full() -> None:
+    card = cards.load("mixtral-8x7b")
+    files = ["model-*.safetensors", "config.json"]
+    weights = card.weights.model_copy(update={"files": files})
+    assert render.one_file(card.model_copy(update={"weights": weights})) == "config.json"
+    weights = card.weights.model_copy(update={"files": files[:1]})
+    with pytest.raises(RenderError, match=r"mixtral-8x7b.yaml: weights.files: .*name one in full"):
+        render.one_file(card.model_copy(update={"weights": weights}))

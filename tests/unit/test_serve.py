@@ -2,9 +2,11 @@ import socket
 from pathlib import Path
 
 import pytest
+import yaml
 
 from local import sandbox
-from scripts import serve
+from scripts import cards, render, serve
+from scripts.render import Choices
 from scripts.serve import CannotServeError
 
 
@@ -27,6 +29,34 @@ def test_weights_without_a_card_are_refused() -> None:
     config = {"weights": [{"source": "hf://someone/else@main", "mount_location": "/models/x"}]}
     with pytest.raises(CannotServeError, match=r"someone/else.*no card"):
         serve.mounts(config)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("hf_access_key", "another"):
+        (tmp_path / name).write_text("token")
+    return tmp_path
+
+
+def test_a_container_gets_the_secrets_its_config_asks_for(folder: Path) -> None:
+    config = {"secrets": {"hf_access_key": None, "not_set": None}}
+    assert serve.secrets(config, folder) == {"/secrets/hf_access_key": folder / "hf_access_key"}
+
+
+def test_a_container_gets_no_token_when_baseten_mirrors_the_weights(folder: Path) -> None:
+    config = yaml.safe_load(render.render(cards.load("mistral-7b"), Choices("bdn")))
+    assert serve.secrets(config, folder) == {}
+
+
+def test_a_config_with_secrets_but_no_folder_of_them_is_refused() -> None:
+    with pytest.raises(CannotServeError, match=r"asks for the secret hf_access_key.*SECRETS="):
+        serve.secrets({"secrets": {"hf_access_key": None}}, None)
+    assert serve.secrets({}, None) == {}
+
+
+def test_secrets_that_are_in_no_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CannotServeError, match="none is no folder"):
+        serve.secrets({}, tmp_path / "none")
 
 
 @pytest.mark.parametrize(
