@@ -15,7 +15,8 @@ help:
 	@echo "make test                              the whole test suite"
 	@echo "make config MODEL= [SOURCE=] [SECRET=] write config.yaml for a model"
 	@echo "make push   MODEL= [SOURCE=] [SECRET=] config, then truss push --publish --trusted"
-	@echo "make bench  [QUICK=1] [MODEL=]         measure here, and write docs/benchmarks.md"
+	@echo "make bench  [QUICK=1] [MODEL=]         measure here: docs/benchmarks.md; quick and rough: .cache/bench"
+	@echo "make standins                          train the stand-ins of all models that are missing"
 	@echo "make docs                              the tables in docs/ that are made from data"
 	@echo "make check                             ruff, mypy; every config builds and vLLM takes its flags"
 

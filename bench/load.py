@@ -67,12 +67,12 @@ def server(model: str) -> Iterator[None]:
             process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
         try:
             started = time.monotonic()
-            with console.status("starting vLLM, a minute or so"):
-                while not serve.is_ready():
-                    if process.poll() is not None or time.monotonic() - started > START_SECONDS:
-                        last = log.read_text(errors="replace").splitlines()[-1:]
-                        raise BenchError(f"vLLM did not start: {' '.join(last)}")
-                    time.sleep(0.5)
+            console.print("starting vLLM, a minute or so")
+            while not serve.is_ready():
+                if process.poll() is not None or time.monotonic() - started > START_SECONDS:
+                    last = log.read_text(errors="replace").splitlines()[-1:]
+                    raise BenchError(f"vLLM did not start: {' '.join(last)}")
+                time.sleep(0.5)
             yield
         finally:
             process.send_signal(signal.SIGTERM)
@@ -154,6 +154,7 @@ def measure(model: str, plan: Plan) -> dict[str, Rounds]:
     bench = Bench(model)
     rounds: dict[str, Rounds] = {figure.title: [] for figure in FIGURES}
     with server(model):
+        console.print("warming up")
         for way in WAYS:  # nothing is measured cold
             bench.run(way, plan.many, seed=0)
         for number in range(plan.rounds):

@@ -44,13 +44,18 @@ def to_path(scope: Scope, path: str) -> Scope:
     return {**scope, "path": path, "raw_path": path.encode()}
 
 
+def as_json(scope: Scope) -> Scope:
+    """The scope of a request whose body is JSON, whatever its headers say or leave out."""
+    kept = [header for header in scope["headers"] if header[0].lower() != b"content-type"]
+    return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
+
+
 def with_json_body(scope: Scope, length: int) -> Scope:
     """The scope of the same request with another body, of JSON and so many bytes."""
-    described = (b"content-length", b"content-type", b"transfer-encoding")
-    headers = [header for header in scope["headers"] if header[0].lower() not in described]
-    headers.append((b"content-type", b"application/json"))
-    headers.append((b"content-length", str(length).encode()))
-    return {**scope, "headers": headers}
+    scope = as_json(scope)
+    described = (b"content-length", b"transfer-encoding")
+    kept = [header for header in scope["headers"] if header[0].lower() not in described]
+    return {**scope, "headers": [*kept, (b"content-length", str(length).encode())]}
 
 
 async def ask(app: App, scope: Scope, path: str, body: bytes) -> tuple[int, bytes]:
@@ -78,7 +83,7 @@ async def ask(app: App, scope: Scope, path: str, body: bytes) -> tuple[int, byte
 def error_body(message: str, kind: str, param: str | None, code: int) -> bytes:
     """An error in OpenAI's shape, as vLLM writes it."""
     error = {"message": message, "type": kind, "param": param, "code": code}
-    return json.dumps({"error": error}).encode()
+    return json.dumps({"error": error}, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 async def respond(send: Send, status: int, body: bytes) -> None:

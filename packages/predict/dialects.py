@@ -42,7 +42,7 @@ READ_HERE = {
     "max_completion_tokens": "positive integer",
     "min_tokens": "non-negative integer",
     "logit_bias": "object",
-    "bad_words": "list of strings",
+    "bad_words": "list of strings (not empty)",
 }
 
 # Names that mean the same, but for BEAM_NAMES.
@@ -80,7 +80,10 @@ class Older:
 
 
 def is_older(keys: Collection[str]) -> bool:
-    """Whether a chat request with these keys is in an older shape; refuses keys nobody knows."""
+    """Whether a chat request with these keys is in an older shape; refuses keys nobody knows, and
+    a request that asks nothing."""
+    if "messages" not in keys and "prompt" not in keys and set(keys) <= OLDER | CHAT:
+        raise RequestError("neither 'prompt' nor 'messages' was given; send one", "prompt")
     if CHAT.issuperset(keys):
         return False
     refuse_removed(keys)
@@ -182,20 +185,31 @@ def _expanded(request: Mapping[str, Any]) -> dict[str, Any]:
         )
     refuse_removed(inner)
     for name in inner:
-        if name not in GENERATE or name == "generation_config":
-            raise _unknown(name, "argument of generate", GENERATE)
+        if name in CHAT - GENERATE or name == "generation_config":
+            raise RequestError(f"'{name}' belongs beside 'generation_config', not in it", name)
+        if name not in GENERATE:
+            raise _unknown(name)
     settled = {other for names in SAME if own.keys() & set(names) for other in names}
     added = {k: v for k, v in inner.items() if v is not None and k not in settled}
     return {**added, **own}
 
 
-def _unknown(
-    name: str, kind: str = "parameter", known: Collection[str] = tuple(KNOWN)
-) -> RequestError:
+def _unknown(name: str) -> RequestError:
     name = name[:100]
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    hint = f"did you mean '{close[0]}'?" if close else "docs/requests.md lists what is"
-    return RequestError(f"'{name}' is not a known {kind}; {hint}", name)
+    plain = {_plain(known): known for known in KNOWN}
+    close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.85)
+    hint = (
+        f"did you mean '{plain[close[0]]}'?"
+        if close
+        else "the text to answer is sent as 'prompt' or 'messages', and what else there is, "
+        "docs/requests.md of the repository lists"
+    )
+    return RequestError(f"'{name}' is not a known parameter; {hint}", name)
+
+
+def _plain(name: str) -> str:
+    """A name as it is compared: maxNewTokens is max_new_tokens."""
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
@@ -234,6 +248,8 @@ def _messages(given: Mapping[str, Any], chat: dict[str, Any]) -> tuple[str, bool
     full = given.get("return_full_text", False)
     if prompt is None:
         continued = bool(given.get("continue_final_message"))
+        if continued:
+            chat.setdefault("add_generation_prompt", False)  # vLLM takes only one of the two
         messages = given["messages"] if full and isinstance(given["messages"], list) else []
         readable = [message for message in messages if isinstance(message, dict)]
         return instruct.text(readable, continued), continued

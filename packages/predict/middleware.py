@@ -19,6 +19,7 @@ from predict.asgi import (
     Receive,
     Scope,
     Send,
+    as_json,
     ask,
     error_body,
     read_chunks,
@@ -68,6 +69,7 @@ class Predict:
         ):
             await self.app(scope, receive, send)
             return
+        scope = as_json(scope)  # curl calls it a form unless told otherwise, which vLLM refuses
         chunks = await read_chunks(receive)
         if chunks is None:
             return  # the client left
@@ -84,9 +86,10 @@ class Predict:
         fields = read_fields(body)
         handed_on = [body]
         if fields is not None:
+            given = {name for name, raw in fields.items() if not is_null(raw)}
             if scope["path"] == COMPLETIONS:
-                dialects.refuse_removed(fields)
-            elif dialects.is_older(fields):
+                dialects.refuse_removed(given)
+            elif dialects.is_older(given):
                 await self._older(scope, fields, receive, send)
                 return
             elif missing := self._missing_defaults(fields):
@@ -185,11 +188,15 @@ def read_fields(body: bytes) -> Fields | None:
     return {name: msgspec.Raw(json.dumps(value).encode()) for name, value in read.items()}
 
 
+def is_null(raw: msgspec.Raw) -> bool:
+    return bytes(memoryview(raw)[:4]) == b"null"
+
+
 def values(fields: Fields, leave: str | None = None) -> dict[str, Any]:
     """The fields decoded, but for the one to `leave` undecoded unless it is null."""
     found: dict[str, Any] = {}
     for name, raw in fields.items():
-        if name == leave and bytes(memoryview(raw)[:4]) != b"null":
+        if name == leave and not is_null(raw):
             found[name] = raw
             continue
         try:

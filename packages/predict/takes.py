@@ -80,11 +80,13 @@ TAKES: dict[str, Callable[[Any], Any]] = {
     "number": _number,
     "boolean": _boolean,
     'boolean or "never"': lambda value: value if value == "never" else _boolean(value),
-    "string or list of strings": _strings,
-    "list of strings": lambda value: _strings(value) if isinstance(value, list) and value else None,
-    "token id or list of token ids": _token_id_or_ids,
+    "string or list of strings (not empty)": _strings,
+    "list of strings (not empty)": lambda value: (
+        _strings(value) if isinstance(value, list) and value else None
+    ),
+    "token id or list of token ids (not empty)": _token_id_or_ids,
     "list of token ids": _token_ids,
-    "list of lists of token ids": _lists_of_token_ids,
+    "list of lists of token ids (not empty)": _lists_of_token_ids,
     "list of [[token id], bias of -100 to 100]": _token_biases,
     "object": lambda value: value if isinstance(value, dict) else None,
 }

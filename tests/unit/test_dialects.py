@@ -114,7 +114,7 @@ def test_arguments_become_fields_of_vllm(
     ("request_", "param", "said"),
     [
         ({"messages": []}, "prompt", "both given"),
-        ({"prompt": None}, "prompt", "neither"),
+        ({"prompt": None, "max_new_tokens": 5}, "prompt", "neither"),
         ({"prompt": ["a"]}, "prompt", 'takes a string, got ["a"]'),
         ({"prompt": "[INST] a [/INST] b</s>"}, "prompt", "finished answer"),
         ({"stream": "yes"}, "stream", 'takes a boolean, got "yes"'),
@@ -151,7 +151,7 @@ def test_arguments_become_fields_of_vllm(
         ({"tools": [{}], "stream": True}, "tools", "no place"),
         ({"prompt_logprobs": 0}, "prompt_logprobs", "no place"),
         ({"stop_strings": ["a"] * 5}, "stop_strings", "at most 4"),
-        ({"stop_strings": []}, "stop_strings", "a string or list of strings, got []"),
+        ({"stop_strings": []}, "stop_strings", "a string or list of strings (not empty), got []"),
         ({"stop_strings": "a", "stop": "b"}, "stop_strings", "both given"),
         ({"eos_token_id": 2, "stop": "b"}, "eos_token_id", "both given"),
         ({"eos_token_id": -1}, "eos_token_id", "got -1"),
@@ -163,10 +163,12 @@ def test_arguments_become_fields_of_vllm(
         ({"sequence_bias": [[[7], 1]], "logit_bias": {"7": 2}}, "sequence_bias", "both bias"),
         ({"early_stopping": "often"}, "early_stopping", 'boolean or "never"'),
         ({"generation_config": 5}, "generation_config", "takes an object"),
-        ({"generation_config": {"max_tokens": 5}}, "max_tokens", "not a known argument"),
+        ({"generation_config": {"max_tokens": 5}}, "max_tokens", "belongs beside"),
         ({"typical_p": 0.9}, "typical_p", "use `top_p`"),
         ({"max_new_token": 5}, "max_new_token", "did you mean 'max_new_tokens'"),
-        ({"zzzzz": 5}, "zzzzz", "docs/requests.md"),
+        ({"maxNewTokens": 5}, "maxNewTokens", "did you mean 'max_new_tokens'"),
+        ({"top-k": 5}, "top-k", "did you mean 'top_k'"),
+        ({"system": 5}, "system", "is sent as 'prompt' or 'messages'"),
         ({"guided_json": {}}, "guided_json", "structured_outputs"),
         ({"generation_config": {"guided_json": {}}}, "guided_json", "structured_outputs"),
         ({"generation_config": {"max_new_token": 5}}, "max_new_token", "mean 'max_new_tokens'"),
@@ -230,6 +232,11 @@ def test_a_prompt_that_begins_the_answer_has_it_continued() -> None:
     assert older.chat["add_generation_prompt"] is False
     assert older.chat["messages"][-1] == {"role": "assistant", "content": "The answer is"}
     assert older.keep_space
+
+
+def test_messages_that_begin_the_answer_need_no_second_setting() -> None:
+    asked = {"messages": [], "continue_final_message": True, "max_new_tokens": 5}
+    assert translate(asked, NONE).chat["add_generation_prompt"] is False
 
 
 def test_full_text_begins_with_the_prompt_as_sent_or_the_messages_as_text() -> None:
@@ -304,10 +311,10 @@ taken = {
     "number": st.floats(0, 2),
     "boolean": st.booleans(),
     'boolean or "never"': st.sampled_from([True, False, "never"]),
-    "string or list of strings": st.sampled_from(["a", ["a", "b"]]),
-    "token id or list of token ids": st.integers(0, 9) | ids,
+    "string or list of strings (not empty)": st.sampled_from(["a", ["a", "b"]]),
+    "token id or list of token ids (not empty)": st.integers(0, 9) | ids,
     "list of token ids": st.lists(st.integers(0, 9)),
-    "list of lists of token ids": st.lists(ids, max_size=2),
+    "list of lists of token ids (not empty)": st.lists(ids, max_size=2),
     "list of [[token id], bias of -100 to 100]": st.just([[[7], 1.5]]),
     "object": st.dictionaries(st.sampled_from(["max_new_tokens", "num_beams", "n"]), st.just(2)),
 }

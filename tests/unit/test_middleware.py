@@ -68,7 +68,7 @@ def test_an_openai_request_reaches_vllm_byte_for_byte(path: str) -> None:
     vllm, status, answer = post(path, OPENAI, PREDICT_TEMPERATURE="0.1")
     assert vllm.bodies == [OPENAI]
     assert vllm.scopes[0]["path"] == CHAT_PATH
-    assert (b"content-type", b"text/x") in vllm.scopes[0]["headers"]
+    assert (b"content-type", b"application/json") in vllm.scopes[0]["headers"]
     assert (status, answer) == (200, {"choices": [{"message": {"content": "Hi"}}], "usage": {}})
 
 
@@ -131,7 +131,7 @@ def test_defaults_are_added_to_an_openai_request_where_the_card_says_so() -> Non
     assert json.loads(vllm.bodies[0]) == {**json.loads(OPENAI), "temperature": 0.7}
     vllm, _, _ = post("/predict", OPENAI, **on)
     assert vllm.bodies == [OPENAI]
-    for odd in (b' \n{"temperature": null}', b"\xef\xbb\xbf" + OPENAI):
+    for odd in (b' \n{"messages": [], "temperature": null}', b"\xef\xbb\xbf" + OPENAI):
         vllm, _, _ = post("/predict", odd, **on, PREDICT_DEFAULTS_FOR_MESSAGES="1")
         assert json.loads(vllm.bodies[0])["temperature"] == 0.7
         length = str(len(vllm.bodies[0])).encode()
@@ -146,6 +146,8 @@ def test_defaults_are_added_to_an_openai_request_where_the_card_says_so() -> Non
     [
         ("/predict", b'{"messages": [], "max_new_token": 5}', "max_new_token"),
         ("/predict", b'{"prompt": 5}', "prompt"),
+        ("/predict", b"{}", "prompt"),
+        ("/predict", b'{"model": "mistral-7b"}', "prompt"),
         (CHAT_PATH, b'{"messages": [], "guided_json": {}}', "guided_json"),
         ("/v1/completions", b'{"prompt": "a", "guided_regex": "a"}', "guided_regex"),
     ],
@@ -158,6 +160,12 @@ def test_a_refusal_has_openai_s_shape_and_does_not_reach_vllm(
     assert status == 400
     assert answer["error"]["param"] == param
     assert answer["error"]["code"] == 400
+
+
+def test_a_null_is_as_good_as_not_given() -> None:
+    for null in (b'"guided_json": null', b'"max_new_tokens": null', b'"max_new_token": null'):
+        body = b'{"messages": [], ' + null + b"}"
+        assert post("/predict", body)[0].bodies == [body]
 
 
 def test_completions_are_vllm_s_own() -> None:
@@ -174,7 +182,9 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(sorted(CHAT)), json_values), st.booleans())
 def test_any_request_of_openai_s_names_comes_out_equal(request: Any, ascii_only: bool) -> None:
-    body = json.dumps(request, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    body = json.dumps({**request, "messages": []}, ensure_ascii=ascii_only).encode(
+        errors="surrogatepass"
+    )
     assert post("/predict", body)[0].bodies == [body]
 
 
