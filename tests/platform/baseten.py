@@ -202,7 +202,7 @@ class Baseten:
         return {**self._version(deployment), "oracle": self._described(deployment.model)}
 
     def _validation(self, arguments: Mapping[str, str]) -> Any:
-        config = json.loads(base64.b64decode(arguments["config"]))
+        config = decoded(arguments["config"])
         errors = [] if config.get("model_name") else ["model_name is missing"]
         return {"success": not errors, "details": json.dumps({"errors": errors})}
 
@@ -234,7 +234,8 @@ class Baseten:
         return self._deploy(model, arguments, None, draft=True)
 
     def _new_model(self, name: str) -> Model:
-        model = Model(next(self._ids), name, "Winds", environments={"production": Environment("production")})
+        environments = {"production": Environment("production")}
+        model = Model(next(self._ids), name, "Winds", environments=environments)
         self.models[model.id] = model
         return model
 
@@ -248,11 +249,9 @@ class Baseten:
         if environment is not None and environment not in model.environments:
             message = f"Environment {environment} does not exist"
             raise RefusedError(404, message, "RESOURCE_NOT_FOUND")
-        config = json.loads(base64.b64decode(arguments["config"]))
+        config = decoded(arguments["config"])
         s3_key = arguments["s3_key"]
-        deployment = Deployment(
-            next(self._ids), model, s3_key, self.uploads[s3_key], config, draft
-        )
+        deployment = Deployment(next(self._ids), model, s3_key, self.uploads[s3_key], config, draft)
         model.deployments.append(deployment)
         production = model.environments["production"]
         if environment:
@@ -367,10 +366,11 @@ class Baseten:
     async def _forward(self, request: Request, path: str) -> Response:
         headers = [(k, v) for k, v in request.headers.items() if k not in ITS_OWN]
         headers.append(("x-baseten-request-id", secrets.token_hex(8)))
-        has_body = not request.headers.keys().isdisjoint({"content-length", "transfer-encoding"})
+        has_body = not {"content-length", "transfer-encoding"}.isdisjoint(request.headers)
+        query = request.url.query
         onward = httpx.Request(  # not the client's own way, which would add headers
             request.method,
-            httpx.URL(f"{self.upstream}/{path}").copy_with(query=request.url.query.encode() or None),
+            f"{self.upstream}/{path}" + (f"?{query}" if query else ""),
             headers=headers,
             content=request.stream() if has_body else None,
         )
@@ -425,6 +425,16 @@ def asked(query: str) -> tuple[str, dict[str, str]]:
     name = re.search(r"\w+", head)
     assert name
     return name.group(), dict(re.findall(r'(\w+): "([^"]*)"', head))
+
+
+def encoded(config: Mapping[str, Any]) -> str:
+    """A config as `truss push` sends it."""
+    return base64.b64encode(json.dumps(config).encode()).decode()
+
+
+def decoded(config: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(base64.b64decode(config))
+    return content
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
