@@ -5,6 +5,7 @@ Refuses, with a `BasetenError` of one line that says what to do: a missing key, 
 id, an address that would send the key unencrypted to another machine.
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -51,12 +52,13 @@ def checked_address(value: str) -> str:
     return value.rstrip("/")
 
 
-def message(response: httpx.Response) -> str:
-    """What an error of Baseten's or vLLM's says, on one line of at most 300 characters."""
+def message(text: str) -> str:
+    """What the body of an error of Baseten's or vLLM's says, on one line of 300 characters."""
+    body: Any
     try:
-        body: Any = response.json()
+        body = json.loads(text)
     except ValueError:
-        body = response.text
+        body = text
     while isinstance(body, dict):
         body = body.get("message") or body.get("error") or str(body)
     return " ".join(str(body).split())[:300] or "no reason given"
@@ -64,7 +66,7 @@ def message(response: httpx.Response) -> str:
 
 def refusal(response: httpx.Response, what: str) -> BasetenError:
     """The error for a response that is none of those wanted; `what` was asked for."""
-    said = message(response)
+    said = message(response.text)
     match response.status_code:
         case 401 | 403:
             return BasetenError(f"the key in {KEY} was refused ({said}); make one on {KEYS_PAGE}")

@@ -193,7 +193,7 @@ class Checks:
         response = self.http.post(self.target.predict, json=body)
         expect(
             response.status_code == 200,
-            f"status {response.status_code}: {baseten.message(response)}",
+            f"status {response.status_code}: {baseten.message(response.text)}",
         )
         answer: dict[str, Any] = response.json()
         return answer
@@ -249,7 +249,7 @@ def _reason(error: Exception) -> str:
         case CheckError():
             return str(error)
         case openai.APIStatusError():
-            return f"status {error.status_code}: {baseten.message(error.response)}"
+            return f"status {error.status_code}: {baseten.message(error.response.text)}"
         case _:
             return f"{type(error).__name__}: {error}"
 

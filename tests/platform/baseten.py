@@ -126,7 +126,13 @@ class Baseten:
                 Route("/graphql/", self.graphql, methods=["POST"]),
                 Route("/uploads/{bucket}/{key:path}", self.upload, methods=["PUT"]),
                 Route("/v1/models/{model}", self.show_model),
+                Route("/v1/models/{model}/deployments", self.show_deployments),
                 Route("/v1/models/{model}/environments", self.add_environment, methods=["POST"]),
+                Route(
+                    "/v1/models/{model}/environments/{environment}/promote",
+                    self.promote,
+                    methods=["POST"],
+                ),
                 Route("/v1/models/{model}/environments/{environment}", self.show_settings),
                 Route(
                     "/v1/models/{model}/environments/{environment}",
@@ -306,6 +312,18 @@ class Baseten:
         name = (await request.json())["name"]
         model.environments[name] = Environment(name)
         return JSONResponse(_environment(model, model.environments[name]))
+
+    async def show_deployments(self, request: Request) -> Response:
+        model = self._managed(request)
+        shown = [{"id": deployment.id, "model_id": model.id} for deployment in model.deployments]
+        return JSONResponse({"deployments": shown})
+
+    async def promote(self, request: Request) -> Response:
+        model = self._managed(request)
+        environment = _find_environment(model, request.path_params["environment"])
+        deployment = self._find_deployment((await request.json())["deployment_id"])
+        environment.deployment = deployment
+        return JSONResponse({"id": deployment.id, "environment": environment.name})
 
     async def show_settings(self, request: Request) -> Response:
         model = self._managed(request)

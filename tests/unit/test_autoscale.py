@@ -110,4 +110,4 @@ def test_the_key_is_not_sent_unencrypted_to_another_machine() -> None:
     ],
 )
 def test_an_error_is_read_in_each_of_its_shapes(body: str, said: str) -> None:
-    assert baseten.message(httpx.Response(400, text=body)) == said
+    assert baseten.message(body) == said
