@@ -3,7 +3,7 @@ MODEL ?= mistral-7b
 SOURCE ?= bdn
 SECRET ?= hf_access_key
 PYTHON ?= python3.11
-DATA ?= {"messages": [{"role": "user", "content": "What is the Mistral wind?"}], "max_tokens": 100}
+DATA = {"messages": [{"role": "user", "content": "What is the Mistral wind?"}], "max_tokens": 100}
 
 RUN := .venv/bin/python -m
 quoted = '$(subst ','\'',$(1))'
@@ -43,12 +43,12 @@ predict: setup
 
 autoscale: setup
 	@$(RUN) scripts.autoscale --model-id $(call quoted,$(MODEL_ID)) $(call option,--environment,$(call given,ENVIRONMENT)) \
-	  $(call option,--model,$(call given,MODEL)) $(call option,--min-replica,$(MIN)) $(call option,--max-replica,$(MAX)) \
-	  $(call option,--concurrency-target,$(CONCURRENCY)) $(call option,--base-url,$(BASE_URL)) $(if $(DRY_RUN),--dry-run)
+	  $(call option,--model,$(call given,MODEL)) $(call option,--min-replica,$(call given,MIN)) $(call option,--max-replica,$(call given,MAX)) \
+	  $(call option,--concurrency-target,$(call given,CONCURRENCY)) $(call option,--base-url,$(call given,BASE_URL)) $(if $(DRY_RUN),--dry-run)
 
 smoke: setup
 	@$(RUN) scripts.smoke --model-id $(call quoted,$(MODEL_ID)) $(call option,--environment,$(call given,ENVIRONMENT)) \
-	  $(call option,--base-url,$(BASE_URL))
+	  $(call option,--base-url,$(call given,BASE_URL))
 
 serve: setup
 	@$(RUN) scripts.serve --model $(call quoted,$(MODEL))
@@ -66,7 +66,7 @@ check: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	$(RUN) pytest -q tests/platform
+	$(RUN) pytest -q tests/platform/test_config.py
 
 test: standins
 	$(RUN) pytest

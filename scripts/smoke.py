@@ -27,6 +27,9 @@ from scripts import baseten, cards
 from scripts.baseten import BasetenError
 
 QUESTION = "What is the Mistral wind?"
+# Baseten ends a request then; the first may wait for a replica to start.
+# https://docs.baseten.co/deployment/autoscaling/request-lifecycle
+TIMEOUT = 1200.0
 COLOUR = (225, 30, 30)  # red, which the answer must say
 
 
@@ -212,7 +215,8 @@ def _short(content: object) -> str:
 def run(checks: Checks, console: Console) -> list[Row]:
     """Runs all checks that make sense for the model; a line is shown while one runs."""
     started = time.monotonic()
-    names = checks.models()
+    with console.status("models list; a replica may have to start first"):
+        names = checks.models()
     rows = [Row("models list", True, ", ".join(names), time.monotonic() - started, None)]
     model = names[0]
     card = next((card for card in cards.load_all() if card.name == model), None)
@@ -282,7 +286,7 @@ def main(arguments: list[str] | None = None) -> int:
         "without, a container by itself, such as http://127.0.0.1:8080",
     )
     parser.add_argument(
-        "--timeout", type=float, default=300, help="seconds a request may take; default: 300"
+        "--timeout", type=float, default=TIMEOUT, help="seconds a request may take; default: 1200"
     )
     options = parser.parse_args(arguments)
     console = Console()
