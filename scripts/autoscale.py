@@ -79,16 +79,19 @@ class Management:
     ) -> None:
         self.client, self.wait, self.say = client, wait, say
 
-    def request(self, method: str, path: str, what: str, body: Any = None) -> dict[str, Any]:
-        """The answer's content; `what` names what is asked for in an error."""
+    def request(self, method: str, path: str, what: str, field: str, body: Any = None) -> Any:
+        """The answer's `field`; `what` names what is asked for in an error."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 response = self.client.request(method, path, json=body)
             except httpx.TransportError as error:
                 raise baseten.unreachable(str(self.client.base_url), error) from error
             if response.is_success:
-                content: dict[str, Any] = response.json()
-                return content
+                try:
+                    return response.json()[field]
+                except (ValueError, KeyError, TypeError) as error:
+                    url = self.client.base_url
+                    raise BasetenError(f"{url} answers, but not as Baseten's API does") from error
             seconds = seconds_to_wait(attempt, response)
             if seconds is None or attempt == ATTEMPTS:
                 break
@@ -97,15 +100,17 @@ class Management:
         raise baseten.refusal(response, what)
 
     def model_name(self, model: str) -> str:
-        return str(self.request("GET", f"/v1/models/{model}", f"the model {model}")["name"])
+        return str(self.request("GET", f"/v1/models/{model}", f"the model {model}", "name"))
 
     def settings(self, model: str, environment: str) -> Settings:
-        found: Settings = self._environment("GET", model, environment)["autoscaling_settings"]
+        field = "autoscaling_settings"
+        found: Settings = self._environment("GET", model, environment, field)
         return found
 
     def change(self, model: str, environment: str, settings: Settings) -> Settings:
         """Sends the settings → what holds once they are applied, or after half a minute."""
-        self._environment("PATCH", model, environment, {"autoscaling_settings": settings})
+        body = {"autoscaling_settings": settings}
+        self._environment("PATCH", model, environment, "status", body)
         for _ in range(APPLIED_ATTEMPTS):
             now = self.settings(model, environment)
             if not differing(now, settings):
@@ -113,9 +118,10 @@ class Management:
             self.wait(APPLIED_WAIT)
         return now
 
-    def _environment(self, method: str, model: str, name: str, body: Any = None) -> dict[str, Any]:
+    def _environment(self, method: str, model: str, name: str, field: str, body: Any = None) -> Any:
+        what = f"the environment {name} of the model {model}"
         path = f"/v1/models/{model}/environments/{name}"
-        return self.request(method, path, f"the environment {name} of the model {model}", body)
+        return self.request(method, path, what, field, body)
 
 
 def differing(before: Settings, wanted: Settings) -> Settings:

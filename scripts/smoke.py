@@ -30,6 +30,7 @@ QUESTION = "What is the Mistral wind?"
 # Baseten ends a request then; the first may wait for a replica to start.
 # https://docs.baseten.co/deployment/autoscaling/request-lifecycle
 TIMEOUT = 1200.0
+CONNECT_TIMEOUT = 15.0
 COLOUR = (225, 30, 30)  # red, which the answer must say
 
 
@@ -87,7 +88,8 @@ class Checks:
     def __init__(self, target: Target, timeout: float) -> None:
         self.target = target
         self.http = httpx.Client(
-            headers={"Authorization": f"Api-Key {target.key}"}, timeout=timeout
+            headers={"Authorization": f"Api-Key {target.key}"},
+            timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
         )
         self.openai = openai.OpenAI(
             api_key=target.key, base_url=target.openai, timeout=timeout, max_retries=0
@@ -102,9 +104,12 @@ class Checks:
             raise baseten.unreachable(url, error) from error
         if response.status_code != 200:
             raise baseten.refusal(response, url)
-        names = [str(model["id"]) for model in response.json()["data"]]
+        try:
+            names = [str(model["id"]) for model in response.json()["data"]]
+        except (ValueError, KeyError, TypeError):
+            names = []
         if not names:
-            raise BasetenError(f"{url} lists no model")
+            raise BasetenError(f"{url} lists no model; is it the address of a deployment?")
         return names
 
     def chat(self, model: str) -> Passed:

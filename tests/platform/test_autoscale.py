@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
 
 from scripts import cards
 from scripts.autoscale import Management
 from scripts.baseten import BasetenError
+from tests.platform import baseten as platform
 from tests.platform.baseten import Baseten, Deployment, Model
 from tests.platform.user import User
 
@@ -167,6 +171,13 @@ def test_an_unreachable_service_is_said(user: User) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     assert f"{address} cannot be reached" in refused(user, "MODEL_ID=abc", f"BASE_URL={address}")
+
+
+def test_another_service_is_noticed(user: User) -> None:
+    page = Starlette(routes=[Route("/{path:path}", lambda request: HTMLResponse("<h1>Hello"))])
+    with platform.serving(page) as address:
+        got = refused(user, "MODEL_ID=abc", f"BASE_URL={address}")
+    assert f"{address} answers, but not as Baseten's API does" in got
 
 
 @pytest.mark.parametrize(
