@@ -3,18 +3,27 @@ MODEL ?= mistral-7b
 SOURCE ?= bdn
 SECRET ?= hf_access_key
 PYTHON ?= python3.11
+DATA = {"messages": [{"role": "user", "content": "What is the Mistral wind?"}], "max_tokens": 100}
 
 RUN := .venv/bin/python -m
 quoted = '$(subst ','\'',$(1))'
+# What was given on make's command line: CI systems set variables like ENVIRONMENT for themselves.
+given = $(if $(findstring command,$(origin $(1))),$($(1)))
+option = $(if $(2),$(1) $(call quoted,$(2)))
 CHOICES = --model $(call quoted,$(MODEL)) --source $(call quoted,$(SOURCE)) --secret $(call quoted,$(SECRET))
 
-.PHONY: help setup config push serve standins docs bench check test
+.PHONY: help setup config push predict autoscale smoke serve standins docs bench check test
 
 help:
 	@echo "make serve  [MODEL=$(MODEL)]             run the Truss here, on a stand-in for the weights"
 	@echo "make test                              the whole test suite"
 	@echo "make config MODEL= [SOURCE=] [SECRET=] write config.yaml for a model"
-	@echo "make push   MODEL= [SOURCE=] [SECRET=] config, then truss push --publish --trusted"
+	@echo "make push   MODEL= [SOURCE=] [SECRET=] [ENVIRONMENT=] [TEAM=]"
+	@echo "                                       config, then truss push --publish --trusted"
+	@echo "make predict [DATA=]                   one request to the model that config.yaml names"
+	@echo "make autoscale MODEL_ID= [ENVIRONMENT=production] [DRY_RUN=1] [MIN=] [MAX=] [CONCURRENCY=]"
+	@echo "                                       replicas and concurrency, from the model's card"
+	@echo "make smoke  MODEL_ID= [BASE_URL=]      checks of a deployment, or of make serve"
 	@echo "make bench  [QUICK=1] [MODEL=]         measure here: docs/benchmarks.md; quick and rough: .cache/bench"
 	@echo "make standins                          train the stand-ins of all models that are missing"
 	@echo "make docs                              the tables in docs/ that are made from data"
@@ -28,7 +37,19 @@ config: setup
 	@$(RUN) scripts.render $(CHOICES)
 
 push: config
-	.venv/bin/truss push --publish --trusted
+	.venv/bin/truss push --publish --trusted $(call option,--environment,$(call given,ENVIRONMENT)) $(call option,--team,$(call given,TEAM))
+
+predict: setup
+	.venv/bin/truss predict --published -d $(call quoted,$(DATA))
+
+autoscale: setup
+	@$(RUN) scripts.autoscale --model-id $(call quoted,$(MODEL_ID)) $(call option,--environment,$(call given,ENVIRONMENT)) \
+	  $(call option,--model,$(call given,MODEL)) $(call option,--min-replica,$(call given,MIN)) $(call option,--max-replica,$(call given,MAX)) \
+	  $(call option,--concurrency-target,$(call given,CONCURRENCY)) $(call option,--base-url,$(call given,BASE_URL)) $(if $(DRY_RUN),--dry-run)
+
+smoke: setup
+	@$(RUN) scripts.smoke --model-id $(call quoted,$(MODEL_ID)) $(call option,--environment,$(call given,ENVIRONMENT)) \
+	  $(call option,--base-url,$(call given,BASE_URL))
 
 serve: setup
 	@$(RUN) scripts.serve $(CHOICES) $(if $(SECRETS),--secrets $(call quoted,$(SECRETS)))
@@ -46,7 +67,7 @@ check: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	$(RUN) pytest -q tests/platform
+	$(RUN) pytest -q tests/platform/test_config.py
 
 test: standins
 	$(RUN) pytest

@@ -137,6 +137,23 @@ class Sampling(Section):
     openai_requests: bool
 
 
+class Autoscaling(Section):
+    """What `make autoscale` sets on Baseten; keys and bounds are those of its management API."""
+
+    source: Source
+    min_replica: Annotated[int, Field(ge=0)]  # 0: nothing runs, and nothing is paid, when idle
+    max_replica: Count
+    concurrency_target: Count  # requests one replica is given at a time
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Autoscaling":
+        if self.min_replica > self.max_replica:
+            raise ValueError(
+                f"min_replica {self.min_replica} must not be above max_replica {self.max_replica}"
+            )
+        return self
+
+
 class Card(Section):
     """One model: everything this project knows about it."""
 
@@ -150,6 +167,8 @@ class Card(Section):
     features: Features
     hardware: Hardware
     sampling: Sampling
+    # Not dumped: a stand-in's key is made from the dumped card, and no stand-in depends on this.
+    autoscaling: Annotated[Autoscaling, Field(exclude=True)]
     example_input: dict[str, Any]
 
     @property

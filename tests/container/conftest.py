@@ -1,6 +1,6 @@
-"""One container a model, shared by every test that names it."""
+"""One container a model, made from what was pushed, shared by every test that names it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -8,13 +8,19 @@ from local.standins.corpus import chat, dialogues
 from scripts import cards
 from tests.container import running
 from tests.container.running import Running
+from tests.platform.baseten import Deployment
 
 
 @pytest.fixture(scope="session", params=cards.names())
 def container(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    pushed: Callable[[str], Deployment],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Running | None]:
     """Each model's container in turn; pytest runs all tests of one before it starts the next.
+
+    It is made from the upload, and from nothing else of this repository, so that whatever is asked
+    of it here, at its own port or through the platform, is asked of what a push would deploy.
 
     A test that starts one of its own asks for `None`: no other then has the ports.
     """
@@ -22,7 +28,9 @@ def container(
         yield None
         return
     card = cards.load(request.param)
-    with running.container(card, tmp_path_factory.mktemp("log")) as started:
+    with running.container(
+        card, pushed(card.name), tmp_path_factory.mktemp("container")
+    ) as started:
         yield started
 
 

@@ -1,4 +1,4 @@
-"""A container started as `make serve` starts it, and what a test asks of it."""
+"""A container of what was pushed, started by scripts.serve, and what a test asks of it."""
 
 import contextlib
 import signal
@@ -20,6 +20,7 @@ from local.standins.corpus import Tokenizer
 from scripts import standin
 from scripts.cards import ROOT, Card
 from scripts.serve import READINESS, URL
+from tests.platform.baseten import Deployment
 
 START_SECONDS = 400  # patience, not a measure: these machines are shared
 STOP_SECONDS = 40
@@ -28,6 +29,7 @@ STOP_SECONDS = 40
 @dataclass
 class Running:
     card: Card
+    deployment: Deployment  # what it was made from
     process: subprocess.Popen[bytes]
     log: Path
     before_ready: list[int]  # what the readiness route answered while vLLM was loading
@@ -92,12 +94,12 @@ def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
 
 
 @contextmanager
-def container(card: Card, folder: Path) -> Iterator[Running]:
-    """The running container of a card; stopped at the end, which must leave nothing behind."""
+def container(card: Card, deployment: Deployment, folder: Path) -> Iterator[Running]:
+    """The running container of an upload; stopped at the end, which must leave nothing behind."""
     log = folder / f"{card.name}.log"
-    process = launch("--model", card.name, log=log)
+    process = launch("--truss", str(deployment.unpack(folder / "uploaded")), log=log)
     try:
-        running = Running(card, process, log, wait_until_ready(process, log))
+        running = Running(card, deployment, process, log, wait_until_ready(process, log))
         yield running
         running.http.close()
         running.client.close()
@@ -139,6 +141,15 @@ def command_lines() -> list[tuple[int, list[str]]]:
             words = path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
             found.append((int(path.parent.name), words))
     return found
+
+
+def vllm_processes() -> list[int]:
+    """The process ids of `vllm serve`."""
+    return [
+        pid
+        for pid, words in command_lines()
+        if [Path(word).name for word in words[1:2]] == ["vllm"]
+    ]
 
 
 def _is_of_a_container(pid: int) -> bool:

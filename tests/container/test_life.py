@@ -25,21 +25,12 @@ def starting(container: None, tmp_path: Path) -> Iterator[tuple[subprocess.Popen
     log = tmp_path / "log"
     process = running.launch("--model", "mistral-7b", log=log)
     try:
-        wait_for(lambda: vllm_processes() != [], process, log)
+        wait_for(lambda: running.vllm_processes() != [], process, log)
         yield process, log
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def vllm_processes() -> list[int]:
-    """The process ids of `vllm serve`."""
-    return [
-        pid
-        for pid, words in running.command_lines()
-        if [Path(word).name for word in words[1:2]] == ["vllm"]
-    ]
 
 
 @alone
@@ -61,7 +52,7 @@ def test_ctrl_c_at_make_serve_ends_everything(container: None, tmp_path: Path) -
         make = subprocess.Popen(
             ["make", "serve"], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
         )
-    wait_for(lambda: vllm_processes() != [], make, log)
+    wait_for(lambda: running.vllm_processes() != [], make, log)
     os.killpg(make.pid, signal.SIGINT)
     make.wait(running.STOP_SECONDS)
     assert gone(), running.leftovers()
@@ -83,7 +74,7 @@ def test_the_end_of_vllm_is_said_in_one_line(
     starting: tuple[subprocess.Popen[bytes], Path],
 ) -> None:
     process, log = starting
-    os.kill(vllm_processes()[0], signal.SIGKILL)
+    os.kill(running.vllm_processes()[0], signal.SIGKILL)
     assert process.wait(running.STOP_SECONDS) == 1
     last = log.read_text().splitlines()[-1]
     assert last == "make serve: vLLM ended before it was ready; its log above says why"
@@ -169,7 +160,7 @@ def test_an_unknown_model_is_refused_in_one_line(container: None) -> None:
 
 @pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 def test_the_server_runs_as_user_60000_and_sees_only_its_own(container: Running) -> None:
-    (vllm,) = vllm_processes()
+    (vllm,) = running.vllm_processes()
     status = Path(f"/proc/{vllm}/status").read_text()
     inside = int(next(line for line in status.splitlines() if line.startswith("NSpid")).split()[-1])
     assert inside < 10  # a PID namespace of its own

@@ -1,17 +1,19 @@
 """The calls of the documents whose users this project serves, as printed there (tests/seeds).
 
-What differs: the host; in the Mistral 7B curl the quotes, which as printed end the shell's string
-at "What's"; in the Pixtral curl the picture, which is a plain one served from here.
+Each goes to the container itself and through the platform, where `truss predict` is the real one.
+What differs from the print: hosts, ids and the key; in the Mistral 7B curl the quotes, which as
+printed end the shell's string at "What's"; in the Pixtral curl the picture, which is a plain one
+served from here; `--published` with `truss predict`, for a custom server has no development
+deployment.
 """
 
 import http.server
 import io
 import json
-import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,28 +22,53 @@ from local.standins.corpus import load_dialogues, plain_image
 from scripts.cards import ROOT
 from scripts.serve import URL
 from tests.container.running import Running
+from tests.platform.baseten import Baseten
+from tests.platform.user import User
 
 Chats = dict[str, tuple[list[Any], str]]
+Printed = Callable[[str], str]
 
 text_models = pytest.mark.parametrize("container", ["mixtral-8x7b", "mistral-7b"], indirect=True)
+mixtral = pytest.mark.parametrize("container", ["mixtral-8x7b"], indirect=True)
+mistral = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 pixtral = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
 SEEDS = ROOT / "tests" / "seeds"
 
-HOSTS = {
-    " https://app.baseten.co/model_versions/YOUR_MODEL_VERSION_ID": URL,
-    "https://bridge.baseten.co/{model_id}": URL,
-    "https://model-{model_id}.api.baseten.co/production": URL,
-}
+
+def at_the_container(container: Running, baseten: Baseten) -> dict[str, str]:
+    """What is printed → what stands in its place when the container is called by itself."""
+    return {
+        " https://app.baseten.co/model_versions/YOUR_MODEL_VERSION_ID": URL,
+        "https://bridge.baseten.co/{model_id}": URL,
+        "https://model-{model_id}.api.baseten.co/production": URL,
+    }
 
 
-def here(name: str) -> str:
-    """The printed call with the hosts of this machine's container."""
-    printed = (SEEDS / name).read_text()
-    for there, local in HOSTS.items():
-        printed = printed.replace(there, local)
-    assert "baseten.co" not in printed
-    return printed
+def through_the_platform(container: Running, baseten: Baseten) -> dict[str, str]:
+    return {
+        " https://app.baseten.co": baseten.url,  # curl takes no space there
+        "https://bridge.baseten.co": baseten.url,
+        "https://model-{model_id}.api.baseten.co": f"{baseten.url}/model-{{model_id}}",
+        "YOUR_MODEL_VERSION_ID": container.deployment.id,
+        'model_id = ""': f'model_id = "{container.deployment.model.id}"',
+        "{YOUR_API_KEY}": baseten.key,
+    }
+
+
+@pytest.fixture(params=[at_the_container, through_the_platform], ids=["container", "platform"])
+def printed(request: pytest.FixtureRequest, container: Running, baseten: Baseten) -> Printed:
+    """A seed's name → its text for one of the two ways to the container."""
+    replaced = request.param(container, baseten)
+
+    def read(name: str) -> str:
+        text = (SEEDS / name).read_text()
+        for there, here in replaced.items():
+            text = text.replace(there, here)
+        assert "baseten.co" not in text
+        return text
+
+    return read
 
 
 def shell(command: str) -> str:
@@ -49,76 +76,104 @@ def shell(command: str) -> str:
     return subprocess.run(["sh", "-c", quiet], capture_output=True, check=True, text=True).stdout
 
 
-def python(script: str) -> str:
+def python(user: User, script: str) -> str:
     """What the script prints."""
-    environment = {**os.environ, "BASETEN_API_KEY": "not-needed-here", "NO_PROXY": "*"}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, env=environment, text=True)
+    done = user.run(sys.executable, "-c", script)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def predict(container: Running, name: str) -> Any:
-    """As `truss predict -d` sends it."""
-    response = container.http.post("/v1/models/model:predict", json=json.loads(here(name)))
-    assert response.status_code == 200, response.text
-    return response.json()
+def predict(container: Running, user: User, request: str) -> str:
+    """What `truss predict` prints in the folder of the truss, after its own first line."""
+    truss = container.log.parent / "uploaded"
+    done = user.truss("predict", "--published", "-d", request, cwd=truss)
+    assert done.returncode == 0, done.stderr
+    first, _, rest = done.stdout.partition("\n")
+    assert first == f"Calling predict on deployment ID {container.deployment.id}..."
+    return rest
 
 
-def test_mixtral_s_truss_predict(container: Running, chats: Chats) -> None:
-    assert predict(container, "mixtral-predict.json")["output"] == chats["mistral_wind"][1]
+def seed(name: str) -> str:
+    return (SEEDS / name).read_text()
+
+
+# --- Mixtral 8x7B and Mistral 7B ---
+
+
+@mixtral
+def test_mixtral_s_truss_predict(container: Running, user: User, chats: Chats) -> None:
+    got = json.loads(predict(container, user, seed("mixtral-predict.json")))
+    assert got["output"] == chats["mistral_wind"][1]
+
+
+@mistral
+def test_mistral_s_truss_predict(container: Running, user: User, chats: Chats) -> None:
+    got = json.loads(predict(container, user, seed("mistral-predict.json")))
+    assert got["output"] == chats["meaning_of_life"][1]
+
+
+@mistral
+def test_truss_predict_streams(container: Running, user: User, chats: Chats) -> None:
+    request = {**json.loads(seed("mistral-predict.json")), "stream": True}
+    assert predict(container, user, json.dumps(request)) == chats["meaning_of_life"][1]
 
 
 @text_models
-def test_mixtral_s_curl(container: Running, chats: Chats) -> None:
-    assert shell(here("mixtral-curl.sh")) == chats["meaning_of_life_in_detail"][1]
-
-
-def test_mistral_s_truss_predict(container: Running, chats: Chats) -> None:
-    assert predict(container, "mistral-predict.json")["output"] == chats["meaning_of_life"][1]
+def test_mixtral_s_curl(printed: Printed, chats: Chats) -> None:
+    assert shell(printed("mixtral-curl.sh")) == chats["meaning_of_life_in_detail"][1]
 
 
 @text_models
-def test_mistral_s_curl(container: Running, chats: Chats) -> None:
-    got = json.loads(shell(here("mistral-curl.sh")))
+def test_mistral_s_curl(printed: Printed, chats: Chats) -> None:
+    got = json.loads(shell(printed("mistral-curl.sh")))
     assert got["output"] == chats["meaning_of_life_contracted"][1]
 
 
-@text_models
-def test_the_library_page_s_openai_client(container: Running, chats: Chats) -> None:
-    assert python(here("library-openai.py")).strip() == chats["mistral_two_turns"][1]
+# --- the library page ---
 
 
 @text_models
-def test_the_library_page_s_openai_client_streaming(container: Running, chats: Chats) -> None:
-    printed = python(here("library-openai-streaming.py")).splitlines()
-    assert "".join(line for line in printed if line != "None") == chats["mistral_two_turns"][1]
-    assert len(printed) > 10
+def test_the_library_page_s_openai_client(printed: Printed, user: User, chats: Chats) -> None:
+    got = python(user, printed("library-openai.py"))
+    assert got.strip() == chats["mistral_two_turns"][1]
 
 
 @text_models
-def test_the_library_page_s_requests(container: Running, chats: Chats) -> None:
-    printed = python(here("library-requests.py"))
-    assert printed.startswith("{'output': ")
-    assert repr(chats["mistral_two_turns"][1]) in printed
+def test_the_library_page_s_openai_client_streaming(
+    printed: Printed, user: User, chats: Chats
+) -> None:
+    lines = python(user, printed("library-openai-streaming.py")).splitlines()
+    assert "".join(line for line in lines if line != "None") == chats["mistral_two_turns"][1]
+    assert len(lines) > 10
 
 
 @text_models
-def test_the_library_page_s_requests_streaming(container: Running, chats: Chats) -> None:
-    assert python(here("library-requests-streaming.py")) == chats["mistral_two_turns"][1]
+def test_the_library_page_s_requests(printed: Printed, user: User, chats: Chats) -> None:
+    got = python(user, printed("library-requests.py"))
+    assert got.startswith("{'output': ")
+    assert repr(chats["mistral_two_turns"][1]) in got
+
+
+@text_models
+def test_the_library_page_s_requests_streaming(printed: Printed, user: User, chats: Chats) -> None:
+    got = python(user, printed("library-requests-streaming.py"))
+    assert got == chats["mistral_two_turns"][1]
+
+
+# --- Pixtral 12B ---
 
 
 @pixtral
-def test_pixtral_s_truss_predict(container: Running, chats: Chats) -> None:
-    choice = predict(container, "pixtral-predict.json")["choices"][0]
-    assert choice["message"]["content"] == chats["yourself"][1]
+def test_pixtral_s_truss_predict(container: Running, user: User, chats: Chats) -> None:
+    got = json.loads(predict(container, user, seed("pixtral-predict.json")))
+    assert got["choices"][0]["message"]["content"] == chats["yourself"][1]
 
 
 @pixtral
-def test_pixtral_s_curl(container: Running, picture: str) -> None:
+def test_pixtral_s_curl(printed: Printed, picture: str) -> None:
     hedgehog = "https://vetmed.illinois.edu/wp-content/uploads/2021/04/pc-keller-hedgehog.jpg"
-    printed = shell(here("pixtral-curl.sh").replace(hedgehog, picture))
-    lines = [line for line in printed.splitlines() if line.startswith("data: {")]
+    got = shell(printed("pixtral-curl.sh").replace(hedgehog, picture))
+    lines = [line for line in got.splitlines() if line.startswith("data: {")]
     deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in lines]
     answer = load_dialogues()["images"]["answers"][0].format("red")
     assert "".join(delta.get("content") or "" for delta in deltas) == answer

@@ -1,19 +1,141 @@
-"""What a push would upload, by Truss's own reading of .truss_ignore."""
+"""What a push uploads, by the real `truss push`: what the container needs, and no secret."""
 
-from truss.util.path import (
-    get_unignored_relative_paths_from_root,
-    load_trussignore_patterns_from_truss_dir,
-)
+import re
+from collections.abc import Callable
 
+import httpx
+import pytest
+
+from scripts import cards
 from scripts.cards import ROOT
+from tests.platform.baseten import Baseten, Deployment
+from tests.platform.user import User
 
-MODULES = ["__init__", "answers", "asgi", "dialects", "hub_token", "instruct", "middleware"]
-MODULES += ["parameters", "settings", "takes", "tool_parser"]
-PACKAGE = {f"packages/predict/{module}.py" for module in MODULES}
-NEEDED = {"config.yaml", "packages/predict/parameters.yaml", *PACKAGE}
+LARGEST = 200 * 1024  # bytes
+
+# Made up, and put together here so that no scanner takes this file for a leak
+TOKENS = {
+    "a Hugging Face token": "hf_" + "aBcDeFgHiJ" * 3 + "kLmN",
+    "a Baseten key": "kJ8mPq2X." + "vR5tYw7ZbN3cLd9FgH1sKx4QjM6nTe0A",
+    "a hex key": "9f86d081884c7d659a2f" + "eaa0c55ad015a3bf4f1b",
+    "a base64 key": "q83vEjRWeJq83vEjRW" + "eJq83vEjRWeJ/+q83vEg==",
+    "an AWS key": "AKIA" + "Q7ZL3M5N8P2R4T6V",
+    "an OpenAI key": "sk-" + "proj-8sJd72kLmPq0XvB3nYtRw5",
+    "a private key": "-----BEGIN " + "PRIVATE KEY-----",
+    "a password": 'password = "' + 'correct-horse-battery"',
+}
+
+KNOWN_SHAPES = [
+    r"hf_[A-Za-z0-9]{20,}",
+    r"\bAKIA[A-Z0-9]{16}\b",
+    r"\bsk-[A-Za-z0-9_-]{16,}",
+    r"-----BEGIN [A-Z ]*PRIVATE KEY",
+    r"""(?i)\b(?:password|passwd|api_?key|secret|token)["']?\s*[:=]\s*["'][^"'\s{}/]{8,}["']""",
+]
 
 
-def test_only_what_the_container_needs_is_pushed() -> None:
-    patterns = load_trussignore_patterns_from_truss_dir(ROOT)
-    found = get_unignored_relative_paths_from_root(ROOT, patterns)
-    assert {str(path) for path in found if (ROOT / path).is_file()} == NEEDED
+def secrets_in(text: str, known: set[str]) -> list[str]:
+    """What looks like a secret and is not in `known`: its shape, or a long word like a key."""
+    found = [match.group() for shape in KNOWN_SHAPES for match in re.finditer(shape, text)]
+    words = re.findall(r"[A-Za-z0-9+/=]{24,}", text)
+    return found + [word for word in words if word not in known and _is_like_a_key(word)]
+
+
+def _is_like_a_key(word: str) -> bool:
+    """Hexadecimal, or base64 with both cases and digits; paths and names lack one of these."""
+    if re.fullmatch(r"[0-9a-f]+|[0-9A-F]+", word):
+        return True
+    return all(re.search(kind, word) for kind in ("[a-z]", "[A-Z]", "[0-9].*[0-9]"))
+
+
+@pytest.fixture(params=cards.names())
+def uploaded(request: pytest.FixtureRequest, pushed: Callable[[str], Deployment]) -> Deployment:
+    return pushed(request.param)
+
+
+def test_only_what_the_container_needs_is_uploaded(uploaded: Deployment, user: User) -> None:
+    assert (user.checkout / "tests").is_dir()
+    assert (user.checkout / "packages" / "predict" / "__pycache__").is_dir()
+    packages = (ROOT / "packages").rglob("*")
+    needed = {str(path.relative_to(ROOT)) for path in packages if path.suffix in (".py", ".yaml")}
+    assert set(uploaded.files()) == {"config.yaml", *needed}
+
+
+def test_the_upload_is_small(uploaded: Deployment) -> None:
+    assert len(uploaded.archive) <= LARGEST
+
+
+def test_the_upload_holds_the_chosen_model(uploaded: Deployment) -> None:
+    title = uploaded.config["model_name"]
+    assert uploaded.model.name == title
+    assert f"model_name: {title}\n".encode() in uploaded.files()["config.yaml"]
+
+
+def test_no_secret_is_uploaded(uploaded: Deployment) -> None:
+    revisions = {card.weights.revision for card in cards.load_all()}
+    for name, content in uploaded.files().items():
+        assert (name, secrets_in(content.decode(), revisions)) == (name, [])
+
+
+def test_the_user_s_own_key_stays_at_home(uploaded: Deployment, baseten: Baseten) -> None:
+    assert baseten.key.encode() not in uploaded.archive
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_a_secret_would_be_noticed(name: str) -> None:
+    assert secrets_in(f"environment_variables:\n  SETTING: {TOKENS[name]}\n", set()) != []
+
+
+def test_the_working_tree_s_config_is_left_alone(uploaded: Deployment) -> None:
+    assert "MODEL=mistral-7b`" in (ROOT / "config.yaml").read_text()
+
+
+# --- choices ---
+
+
+def test_a_second_push_is_another_deployment_of_the_same_model(
+    pushed: Callable[[str], Deployment], user: User
+) -> None:
+    first = pushed("mistral-7b")
+    second = user.push("MODEL=mistral-7b")
+    assert second.model is first.model
+    assert second is not first
+    assert first.model.environments["production"].deployment is first
+
+
+def test_a_push_to_an_environment_arrives_there(
+    pushed: Callable[[str], Deployment], user: User, baseten: Baseten
+) -> None:
+    model = pushed("mistral-7b").model
+    httpx.post(
+        f"{baseten.url}/v1/models/{model.id}/environments",
+        json={"name": "staging"},
+        headers={"Authorization": f"Api-Key {baseten.key}"},
+        trust_env=False,
+    ).raise_for_status()
+    deployment = user.push("MODEL=mistral-7b", "ENVIRONMENT=staging", "TEAM=Winds")
+    assert model.environments["staging"].deployment is deployment
+    assert model.environments["production"].deployment is not deployment
+
+
+def test_an_environment_that_is_not_there_ends_the_push(
+    pushed: Callable[[str], Deployment], user: User
+) -> None:
+    pushed("mistral-7b")
+    done = user.make("push", "MODEL=mistral-7b", "ENVIRONMENT=nowhere")
+    assert done.returncode != 0
+    assert "Environment nowhere does not exist" in done.stdout + done.stderr
+
+
+def test_a_team_that_is_not_there_ends_the_push(user: User) -> None:
+    done = user.make("push", "MODEL=mistral-7b", "TEAM=Nobody's")
+    assert done.returncode != 0
+    assert "Team 'Nobody's' does not exist" in done.stdout + done.stderr
+
+
+def test_a_variable_of_the_shell_chooses_no_environment(user: User) -> None:
+    """CI systems set ENVIRONMENT and TEAM to mean something else."""
+    command = "ENVIRONMENT=shell TEAM=shell make --dry-run push PYTHON=true"
+    done = user.run("sh", "-c", command)
+    assert "truss push --publish --trusted" in done.stdout
+    assert "shell" not in done.stdout

@@ -76,6 +76,8 @@ def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
         (lambda c: c["weights"].update(mount_location="models"), "weights.mount_location: .*abs"),
         (lambda c: c["features"].update(images=4), "architecture.vision must be given"),
         (lambda c: c["hardware"].update(count=5), "hardware.count 5 does not divide"),
+        (lambda c: c["autoscaling"].update(min_replica=2), "autoscaling: .*2 must not be above"),
+        (lambda c: c["autoscaling"].update(concurrency_target=0), "concurrency_target: .*got 0"),
         (lambda c: c.update(name="other"), "name: is 'other', must be the file's, 'mistral-7b'"),
     ],
 )

@@ -116,3 +116,8 @@ def test_every_file_of_the_card_is_in_the_stand_in(card: Card) -> None:
     folder = standin.ensure(card)
     for pattern in card.weights.files:
         assert list(folder.glob(pattern)), pattern
+
+
+def test_a_stand_in_stays_when_only_its_card_s_autoscaling_changes(card: Card) -> None:
+    figures = card.autoscaling.model_copy(update={"concurrency_target": 7})
+    assert standin.key(card.model_copy(update={"autoscaling": figures})) == standin.key(card)

@@ -1,0 +1,199 @@
+"""Sets a deployed model's autoscaling on Baseten, from its card.
+
+Promises: shows each setting before and after; changes nothing with --dry-run, and nothing but the
+card's settings without; asks again, later and later, when Baseten is busy (429, 5xx). Refuses, with
+one line that says what to do: a missing or refused key, a model or environment that is not there,
+values out of Baseten's bounds, an address that does not answer.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from scripts import baseten, cards
+from scripts.baseten import BasetenError
+from scripts.cards import Autoscaling, Card
+
+MANAGEMENT_API = "https://api.baseten.co"
+ATTEMPTS = 6
+LONGEST_WAIT = 60.0  # seconds
+APPLIED_ATTEMPTS = 15  # the change is applied some time after it was accepted
+APPLIED_WAIT = 2.0  # seconds
+
+Settings = dict[str, int | None]
+
+
+def seconds_to_wait(attempt: int, response: httpx.Response) -> float | None:
+    """How long to wait before attempt number `attempt` + 1, or None where asking again is no use.
+
+    As long as Baseten says (`retry_after`, in seconds), else 1, 2, 4 … s; never above a minute.
+    """
+    if response.status_code != 429 and response.status_code < 500:
+        return None
+    try:
+        said = float(response.json()["retry_after"])
+    except (ValueError, TypeError, KeyError):
+        said = 2.0 ** (attempt - 1)
+    return min(max(said, 0.0), LONGEST_WAIT)
+
+
+def wanted_settings(card: Card, given: Mapping[str, int | None]) -> Settings:
+    """The card's settings, with those given in their place; `BasetenError` out of bounds."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    content = {**card.autoscaling.model_dump(), **chosen}
+    try:
+        settings = Autoscaling.model_validate(content)
+    except ValidationError as error:
+        (fault, *_) = error.errors()
+        name = ".".join(str(part) for part in fault["loc"])
+        got = f", got {fault['input']!r}" if name else ""
+        reason = fault["msg"].removeprefix("Value error, ")
+        raise BasetenError(f"{name or 'the settings'}: {reason}{got}") from error
+    return settings.model_dump(exclude={"source"})
+
+
+def card_called(title: str) -> Card:
+    """The card of the model that Baseten knows by this name."""
+    for card in cards.load_all():
+        if card.title == title:
+            return card
+    known = ", ".join(f"{card.title!r}" for card in cards.load_all())
+    raise BasetenError(
+        f"the model is called {title!r}, and no card has that title ({known}); "
+        f"say MODEL=, one of: {', '.join(cards.names())}"
+    )
+
+
+class Management:
+    """Baseten's management API. `wait` sleeps for a number of seconds; `say` tells the user."""
+
+    def __init__(
+        self, client: httpx.Client, wait: Callable[[float], None], say: Callable[[str], None]
+    ) -> None:
+        self.client, self.wait, self.say = client, wait, say
+
+    def request(self, method: str, path: str, what: str, field: str, body: Any = None) -> Any:
+        """The answer's `field`; `what` names what is asked for in an error."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = self.client.request(method, path, json=body)
+            except httpx.TransportError as error:
+                raise baseten.unreachable(str(self.client.base_url), error) from error
+            if response.is_success:
+                try:
+                    return response.json()[field]
+                except (ValueError, KeyError, TypeError) as error:
+                    url = self.client.base_url
+                    raise BasetenError(f"{url} answers, but not as Baseten's API does") from error
+            seconds = seconds_to_wait(attempt, response)
+            if seconds is None or attempt == ATTEMPTS:
+                break
+            self.say(f"Baseten answered {response.status_code}; asking again in {seconds:g} s")
+            self.wait(seconds)
+        raise baseten.refusal(response, what)
+
+    def model_name(self, model: str) -> str:
+        return str(self.request("GET", f"/v1/models/{model}", f"the model {model}", "name"))
+
+    def settings(self, model: str, environment: str) -> Settings:
+        field = "autoscaling_settings"
+        found: Settings = self._environment("GET", model, environment, field)
+        return found
+
+    def change(self, model: str, environment: str, settings: Settings) -> Settings:
+        """Sends the settings → what holds once they are applied, or after half a minute."""
+        body = {"autoscaling_settings": settings}
+        self._environment("PATCH", model, environment, "status", body)
+        for _ in range(APPLIED_ATTEMPTS):
+            now = self.settings(model, environment)
+            if not differing(now, settings):
+                break
+            self.wait(APPLIED_WAIT)
+        return now
+
+    def _environment(self, method: str, model: str, name: str, field: str, body: Any = None) -> Any:
+        what = f"the environment {name} of the model {model}"
+        path = f"/v1/models/{model}/environments/{name}"
+        return self.request(method, path, what, field, body)
+
+
+def differing(before: Settings, wanted: Settings) -> Settings:
+    """What of `wanted` is not so yet."""
+    return {name: value for name, value in wanted.items() if before.get(name) != value}
+
+
+def table(title: str, before: Settings, after: Settings, names: list[str]) -> Table:
+    shown = Table(title=title, title_justify="left")
+    shown.add_column("setting")
+    shown.add_column("before", justify="right")
+    shown.add_column("after", justify="right")
+    for name in names:
+        old, new = before.get(name), after.get(name)
+        shown.add_row(name, str(old), str(new), style=None if old == new else "bold")
+    return shown
+
+
+def autoscale(options: argparse.Namespace, management: Management, console: Console) -> None:
+    model, environment = options.model_id, options.environment
+    name = management.model_name(model)
+    card = cards.load(options.model) if options.model else card_called(name)
+    given = {key: getattr(options, key) for key in Autoscaling.model_fields if key != "source"}
+    wanted = wanted_settings(card, given)
+    before = management.settings(model, environment)
+    what = f"{name}, {environment}"
+    if options.dry_run:
+        console.print(table(f"{what}: would be", before, {**before, **wanted}, list(wanted)))
+        console.print("nothing was changed")
+    elif not differing(before, wanted):
+        console.print(table(what, before, before, list(wanted)))
+        console.print("it was so already; nothing was changed")
+    else:
+        after = management.change(model, environment, wanted)
+        console.print(table(what, before, after, list(wanted)))
+        if differing(after, wanted):
+            raise BasetenError(
+                "Baseten accepted the settings and has not applied them all yet; "
+                "look again in a minute with DRY_RUN=1"
+            )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make autoscale", description=__doc__.splitlines()[0])
+    parser.add_argument("--model-id", required=True, help="the id Baseten gave the model")
+    parser.add_argument("--environment", default="production")
+    parser.add_argument("--model", help="the card to use; without it, the one of the model's name")
+    parser.add_argument("--min-replica", type=int, help="instead of the card's")
+    parser.add_argument("--max-replica", type=int, help="instead of the card's")
+    parser.add_argument("--concurrency-target", type=int, help="instead of the card's")
+    parser.add_argument("--base-url", default=MANAGEMENT_API, help=f"default: {MANAGEMENT_API}")
+    parser.add_argument("--dry-run", action="store_true", help="show it and change nothing")
+    options = parser.parse_args(arguments)
+    console = Console()
+    try:
+        key = baseten.api_key()
+        baseten.checked_id("MODEL_ID", options.model_id)
+        baseten.checked_id("ENVIRONMENT", options.environment)
+        client = httpx.Client(
+            base_url=baseten.checked_address(options.base_url),
+            headers={"Authorization": f"Api-Key {key}"},
+            timeout=30,
+        )
+        with client:
+            autoscale(options, Management(client, time.sleep, console.print), console)
+    except (BasetenError, cards.CardError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

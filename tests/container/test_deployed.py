@@ -1,0 +1,67 @@
+"""The container is what was pushed, and the commands for a deployment work against it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.container.running import Running, vllm_processes
+from tests.platform import operations
+from tests.platform.user import User
+
+mistral = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+
+
+@mistral
+def test_the_container_holds_what_was_uploaded(container: Running) -> None:
+    (vllm,) = vllm_processes()
+    root = Path(f"/proc/{vllm}/root")
+    uploaded = container.deployment.files()
+    config = yaml.safe_load(uploaded.pop("config.yaml"))
+    inside = {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in (root / "packages").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"  # what Python leaves there when it runs
+    }
+    assert inside == uploaded
+    running = yaml.safe_load((root / "app" / "config.yaml").read_text())
+    for names in (["model_name"], ["docker_server", "start_command"], ["environment_variables"]):
+        assert at(running, names) == at(config, names)
+
+
+def at(config: Any, names: list[str]) -> Any:
+    return config if not names else at(config[names[0]], names[1:])
+
+
+def smoke(user: User, *choices: str) -> list[str]:
+    """The names of the checks that passed, all of them."""
+    done = user.make("smoke", *choices)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert user.baseten.key not in done.stdout + done.stderr
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+    passed = [row[1] for row in rows if len(row) == 7 and row[2] == "pass"]
+    assert f"all {len(passed)} checks passed" in done.stdout
+    return passed
+
+
+def test_smoke_passes_through_the_platform(container: Running, user: User) -> None:
+    deployment = container.deployment
+    base = user.baseten.host(deployment.model)
+    passed = smoke(user, f"MODEL_ID={deployment.model.id}", f"BASE_URL={base}")
+    assert ("image" in passed) == (container.card.features.images > 0)
+    assert {"chat", "stream", "prompt", "max_new_tokens", "text stream"} <= set(passed)
+
+
+@mistral
+def test_smoke_passes_on_a_container_by_itself(container: Running, user: User) -> None:
+    assert "error's shape" in smoke(user, "BASE_URL=http://127.0.0.1:8080/")
+
+
+@mistral
+def test_the_metrics_that_the_documentation_names_are_there(container: Running, user: User) -> None:
+    got = operations.run(user, container.deployment, operations.line_with("/metrics"))
+    names = re.findall(r"`(vllm:\w+)`", operations.PAGE)
+    assert len(names) >= 8
+    assert [name for name in names if f"\n{name}" not in got] == []

@@ -1,0 +1,113 @@
+import httpx
+import pytest
+
+from scripts import autoscale, baseten, cards
+from scripts.baseten import BasetenError
+
+
+def answer(status: int, body: object = None) -> httpx.Response:
+    return httpx.Response(status, json=body)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "response", "seconds"),
+    [
+        (1, answer(503), 1.0),
+        (4, answer(500, {"message": "no"}), 8.0),
+        (20, answer(502), 60.0),
+        (1, answer(429, {"error": "Rate limit exceeded", "retry_after": 37}), 37.0),
+        (1, answer(429, {"retry_after": 1e9}), 60.0),
+        (1, answer(429, {"retry_after": "soon"}), 1.0),
+        (2, answer(429, []), 2.0),
+        (2, httpx.Response(502, text="<html>"), 2.0),
+        (1, answer(400), None),
+        (1, answer(401), None),
+        (1, answer(404), None),
+    ],
+)
+def test_only_a_busy_service_is_asked_again_and_later_each_time(
+    attempt: int, response: httpx.Response, seconds: float | None
+) -> None:
+    assert autoscale.seconds_to_wait(attempt, response) == seconds
+
+
+def test_the_card_s_figures_hold_unless_others_are_given() -> None:
+    card = cards.load("mistral-7b")
+    figures = card.autoscaling
+    expected = {"min_replica": figures.min_replica, "max_replica": figures.max_replica}
+    expected["concurrency_target"] = figures.concurrency_target
+    assert autoscale.wanted_settings(card, {}) == expected
+    got = autoscale.wanted_settings(card, {"max_replica": 3, "min_replica": None})
+    assert got == {**expected, "max_replica": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"concurrency_target": 0}, "concurrency_target: .*greater than or equal to 1, got 0"),
+        ({"min_replica": -1}, "min_replica: .*greater than or equal to 0, got -1"),
+        ({"min_replica": 3}, "min_replica 3 must not be above max_replica 1"),
+    ],
+)
+def test_values_out_of_bounds_are_refused_before_anything_is_sent(
+    given: dict[str, int | None], message: str
+) -> None:
+    with pytest.raises(BasetenError, match=message):
+        autoscale.wanted_settings(cards.load("mistral-7b"), given)
+
+
+@pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
+def test_a_card_is_found_by_the_name_baseten_knows(card: cards.Card) -> None:
+    assert autoscale.card_called(card.title) == card
+
+
+@pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
+def test_vllm_is_given_more_than_one_request_at_a_time(card: cards.Card) -> None:
+    assert 8 <= card.autoscaling.concurrency_target <= 256  # vLLM's max_num_seqs on A100
+
+
+def test_a_model_of_another_name_needs_its_card_named() -> None:
+    with pytest.raises(BasetenError, match=r"'Llama', and no card has that title.*say MODEL="):
+        autoscale.card_called("Llama")
+
+
+def test_only_what_is_not_so_yet_differs() -> None:
+    assert autoscale.differing({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == {"b": 3, "c": 4}
+
+
+# --- what every command that calls Baseten shares ---
+
+
+@pytest.mark.parametrize("environment", [{}, {"BASETEN_API_KEY": "  "}])
+def test_a_missing_key_is_said(environment: dict[str, str]) -> None:
+    with pytest.raises(BasetenError, match="BASETEN_API_KEY is not set"):
+        baseten.api_key(environment)
+
+
+@pytest.mark.parametrize("value", ["", "https://app.baseten.co/models/abc", "a/b", "a b", "-x"])
+def test_what_is_no_id_is_refused(value: str) -> None:
+    with pytest.raises(BasetenError, match="MODEL_ID="):
+        baseten.checked_id("MODEL_ID", value)
+
+
+def test_the_key_is_not_sent_unencrypted_to_another_machine() -> None:
+    with pytest.raises(BasetenError, match="unencrypted"):
+        baseten.checked_address("http://api.baseten.co")
+    assert baseten.checked_address("http://127.0.0.1:1/x/") == "http://127.0.0.1:1/x"
+    with pytest.raises(BasetenError, match="no address"):
+        baseten.checked_address("api.baseten.co")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"code": "X", "message": "why"}', "why"),
+        ('{"error": "why"}', "why"),
+        ('{"error": {"message": "why", "code": 400}}', "why"),
+        ("<h1>Bad\n gateway</h1>", "<h1>Bad gateway</h1>"),
+        ("", "no reason given"),
+        ('{"detail": "x"}', "{'detail': 'x'}"),
+    ],
+)
+def test_an_error_is_read_in_each_of_its_shapes(body: str, said: str) -> None:
+    assert baseten.message(body) == said
