@@ -84,4 +84,9 @@ def test_the_output_is_that_of_transformers(container: Running, model: Any, name
     for question in QUESTIONS:
         response = container.http.post("/predict", json={"prompt": question, **arguments})
         assert response.status_code == 200, response.text
-        assert response.json()["output"] == generate(container, model, question, arguments)
+        output = response.json()["output"]
+        expected = generate(container, model, question, arguments)
+        if isinstance(expected, list):  # of beams, which vLLM ranks by another length
+            assert (output[0], len(output)) == (expected[0], len(expected))
+        else:
+            assert output == expected
