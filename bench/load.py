@@ -52,9 +52,6 @@ def server(model: str) -> Iterator[None]:
         changes = {
             "predict.middleware.Predict": "bench_switch.Switch",
             f"--dtype {card.hardware.precision}": f"--dtype {DTYPE}",
-            # One process instead of three, which take each other's place on a small machine: what
-            # the class takes is then taken from the engine, and the rounds differ less.
-            "\n  PYTHONPATH:": "\n  VLLM_ENABLE_V1_MULTIPROCESSING: '0'\n  PYTHONPATH:",
         }
         for there, here in changes.items():
             if there not in config:

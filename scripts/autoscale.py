@@ -41,7 +41,7 @@ def seconds_to_wait(attempt: int, response: httpx.Response) -> float | None:
         said = float(response.json()["retry_after"])
     except (ValueError, TypeError, KeyError):
         said = 2.0 ** (attempt - 1)
-    return min(max(said, 0.0), LONGEST_WAIT)
+    return min(max(said, 0.0), LONGEST_WAIT) if said == said else LONGEST_WAIT  # NaN is no number
 
 
 def wanted_settings(card: Card, given: Mapping[str, int | None]) -> Settings:
@@ -104,7 +104,9 @@ class Management:
 
     def settings(self, model: str, environment: str) -> Settings:
         field = "autoscaling_settings"
-        found: Settings = self._environment("GET", model, environment, field)
+        found = self._environment("GET", model, environment, field)
+        if not isinstance(found, dict):
+            raise BasetenError(f"{self.client.base_url} answers, but not as Baseten's API does")
         return found
 
     def change(self, model: str, environment: str, settings: Settings) -> Settings:

@@ -26,6 +26,9 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
     key = environment.get(KEY, "").strip()
     if not key:
         raise BasetenError(f"{KEY} is not set; make a key on {KEYS_PAGE} and export it")
+    if not re.fullmatch(r"[!-~]+", key):
+        # It could not be sent: an HTTP client would refuse it with an error that quotes it.
+        raise BasetenError(f"{KEY} is no key, for it has spaces or odd characters; see {KEYS_PAGE}")
     return key
 
 
@@ -34,15 +37,18 @@ def checked_id(name: str, value: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
         return value
     got = f"is {value!r}, which is no id" if value else "is missing"
-    raise BasetenError(
-        f"{name}= {got}; Baseten's page of the model shows it, and truss push prints it "
-        "(model-ID.api.baseten.co)"
-    )
+    where = "Baseten's page of the model shows it"
+    if name == "MODEL_ID":
+        where += ", and truss push prints it (model-ID.api.baseten.co)"
+    raise BasetenError(f"{name}= {got}; {where}")
 
 
 def checked_address(value: str) -> str:
     """`value` without a trailing slash, when the key may be sent there."""
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BasetenError(
             f"BASE_URL={value!r} is no address; it begins with https://, or http:// on this machine"

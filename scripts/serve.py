@@ -125,6 +125,7 @@ def environment(config: dict[str, Any]) -> dict[str, str]:
     local = yaml.safe_load((ROOT / "local" / "environment.yaml").read_text(encoding="utf-8"))
     workers = tensor_parallel_size(config["docker_server"]["start_command"])
     if workers > 1:
+        del local["VLLM_ENABLE_V1_MULTIPROCESSING"]
         local["VLLM_CPU_OMP_THREADS_BIND"] = bind(workers, sorted(os.sched_getaffinity(0)))
     return {**(config.get("environment_variables") or {}), **local}
 

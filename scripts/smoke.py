@@ -22,6 +22,7 @@ import openai
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from scripts import baseten, cards
 from scripts.baseten import BasetenError
@@ -32,6 +33,9 @@ QUESTION = "What is the Mistral wind?"
 TIMEOUT = 1200.0
 CONNECT_TIMEOUT = 15.0
 COLOUR = (225, 30, 30)  # red, which the answer must say
+
+
+NO_KEY = "none-needed"  # what a container by itself is sent
 
 
 class CheckError(AssertionError):
@@ -69,7 +73,7 @@ def target(model_id: str, environment: str, base_url: str | None, key: Callable[
     of the model; or, without an id, a container by itself, which wants no key."""
     if not model_id and base_url:
         url = baseten.checked_address(base_url)
-        return Target(f"{url}/predict", f"{url}/v1", "none-needed")
+        return Target(f"{url}/predict", f"{url}/v1", NO_KEY)
     baseten.checked_id("MODEL_ID", model_id)
     baseten.checked_id("ENVIRONMENT", environment)
     host = baseten.checked_address(base_url or f"https://model-{model_id}.api.baseten.co")
@@ -102,6 +106,8 @@ class Checks:
             response = self.http.get(url)
         except httpx.TransportError as error:
             raise baseten.unreachable(url, error) from error
+        if response.status_code in (401, 403) and self.target.key == NO_KEY:
+            raise BasetenError(f"{url} wants a key; say which model it is with MODEL_ID=")
         if response.status_code != 200:
             raise baseten.refusal(response, url)
         try:
@@ -162,7 +168,8 @@ class Checks:
 
     def prompt(self) -> Passed:
         answer = self._predict({"prompt": QUESTION, "max_new_tokens": 32})
-        expect(isinstance(answer.get("output"), str), f"no text in output: {_short(answer)}")
+        text = answer.get("output")
+        expect(text and isinstance(text, str), f"no text in output: {_short(answer)}")
         return Passed(answer["output"])
 
     def max_new_tokens(self) -> Passed:
@@ -276,7 +283,7 @@ def table(rows: Iterable[Row]) -> Table:
             "[green]pass[/]" if row.passed else "[red]FAIL[/]",
             f"{row.seconds:.2f}",
             "" if row.first_token is None else f"{row.first_token * 1000:.0f}",
-            " ".join(row.detail.split())[:200].replace("[", r"\["),
+            Text(" ".join(row.detail.split())[:200]),  # a model's words are no markup
         )
     return shown
 
