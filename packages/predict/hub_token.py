@@ -4,7 +4,8 @@
 
 Promises: stdout is the token and nothing else, once the hub has shown that it opens FILE, one of
 those vLLM downloads next; otherwise one line on stderr says what to set and where, without the
-token, and the exit status is 1, within 40 s. Refuses a secret that is not set, empty or no token.
+token, and the exit status is 1, within 40 s where the network answers at all. Refuses a secret that
+is not set, empty or no token.
 """
 
 import os

@@ -43,6 +43,8 @@ def smoke(user: User, *choices: str) -> list[str]:
     rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
     passed = [row[1] for row in rows if len(row) == 7 and row[2] == "pass"]
     assert f"all {len(passed)} checks passed" in done.stdout
+    first_token = {row[1]: row[4] for row in rows if len(row) == 7 and row[4].isdecimal()}
+    assert set(first_token) == {"stream", "text stream"}
     return passed
 
 

@@ -84,6 +84,13 @@ def test_a_missing_key_is_said(environment: dict[str, str]) -> None:
         baseten.api_key(environment)
 
 
+@pytest.mark.parametrize("key", ["abc\ndef", "abc def", "clé"])
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(BasetenError, match="is no key") as caught:
+        baseten.api_key({"BASETEN_API_KEY": key})
+    assert key not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", ["", "https://app.baseten.co/models/abc", "a/b", "a b", "-x"])
 def test_what_is_no_id_is_refused(value: str) -> None:
     with pytest.raises(BasetenError, match="MODEL_ID="):
