@@ -55,7 +55,7 @@ def server(model: str) -> Iterator[None]:
         }
         for there, here in changes.items():
             if there not in config:
-                raise BenchError(f"the start command has no {there}; mend scripts/bench.py")
+                raise BenchError(f"the start command has no {there}; mend bench/load.py")
             config = config.replace(there, here)
         serve.stage(config, truss)
         (truss / "packages" / "bench_switch.py").write_text(Path(switch.__file__).read_text())

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from predict import settings
+from predict.asgi import replay
 from predict.middleware import Predict
 
 from bench.figures import BenchError, spread
@@ -55,13 +56,8 @@ async def _once(body: bytes, environment: dict[str, str]) -> float:
         await receive()
         reached = time.perf_counter()
 
-    messages = iter(
-        {"type": "http.request", "body": chunk, "more_body": i < len(chunks) - 1}
-        for i, chunk in enumerate(chunks)
-    )
-
-    async def receive() -> Any:
-        return next(messages)
+    async def nothing_more() -> Any:
+        raise BenchError("more was read than the body")
 
     async def send(message: Any) -> None:
         raise BenchError(f"the class answered a benign request itself: {message}")
@@ -70,5 +66,5 @@ async def _once(body: bytes, environment: dict[str, str]) -> float:
     predict = Predict(vllm)
     predict.settings = settings.read(environment)
     started = time.perf_counter()
-    await predict(scope, receive, send)
+    await predict(scope, replay(chunks, nothing_more), send)
     return (reached - started) * 1000

@@ -33,7 +33,7 @@ def defaults_table() -> str:
 def mapped_table() -> str:
     lines = ["| argument | takes | becomes in vLLM | what to know |", "| --- | --- | --- | --- |"]
     for name, row in MAPPED.items():
-        fields = ", ".join(f"`{field}`" for field in row.becomes.split(", ") if field)
+        fields = ", ".join(f"`{field}`" for field in row.fields)
         notes = [row.note] if row.note else []
         notes += [] if row.beams else ["not with `num_beams` above 1"]
         lines.append(f"| `{name}` | {row.takes} | {fields} | {'; '.join(notes)} |")

@@ -48,6 +48,8 @@ class _Event(msgspec.Struct):
     error: _Error | None = None
 
 
+ENDED = error_body("the server ended the answer before it began", "InternalServerError", None, 500)
+
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 
@@ -110,7 +112,9 @@ class TextStream:
         self.older = older
         self.start: Message = {}
         self.rest = b""  # of an event that has not arrived whole
-        self.state = "waiting"  # for the first text; then "sending", "done" or "failed"
+        # "waiting" for the first text, then "sending", "done" or "failed"; or "passing" what is
+        # no stream
+        self.state = "waiting"
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -131,7 +135,7 @@ class TextStream:
                 await self._end()
 
     async def _event(self, data: bytes) -> None:
-        if self.state in ("done", "failed", "aborted"):
+        if self.state in ("done", "failed"):
             return
         if data == b"[DONE]":
             await self._begin()
@@ -139,10 +143,8 @@ class TextStream:
             return
         event = _decode_event(data)
         if event.error is not None:
-            if self.state == "waiting":
-                code = event.error.code
-                await respond(self.send, code if 400 <= code <= 599 else 500, data)
-            self.state = "failed"
+            code = event.error.code
+            await self._fail(code if 400 <= code <= 599 else 500, data)
         elif event.choices:
             (choice,) = event.choices
             if content := choice.delta.content:
@@ -153,7 +155,7 @@ class TextStream:
                 if content:
                     await self._text(content)
             if choice.finish_reason == "abort":  # by the server, in the middle of the answer
-                self.state = "aborted" if self.state == "waiting" else "failed"
+                await self._fail(500, ENDED)
 
     async def _begin(self) -> None:
         if self.state == "waiting":
@@ -169,9 +171,14 @@ class TextStream:
     async def _end(self) -> None:
         if self.state == "done":
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif self.state in ("waiting", "aborted"):
-            message = "the server ended the answer before it began"
-            await respond(self.send, 500, error_body(message, "InternalServerError", None, 500))
+        else:
+            await self._fail(500, ENDED)
+
+    async def _fail(self, status: int, body: bytes) -> None:
+        """An error with its status while nothing was sent; afterwards the end never comes."""
+        if self.state == "waiting":
+            await respond(self.send, status, body)
+        self.state = "failed"
 
 
 def _start(start: Message, headers: list[tuple[bytes, bytes]], without: bytes) -> Message:

@@ -50,9 +50,8 @@ def as_json(scope: Scope) -> Scope:
     return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
 
 
-def with_json_body(scope: Scope, length: int) -> Scope:
-    """The scope of the same request with another body, of JSON and so many bytes."""
-    scope = as_json(scope)
+def with_length(scope: Scope, length: int) -> Scope:
+    """The scope of the same request with another body, of so many bytes."""
     described = (b"content-length", b"transfer-encoding")
     kept = [header for header in scope["headers"] if header[0].lower() not in described]
     return {**scope, "headers": [*kept, (b"content-length", str(length).encode())]}
@@ -72,7 +71,7 @@ async def ask(app: App, scope: Scope, path: str, body: bytes) -> tuple[int, byte
     async def never() -> Message:
         return await asyncio.Future()
 
-    asked = with_json_body(to_path(scope, path), len(body))
+    asked = with_length(to_path(scope, path), len(body))
     try:
         await app(asked, replay([body], never), keep)
     except Exception as error:  # which is made a 500 only outside of this package

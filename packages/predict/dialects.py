@@ -45,10 +45,10 @@ READ_HERE = {
     "bad_words": "list of strings (not empty)",
 }
 
-# Names that mean the same, but for BEAM_NAMES.
 BEAM_NAMES = ("num_beams", "use_beam_search")
-ANSWER_NAMES = ("num_return_sequences", "n")
 
+# Names that mean the same.
+ANSWER_NAMES = ("num_return_sequences", "n")
 NEW_TOKENS_NAMES = ("max_new_tokens", "max_tokens", "max_completion_tokens")
 LEAST_TOKENS_NAMES = ("min_new_tokens", "min_tokens")
 SAME = (NEW_TOKENS_NAMES, LEAST_TOKENS_NAMES, ANSWER_NAMES)
@@ -83,7 +83,7 @@ def is_older(keys: Collection[str]) -> bool:
     """Whether a chat request with these keys is in an older shape; refuses keys nobody knows, and
     a request that asks nothing."""
     if "messages" not in keys and "prompt" not in keys and set(keys) <= OLDER | CHAT:
-        raise RequestError("neither 'prompt' nor 'messages' was given; send one", "prompt")
+        raise _nothing_asked()
     if CHAT.issuperset(keys):
         return False
     refuse_removed(keys)
@@ -194,6 +194,10 @@ def _expanded(request: Mapping[str, Any]) -> dict[str, Any]:
     return {**added, **own}
 
 
+def _nothing_asked() -> RequestError:
+    return RequestError("neither 'prompt' nor 'messages' was given; send one", "prompt")
+
+
 def _unknown(name: str) -> RequestError:
     name = name[:100]
     plain = {_plain(known): known for known in KNOWN}
@@ -244,7 +248,7 @@ def _messages(given: Mapping[str, Any], chat: dict[str, Any]) -> tuple[str, bool
     space it may begin with."""
     prompt = given.get("prompt")
     if prompt is None and "messages" not in given:
-        raise RequestError("neither 'prompt' nor 'messages' was given; send one", "prompt")
+        raise _nothing_asked()
     full = given.get("return_full_text", False)
     if prompt is None:
         continued = bool(given.get("continue_final_message"))
@@ -293,8 +297,8 @@ def _lengths(
     return max_length, given.get("min_length") if least is None else None
 
 
-def _check_limit(new: Any, name: str, limit: int | None) -> None:
-    if limit is not None and isinstance(new, int) and new > limit:
+def _check_limit(new: int, name: str, limit: int | None) -> None:
+    if limit is not None and new > limit:
         raise RequestError(f"'{name}' asks for {new} new tokens; at most {limit} are allowed", name)
 
 

@@ -26,7 +26,7 @@ from predict.asgi import (
     replay,
     respond,
     to_path,
-    with_json_body,
+    with_length,
 )
 from predict.dialects import Older, RequestError
 
@@ -94,7 +94,7 @@ class Predict:
                 return
             elif missing := self._missing_defaults(fields):
                 handed_on = with_fields(chunks, fields, missing)
-                scope = with_json_body(scope, sum(map(len, handed_on)))
+                scope = with_length(scope, sum(map(len, handed_on)))
         await self.app(scope, replay(handed_on, receive), send)
 
     def _missing_defaults(self, fields: Fields) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Predict:
             bad_words.append(await self._spell(scope, older, ids))
         body = encode(dialects.finish(older, prompt_tokens, bad_words))
         wrapped = (TextStream if older.stream else WholeAnswer)(send, older)
-        await self.app(with_json_body(scope, len(body)), replay([body], receive), wrapped)
+        await self.app(with_length(scope, len(body)), replay([body], receive), wrapped)
 
     async def _count(self, scope: Scope, older: Older) -> int:
         """The prompt's tokens, counted by vLLM."""

@@ -19,9 +19,13 @@ class Mapped:
     note: str = ""
 
     @property
+    def fields(self) -> list[str]:
+        return [field for field in self.becomes.split(", ") if field]
+
+    @property
     def beams(self) -> bool:
         """Whether vLLM applies it in beam search."""
-        return {*self.becomes.split(", "), ""} <= BEAMS | {""}
+        return BEAMS.issuperset(self.fields)
 
 
 @dataclass(frozen=True)
