@@ -10,28 +10,40 @@ quoted = '$(subst ','\'',$(1))'
 # What was given on make's command line: CI systems set variables like ENVIRONMENT for themselves.
 given = $(if $(findstring command,$(origin $(1))),$($(1)))
 option = $(if $(2),$(1) $(call quoted,$(2)))
-CHOICES = --model $(call quoted,$(MODEL)) --source $(call quoted,$(SOURCE)) --secret $(call quoted,$(SECRET))
+HARDWARE = $(call option,--gpu,$(call given,GPU)) $(call option,--precision,$(call given,PRECISION)) \
+  $(call option,--context,$(call given,CONTEXT))
+CHOICES = --model $(call quoted,$(MODEL)) --source $(call quoted,$(SOURCE)) --secret $(call quoted,$(SECRET)) $(HARDWARE) \
+  $(if $(findstring command,$(origin IMAGE_HOSTS)),--image-hosts $(call quoted,$(IMAGE_HOSTS)))
 
-.PHONY: help setup config push predict autoscale smoke serve standins docs bench check test
+.PHONY: help setup plan config push predict autoscale smoke serve standins docs modelinfos bench withstands check test
 
 help:
-	@echo "make serve  [MODEL=$(MODEL)]             run the Truss here, on a stand-in for the weights"
+	@echo "make serve  [MODEL=$(MODEL)] [TP=]       run the Truss here, on a stand-in for the weights"
 	@echo "make test                              the whole test suite"
-	@echo "make config MODEL= [SOURCE=] [SECRET=] write config.yaml for a model"
-	@echo "make push   MODEL= [SOURCE=] [SECRET=] [ENVIRONMENT=] [TEAM=]"
+	@echo "make plan   [MODEL=] [GPU=] [PRECISION=] [CONTEXT=]"
+	@echo "                                       what fits on which GPUs"
+	@echo "make config MODEL= [GPU=] [PRECISION=] [CONTEXT=] [SOURCE=] [SECRET=] [IMAGE_HOSTS=]"
+	@echo "                                       write config.yaml for a model"
+	@echo "make push   MODEL= [GPU=] [PRECISION=] [CONTEXT=] [SOURCE=] [SECRET=] [IMAGE_HOSTS=] [ENVIRONMENT=] [TEAM=]"
 	@echo "                                       config, then truss push --publish --trusted"
 	@echo "make predict [DATA=]                   one request to the model that config.yaml names"
 	@echo "make autoscale MODEL_ID= [ENVIRONMENT=production] [DRY_RUN=1] [MIN=] [MAX=] [CONCURRENCY=]"
-	@echo "                                       replicas and concurrency, from the model's card"
+	@echo "                                       replicas and concurrency, from the model's card and plan"
 	@echo "make smoke  MODEL_ID= [BASE_URL=]      checks of a deployment, or of make serve"
-	@echo "make bench  [QUICK=1] [MODEL=]         measure here: docs/benchmarks.md; quick and rough: .cache/bench"
+	@echo "make bench  [PART=startup, steps or class] [QUICK=1] [MODEL=]"
+	@echo "                                       measure here: docs/benchmarks.md; quick and rough: .cache/bench"
+	@echo "make withstands                        load and faults, done to the container here: docs/withstands.md"
 	@echo "make standins                          train the stand-ins of all models that are missing"
-	@echo "make docs                              the tables in docs/ that are made from data"
+	@echo "make docs                              the tables of README.md and docs/ made from data"
+	@echo "make modelinfos                        what vLLM asks of the models' classes, after a new version of it"
 	@echo "make check                             ruff, mypy; every config builds and vLLM takes its flags"
 
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed; install Python 3.11 or name it with PYTHON=" >&2; exit 1; }
 	@$(PYTHON) scripts/setup.py
+
+plan: setup
+	@$(RUN) scripts.plan $(call option,--model,$(call given,MODEL)) $(HARDWARE)
 
 config: setup
 	@$(RUN) scripts.render $(CHOICES)
@@ -45,14 +57,15 @@ predict: setup
 autoscale: setup
 	@$(RUN) scripts.autoscale --model-id $(call quoted,$(MODEL_ID)) $(call option,--environment,$(call given,ENVIRONMENT)) \
 	  $(call option,--model,$(call given,MODEL)) $(call option,--min-replica,$(call given,MIN)) $(call option,--max-replica,$(call given,MAX)) \
-	  $(call option,--concurrency-target,$(call given,CONCURRENCY)) $(call option,--base-url,$(call given,BASE_URL)) $(if $(DRY_RUN),--dry-run)
+	  $(call option,--concurrency-target,$(call given,CONCURRENCY)) $(call option,--base-url,$(call given,BASE_URL)) $(if $(DRY_RUN),--dry-run) $(HARDWARE)
 
 smoke: setup
 	@$(RUN) scripts.smoke --model-id $(call quoted,$(MODEL_ID)) $(call option,--environment,$(call given,ENVIRONMENT)) \
 	  $(call option,--base-url,$(call given,BASE_URL))
 
 serve: setup
-	@$(RUN) scripts.serve $(CHOICES) $(if $(SECRETS),--secrets $(call quoted,$(SECRETS)))
+	@$(RUN) scripts.serve $(CHOICES) $(if $(SECRETS),--secrets $(call quoted,$(SECRETS))) \
+	  $(call option,--tensor-parallel-size,$(call given,TP))
 
 standins: setup
 	@$(RUN) scripts.standin
@@ -60,8 +73,14 @@ standins: setup
 docs: setup
 	@PYTHONPATH=packages $(RUN) scripts.document
 
+modelinfos: standins
+	@$(RUN) scripts.modelinfos
+
 bench: standins
-	@PYTHONPATH=packages $(RUN) scripts.bench --model $(call quoted,$(MODEL)) $(if $(QUICK),--quick)
+	@PYTHONPATH=packages $(RUN) scripts.bench --model $(call quoted,$(MODEL)) $(call option,--part,$(call given,PART)) $(if $(QUICK),--quick)
+
+withstands: standins
+	@PYTHONPATH=packages $(RUN) scripts.withstand
 
 check: setup
 	.venv/bin/ruff format --check .

@@ -1,4 +1,4 @@
-"""Figures of several ways to ask, and the page they are shown on.
+"""Figures of several ways to ask, and the tables they are shown in.
 
 Promises: pure; what is compared is a round's figures of two ways, never figures of two runs.
 """
@@ -6,7 +6,6 @@ Promises: pure; what is compared is a round's figures of two ways, never figures
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from bench import backends, switch
 
@@ -111,46 +110,3 @@ def table(figure: Figure, rounds: Rounds) -> list[str]:
         goal = figure.goals.get(way.name, "")
         lines.append(f"| {way.name} | {values.shown(figure.digits)} | {against} | {goal} |")
     return lines
-
-
-def page(results: dict[str, Any]) -> str:
-    """docs/benchmarks.md."""
-    reading, plan = results["reading"], results["plan"]
-    lines = [
-        "# Benchmarks",
-        "",
-        "Made by `make bench`; the figures of every round are in `benchmarks/class.json`.",
-        f"Machine: {results['machine']}. vLLM {results['vllm']} on CPU, the stand-in of "
-        f"{results['model']} in {DTYPE}, commit {results['commit']}, {results['date']}.",
-        "Absolute figures say nothing about a GPU; ratios and differences are within one run.",
-        "A figure is a median, with the least and the most behind it.",
-        "",
-        "## What the class in front of vLLM costs",
-        "",
-        "Of an OpenAI-shaped body it reads the names of the top level, and hands the body on. Time",
-        "in the class for one request, from the first chunk of the body to the call of vLLM, in ms",
-        f"({reading['repeats']} times each):",
-        "",
-        "| body | bytes | ms | goal |",
-        "| --- | --- | --- | --- |",
-    ]
-    for row in reading["rows"]:
-        shown = Spread(**row["ms"]).shown(3)
-        lines.append(f"| {row['body']} | {row['bytes']:,} | {shown} | {row['goal']} |")
-    lines += [
-        "",
-        "One vLLM server with two doors, measured by `vllm bench serve` in "
-        f"{plan['rounds']} rounds, in turning order. At one stream the ways take turns request by",
-        "request. Other users of the machine make themselves felt in the rounds' least and most.",
-    ]
-    for figure in FIGURES:
-        load = plan[figure.load]
-        streams = "one stream" if load["streams"] == 1 else f"{load['streams']} streams"
-        lines += [
-            "",
-            f"At {streams}, {load['requests']} requests a round, {load['new_tokens']} new tokens "
-            "each:",
-            "",
-            *table(figure, results["rounds"][figure.title]),
-        ]
-    return "\n".join(lines) + "\n"

@@ -34,6 +34,7 @@ from bench.figures import (
 )
 from scripts import cards, render, serve, standin
 from scripts.cards import ROOT
+from scripts.choices import Choices
 
 VLLM = f"http://127.0.0.1:{render.PORT}"  # past nginx, which is not what is measured
 START_SECONDS = 400
@@ -43,14 +44,15 @@ console = Console(stderr=True)
 
 @contextlib.contextmanager
 def server(model: str) -> Iterator[None]:
-    """The Truss of a model with the switch in the place of the class."""
+    """The Truss of a model with the switch in the place of the classes."""
     card = cards.load(model)
-    config = render.render(card, render.Choices())
+    config = render.render(card, Choices())
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         truss, log = Path(folder) / "truss", Path(folder) / "log"
         truss.mkdir()
         changes = {
-            "predict.middleware.Predict": "bench_switch.Switch",
+            "--middleware predict.middleware.Predict\n    ": "",  # the switch has both
+            "predict.gate.Gate": "bench_switch.Switch",
             f"--dtype {card.hardware.precision}": f"--dtype {DTYPE}",
         }
         for there, here in changes.items():

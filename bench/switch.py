@@ -1,9 +1,10 @@
 """For measuring only: one vLLM behind two doors, so that both are measured in the same run.
 
-Requests under /bare go to vLLM as they would without the class, all others through the class.
+Requests under /bare go to vLLM as they would without the classes, all others through both of them.
 """
 
 from predict.asgi import App, Receive, Scope, Send, to_path
+from predict.gate import Gate
 from predict.middleware import Predict
 
 BARE = "/bare"
@@ -12,7 +13,7 @@ BARE = "/bare"
 class Switch:
     def __init__(self, app: App) -> None:
         self.app = app
-        self.predict = Predict(app)
+        self.predict = Gate(Predict(app))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")

@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +57,15 @@ def image_files(context: Path, nginx_conf: Path) -> dict[str, bytes]:
     return files
 
 
-def arguments(mounts: Mapping[str, Path], files: Mapping[str, int], info: int) -> list[str]:
+def arguments(
+    mounts: Mapping[str, Path],
+    files: Mapping[str, int],
+    info: int,
+    command: Sequence[str] = ENTRYPOINT,
+) -> list[str]:
     """bubblewrap's command line. `mounts`: path in the container → folder or file here, read-only;
     `files`: path in the container → file descriptor with its content; `info`: descriptor for
-    bubblewrap's own report."""
+    bubblewrap's own report; `command`: what runs as PID 1."""
     words = ["bwrap", "--unshare-user", "--uid", f"{USER_ID}", "--gid", f"{USER_ID}"]
     words += ["--unshare-pid", "--as-pid-1", "--unshare-ipc", "--new-session", "--die-with-parent"]
     words += ["--info-fd", str(info), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm"]
@@ -81,7 +86,7 @@ def arguments(mounts: Mapping[str, Path], files: Mapping[str, int], info: int) -
         words += ["--ro-bind", str(here), where]
     for where, descriptor in files.items():
         words += ["--ro-bind-data", str(descriptor), where]
-    return [*words, "--chdir", "/", *ENTRYPOINT]
+    return [*words, "--chdir", "/", *command]
 
 
 class SandboxError(RuntimeError):
@@ -103,14 +108,17 @@ class Container:
 
 
 def start(
-    files: Mapping[str, bytes], mounts: Mapping[str, Path], environment: Mapping[str, str]
+    files: Mapping[str, bytes],
+    mounts: Mapping[str, Path],
+    environment: Mapping[str, str],
+    command: Sequence[str] = ENTRYPOINT,
 ) -> Container:
     """Starts the container; its output comes from `process.stdout`, a pipe."""
     report, info = os.pipe()
     descriptors = {where: _in_memory(content) for where, content in files.items()}
     try:
         process = subprocess.Popen(
-            arguments(mounts, descriptors, info),
+            arguments(mounts, descriptors, info, command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,25 +1,30 @@
-"""Sets a deployed model's autoscaling on Baseten, from its card.
+"""Sets a deployed model's autoscaling on Baseten, from its card and its plan.
 
 Promises: shows each setting before and after; changes nothing with --dry-run, and nothing but the
-card's settings without; asks again, later and later, when Baseten is busy (429, 5xx). Refuses, with
-one line that says what to do: a missing or refused key, a model or environment that is not there,
-values out of Baseten's bounds, an address that does not answer.
+settings shown without; how many requests a replica is given is the plan's figure, as config.yaml
+has it when it is this model's, else for the hardware given, or for the card's; asks again, later
+and later, when Baseten is busy (429, 5xx). Refuses, with one line that says what to do: before
+Baseten is asked, as far as it can be known then, and with exit code 2, values out of Baseten's
+bounds and hardware that cannot run the model; with 1, a missing or refused key, a model or
+environment that is not there, an address that does not answer.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from scripts import baseten, cards
+from scripts import baseten, cards, choices, fit, gpus, precisions
 from scripts.baseten import BasetenError
-from scripts.cards import Autoscaling, Card
+from scripts.cards import ROOT, Autoscaling, Card, ChoiceError, Count
 
 MANAGEMENT_API = "https://api.baseten.co"
 ATTEMPTS = 6
@@ -44,18 +49,44 @@ def seconds_to_wait(attempt: int, response: httpx.Response) -> float | None:
     return min(max(said, 0.0), LONGEST_WAIT) if said == said else LONGEST_WAIT  # NaN is no number
 
 
-def wanted_settings(card: Card, given: Mapping[str, int | None]) -> Settings:
-    """The card's settings, with those given in their place; `BasetenError` out of bounds."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    content = {**card.autoscaling.model_dump(), **chosen}
+class Wanted(Autoscaling):
+    """What is set: the card's, and how many requests a replica is given at a time."""
+
+    concurrency_target: Count
+
+
+def planned_concurrency(card: Card, options: argparse.Namespace, config: Path) -> tuple[int, str]:
+    """The plan's concurrency target, and where it was found."""
+    hardware = (options.gpu, options.precision, choices.context_of(options.context))
+    if hardware == (None, None, None) and (figure := _in_config(card, config)):
+        return figure, config.name
+    chosen = fit.choose(card, *hardware)
+    return chosen.concurrency_target, f"the plan for {chosen.accelerator}, {chosen.precision.name}"
+
+
+def _in_config(card: Card, config: Path) -> int | None:
+    """The figure in config.yaml, if that is of this model."""
     try:
-        settings = Autoscaling.model_validate(content)
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        mine = content["model_name"] == card.title
+        return int(content["runtime"]["predict_concurrency"]) if mine else None
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return None
+
+
+def wanted_settings(card: Card, target: int, given: Mapping[str, int | None]) -> Settings:
+    """The card's settings and the plan's `target`, with those given in their place;
+    `ChoiceError` out of bounds."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    content = {**card.autoscaling.model_dump(), "concurrency_target": target, **chosen}
+    try:
+        settings = Wanted.model_validate(content)
     except ValidationError as error:
         (fault, *_) = error.errors()
         name = ".".join(str(part) for part in fault["loc"])
         got = f", got {fault['input']!r}" if name else ""
         reason = fault["msg"].removeprefix("Value error, ")
-        raise BasetenError(f"{name or 'the settings'}: {reason}{got}") from error
+        raise ChoiceError(f"{name or 'the settings'}: {reason}{got}") from error
     return settings.model_dump(exclude={"source"})
 
 
@@ -142,14 +173,33 @@ def table(title: str, before: Settings, after: Settings, names: list[str]) -> Ta
     return shown
 
 
-def autoscale(options: argparse.Namespace, management: Management, console: Console) -> None:
+def chosen(card: Card, options: argparse.Namespace) -> tuple[Settings, str]:
+    """What is set for this card, and where the concurrency target was found. Raises ChoiceError."""
+    given = {key: getattr(options, key) for key in Wanted.model_fields if key != "source"}
+    target, found = planned_concurrency(card, options, options.config)
+    return wanted_settings(card, target, given), found
+
+
+def check_words(options: argparse.Namespace) -> None:
+    """`ChoiceError` for hardware that no model can be given."""
+    if options.gpu:
+        gpus.parse(options.gpu)
+    if options.precision:
+        precisions.parse(options.precision)
+    choices.context_of(options.context)
+
+
+def autoscale(
+    options: argparse.Namespace, card: Card | None, management: Management, console: Console
+) -> None:
+    """`card` is None for the one that has the name Baseten knows."""
     model, environment = options.model_id, options.environment
     name = management.model_name(model)
-    card = cards.load(options.model) if options.model else card_called(name)
-    given = {key: getattr(options, key) for key in Autoscaling.model_fields if key != "source"}
-    wanted = wanted_settings(card, given)
+    wanted, found = chosen(card or card_called(name), options)
     before = management.settings(model, environment)
     what = f"{name}, {environment}"
+    if options.concurrency_target is None:
+        console.print(f"concurrency_target {wanted['concurrency_target']} is from {found}")
     if options.dry_run:
         console.print(table(f"{what}: would be", before, {**before, **wanted}, list(wanted)))
         console.print("nothing was changed")
@@ -173,12 +223,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", help="the card to use; without it, the one of the model's name")
     parser.add_argument("--min-replica", type=int, help="instead of the card's")
     parser.add_argument("--max-replica", type=int, help="instead of the card's")
-    parser.add_argument("--concurrency-target", type=int, help="instead of the card's")
+    parser.add_argument("--concurrency-target", type=int, help="instead of the plan's")
+    choices.add_hardware_options(parser)
+    parser.add_argument("--config", type=Path, default=ROOT / "config.yaml", help="what was pushed")
     parser.add_argument("--base-url", default=MANAGEMENT_API, help=f"default: {MANAGEMENT_API}")
     parser.add_argument("--dry-run", action="store_true", help="show it and change nothing")
     options = parser.parse_args(arguments)
     console = Console()
     try:
+        card = cards.load(options.model) if options.model else None
+        check_words(options)
+        if card:
+            chosen(card, options)  # an impossible choice is refused before anybody is asked
         key = baseten.api_key()
         baseten.checked_id("MODEL_ID", options.model_id)
         baseten.checked_id("ENVIRONMENT", options.environment)
@@ -188,8 +244,11 @@ def main(arguments: list[str] | None = None) -> int:
             timeout=30,
         )
         with client:
-            autoscale(options, Management(client, time.sleep, console.print), console)
-    except (BasetenError, cards.CardError) as error:
+            autoscale(options, card, Management(client, time.sleep, console.print), console)
+    except ChoiceError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    except BasetenError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -14,9 +14,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "templates" / "models"
 DEFAULT_MODEL = "mistral-7b"
+LONGEST_STARTUP = 3000  # seconds that Baseten lets a replica take, 10 at least
 
 
-class CardError(ValueError):
+class ChoiceError(ValueError):
+    """Something a user chose that cannot be; the message says what was got and what is allowed."""
+
+
+class CardError(ChoiceError):
     """A card that cannot be used; the message says which file and key, and what is allowed."""
 
 
@@ -42,13 +47,16 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Weights(Section):
+class Files(Section):
     """What to fetch: file patterns of `repo` at `revision` that name each weight once."""
 
     source: Source
     repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     files: Annotated[list[str], Field(min_length=1)]
+
+
+class Weights(Files):
     mount_location: Annotated[str, AfterValidator(_absolute)]
 
 
@@ -59,6 +67,22 @@ class Formats(Section):
     config: Literal["mistral", "hf"]
     load: Literal["mistral", "safetensors"]
     tokenizer: Literal["mistral"]
+
+
+class Quantized(Files):
+    """A repo of the same model whose weights somebody has quantized, in Hugging Face's format.
+
+    `bits` and `group_size` are those of its quantization_config: each group of that many weights
+    has a scale and a zero point beside.
+    """
+
+    precision: Literal["awq", "gptq"]  # what PRECISION= chooses it by
+    bits: Literal[4, 8]
+    group_size: Count
+
+    @property
+    def formats(self) -> Formats:
+        return Formats(source=self.source, config="hf", load="safetensors", tokenizer="mistral")
 
 
 class Experts(Section):
@@ -112,6 +136,16 @@ class Features(Section):
     images: Annotated[int, Field(ge=0)]  # most in one request
 
 
+class Images(Section):
+    """What one image may be at most, as sent and decoded, and how long those of one request may
+    take to fetch together."""
+
+    source: Source
+    megabytes: Count  # of 2**20 bytes, as vLLM counts them
+    pixels: Count
+    fetch_seconds: Count
+
+
 class Hardware(Section):
     """Where the model runs by default. `accelerator` is a name of Truss's `Accelerator`."""
 
@@ -119,7 +153,7 @@ class Hardware(Section):
     accelerator: Name
     count: Count
     precision: Literal["float16", "bfloat16"]
-    startup_seconds: Annotated[int, Field(ge=10, le=3000)]  # Baseten's bounds
+    startup_seconds: Annotated[int, Field(ge=10, le=LONGEST_STARTUP)]
 
 
 class Sampling(Section):
@@ -137,13 +171,64 @@ class Sampling(Section):
     openai_requests: bool
 
 
+class Limits(Section):
+    """The most that one request may have; null is no limit. In the container each is a variable of
+    the environment (packages/predict/settings.py), which a person may set otherwise."""
+
+    body_bytes: Annotated[Count | None, Field(description="bytes of a request as it is sent")]
+    text_bytes: Annotated[Count | None, Field(description="bytes of what in it is no image")]
+    values: Annotated[
+        Count | None, Field(description="JSON values in all; a list of integers is one")
+    ]
+    depth: Annotated[Count | None, Field(description="levels of lists and objects")]
+    messages: Annotated[Count | None, Field(description="messages, or items of `input`")]
+    parts: Annotated[Count | None, Field(description="parts of the messages' content, in all")]
+    prompts: Annotated[
+        Count | None, Field(description="prompts of a completion, and answers to all of them")
+    ]
+    answers: Annotated[
+        Count | None, Field(description="`n`, `num_return_sequences`: answers to one prompt")
+    ]
+    stop_strings: Annotated[
+        Count | None,
+        Field(description="stop strings; above 4, raise VLLM_MAX_STOP_STRINGS as well"),
+    ]
+    string_length: Annotated[
+        Count | None, Field(description="characters of a stop string or a bad word")
+    ]
+    bad_words: Annotated[
+        Count | None,
+        Field(description="bad words; above 128, raise VLLM_MAX_NUM_BAD_WORDS as well"),
+    ]
+    token_ids: Annotated[Count | None, Field(description="token ids in one list, or biased")]
+    logprobs: Annotated[Count | None, Field(description="log probabilities for each token")]
+    prompt_logprobs: Annotated[
+        Count | None, Field(description="the same for each token of the prompt")
+    ]
+    tools: Annotated[Count | None, Field(description="tools")]
+    schema_bytes: Annotated[
+        Count | None,
+        Field(description="bytes of a schema, a regular expression, a grammar, or all tools"),
+    ]
+    schema_depth: Annotated[
+        Count | None, Field(description="levels of a schema's lists and objects")
+    ]
+    schema_entries: Annotated[Count | None, Field(description="names in one object of a schema")]
+    schema_count: Annotated[
+        Count | None,
+        Field(description="what a schema's `minLength`, `maxItems` and their like add up to"),
+    ]
+
+
 class Autoscaling(Section):
-    """What `make autoscale` sets on Baseten; keys and bounds are those of its management API."""
+    """What `make autoscale` sets on Baseten; keys and bounds are those of its management API.
+
+    How many requests a replica is given at a time depends on the hardware: scripts/fit.py.
+    """
 
     source: Source
     min_replica: Annotated[int, Field(ge=0)]  # 0: nothing runs, and nothing is paid, when idle
     max_replica: Count
-    concurrency_target: Count  # requests one replica is given at a time
 
     @model_validator(mode="after")
     def _consistent(self) -> "Autoscaling":
@@ -152,6 +237,14 @@ class Autoscaling(Section):
                 f"min_replica {self.min_replica} must not be above max_replica {self.max_replica}"
             )
         return self
+
+
+class Serving(Section):
+    """How much one replica takes on, and when it is given up."""
+
+    queue: Count  # requests that wait beside those being served; more are refused
+    stall_seconds: Count  # an engine with requests that does nothing for so long hangs
+    drain_seconds: Count  # for what runs to finish when vLLM is told to stop
 
 
 class Card(Section):
@@ -167,8 +260,12 @@ class Card(Section):
     features: Features
     hardware: Hardware
     sampling: Sampling
-    # Not dumped: a stand-in's key is made from the dumped card, and no stand-in depends on this.
+    # Not dumped: a stand-in's key is made from the dumped card, and no stand-in depends on these.
+    limits: Annotated[Limits, Field(exclude=True)]
     autoscaling: Annotated[Autoscaling, Field(exclude=True)]
+    serving: Annotated[Serving, Field(exclude=True)]
+    quantized: Annotated[list[Quantized], Field(exclude=True, default_factory=list)]
+    images: Annotated[Images | None, Field(exclude=True)]
     example_input: dict[str, Any]
 
     @property
@@ -183,11 +280,19 @@ class Card(Section):
                 f"features.images is {self.features.images}, so architecture.vision "
                 f"must {'be given' if self.features.images else 'be null'}"
             )
+        if (self.features.images > 0) != (self.images is not None):
+            raise ValueError(
+                f"features.images is {self.features.images}, so images "
+                f"must {'be given' if self.features.images else 'be null'}"
+            )
         if self.architecture.heads % self.hardware.count:
             raise ValueError(
                 f"hardware.count {self.hardware.count} does not divide "
                 f"architecture.heads {self.architecture.heads}"
             )
+        precisions = [repo.precision for repo in self.quantized]
+        if len(set(precisions)) != len(precisions):
+            raise ValueError(f"quantized names a precision twice: {', '.join(precisions)}")
         return self
 
 
@@ -206,7 +311,7 @@ def load(name: str, folder: Path = MODELS) -> Card:
     except yaml.YAMLError as error:
         raise CardError(f"{path.name}: not valid YAML: {error}") from error
     except ValidationError as error:
-        raise CardError("\n".join(_fault(path, fault) for fault in error.errors())) from error
+        raise CardError("\n".join(fault(path, one) for one in error.errors())) from error
     if card.name != name:
         raise CardError(f"{path.name}: name: is {card.name!r}, must be the file's, {name!r}")
     return card
@@ -216,12 +321,13 @@ def load_all(folder: Path = MODELS) -> list[Card]:
     return [load(name, folder) for name in names(folder)]
 
 
-def _fault(path: Path, fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"]) or "the card"
-    match fault["type"]:
+def fault(path: Path, error: Any) -> str:
+    """One of pydantic's errors about the file at `path`, in one line."""
+    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    match error["type"]:
         case "extra_forbidden":
             return f"{path.name}: {key}: unknown key; remove it or correct its spelling"
         case "missing":
-            return f"{path.name}: {key}: missing key; scripts/cards.py says what it means"
+            return f"{path.name}: {key}: missing key; its class in scripts/ says what it means"
         case _:
-            return f"{path.name}: {key}: {fault['msg']}, got {fault['input']!r}"
+            return f"{path.name}: {key}: {error['msg']}, got {error['input']!r}"

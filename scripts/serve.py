@@ -9,6 +9,7 @@ with one line that says what to do, when a port is taken or a program is missing
 import argparse
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,12 +29,16 @@ import yaml
 from local import sandbox
 from scripts import cards, render, setup, standin
 from scripts.cards import ROOT, Card
+from scripts.choices import add_options, chosen_by
 
+PACKAGES = ROOT / "packages"
+LOCAL_ENVIRONMENT = ROOT / "local" / "environment.yaml"
 NGINX_PORT = 8080  # fixed by Truss
 URL = f"http://127.0.0.1:{NGINX_PORT}"
 READINESS = f"{URL}/v1/models/model"
 STOP_SECONDS = 20  # supervisord gives vLLM 10 s before it kills it
 SAY_EVERY_SECONDS = 5
+WORKERS = (1, 2, 4)  # divide the KV heads of local/standins/decoders.py
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -69,11 +74,11 @@ def check_machine(ports: Mapping[str, int]) -> None:
                 ) from error
 
 
-def stage(config: str, to: Path) -> None:
+def stage(config: str, to: Path, packages: Path = PACKAGES) -> None:
     """Lays out in the folder `to` the Truss that would be pushed with this config.yaml."""
     (to / "config.yaml").write_text(config, encoding="utf-8")
     no_bytecode = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "packages", to / "packages", ignore=no_bytecode)
+    shutil.copytree(packages, to / "packages", ignore=no_bytecode)
 
 
 def build(truss: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -96,7 +101,7 @@ def mounts(config: dict[str, Any]) -> dict[str, Path]:
         card = next((card for card in cards.load_all() if card.weights.repo == repo), None)
         if card is None:
             raise CannotServeError(
-                f"config.yaml mounts {repo}, and no card in templates/models has it"
+                f"there is no stand-in for {repo}: no card in templates/models has these weights"
             )
         found[weights["mount_location"]] = standin.ensure(card)
     return found
@@ -120,26 +125,63 @@ def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
     return {f"/secrets/{name}": folder / name for name in names if (folder / name).is_file()}
 
 
-def environment(config: dict[str, Any]) -> dict[str, str]:
-    """The config's variables, then those of the local run (local/environment.yaml)."""
-    local = yaml.safe_load((ROOT / "local" / "environment.yaml").read_text(encoding="utf-8"))
-    workers = tensor_parallel_size(config["docker_server"]["start_command"])
+def environment(config: dict[str, Any], of: Path = LOCAL_ENVIRONMENT) -> dict[str, str]:
+    """The config's variables, then those of the local run, which the file `of` has."""
+    local = yaml.safe_load(of.read_text(encoding="utf-8"))
+    workers = tensor_parallel_size(config)
     if workers > 1:
-        del local["VLLM_ENABLE_V1_MULTIPROCESSING"]
+        local.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
         local["VLLM_CPU_OMP_THREADS_BIND"] = bind(workers, sorted(os.sched_getaffinity(0)))
     return {**(config.get("environment_variables") or {}), **local}
 
 
-def tensor_parallel_size(start_command: str) -> int:
-    words = start_command.replace("'", " ").split()
-    flag = "--tensor-parallel-size"
-    return int(words[words.index(flag) + 1]) if flag in words else 1
+def tensor_parallel_size(config: dict[str, Any]) -> int:
+    command = config["docker_server"]["start_command"]
+    return int(render.argument(command, "--tensor-parallel-size") or 1)
+
+
+def check_precision(config: dict[str, Any]) -> None:
+    """`CannotServeError` for weights that only a GPU can be given."""
+    if method := render.argument(config["docker_server"]["start_command"], "--quantization"):
+        raise CannotServeError(
+            f"--quantization {method} needs a GPU, and here vLLM runs on the CPU; "
+            "use PRECISION=bf16 or fp16 here (make config and make push take the others)"
+        )
+
+
+def workers_of(value: str | None) -> int | None:
+    """TP= as a number; None where the number of GPUs is that of the workers."""
+    if value is None:
+        return None
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", value):
+        raise CannotServeError(f"TP={value!r} is no number of workers; use TP=1 or TP=2")
+    return int(value)
+
+
+def check_workers(config: dict[str, Any], cores: int) -> None:
+    """`CannotServeError` for more workers than there are cores, or than a stand-in can be divided
+    over; their number is TP=, or without it that of the GPUs."""
+    workers = tensor_parallel_size(config)
+    most = max(number for number in WORKERS if number <= cores)
+    advice = f"use TP={most} here, whatever the number of GPUs"
+    if workers not in WORKERS:
+        raise CannotServeError(
+            f"{workers} workers do not divide a stand-in's KV heads, as "
+            f"{', '.join(map(str, WORKERS))} do; {advice}"
+        )
+    if workers > cores:
+        raise CannotServeError(
+            f"{workers} workers need a core each, and this machine has {cores}; {advice}"
+        )
 
 
 def bind(workers: int, cores: list[int]) -> str:
-    """The cores of each worker as vLLM's CPU build takes them: "0,1|2,3" for two on four cores."""
-    share = max(1, len(cores) // workers)
-    groups = [cores[(i * share) % len(cores) :][:share] for i in range(workers)]
+    """The cores of each worker as vLLM's CPU build takes them: "0,1|2,3" for two on four cores.
+    There are as many cores as workers, at least."""
+    share = len(cores) // workers
+    if not share:
+        raise ValueError(f"{workers} workers on {len(cores)} cores")
+    groups = [cores[i * share :][:share] for i in range(workers)]
     return "|".join(",".join(str(core) for core in group) for group in groups)
 
 
@@ -228,18 +270,33 @@ curl --no-buffer {URL}/predict \\
     )
 
 
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make serve", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=cards.DEFAULT_MODEL, help=", ".join(cards.names()))
     parser.add_argument(
         "--truss", type=Path, help="run this Truss folder, not one made from a card"
     )
-    parser.add_argument("--source", default="bdn", help="bdn (default) or hub")
-    parser.add_argument(
-        "--secret", default=render.DEFAULT_SECRET, help="name of the Baseten secret"
-    )
+    add_options(parser)
     parser.add_argument(
         "--secrets", type=Path, help="folder with a file per secret, for a config that asks for any"
+    )
+    parser.add_argument(
+        "--tensor-parallel-size", metavar="WORKERS", help="default: as many as GPUs"
+    )
+    parser.add_argument(
+        "--variable",
+        type=_variable,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set this in the container, whatever the config says; may be given again",
     )
     options = parser.parse_args(arguments)
     for number in SIGNALS:  # until the container runs, a stop unwinds and so cleans up
@@ -251,14 +308,16 @@ def main(arguments: list[str] | None = None) -> int:
             truss = options.truss or Path(folder)
             if card:
                 _say(f"rendering the config of {card.title}")
-                choices = render.Choices(options.source, options.secret)
-                stage(render.render(card, choices), truss)
+                workers = workers_of(options.tensor_parallel_size)
+                stage(render.render(card, chosen_by(options, workers)), truss)
             elif not (truss / "config.yaml").is_file():
                 raise CannotServeError(f"{truss} is no Truss: it has no config.yaml")
             _say("building the Truss context")
             files, config = build(truss)
+        check_precision(config)
+        check_workers(config, len(os.sched_getaffinity(0)))
         mounted = {**mounts(config), **secrets(config, options.secrets)}
-        image = Image(files, mounted, environment(config))
+        image = Image(files, mounted, {**environment(config), **dict(options.variable)})
         _say("starting the container: supervisord, nginx, vLLM")
         return run(image, _say, lambda: _show_how_to_call(card))
     except (ValueError, RuntimeError) as error:  # ours, and those of Truss for a folder of its own

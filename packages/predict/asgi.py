@@ -3,9 +3,8 @@
 Promises: `receive` stays usable, so that a client's leaving still reaches the application.
 """
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -15,16 +14,36 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-async def read_chunks(receive: Receive) -> list[bytes] | None:
-    """The body of a request as it came; None when the client left before its end."""
-    chunks = []
+class TooLongError(ValueError):
+    """A body longer than it may be."""
+
+
+async def read_chunks(scope: Scope, receive: Receive, most: int | None) -> list[bytes] | None:
+    """The body of a request as it came; None when the client left before its end. One of more than
+    `most` bytes is a `TooLongError` as soon as that is known."""
+    if most is not None and announced_length(scope) > most:
+        raise TooLongError
+    chunks, length = [], 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         chunks.append(message.get("body", b""))
+        length += len(chunks[-1])
+        if most is not None and length > most:
+            raise TooLongError
         if not message.get("more_body", False):
             return chunks
+
+
+def header(scope: Scope, name: bytes) -> bytes:
+    """The value of a request's header; empty without one. `name` is in small letters."""
+    return next((value for key, value in scope["headers"] if key.lower() == name), b"")
+
+
+def announced_length(scope: Scope) -> int:
+    value = header(scope, b"content-length")
+    return int(value) if value.isdigit() else 0
 
 
 def replay(chunks: Sequence[bytes], receive: Receive) -> Receive:
@@ -44,9 +63,14 @@ def to_path(scope: Scope, path: str) -> Scope:
     return {**scope, "path": path, "raw_path": path.encode()}
 
 
-def as_json(scope: Scope) -> Scope:
-    """The scope of a request whose body is JSON, whatever its headers say or leave out."""
-    kept = [header for header in scope["headers"] if header[0].lower() != b"content-type"]
+def as_json(scope: Scope, without: Collection[bytes]) -> Scope:
+    """The scope of a request whose body is JSON, whatever its headers say or leave out, without
+    those headers of small letters."""
+    kept = [
+        (name, value)
+        for name, value in scope["headers"]
+        if (small := name.lower()) != b"content-type" and small not in without
+    ]
     return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
 
 
@@ -57,9 +81,16 @@ def with_length(scope: Scope, length: int) -> Scope:
     return {**scope, "headers": [*kept, (b"content-length", str(length).encode())]}
 
 
-async def ask(app: App, scope: Scope, path: str, body: bytes) -> tuple[int, bytes]:
-    """Status and body of the application's own answer to a POST, on behalf of the request."""
-    status, chunks = 0, []
+class ClientLeftError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def ask(
+    app: App, scope: Scope, receive: Receive, path: str, body: bytes
+) -> tuple[int, bytes]:
+    """Status and body of the application's own answer to a POST, on behalf of the request, whose
+    own body has been received; `ClientLeftError` if its client leaves meanwhile."""
+    status, left, chunks = 0, False, []
 
     async def keep(message: Message) -> None:
         nonlocal status
@@ -68,14 +99,16 @@ async def ask(app: App, scope: Scope, path: str, body: bytes) -> tuple[int, byte
         elif message["type"] == "http.response.body":
             chunks.append(message.get("body", b""))
 
-    async def never() -> Message:
-        return await asyncio.Future()
+    async def leaving() -> Message:
+        nonlocal left
+        message = await receive()
+        left = message["type"] == "http.disconnect"
+        return message
 
     asked = with_length(to_path(scope, path), len(body))
-    try:
-        await app(asked, replay([body], never), keep)
-    except Exception as error:  # which is made a 500 only outside of this package
-        return 500, error_body(str(error), "InternalServerError", None, 500)
+    await app(asked, replay([body], leaving), keep)
+    if left:
+        raise ClientLeftError
     return status, b"".join(chunks)
 
 
@@ -85,9 +118,12 @@ def error_body(message: str, kind: str, param: str | None, code: int) -> bytes:
     return json.dumps({"error": error}, ensure_ascii=False).encode(errors="backslashreplace")
 
 
-async def respond(send: Send, status: int, body: bytes) -> None:
-    """Sends a whole response of JSON."""
+async def respond(
+    send: Send, status: int, body: bytes, more: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """Sends a whole response of JSON, with `more` headers."""
     headers = [
+        *more,
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
     ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from predict import instruct
+from predict.errors import RequestError
 from predict.parameters import (
     BEAMS,
     CHAT,
@@ -56,14 +57,6 @@ SAME = (NEW_TOKENS_NAMES, LEAST_TOKENS_NAMES, ANSWER_NAMES)
 KNOWN = sorted(CHAT | OLDER | set(REMOVED))
 
 
-class RequestError(ValueError):
-    """A request that cannot be served; `param` names the key at fault."""
-
-    def __init__(self, message: str, param: str | None) -> None:
-        super().__init__(message)
-        self.param = param
-
-
 @dataclass(frozen=True)
 class Older:
     """An older-shaped request, ready for vLLM but for what only vLLM's tokenizer knows."""
@@ -77,6 +70,7 @@ class Older:
     min_length: int | None = None
     most_new_tokens: int | None = None  # the model's limit on what `max_length` leaves
     bad_words_ids: list[list[int]] = field(default_factory=list)  # of several tokens each
+    names: dict[str, str] = field(default_factory=dict)  # of fields → what the client called them
 
 
 def is_older(keys: Collection[str]) -> bool:
@@ -114,7 +108,7 @@ def missing_defaults(values: Mapping[str, Any], settings: Settings) -> dict[str,
 
 
 def translate(request: Mapping[str, Any], settings: Settings) -> Older:
-    """An older-shaped request → a chat request. `messages` may be undecoded JSON."""
+    """An older-shaped request → a chat request."""
     given = _checked(_expanded(request))
     chat = {name: value for name, value in given.items() if name in CHAT}
     stream = given.get("stream", False)
@@ -146,6 +140,13 @@ def translate(request: Mapping[str, Any], settings: Settings) -> Older:
         min_length=min_length,
         most_new_tokens=settings.max_new_tokens_limit,
         bad_words_ids=[ids for ids in given.get("bad_words_ids", []) if len(ids) > 1],
+        names={
+            named: name
+            for name in given
+            if name in MAPPED
+            for named in MAPPED[name].fields
+            if named not in given
+        },
     )
 
 

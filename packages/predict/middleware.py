@@ -2,37 +2,43 @@
 
 Promises: POST /predict is /v1/chat/completions, and that route speaks the older request shapes too
 (dialects.py). An OpenAI-shaped request reaches vLLM byte for byte, but for defaults its model's
-settings add, and its response passes untouched. Of its body only the names of the top level are
-read. Refuses, with a 400 in OpenAI's error shape, a name nobody knows.
+settings add and the `uuid` of a content part, and its response passes untouched. Refuses, in
+OpenAI's error shape: what is no JSON object in UTF-8, what breaks a limit or is the engine's own
+(limits.py), and, in a chat, a name nobody knows. Every error has that shape (errors.py).
 """
 
 import json
+import logging
 import os
+import traceback
 from typing import Any
 
 import msgspec
 
-from predict import dialects, settings
+from predict import dialects, download, errors, limits, settings
 from predict.answers import TextStream, WholeAnswer
 from predict.asgi import (
     App,
+    ClientLeftError,
     Receive,
     Scope,
     Send,
+    TooLongError,
     as_json,
     ask,
-    error_body,
+    header,
     read_chunks,
     replay,
-    respond,
     to_path,
     with_length,
 )
-from predict.dialects import Older, RequestError
+from predict.dialects import Older
+from predict.errors import Errors, RequestError
 
 PREDICT = "/predict"
 CHAT_COMPLETIONS = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+READ = frozenset([CHAT_COMPLETIONS, *limits.OPEN])  # the routes whose requests are read
 
 # What of a chat request decides its prompt, as /tokenize takes it.
 PROMPT = (
@@ -42,16 +48,15 @@ PROMPT = (
     "add_generation_prompt",
     "continue_final_message",
     "add_special_tokens",
-    "chat_template",
-    "chat_template_kwargs",
-    "media_io_kwargs",
-    "mm_processor_kwargs",
 )
 WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+DATA_URL = b'"data:'
+LARGE = 65536  # bytes of a body worth looking for images in
 
-Fields = dict[str, msgspec.Raw]  # the names of a body's top level, with their values as JSON
+Body = dict[str, Any]
 
-_decode_fields = msgspec.json.Decoder(Fields).decode
+log = logging.getLogger("vllm.predict")  # of vLLM's own kind, or nobody would see it
 
 
 class Predict:
@@ -60,85 +65,115 @@ class Predict:
         self.settings = settings.read(os.environ)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == PREDICT:
-            scope = to_path(scope, CHAT_COMPLETIONS)
-        if (
-            scope["type"] != "http"
-            or scope["path"] not in (CHAT_COMPLETIONS, COMPLETIONS)
-            or scope["method"] != "POST"
-        ):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope = as_json(scope)  # curl calls it a form unless told otherwise, which vLLM refuses
-        chunks = await read_chunks(receive)
+        download.begin_request()
+        if scope["path"] == PREDICT:
+            scope = to_path(scope, CHAT_COMPLETIONS)
+        answer = Errors(send, scope["path"])
+        try:
+            if scope["path"] in READ and scope["method"] == "POST":
+                await self._read(scope, receive, answer)
+            else:
+                await self.app(scope, receive, answer)
+        except ClientLeftError:
+            return
+        except RequestError as error:
+            await answer.respond(error.status, str(error), "BadRequestError", error.param)
+        except VllmError as error:
+            await answer.respond(*errors.read(error.status, error.body))
+        except Exception as error:
+            if answer.started:
+                raise
+            if errors.is_the_client_s(error):
+                await answer.respond(400, errors.unreadable(error), "BadRequestError", None)
+                return
+            # Without its message, which may quote the request.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("%s while answering %s\n%s", type(error).__name__, scope["path"], where)
+            await answer.respond(500, errors.SERVER_S_OWN, "InternalServerError", None)
+
+    async def _read(self, scope: Scope, receive: Receive, answer: Errors) -> None:
+        chunks = await self._chunks(scope, receive)
         if chunks is None:
             return  # the client left
+        scope = as_json(scope, limits.HEADERS)  # curl calls it a form unless told otherwise
+        request = self._understood(scope["path"], chunks, answer)
+        if isinstance(request, Older):
+            await self._older(scope, request, receive, answer)
+            return
+        if request is not chunks:
+            scope = with_length(scope, sum(map(len, request)))
+        del chunks  # or they would stay for as long as the answer takes
+        await self.app(scope, replay(request, receive), answer)
+
+    async def _chunks(self, scope: Scope, receive: Receive) -> list[bytes] | None:
+        """The body as it came; None when the client left before its end."""
+        encoding = header(scope, b"content-encoding").decode("latin-1")
+        if encoding not in ("", "identity"):
+            shown = errors.shortened(encoding, 40)
+            raise RequestError(
+                f"the body's Content-Encoding is {shown!r}; send it as it is", None, 415
+            )
+        most = self.settings.limits.body_bytes
         try:
-            await self._read(scope, chunks, receive, send)
-        except RequestError as error:
-            body = error_body(str(error), "BadRequestError", error.param, 400)
-            await respond(send, 400, body)
-        except VllmError as error:
-            await respond(send, error.status, error.body)
+            return await read_chunks(scope, receive, most)
+        except TooLongError:
+            raise RequestError(
+                f"the body is too large; at most {most} bytes are allowed", None, 413
+            ) from None
 
-    async def _read(self, scope: Scope, chunks: list[bytes], receive: Receive, send: Send) -> None:
-        body = b"".join(chunks)  # vLLM, which gets it in one piece, need not do so any more
-        fields = read_fields(body)
-        handed_on = [body]
-        if fields is not None:
-            given = {name for name, raw in fields.items() if not is_null(raw)}
-            if scope["path"] == COMPLETIONS:
-                dialects.refuse_removed(given)
-            elif dialects.is_older(given):
-                await self._older(scope, fields, receive, send)
-                return
-            elif missing := self._missing_defaults(fields):
-                handed_on = with_fields(chunks, fields, missing)
-                scope = with_length(scope, sum(map(len, handed_on)))
-        await self.app(scope, replay(handed_on, receive), send)
+    def _understood(self, path: str, chunks: list[bytes], answer: Errors) -> list[bytes] | Older:
+        """A body as vLLM is to get it, in pieces, or the request it is in an older shape."""
+        whole = b"".join(chunks)
+        short, images = without_images(whole)
+        body = decoded(short)
+        answer.constraint = limits.constraint(body)
+        seen = limits.check(body, len(short), self.settings.limits)
+        given = {name for name, value in body.items() if value is not None}
+        older = path == CHAT_COMPLETIONS and dialects.is_older(given)
+        if path == COMPLETIONS:
+            dialects.refuse_removed(given)
+        missing = {} if older or path != CHAT_COMPLETIONS else self._missing_defaults(body)
+        if seen.cut != images or seen.changed or older or missing.keys() & body.keys():
+            body = decoded(whole)  # what is to be written anew, or has images in odd places
+            limits.check(body, len(whole), self.settings.limits)
+            return dialects.translate(body, self.settings) if older else [encoded(body | missing)]
+        return with_fields(chunks, missing) if missing else chunks
 
-    def _missing_defaults(self, fields: Fields) -> dict[str, Any]:
+    def _missing_defaults(self, body: Body) -> Body:
         if not self.settings.defaults_for_messages:
             return {}
-        names = {"max_tokens", "max_completion_tokens", *self.settings.sampling}
-        given = values({name: fields[name] for name in names if name in fields})
-        return dialects.missing_defaults(given, self.settings)
+        return dialects.missing_defaults(body, self.settings)
 
-    async def _older(self, scope: Scope, fields: Fields, receive: Receive, send: Send) -> None:
-        read_messages = "return_full_text" in fields or "generation_config" in fields
-        leave = None if read_messages else "messages"
-        older = dialects.translate(values(fields, leave), self.settings)
+    async def _older(self, scope: Scope, older: Older, receive: Receive, answer: Errors) -> None:
+        answer.names = older.names
         prompt_tokens, bad_words = 0, []
         if older.max_length is not None or older.min_length is not None:
-            prompt_tokens = await self._count(scope, older)
+            prompt_tokens = await self._count(scope, receive, older)
         for ids in older.bad_words_ids:
-            bad_words.append(await self._spell(scope, older, ids))
-        body = encode(dialects.finish(older, prompt_tokens, bad_words))
-        wrapped = (TextStream if older.stream else WholeAnswer)(send, older)
-        await self.app(with_length(scope, len(body)), replay([body], receive), wrapped)
+            bad_words.append(await self._spell(scope, receive, older, ids))
+        chat = encoded(dialects.finish(older, prompt_tokens, bad_words))
+        wrapped = (TextStream if older.stream else WholeAnswer)(answer, older)
+        await self.app(with_length(scope, len(chat)), replay([chat], receive), wrapped)
 
-    async def _count(self, scope: Scope, older: Older) -> int:
+    async def _count(self, scope: Scope, receive: Receive, older: Older) -> int:
         """The prompt's tokens, counted by vLLM."""
-        return len((await self._tokenizer(scope, "/tokenize", older, PROMPT))["tokens"])
+        answer = await self._tokenizer(scope, receive, "/tokenize", older, PROMPT)
+        return len(answer["tokens"])
 
-    async def _spell(self, scope: Scope, older: Older, ids: list[int]) -> str:
+    async def _spell(self, scope: Scope, receive: Receive, older: Older, ids: list[int]) -> str:
         """The text by which vLLM's `bad_words` bans these tokens."""
         model = ("model",)
-        try:
-            answer = await self._tokenizer(scope, "/detokenize", older, model, tokens=ids)
-        except VllmError as error:
-            if error.status < 500:
-                raise
-            raise RequestError(  # what vLLM answers to an id out of range
-                f"'bad_words_ids': vLLM has no text for {ids}", "bad_words_ids"
-            ) from error
+        answer = await self._tokenizer(scope, receive, "/detokenize", older, model, tokens=ids)
         spelt = answer["prompt"]
         word = spelt.replace(WORD_START, " ").lstrip()
         # vLLM bans a word's tokens at the start of a text, and those behind a space if as many.
         readings = []
         for text in (word, f" {word}"):
             asked = {"prompt": text, "add_special_tokens": False}
-            answer = await self._tokenizer(scope, "/tokenize", older, model, **asked)
+            answer = await self._tokenizer(scope, receive, "/tokenize", older, model, **asked)
             readings.append(answer["tokens"])
         first, behind_space = readings
         if ids == first or (ids == behind_space and len(first) == len(behind_space)):
@@ -150,10 +185,16 @@ class Predict:
         )
 
     async def _tokenizer(
-        self, scope: Scope, path: str, older: Older, names: tuple[str, ...], **more: Any
+        self,
+        scope: Scope,
+        receive: Receive,
+        path: str,
+        older: Older,
+        names: tuple[str, ...],
+        **more: Any,
     ) -> dict[str, Any]:
         asked = {name: older.chat[name] for name in names if name in older.chat}
-        status, body = await ask(self.app, scope, path, encode({**asked, **more}))
+        status, body = await ask(self.app, scope, receive, path, encoded({**asked, **more}))
         if status != 200:
             raise VllmError(status, body)
         answer: dict[str, Any] = json.loads(body)
@@ -169,56 +210,51 @@ class VllmError(Exception):
         self.body = body
 
 
-def read_fields(body: bytes) -> Fields | None:
-    """The names of a JSON object's top level and their values, undecoded; None for any other body.
-
-    What vLLM's own reader takes beside JSON proper (NaN, half a surrogate pair, UTF-16) is taken
-    here too, or such a body would pass unread.
-    """
+def decoded(body: bytes) -> Body:
+    """The JSON object that a body is; a `RequestError` that says what is wrong with any other."""
     try:
-        return _decode_fields(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        pass
-    try:
-        read = json.loads(body)
-    except (ValueError, RecursionError):
-        return None  # vLLM says what is wrong with it
-    if not isinstance(read, dict):
-        return None
-    return {name: msgspec.Raw(json.dumps(value).encode()) for name, value in read.items()}
+        got = msgspec.json.decode(body.removeprefix(BYTE_ORDER_MARK))
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the body is not UTF-8: {error.reason}", None) from None
+    except RecursionError:
+        raise RequestError("the body is nested too deeply", None) from None
+    except msgspec.MsgspecError as error:
+        raise RequestError(_what_is_wrong(body, error), None) from None
+    if not isinstance(got, dict):
+        raise RequestError("the body is JSON, but not an object, {…}", None)
+    return got
 
 
-def is_null(raw: msgspec.Raw) -> bool:
-    return bytes(memoryview(raw)[:4]) == b"null"
+def _what_is_wrong(body: bytes, error: msgspec.MsgspecError) -> str:
+    if not body.strip():
+        return "the body is empty; send a JSON object"
+    if b"\\ud" in body.lower():
+        return f"the body is not JSON in UTF-8, or has half a surrogate pair: {error}"
+    return f"the body is not JSON (which has no NaN or Infinity) in UTF-8: {error}"
 
 
-def values(fields: Fields, leave: str | None = None) -> dict[str, Any]:
-    """The fields decoded, but for the one to `leave` undecoded unless it is null."""
-    found: dict[str, Any] = {}
-    for name, raw in fields.items():
-        if name == leave and not is_null(raw):
-            found[name] = raw
-            continue
-        try:
-            found[name] = json.loads(bytes(raw))
-        except (ValueError, RecursionError) as error:
-            raise RequestError(f"'{name}' cannot be read as JSON: {error}", name) from error
-    return found
+def encoded(body: Body) -> bytes:
+    return msgspec.json.encode(body)
 
 
-def with_fields(chunks: list[bytes], fields: Fields, added: dict[str, Any]) -> list[bytes]:
-    """The chunks of a body with fields added. Only the first is copied, unless a null of the
-    client's has to give way."""
-    first = chunks[0].lstrip()
-    if first.startswith(b"{") and fields and not added.keys() & fields.keys():
-        return [encode(added)[:-1] + b"," + first[1:], *chunks[1:]]
-    return [encode({**fields, **added})]
+def without_images(body: bytes) -> tuple[bytes, int]:
+    """A body with a mark in the place of each large data URL, and how many there are: no time is
+    spent on what is vLLM's to read, nor memory."""
+    if len(body) < LARGE:
+        return body, 0
+    pieces, position = [], 0
+    while (start := body.find(DATA_URL, position)) >= 0:
+        end = body.find(b'"', start + 1)
+        if end < 0 or body.find(b"\\", start, end) >= 0:
+            return body, 0
+        pieces += [body[position:start], limits.CUT_OUT]
+        position = end + 1
+    return b"".join([*pieces, body[position:]]), len(pieces) // 2
 
 
-def encode(fields: dict[str, Any]) -> bytes:
-    """The JSON object of these fields, whose undecoded values are put in as they are."""
-    parts: list[Any] = []
-    for name, value in fields.items():
-        parts += [b"," if parts else b"{", json.dumps(name).encode(), b":"]
-        parts.append(value if isinstance(value, msgspec.Raw) else json.dumps(value).encode())
-    return b"".join([*parts, b"}"]) if parts else b"{}"
+def with_fields(chunks: list[bytes], added: Body) -> list[bytes]:
+    """The chunks of a body with fields added, of which only the first is copied."""
+    first = chunks[0].removeprefix(BYTE_ORDER_MARK).lstrip()
+    if first.startswith(b"{") and first[1:].strip() not in (b"", b"}"):
+        return [encoded(added)[:-1] + b"," + first[1:], *chunks[1:]]
+    return [encoded(decoded(b"".join(chunks)) | added)]

@@ -6,15 +6,25 @@ import pytest
 
 from local.standins.corpus import chat, dialogues
 from scripts import cards
+from tests import hosts
 from tests.container import running
 from tests.container.running import Running
+from tests.hosts import ImageHost
 from tests.platform.baseten import Deployment
+
+
+@pytest.fixture(scope="session")
+def image_host() -> Iterator[ImageHost]:
+    """What the containers may fetch from, beside public addresses: one port of 127.0.0.1."""
+    with hosts.serving() as serving:
+        yield serving
 
 
 @pytest.fixture(scope="session", params=cards.names())
 def container(
     request: pytest.FixtureRequest,
     pushed: Callable[[str], Deployment],
+    image_host: ImageHost,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Running | None]:
     """Each model's container in turn; pytest runs all tests of one before it starts the next.
@@ -28,8 +38,9 @@ def container(
         yield None
         return
     card = cards.load(request.param)
+    variables = {"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{image_host.port}"}
     with running.container(
-        card, pushed(card.name), tmp_path_factory.mktemp("container")
+        card, pushed(card.name), tmp_path_factory.mktemp("container"), variables
     ) as started:
         yield started
 

@@ -1,12 +1,9 @@
 """A container of what was pushed, started by scripts.serve, and what a test asks of it."""
 
-import contextlib
-import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,14 +13,20 @@ import httpx
 import openai
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
+from bench.container import START_SECONDS as START_SECONDS
+from bench.container import STOP_SECONDS as STOP_SECONDS
+from bench.container import command_lines as command_lines
+from bench.container import container_processes as container_processes
+from bench.container import launch as launch
+from bench.container import stop as stop
+from bench.container import tail as tail
+from bench.container import vllm_processes as vllm_processes
+from bench.container import wait_until_ready as wait_until_ready
 from local.standins.corpus import Tokenizer
 from scripts import standin
-from scripts.cards import ROOT, Card
-from scripts.serve import READINESS, URL
+from scripts.cards import Card
+from scripts.serve import URL
 from tests.platform.baseten import Deployment
-
-START_SECONDS = 400  # patience, not a measure: these machines are shared
-STOP_SECONDS = 40
 
 
 @dataclass
@@ -47,33 +50,6 @@ class Running:
         return MistralTokenizer.from_file(str(standin.tokenizer_path(self.card)))
 
 
-def launch(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "scripts.serve", *arguments],
-            cwd=ROOT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> list[int]:
-    """The statuses of the readiness route before it was 200."""
-    seen: list[int] = []
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"serve ended early:\n{tail(log)}"
-        try:
-            status = httpx.get(READINESS, timeout=5, trust_env=False).status_code
-        except httpx.HTTPError:
-            status = 0
-        if status == 200:
-            return seen
-        seen.append(status)
-        time.sleep(0.5)
-    raise AssertionError(f"not ready after {START_SECONDS} s:\n{tail(log)}")
-
-
 def wait_for(
     condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 120
 ) -> None:
@@ -84,20 +60,15 @@ def wait_for(
         time.sleep(0.1)
 
 
-def tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-40:])
-
-
-def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
-    process.send_signal(number)
-    return process.wait(STOP_SECONDS)
-
-
 @contextmanager
-def container(card: Card, deployment: Deployment, folder: Path) -> Iterator[Running]:
-    """The running container of an upload; stopped at the end, which must leave nothing behind."""
+def container(
+    card: Card, deployment: Deployment, folder: Path, variables: Mapping[str, str]
+) -> Iterator[Running]:
+    """The running container of an upload, with these environment variables beside its own; stopped
+    at the end, which must leave nothing behind."""
     log = folder / f"{card.name}.log"
-    process = launch("--truss", str(deployment.unpack(folder / "uploaded")), log=log)
+    options = [f"--variable={name}={value}" for name, value in variables.items()]
+    process = launch("--truss", str(deployment.unpack(folder / "uploaded")), *options, log=log)
     try:
         running = Running(card, deployment, process, log, wait_until_ready(process, log))
         yield running
@@ -126,35 +97,3 @@ def gone() -> bool:
             return True
         time.sleep(0.1)
     return False
-
-
-def container_processes() -> list[tuple[int, list[str]]]:
-    """Process id and words of every process of a container."""
-    return [(pid, words) for pid, words in command_lines() if _is_of_a_container(pid)]
-
-
-def command_lines() -> list[tuple[int, list[str]]]:
-    """Process id and words of every process there is."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it ended while we looked
-            words = path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-            found.append((int(path.parent.name), words))
-    return found
-
-
-def vllm_processes() -> list[int]:
-    """The process ids of `vllm serve`."""
-    return [
-        pid
-        for pid, words in command_lines()
-        if [Path(word).name for word in words[1:2]] == ["vllm"]
-    ]
-
-
-def _is_of_a_container(pid: int) -> bool:
-    """Whether a process sees a container's files as its root."""
-    try:
-        return Path(f"/proc/{pid}/root/docker_server").is_dir()
-    except OSError:
-        return False

@@ -14,7 +14,7 @@ import yaml
 
 from local.standins.corpus import chat, dialogues
 from scripts import cards, render, serve, standin
-from scripts.render import Choices
+from scripts.choices import Choices
 from scripts.serve import URL
 from tests.container import running
 from tests.container.running import Running, container_processes

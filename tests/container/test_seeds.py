@@ -7,21 +7,19 @@ served from here; `--published` with `truss predict`, for a custom server has no
 deployment.
 """
 
-import http.server
-import io
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from local.standins.corpus import load_dialogues, plain_image
+from local.standins.corpus import load_dialogues
 from scripts.cards import ROOT
 from scripts.serve import URL
 from tests.container.running import Running
+from tests.hosts import ImageHost
 from tests.platform.baseten import Baseten
 from tests.platform.user import User
 
@@ -170,32 +168,10 @@ def test_pixtral_s_truss_predict(container: Running, user: User, chats: Chats) -
 
 
 @pixtral
-def test_pixtral_s_curl(printed: Printed, picture: str) -> None:
+def test_pixtral_s_curl(printed: Printed, image_host: ImageHost) -> None:
     hedgehog = "https://vetmed.illinois.edu/wp-content/uploads/2021/04/pc-keller-hedgehog.jpg"
-    got = shell(printed("pixtral-curl.sh").replace(hedgehog, picture))
+    got = shell(printed("pixtral-curl.sh").replace(hedgehog, image_host.url("/red.png")))
     lines = [line for line in got.splitlines() if line.startswith("data: {")]
     deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in lines]
     answer = load_dialogues()["images"]["answers"][0].format("red")
     assert "".join(delta.get("content") or "" for delta in deltas) == answer
-
-
-@pytest.fixture
-def picture() -> Iterator[str]:
-    """The address of a red picture."""
-    stream = io.BytesIO()
-    plain_image((220, 30, 30), (96, 64)).save(stream, "JPEG")
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "image/jpeg")
-            self.end_headers()
-            self.wfile.write(stream.getvalue())
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/hedgehog.jpg"
-        server.shutdown()

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from scripts import cards
+from scripts import cards, fit
 from scripts.autoscale import Management
 from scripts.baseten import BasetenError
 from tests.platform import baseten as platform
@@ -57,12 +57,12 @@ def rows(printed: str) -> dict[str, tuple[str, str]]:
 
 
 def test_the_card_s_figures_are_set_and_shown(user: User, model: Model) -> None:
-    figures = cards.load("pixtral-12b").autoscaling
+    target = fit.choose(cards.load("pixtral-12b")).concurrency_target
     printed = autoscale(user, model)
     assert "Pixtral 12B 2409, production" in printed
-    assert rows(printed)["concurrency_target"] == ("1", str(figures.concurrency_target))
+    assert rows(printed)["concurrency_target"] == ("1", str(target))
     settings = model.environments["production"].settings
-    assert settings["concurrency_target"] == figures.concurrency_target
+    assert settings["concurrency_target"] == target
     assert settings["scale_down_delay"] == 900  # not in the card, so left as it was
 
 
@@ -81,6 +81,13 @@ def test_another_environment_and_other_figures_may_be_chosen(user: User, model: 
     got = environment.settings
     assert (got["min_replica"], got["max_replica"], got["concurrency_target"]) == (1, 4, 16)
     assert model.environments["production"].settings["max_replica"] == 1
+
+
+def test_the_target_follows_the_hardware(user: User, model: Model) -> None:
+    printed = autoscale(user, model, "GPU=H200", "PRECISION=fp8", "CONTEXT=32768")
+    target = fit.choose(cards.load("pixtral-12b"), "H200", "fp8", 32768).concurrency_target
+    assert f"concurrency_target {target} is from the plan for H200:1, fp8" in printed
+    assert model.environments["production"].settings["concurrency_target"] == target
 
 
 def test_what_is_so_already_is_not_sent(user: User, model: Model) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
+from predict.gate import HEALTH, LIVENESS
 
 from scripts import cards, render, serve
 from scripts.cards import ROOT, Card
-from scripts.render import Choices
+from scripts.choices import SOURCES, Choices
 
 RENDERED = [
     pytest.param(card, Choices(source), id=f"{card.name}-{source}")
-    for card, source in itertools.product(cards.load_all(), render.SOURCES)
+    for card, source in itertools.product(cards.load_all(), SOURCES)
 ]
 every_config = pytest.mark.parametrize(("card", "choices"), RENDERED)
 
@@ -50,11 +51,12 @@ def test_truss_builds_it_with_its_own_command(card: Card, choices: Choices, tmp_
     )
     assert build.returncode == 0, build.stderr
     supervisord = (context / "supervisord.conf").read_text()
-    for flag in flags(render.serve_arguments(render.render(card, choices))):
+    for flag in flags(render.serve_arguments(render.start_command(render.render(card, choices)))):
         assert flag in supervisord
     assert (context / "packages" / "predict" / "middleware.py").is_file()
     dockerfile = (context / "Dockerfile").read_text()
     assert f"FROM vllm/vllm-openai:v{render.vllm_version()} " in dockerfile
+    assert 'RUN  python3 -c "import compileall, sysconfig; ' in dockerfile
 
 
 @every_config
@@ -63,7 +65,7 @@ def test_vllm_accepts_the_start_command_flag_by_flag(
 ) -> None:
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
-    arguments = render.serve_arguments(render.render(card, choices))
+    arguments = render.serve_arguments(render.start_command(render.render(card, choices)))
     known = set(parser._option_string_actions)
     unknown = [flag for flag in flags(arguments) if flag.split(".")[0] not in known]
     assert unknown == []
@@ -76,8 +78,12 @@ def test_vllm_accepts_the_start_command_flag_by_flag(
     assert parsed.tool_call_parser == ("mistral" if card.features.tools else None)
     images = {"image": card.features.images} if card.features.images else {}
     assert parsed.limit_mm_per_prompt == images
-    expected = card.weights.mount_location if choices.source == "bdn" else card.weights.repo
-    assert parsed.model_tag == expected
+    assert parsed.middleware == ["predict.middleware.Predict", "predict.gate.Gate"]
+    assert parsed.max_num_queued_reqs > parsed.max_num_seqs
+    mounted = card.weights.mount_location
+    if card.formats.config == "mistral" and "config.json" not in card.weights.files:
+        mounted = f"/tmp/{card.name}"  # `completed` in packages/start/prepare.sh
+    assert parsed.model_tag == (mounted if choices.source == "bdn" else card.weights.repo)
 
 
 def test_an_unknown_flag_would_be_noticed(parser: Any) -> None:
@@ -97,11 +103,15 @@ def test_the_parts_a_deployment_needs(card: Card, choices: Choices) -> None:
     server = config["docker_server"]
     assert config["base_image"]["image"] == f"vllm/vllm-openai:v{render.vllm_version()}"
     token = r'HF_TOKEN="\$\(.*\)" && export HF_TOKEN && ' if choices.source == "hub" else ""
-    assert re.match(f"sh -c '{token}exec vllm serve ", server["start_command"])
+    whole = "(completed [^&]* && )?"
+    start = rf"sh -c '\. /packages/start/prepare.sh && {token}{whole}exec vllm serve "
+    assert re.match(start, server["start_command"])
     assert server["server_port"] == 8000
     assert server["predict_endpoint"] == "/v1/chat/completions"
+    assert (server["readiness_endpoint"], server["liveness_endpoint"]) == (HEALTH, LIVENESS)
     assert "openai-compatible" in config["model_metadata"]["tags"]
     assert config["model_metadata"]["example_model_input"] == card.example_input
+    assert config["environment_variables"]["VLLM_MEDIA_CONNECTOR"] == "predict"
     health = config["runtime"]["health_checks"]
     assert health["startup_threshold_seconds"] == card.hardware.startup_seconds
     if choices.source == "bdn":
@@ -118,9 +128,71 @@ def test_the_parts_a_deployment_needs(card: Card, choices: Choices) -> None:
         assert f"$(python3 -m predict.hub_token {asked})" in server["start_command"]
 
 
+def restrictions(card: Card, choices: Choices, folder: Path) -> Any:
+    """What Truss itself reads of what the container may reach, and would send; None: everything."""
+    from truss.base.truss_config import TrussConfig
+
+    config = folder / "config.yaml"
+    config.write_text(render.render(card, choices))
+    return (
+        TrussConfig.from_yaml(config).to_dict(verbose=False)["runtime"].get("egress_restrictions")
+    )
+
+
+@every_config
+def test_a_text_model_with_mirrored_weights_reaches_nothing(
+    card: Card, choices: Choices, tmp_path: Path
+) -> None:
+    closed = choices.source == "bdn" and card.images is None
+    nothing: Any = {"ip_allow_list": [], "fqdn_allow_list": []}  # Truss: blocks all
+    assert restrictions(card, choices, tmp_path) == (nothing if closed else None)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "allowed", "addresses", "names"),
+    [
+        ("none", "", [], []),
+        ("None", "", [], []),
+        ("", "", [], []),
+        ("a.example, .b.example", "a.example,.b.example", [], ["a.example", "*.b.example"]),
+        ("1.1.1.1,A.example", "1.1.1.1,a.example", ["1.1.1.1"], ["a.example"]),
+    ],
+)
+def test_image_hosts_are_all_that_is_reached(
+    hosts: str, allowed: str, addresses: list[str], names: list[str], tmp_path: Path
+) -> None:
+    card = cards.load("pixtral-12b")
+    choices = Choices(image_hosts=hosts)
+    config = yaml.safe_load(render.render(card, choices))
+    assert config["environment_variables"]["ALLOWED_IMAGE_HOSTS"] == allowed
+    expected = {"ip_allow_list": addresses, "fqdn_allow_list": names}
+    assert restrictions(card, choices, tmp_path) == expected
+    hub = Choices("hub", image_hosts=hosts)  # which must be reached, beside the hosts
+    assert restrictions(card, hub, tmp_path) is None
+    assert addresses_read(config) == tuple(word for word in allowed.split(",") if word)
+
+
+def addresses_read(config: Any) -> Any:
+    """The hosts as the container will read them."""
+    from predict import addresses
+
+    return addresses.read(config["environment_variables"]).hosts
+
+
+def test_the_limits_for_images_are_the_card_s() -> None:
+    card = cards.load("pixtral-12b")
+    config = yaml.safe_load(render.render(card, Choices()))
+    variables = config["environment_variables"]
+    assert card.images is not None
+    assert variables["VLLM_MAX_IMAGE_PIXELS"] == str(card.images.pixels)
+    assert variables["VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB"] == str(card.images.megabytes)
+    assert variables["VLLM_IMAGE_FETCH_TIMEOUT"] == str(card.images.fetch_seconds)
+    assert "ALLOWED_IMAGE_HOSTS" not in variables
+
+
 def test_the_secret_may_have_another_name() -> None:
     card = cards.load("pixtral-12b")
-    for source in render.SOURCES:
+    for source in SOURCES:
         text = render.render(card, Choices(source, secret="my-token"))
         assert "my-token" in text
         assert "hf_access_key" not in text

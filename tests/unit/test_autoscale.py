@@ -1,8 +1,14 @@
+import re
+from argparse import Namespace
+from pathlib import Path
+
 import httpx
 import pytest
 
-from scripts import autoscale, baseten, cards
+from scripts import autoscale, baseten, cards, fit, render
 from scripts.baseten import BasetenError
+from scripts.cards import ChoiceError
+from scripts.choices import Choices
 
 
 def answer(status: int, body: object = None) -> httpx.Response:
@@ -35,9 +41,9 @@ def test_the_card_s_figures_hold_unless_others_are_given() -> None:
     card = cards.load("mistral-7b")
     figures = card.autoscaling
     expected = {"min_replica": figures.min_replica, "max_replica": figures.max_replica}
-    expected["concurrency_target"] = figures.concurrency_target
-    assert autoscale.wanted_settings(card, {}) == expected
-    got = autoscale.wanted_settings(card, {"max_replica": 3, "min_replica": None})
+    expected["concurrency_target"] = 20
+    assert autoscale.wanted_settings(card, 20, {}) == expected
+    got = autoscale.wanted_settings(card, 20, {"max_replica": 3, "min_replica": None})
     assert got == {**expected, "max_replica": 3}
 
 
@@ -52,8 +58,8 @@ def test_the_card_s_figures_hold_unless_others_are_given() -> None:
 def test_values_out_of_bounds_are_refused_before_anything_is_sent(
     given: dict[str, int | None], message: str
 ) -> None:
-    with pytest.raises(BasetenError, match=message):
-        autoscale.wanted_settings(cards.load("mistral-7b"), given)
+    with pytest.raises(ChoiceError, match=message):
+        autoscale.wanted_settings(cards.load("mistral-7b"), 20, given)
 
 
 @pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
@@ -61,9 +67,55 @@ def test_a_card_is_found_by_the_name_baseten_knows(card: cards.Card) -> None:
     assert autoscale.card_called(card.title) == card
 
 
+def asked(gpu: str | None = None, precision: str | None = None) -> Namespace:
+    return Namespace(gpu=gpu, precision=precision, context=None)
+
+
 @pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
-def test_vllm_is_given_more_than_one_request_at_a_time(card: cards.Card) -> None:
-    assert 8 <= card.autoscaling.concurrency_target <= 256  # vLLM's max_num_seqs on A100
+def test_the_target_is_read_in_the_config_of_the_model_that_was_pushed(
+    tmp_path: Path, card: cards.Card
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(render.render(card, Choices(gpu="H200", precision="fp8")))
+    expected = fit.choose(card, "H200", "fp8").concurrency_target
+    assert autoscale.planned_concurrency(card, asked(), config) == (expected, "config.yaml")
+    usual = fit.choose(card).concurrency_target
+    assert 8 <= usual < expected
+    other = next(other for other in cards.load_all() if other != card)
+    assert autoscale.planned_concurrency(other, asked(), config)[1].startswith("the plan for")
+    for content in ("", "[", "model_name: 1"):
+        config.write_text(content)
+        assert autoscale.planned_concurrency(card, asked(), config)[0] == usual
+    assert autoscale.planned_concurrency(card, asked(), tmp_path / "none")[0] == usual
+
+
+def test_hardware_that_is_given_has_its_own_target(tmp_path: Path) -> None:
+    card = cards.load("mistral-7b")
+    target, where = autoscale.planned_concurrency(card, asked("L4", "int4"), tmp_path / "none")
+    assert target == fit.choose(card, "L4", "int4").concurrency_target
+    assert where == "the plan for L4:1, int4"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "llama"], "no model 'llama'"),
+        (["--gpu", "nope"], "GPU='nope' is not known"),
+        (["--precision", "int3"], "PRECISION='int3' is not known"),
+        (["--context", "long"], "CONTEXT='long' is no number of tokens"),
+        (["--model", "mixtral-8x7b", "--gpu", "A100:1", "--precision", "bf16"], "Use 2×A100, or"),
+        (["--model", "mistral-7b", "--min-replica", "-1"], "min_replica: .* got -1"),
+    ],
+)
+def test_an_impossible_choice_is_refused_before_anybody_is_asked(
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("BASETEN_API_KEY", raising=False)  # the first thing that asking needs
+    assert autoscale.main(["--model-id", "abc", *words]) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_a_model_of_another_name_needs_its_card_named() -> None:

@@ -8,6 +8,16 @@ import yaml
 from scripts import cards
 from scripts.cards import MODELS, CardError
 
+QUANTIZED = {
+    "precision": "awq",
+    "source": "https://huggingface.co/someone/a-model-AWQ",
+    "repo": "someone/a-model-AWQ",
+    "revision": "0" * 40,
+    "files": ["config.json", "model.safetensors", "tokenizer.model"],
+    "bits": 4,
+    "group_size": 128,
+}
+
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """A folder with one card, mistral-7b, after `change`."""
@@ -75,9 +85,12 @@ def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
         (lambda c: c["weights"].update(revision="main"), "weights.revision: .*got 'main'"),
         (lambda c: c["weights"].update(mount_location="models"), "weights.mount_location: .*abs"),
         (lambda c: c["features"].update(images=4), "architecture.vision must be given"),
+        (lambda c: c.update(images={}), "images.megabytes: missing key"),
         (lambda c: c["hardware"].update(count=5), "hardware.count 5 does not divide"),
         (lambda c: c["autoscaling"].update(min_replica=2), "autoscaling: .*2 must not be above"),
-        (lambda c: c["autoscaling"].update(concurrency_target=0), "concurrency_target: .*got 0"),
+        (lambda c: c["autoscaling"].update(max_replica=0), "autoscaling.max_replica: .*got 0"),
+        (lambda c: c.update(quantized=[QUANTIZED, QUANTIZED]), "names a precision twice: awq, awq"),
+        (lambda c: c.update(quantized=[{**QUANTIZED, "bits": 3}]), "quantized.0.bits: .*got 3"),
         (lambda c: c.update(name="other"), "name: is 'other', must be the file's, 'mistral-7b'"),
     ],
 )

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predict.dialects import Older, RequestError, finish, is_older, missing_defaults, translate
+from predict.dialects import Older, finish, is_older, missing_defaults, translate
+from predict.errors import RequestError
 from predict.parameters import CHAT, HARMLESS, MAPPED, OLDER, REMOVED, UNAVAILABLE
 from predict.settings import Settings
 

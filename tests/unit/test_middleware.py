@@ -4,12 +4,12 @@ import asyncio
 import json
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predict import settings
-from predict.middleware import Predict, encode, read_fields, values
+from predict import download, limits, settings
+from predict.limits import REFUSED
+from predict.middleware import READ, Predict, decoded, encoded
 from predict.parameters import CHAT
 
 CHAT_PATH = "/v1/chat/completions"
@@ -21,6 +21,7 @@ class Vllm:
     def __init__(self) -> None:
         self.scopes: list[Any] = []
         self.bodies: list[bytes] = []
+        self.taken = 0  # pieces of the body that were asked for
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", scope["type"] == "http"
@@ -37,12 +38,19 @@ class Vllm:
             await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
 
 
-def post(path: str, body: bytes, method: str = "POST", **environment: str) -> tuple[Vllm, int, Any]:
-    """What vLLM got, and status and body of the response."""
+def post(
+    path: str, body: bytes, announced: bool = True, method: str = "POST", **given: Any
+) -> tuple[Vllm, int, Any]:
+    """What vLLM got, and status and body of the response. `given`: variables, and "header:name"."""
     vllm, sent = Vllm(), []
+    own = {name: value for name, value in given.items() if name.startswith("header:")}
+    environment = {name: value for name, value in given.items() if name not in own}
     predict = Predict(vllm)
     predict.settings = settings.read(environment)
-    headers = [(b"content-type", b"text/x"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"text/x")]
+    headers += [(name[7:].encode(), value.encode()) for name, value in own.items()]
+    if announced:
+        headers.append((b"content-length", str(len(body)).encode()))
     scope = {"type": "http", "path": path, "method": method, "headers": headers}
     cuts = [body[i : i + 7] for i in range(0, len(body), 7)] or [b""]
     messages = iter(
@@ -51,6 +59,7 @@ def post(path: str, body: bytes, method: str = "POST", **environment: str) -> tu
     )
 
     async def receive() -> Any:
+        vllm.taken += 1
         return next(messages)
 
     async def send(message: Any) -> None:
@@ -72,14 +81,83 @@ def test_an_openai_request_reaches_vllm_byte_for_byte(path: str) -> None:
     assert (status, answer) == (200, {"choices": [{"message": {"content": "Hi"}}], "usage": {}})
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"5", b"\xff", b'{"a"}', b"{" * 100_000])
-def test_what_is_no_json_object_is_left_to_vllm(body: bytes) -> None:
-    assert post("/predict", body)[0].bodies == [body]
+@pytest.mark.parametrize("path", sorted(READ))
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "empty"),
+        (b" ", "empty"),
+        (b"{", "truncated"),
+        (b"[]", "not an object"),
+        (b"5", "not an object"),
+        (b"null", "not an object"),
+        (b"\xff", "not JSON"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        ('{"a": 1}'.encode("utf-16"), "not JSON"),
+        (b'{"a"}', "not JSON"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": -Infinity}', "Infinity"),
+        (b'{"a": 1e999}', "out of range"),
+        (b'{"a": "\\ud800"}', "surrogate"),
+        (b"[" * 100_000, "deep"),
+        (b'{"a":' * 100_000, "deep"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_what_is_no_json_object_in_utf_8_is_refused(path: str, body: bytes, said: str) -> None:
+    vllm, status, answer = post(path, body)
+    assert (vllm.bodies, status) == ([], 400)
+    assert said in answer["error"]["message"]
+
+
+def test_a_body_is_refused_as_soon_as_it_is_known_to_be_too_long() -> None:
+    limit: Any = {"PREDICT_LIMIT_BODY_BYTES": "20"}
+    for announced in (True, False):
+        vllm, status, answer = post("/predict", b'{"prompt": "' + b"x" * 30, announced, **limit)
+        assert (vllm.bodies, status) == ([], 413)
+        assert "20 bytes" in answer["error"]["message"]
+        assert vllm.taken == (0 if announced else 3)
+    assert post("/predict", b'{"prompt": "hi"}   ', **limit)[1] == 200
+
+
+ENCODED: Any = {"header:content-encoding": "gzip"}
+
+
+def test_an_encoded_body_is_refused() -> None:
+    vllm, status, answer = post("/predict", b"{}", **ENCODED)
+    assert (vllm.bodies, status) == ([], 415)
+    assert "gzip" in answer["error"]["message"]
+
+
+def test_headers_that_are_the_engine_s_own_do_not_reach_it() -> None:
+    mine: Any = {"header:X-Request-Id": "a", "header:x-vllm-priority": "-1", "header:x-mine": "b"}
+    for path in (CHAT_PATH, "/tokenize"):
+        vllm, _, _ = post(path, b'{"messages": []}', **mine)
+        names = {name for name, _ in vllm.scopes[0]["headers"]}
+        assert names == {b"content-length", b"content-type", b"x-mine"}
+
+
+@pytest.mark.parametrize("path", sorted(READ))
+def test_the_uuid_of_a_content_part_does_not_reach_vllm(path: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": "a", "uuid": "is not read"}}
+    nested = {"type": "tool_result", "content": [{**image, "uuid": "b"}]}
+    call = {"type": "tool_use", "input": {"uuid": "the user's"}}
+    parts = [{**image, "uuid": "a"}, nested, call, {"type": "text", "text": '"uuid"'}]
+    for name in ("messages",) if path == CHAT_PATH else ("messages", "input"):
+        body = {name: [{"role": "user", "content": parts}]}
+        escaped = json.dumps(body).replace('"uuid":', '"\\u0075uid":').encode()
+        vllm, status, _ = post(path, escaped)
+        assert status == 200
+        got = json.loads(vllm.bodies[0])[name][0]["content"]
+        assert got == [image, {**nested, "content": [image]}, call, parts[3]]
+        assert (
+            dict(vllm.scopes[0]["headers"])[b"content-length"] == str(len(vllm.bodies[0])).encode()
+        )
 
 
 def test_other_routes_and_methods_are_not_read() -> None:
     for path, method in [("/v1/models", "POST"), ("/predict", "GET"), ("/predict/", "POST")]:
-        assert post(path, b'{"prompt": "a"}', method)[0].bodies == [b'{"prompt": "a"}']
+        assert post(path, b'{"prompt": "a"}', method=method)[0].bodies == [b'{"prompt": "a"}']
 
 
 @pytest.mark.parametrize("scope", [{"type": "lifespan"}, {"type": "websocket", "path": "/predict"}])
@@ -87,6 +165,30 @@ def test_other_kinds_of_connection_are_handed_on(scope: dict[str, Any]) -> None:
     vllm = Vllm()
     asyncio.run(Predict(vllm)(scope, None, None))  # type: ignore[arg-type]
     assert vllm.scopes == [scope]
+
+
+def test_what_is_fetched_is_of_the_request_it_is_fetched_for() -> None:
+    begun = []
+
+    async def vllm(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(download.current_request())
+
+    async def each() -> None:
+        for kind in ("lifespan", "http", "http"):
+            scope: dict[str, Any] = {
+                "type": kind,
+                "path": "/health",
+                "method": "GET",
+                "headers": [],
+            }
+            await Predict(vllm)(scope, None, None)  # type: ignore[arg-type]
+
+    asyncio.run(each())
+    server, first, second = begun
+    assert server is None
+    assert first is not None
+    assert second is not None
+    assert first is not second
 
 
 def test_a_client_that_leaves_while_sending_is_let_go() -> None:
@@ -112,12 +214,6 @@ def test_an_older_request_reaches_vllm_as_a_chat_request() -> None:
     assert (status, answer["output"]) == (200, "Hi")
 
 
-def test_messages_of_an_older_request_are_not_rewritten() -> None:
-    body = b'{"max_new_tokens": 5, "messages": [ {"content": "\\u00e9",   "role":"user"} ]}'
-    vllm, _, _ = post("/predict", body)
-    assert b'[ {"content": "\\u00e9",   "role":"user"} ]' in vllm.bodies[0]
-
-
 def test_a_full_text_asked_for_in_generation_config_has_the_messages() -> None:
     body = {"messages": [{"role": "user", "content": "q"}]}
     for asked in ({"return_full_text": True}, {"generation_config": {"return_full_text": True}}):
@@ -126,7 +222,7 @@ def test_a_full_text_asked_for_in_generation_config_has_the_messages() -> None:
 
 
 def test_defaults_are_added_to_an_openai_request_where_the_card_says_so() -> None:
-    on = {"PREDICT_MAX_NEW_TOKENS": "512", "PREDICT_TEMPERATURE": "0.7"}
+    on: Any = {"PREDICT_MAX_NEW_TOKENS": "512", "PREDICT_TEMPERATURE": "0.7"}
     vllm, _, _ = post("/predict", OPENAI, **on, PREDICT_DEFAULTS_FOR_MESSAGES="1")
     assert json.loads(vllm.bodies[0]) == {**json.loads(OPENAI), "temperature": 0.7}
     vllm, _, _ = post("/predict", OPENAI, **on)
@@ -150,6 +246,8 @@ def test_defaults_are_added_to_an_openai_request_where_the_card_says_so() -> Non
         ("/predict", b'{"model": "mistral-7b"}', "prompt"),
         (CHAT_PATH, b'{"messages": [], "guided_json": {}}', "guided_json"),
         ("/v1/completions", b'{"prompt": "a", "guided_regex": "a"}', "guided_regex"),
+        ("/v1/responses", b'{"input": "a", "priority": -1}', "priority"),
+        ("/predict", b'{"prompt": "a", "kv_transfer_params": {}}', "kv_transfer_params"),
     ],
 )
 def test_a_refusal_has_openai_s_shape_and_does_not_reach_vllm(
@@ -160,6 +258,46 @@ def test_a_refusal_has_openai_s_shape_and_does_not_reach_vllm(
     assert status == 400
     assert answer["error"]["param"] == param
     assert answer["error"]["code"] == 400
+
+
+FIGURES: Any = {
+    "PREDICT_LIMIT_PROMPTS": "8",
+    "PREDICT_LIMIT_ANSWERS": "8",
+    "PREDICT_LIMIT_VOCABULARY": "32768",
+    "PREDICT_LIMIT_SCHEMA_COUNT": "1000",
+}
+
+
+@pytest.mark.parametrize("path", sorted({CHAT_PATH, "/v1/completions", "/v1/responses"}))
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"prompt": ["a", "b"], "n": "nan"},
+        {"prompt": ["a", "b"], "n": "-inf"},
+        {"prompt": ["a", "b"], "n": "inf"},
+        {"logit_bias": {"--5": 1}},
+        {"logit_bias": {"-": 1, "": 1, "5-": 1}},
+        {"prompt": "a", "generation_config": {"logit_bias": {"--1": 0}}},
+    ],
+)
+def test_what_is_no_number_is_for_vllm_to_refuse(path: str, odd: dict[str, Any]) -> None:
+    vllm, status, _ = post(path, json.dumps(odd).encode(), **FIGURES)
+    assert (status == 200 and len(vllm.bodies) == 1) or status == 400
+
+
+def test_a_schema_in_a_text_has_numbers_of_64_bits() -> None:
+    schema = '{"minLength":' + "1" * 400 + "}"
+    body = {"messages": [], "structured_outputs": {"json": schema}}
+    vllm, status, answer = post(CHAT_PATH, json.dumps(body).encode(), **FIGURES)
+    assert (vllm.bodies, status) == ([], 400)
+    assert "64 bits" in answer["error"]["message"]
+
+
+def test_what_no_check_foresaw_in_a_request_is_a_400(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(limits.NUMBERS, "user", "no_such_limit")
+    vllm, status, answer = post(CHAT_PATH, b'{"messages": [], "user": 5}')
+    assert (vllm.bodies, status) == ([], 400)
+    assert "AttributeError" in answer["error"]["message"]
 
 
 def test_a_null_is_as_good_as_not_given() -> None:
@@ -173,41 +311,69 @@ def test_completions_are_vllm_s_own() -> None:
     assert post("/v1/completions", body)[0].bodies == [body]
 
 
+IMAGE = "data:image/png;base64," + "QUJD" * 30_000
+LIMITS: Any = {"PREDICT_LIMIT_TEXT_BYTES": "70000", "PREDICT_LIMIT_BODY_BYTES": "900000"}
+
+
+def with_part(**part: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "é?"}, part]}]}
+
+
+@pytest.mark.parametrize("image", [IMAGE, {"url": IMAGE}])
+def test_large_images_pass_byte_for_byte_and_are_no_text(image: Any) -> None:
+    body = json.dumps(with_part(type="image_url", image_url=image), ensure_ascii=False).encode()
+    assert post("/predict", body, **LIMITS)[0].bodies == [body]
+    defaults: Any = {"PREDICT_DEFAULTS_FOR_MESSAGES": "1", "PREDICT_TEMPERATURE": "0.5"}
+    (got,) = post("/predict", body, **LIMITS, **defaults)[0].bodies
+    assert json.loads(got) == {**json.loads(body), "temperature": 0.5}
+
+
+def test_a_large_image_is_whole_in_a_request_that_is_rewritten() -> None:
+    request = with_part(type="image_url", image_url={"url": IMAGE})
+    marked = with_part(type="image_url", image_url={"url": IMAGE}, uuid="a")
+    for body in (marked, {**request, "temperature": None}, {**request, "max_new_tokens": 5}):
+        defaults: Any = {"PREDICT_DEFAULTS_FOR_MESSAGES": "1", "PREDICT_TEMPERATURE": "0.5"}
+        vllm, _, _ = post("/predict", json.dumps(body).encode(), **LIMITS, **defaults)
+        assert json.loads(vllm.bodies[0])["messages"] == request["messages"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        with_part(type="text", text=IMAGE),
+        {"messages": [{"role": "user", "content": IMAGE}]},
+        {"prompt": IMAGE},
+        {**with_part(type="image_url", image_url=IMAGE), "user": IMAGE},
+    ],
+)
+def test_text_that_looks_like_an_image_is_text(body: Any) -> None:
+    written = json.dumps(body).encode()
+    status = post("/predict", written, **LIMITS)[1]
+    assert status == 413
+    got = post("/v1/chat/completions", written)[0].bodies[0]
+    assert IMAGE in json.dumps(json.loads(got))
+
+
 json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(-1e15, 1e15)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab$"), inner, max_size=3),
     max_leaves=8,
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(CHAT)), json_values), st.booleans())
+@given(st.dictionaries(st.sampled_from(sorted(CHAT - set(REFUSED))), json_values), st.booleans())
 def test_any_request_of_openai_s_names_comes_out_equal(request: Any, ascii_only: bool) -> None:
-    body = json.dumps({**request, "messages": []}, ensure_ascii=ascii_only).encode(
-        errors="surrogatepass"
-    )
-    assert post("/predict", body)[0].bodies == [body]
+    body = json.dumps({**request, "messages": []}, ensure_ascii=ascii_only).encode()
+    got, status, _ = post("/predict", body)
+    assert got.bodies == [body] if status == 200 else status == 400
 
 
-@given(st.dictionaries(st.text(), json_values))
-def test_fields_are_read_and_written_without_a_change(request: Any) -> None:
-    fields = read_fields(json.dumps(request).encode())
-    assert fields is not None
-    assert _same(json.loads(encode(fields)), request)
-    assert _same(values(fields), request)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return json.dumps(one) == json.dumps(other)  # NaN is not equal to itself
-
-
-@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": "\\ud800"}', '\ufeff{"a": 1}'])
-def test_what_only_python_reads_is_read_as_python_does(text: str) -> None:
-    fields = read_fields(text.encode())
-    assert fields is not None
-    assert list(fields) == ["a"]
-
-
-def test_a_null_is_told_from_messages_that_are_left_undecoded() -> None:
-    left = values({"messages": msgspec.Raw(b"[1]")}, leave="messages")
-    assert isinstance(left["messages"], msgspec.Raw)
-    assert values({"messages": msgspec.Raw(b"null")}, leave="messages") == {"messages": None}
+@given(st.dictionaries(st.text("ab$"), json_values))
+def test_bodies_are_read_and_written_without_a_change(request: Any) -> None:
+    assert decoded(encoded(request)) == request
+    assert decoded(json.dumps(request).encode()) == request
+    assert decoded(b"\xef\xbb\xbf" + json.dumps(request).encode()) == request

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts import cards, render
-from scripts.render import Choices, RenderError
+from scripts import cards, fit, render
+from scripts.choices import SOURCES, Choices, Source
+from scripts.render import RenderError
 
 
 def test_rendering_twice_gives_the_same_bytes() -> None:
@@ -11,25 +12,17 @@ def test_rendering_twice_gives_the_same_bytes() -> None:
     assert render.render(card, Choices()) == render.render(card, Choices())
 
 
-@pytest.mark.parametrize("source", render.SOURCES)
-def test_one_flag_a_line(source: render.Source) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_one_flag_a_line(source: Source) -> None:
     text = render.render(cards.load("mistral-7b"), Choices(source))
     lines = [line.strip() for line in text.splitlines() if line.strip().startswith("--")]
     assert all(line.count("--") == 1 for line in lines)
     assert len(lines) == text.count(" --")
 
 
-@pytest.mark.parametrize("secret", ["", "a b", "$(id)", "x'; rm", "hf/key", "-x"])
-def test_a_secret_name_that_is_none_is_refused(secret: str) -> None:
-    with pytest.raises(RenderError, match="not the name of a Baseten secret"):
-        Choices(secret=secret)
-
-
-def test_a_token_in_place_of_the_secret_name_is_refused_and_not_repeated() -> None:
-    token = "hf_" + "x" * 34
-    with pytest.raises(RenderError, match="looks like a Hugging Face token") as refused:
-        Choices(secret=token)
-    assert token not in str(refused.value)
+def test_a_model_without_images_has_no_image_hosts() -> None:
+    with pytest.raises(RenderError, match=r"Mistral 7B Instruct v0\.3 takes no images"):
+        render.render(cards.load("mistral-7b"), Choices(image_hosts="none"))
 
 
 @pytest.mark.parametrize("command", ["vllm serve %d", "vllm serve ; ls", "vllm serve # fast"])
@@ -39,7 +32,21 @@ def test_what_supervisord_would_misread_is_refused(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--model", "none"], ["--source", "ftp"], ["--secret", "not a name"]]
+    "arguments",
+    [
+        ["--model", "none"],
+        ["--source", "ftp"],
+        ["--secret", "not a name"],
+        ["--gpu", "T5"],
+        ["--gpu", "A10G:3"],
+        ["--gpu", "V100"],
+        ["--precision", "3-bit"],
+        ["--precision", "awq"],
+        ["--context", "long"],
+        ["--context", "40000"],
+        ["--context", "0"],
+        ["--image-hosts", "*"],
+    ],
 )
 def test_an_impossible_choice_leaves_config_yaml_as_it_was(
     tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -49,7 +56,18 @@ def test_an_impossible_choice_leaves_config_yaml_as_it_was(
     assert render.main(["--output", str(config), *arguments]) == 2
     assert config.read_text() == "as it was"
     assert list(tmp_path.iterdir()) == [config]
-    assert arguments[1] in capsys.readouterr().err
+    assert arguments[1].lower() in capsys.readouterr().err.lower()
+
+
+def test_a_file_that_cannot_be_written_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("as it was")
+    for output in (tmp_path / "none" / "x.yaml", tmp_path / "file" / "x.yaml", tmp_path):
+        assert render.main(["--output", str(output)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"make config: {output} cannot be written: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_what_was_chosen_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,10 +89,27 @@ def test_the_hub_token_is_read_from_its_file_and_on_no_command_line() -> None:
 
 
 def test_the_hub_is_asked_for_a_file_that_is_named_in_full() -> None:
-    card = cards.load("mixtral-8x7b")
     files = ["model-*.safetensors", "config.json"]
-    weights = card.weights.model_copy(update={"files": files})
-    assert render.one_file(card.model_copy(update={"weights": weights})) == "config.json"
-    weights = card.weights.model_copy(update={"files": files[:1]})
-    with pytest.raises(RenderError, match=r"mixtral-8x7b.yaml: weights.files: .*name one in full"):
-        render.one_file(card.model_copy(update={"weights": weights}))
+    assert render.one_file("a-card", files) == "config.json"
+    with pytest.raises(RenderError, match=r"a-card.yaml: weights.files: .*name one in full"):
+        render.one_file("a-card", files[:1])
+
+
+def test_a_queue_that_nginx_has_no_connections_for_is_refused() -> None:
+    card = cards.load("mistral-7b")
+    served = render.planned(card, Choices()).max_num_seqs
+    spare = (render.NGINX_CONNECTIONS - render.NGINX_SPARE) // 2 - served
+
+    def queued(queue: int) -> str:
+        serving = card.serving.model_copy(update={"queue": queue})
+        return render.render(card.model_copy(update={"serving": serving}), Choices())
+
+    assert f"--max-num-queued-reqs {served + spare}" in queued(spare)
+    with pytest.raises(RenderError, match=f"queue: {spare + 1} .* it may be {spare} at most"):
+        queued(spare + 1)
+
+
+def test_the_queues_of_the_cards_fit_whatever_the_plan() -> None:
+    for card in cards.load_all():
+        most = fit.MOST_SEQUENCES + card.serving.queue
+        assert 2 * most + render.NGINX_SPARE <= render.NGINX_CONNECTIONS

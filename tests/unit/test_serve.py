@@ -6,7 +6,7 @@ import yaml
 
 from local import sandbox
 from scripts import cards, render, serve
-from scripts.render import Choices
+from scripts.choices import Choices
 from scripts.serve import CannotServeError
 
 
@@ -61,10 +61,16 @@ def test_secrets_that_are_in_no_folder_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("workers", "cores", "expected"),
-    [(2, [0, 1], "0|1"), (2, [0, 1, 2, 3], "0,1|2,3"), (2, [5], "5|5"), (4, [0, 1], "0|1|0|1")],
+    [(2, [0, 1], "0|1"), (2, [0, 1, 2, 3], "0,1|2,3"), (2, [3, 5, 7], "3|5"), (1, [4], "4")],
 )
 def test_workers_share_the_cores(workers: int, cores: list[int], expected: str) -> None:
     assert serve.bind(workers, cores) == expected
+
+
+@pytest.mark.parametrize(("workers", "cores"), [(2, [0]), (4, [0, 1]), (1, [])])
+def test_no_two_workers_share_a_core(workers: int, cores: list[int]) -> None:
+    with pytest.raises(ValueError, match=f"{workers} workers on {len(cores)} cores"):
+        serve.bind(workers, cores)
 
 
 def test_the_local_variables_come_after_those_of_the_config() -> None:
@@ -78,6 +84,59 @@ def test_the_local_variables_come_after_those_of_the_config() -> None:
     assert "|" in environment["VLLM_CPU_OMP_THREADS_BIND"]
 
 
+@pytest.mark.parametrize("precision", ["fp8", "8-bit", "4-bit"])
+def test_what_only_a_gpu_computes_is_refused_here(precision: str) -> None:
+    text = render.render(cards.load("mistral-7b"), Choices(precision=precision))
+    with pytest.raises(CannotServeError, match=r"needs a GPU, .*PRECISION=bf16 or fp16 here"):
+        serve.check_precision(yaml.safe_load(text))
+    text = render.render(cards.load("mistral-7b"), Choices(gpu="A100", precision="bf16"))
+    serve.check_precision(yaml.safe_load(text))
+
+
+def test_workers_may_be_other_than_the_gpus() -> None:
+    card = cards.load("mixtral-8x7b")
+    for workers in (1, 2, 4):
+        config = yaml.safe_load(render.render(card, Choices(workers=workers)))
+        assert serve.tensor_parallel_size(config) == workers
+        assert config["resources"]["accelerator"] == "A100:2"
+    assert serve.tensor_parallel_size(yaml.safe_load(render.render(card, Choices()))) == 2
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "", "1.5"])
+def test_what_is_no_number_of_workers_is_refused(value: str) -> None:
+    with pytest.raises(CannotServeError, match=f"TP='{value}' is no number of workers"):
+        serve.workers_of(value)
+
+
+@pytest.mark.parametrize(
+    ("choices", "cores", "message"),
+    [
+        (Choices(gpu="A100:8"), 2, "8 workers do not divide .*KV heads, as 1, 2, 4 do; use TP=2"),
+        (Choices(gpu="A100:8"), 64, "8 workers do not divide .*use TP=4 here"),
+        (Choices(workers=3), 4, "3 workers do not divide"),
+        (Choices(gpu="A100:4"), 2, "4 workers need a core each, .* has 2; use TP=2 here"),
+        (Choices(workers=2), 1, "2 workers need a core each, .* has 1; use TP=1 here"),
+    ],
+)
+def test_workers_a_stand_in_or_the_machine_cannot_have_are_refused(
+    choices: Choices, cores: int, message: str
+) -> None:
+    config = yaml.safe_load(render.render(cards.load("mistral-7b"), choices))
+    with pytest.raises(CannotServeError, match=message):
+        serve.check_workers(config, cores)
+
+
+def test_workers_with_a_core_each_are_accepted() -> None:
+    card = cards.load("mistral-7b")
+    for choices, cores in ((Choices(), 1), (Choices(gpu="A100:8", workers=2), 2)):
+        serve.check_workers(yaml.safe_load(render.render(card, choices)), cores)
+
+
+def test_a_start_command_of_another_kind_has_no_workers() -> None:
+    command = {"start_command": "python3 server.py --tensor-parallel-size 2"}
+    assert serve.tensor_parallel_size({"docker_server": command}) == 1
+
+
 def test_the_sandbox_runs_supervisord_as_pid_1_and_user_60000() -> None:
     words = sandbox.arguments({"/models/m": Path("/here")}, {"/app/config.yaml": 7}, 5)
     assert words[-3:] == sandbox.ENTRYPOINT
@@ -85,3 +144,12 @@ def test_the_sandbox_runs_supervisord_as_pid_1_and_user_60000() -> None:
     assert words[words.index("--uid") + 1] == "60000"
     at = words.index("/here")
     assert words[at - 1 : at + 2] == ["--ro-bind", "/here", "/models/m"]
+
+
+@pytest.mark.parametrize("variable", ["", "NAME", "=value", "A B=c"])
+def test_a_variable_that_is_none_is_refused(
+    variable: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        serve.main(["--variable", variable])
+    assert "is not NAME=VALUE" in capsys.readouterr().err

@@ -119,5 +119,5 @@ def test_every_file_of_the_card_is_in_the_stand_in(card: Card) -> None:
 
 
 def test_a_stand_in_stays_when_only_its_card_s_autoscaling_changes(card: Card) -> None:
-    figures = card.autoscaling.model_copy(update={"concurrency_target": 7})
+    figures = card.autoscaling.model_copy(update={"max_replica": 7})
     assert standin.key(card.model_copy(update={"autoscaling": figures})) == standin.key(card)

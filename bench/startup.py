@@ -1,0 +1,151 @@
+"""From the start of the container to the first correct answer: a part of `make bench`.
+
+Promises: the ways to start take turns, round by round. The page cache is as warm as earlier starts
+have left it, for all alike.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from bench.figures import spread
+from bench.starts import (
+    FIRST_VERSION,
+    Start,
+    Way,
+    alone,
+    first_versions,
+    in_container,
+    question,
+    today,
+    without_container,
+)
+from scripts import cards
+from scripts.cards import Card
+
+ROUNDS = 5
+
+CONTAINER = "this Truss in its container"
+COMMAND = "its start command alone, in the same sandbox"
+BARE = "bare `vllm serve`, same flags and variables"
+FIRST = "the first version of this Truss"
+FIRST_AS_TODAY = "the first version, with today's variables of the local run"
+
+console = Console(stderr=True)
+
+# What each ratio is to be, by the way that this Truss in its container is held against.
+GOALS = {BARE: "at most 1.05", FIRST_AS_TODAY: "at most 0.75"}
+
+PHASES_TEXT = """\
+By the lines that supervisord and vLLM log as they go: a phase ends with its line, and what other
+processes do meanwhile counts to it. Medians of the starts of a column,
+which need not add up to the median of the whole. torch.compile is off in the local run.
+"""
+
+WAYS_TEXT = f"""\
+The ways took turns, each with an empty cache of vLLM's, as a new replica has it, and a warm page
+cache. Bare vLLM gets the start command's flags and the same variables, without the sandbox,
+supervisord, nginx and `packages/start`. The start command alone has `packages/start`: the
+difference to it is what supervisord and nginx take, and supervisord waits a second before it starts
+anything. The first version is commit {FIRST_VERSION}, with the variables it had for the local run,
+where the worker was one more process, and with today's, which is the fair comparison: the goal is
+for that one. Sandbox, supervisord's files and vLLM are today's for it too.
+"""
+
+
+def ways(card: Card) -> dict[str, Way]:
+    """The ways to start a model that are compared, by name."""
+    asked, now = question(card), today(card)
+    found = {
+        CONTAINER: in_container(now, asked),
+        COMMAND: alone(now, asked),
+        BARE: without_container(now, asked),
+    }
+    first = first_versions(card)
+    if not first:
+        console.print(
+            f"commit {FIRST_VERSION} is not in this clone, so the first version is left out: "
+            "git fetch --unshallow brings the history"
+        )
+    names = zip((FIRST, FIRST_AS_TODAY), first, strict=False)
+    return {**found, **{name: in_container(truss, asked) for name, truss in names}}
+
+
+def in_turn(compared: Mapping[str, Way], rounds: int) -> list[dict[str, Start]]:
+    """Each way once a round; another one begins each round."""
+    done: list[dict[str, Start]] = []
+    for number in range(rounds):
+        done.append({})
+        turn = number % len(compared)
+        for name in [*list(compared)[turn:], *list(compared)[:turn]]:
+            with console.status(f"round {number + 1} of {rounds}: {name}"):
+                done[-1][name] = compared[name]()
+            console.print(f"round {number + 1} of {rounds}: {done[-1][name].seconds:.1f} s, {name}")
+    return done
+
+
+def measure(model: str, quick: bool) -> dict[str, Any]:
+    card = cards.load(model)
+    compared = ways(card)
+    if quick:
+        rounds = in_turn({name: compared[name] for name in (CONTAINER, BARE)}, 1)
+        others: dict[str, Start] = {}
+    else:
+        more = [other for other in cards.load_all() if other.name != model]
+        others = in_turn({it.name: in_container(today(it), question(it)) for it in more}, 1)[0]
+        rounds = in_turn(compared, ROUNDS)
+    columns = {f"{model}, first version": FIRST_AS_TODAY, model: CONTAINER}
+    return {
+        "phases": {
+            **{
+                column: [done[name].phases for done in rounds]
+                for column, name in columns.items()
+                if name in rounds[0]
+            },
+            **{name: [begun.phases] for name, begun in others.items()},
+        },
+        "rounds": seconds_of(rounds),
+    }
+
+
+def seconds_of(rounds: list[dict[str, Start]]) -> list[dict[str, float]]:
+    return [{name: begun.seconds for name, begun in done.items()} for done in rounds]
+
+
+def section(results: dict[str, Any]) -> list[str]:
+    """The part's lines of docs/benchmarks.md."""
+    return [
+        "## From the start of the container to the first correct answer",
+        "",
+        PHASES_TEXT,
+        *phase_table(results["phases"]),
+        "",
+        WAYS_TEXT,
+        *way_table(results["rounds"]),
+    ]
+
+
+def phase_table(columns: Mapping[str, list[dict[str, float]]]) -> list[str]:
+    """The median of each phase over the starts of a column, in s, and of the whole."""
+    names = list(next(iter(columns.values()))[0])
+    lines = [f"| seconds | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
+    for name in names:
+        medians = [spread(begun[name] for begun in starts).median for starts in columns.values()]
+        lines.append(f"| {name} | {' | '.join(f'{median:.2f}' for median in medians)} |")
+    wholes = [spread(sum(begun.values()) for begun in starts) for starts in columns.values()]
+    lines.append(f"| **to the first answer** | {' | '.join(w.shown(1) for w in wholes)} |")
+    return lines
+
+
+def way_table(rounds: list[dict[str, float]]) -> list[str]:
+    lines = [
+        "| way | seconds | this Truss in its container to it, a round | goal |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name in rounds[0]:
+        values = spread(done[name] for done in rounds).shown(1)
+        ratio = spread(done[CONTAINER] / done[name] for done in rounds).shown(2)
+        shown = "" if name == CONTAINER else ratio
+        lines.append(f"| {name} | {values} | {shown} | {GOALS.get(name, '')} |")
+    return lines

@@ -1,0 +1,223 @@
+"""Which image addresses may be fetched: pure rules over URLs, names and IP addresses.
+
+Promises: what passes is http or https on an allowed port, to a host written in one way only, and an
+IP address passes if it is public or an operator named it. Refuses, with an `ImageError`, anything
+else; a host without a public address is refused in the same words whether it exists or not.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from yarl import URL
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+MOST_CHARACTERS = 8190  # what most servers take as the first line of a request
+DEFAULT_PORTS = frozenset({80, 443})
+
+# https://www.iana.org/assignments/iana-ipv4-special-registry, multicast and reserved blocks. How
+# many of them Python's `is_global` knows depends on its version.
+NOT_PUBLIC = [
+    ip_network(block)
+    for block in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/3",
+        # https://www.iana.org/assignments/iana-ipv6-special-registry, within 2000::/3: Teredo and
+        # its like, documentation, 6to4
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+    )
+]
+# All that is given out as global unicast (RFC 4291, 2.4); outside are mapped and NAT64 forms too
+PUBLIC_IPV6 = IPv6Network("2000::/3")
+
+# No setting opens these: what clouds tell about a machine to whoever runs on it, credentials
+# included, and IPv6 forms by which such an IPv4 address could be meant
+NEVER = [
+    ip_network(block)
+    for block in (
+        "169.254.0.0/16",
+        "fe80::/10",
+        "fd00:ec2::/32",  # AWS
+        "fd20:ce::/32",  # Google
+        "168.63.129.16/32",  # Azure, in a public block
+        "100.100.100.200/32",  # Alibaba
+        "192.0.0.192/32",  # Oracle
+        "::ffff:0:0/96",  # IPv4-mapped
+        "64:ff9b::/96",  # NAT64
+        "64:ff9b:1::/48",  # NAT64 of a network's own
+        "2001::/32",  # Teredo
+        "2002::/16",  # 6to4
+    )
+]
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:[/?#][^\x00-\x20\x7f\\\ud800-\udfff]*)?",
+    re.IGNORECASE,
+)
+# A name by any reader: to some, one whose last part is a number is an IPv4 address, in octal, in
+# hex or with fewer parts
+_NAME = re.compile(
+    r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z][a-z0-9-]{0,62}"
+)
+_ENTRY = re.compile(r"(?:\[(?P<v6>[^]]+)\]|(?P<v4>[^:]+))(?::(?P<port>[0-9]{1,5}))?")
+
+
+class ImageError(ValueError):
+    """Why an image is refused, in words for the client that sent it; the server is not at fault."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """`hosts`: None for any. `addresses`: networks beside the public ones, each with the one port
+    that is allowed there, or None for `ports`."""
+
+    hosts: tuple[str, ...] | None = None
+    ports: frozenset[int] = DEFAULT_PORTS
+    addresses: tuple[tuple[Network, int | None], ...] = ()
+
+
+def read(environment: Mapping[str, str]) -> Rules:
+    """The rules in `environment`; a `ValueError` that names the variable if one cannot be read."""
+    hosts = None
+    if "ALLOWED_IMAGE_HOSTS" in environment:
+        hosts = tuple(_words(environment["ALLOWED_IMAGE_HOSTS"].lower()))
+        for host in hosts:
+            if not _NAME.fullmatch(host.removeprefix(".")) and not _is_literal(host):
+                raise ValueError(
+                    f"ALLOWED_IMAGE_HOSTS has {host!r}, which is no host; for example "
+                    "images.example.com, or .example.com for all names that end so"
+                )
+    try:
+        ports = frozenset(map(_port, _words(environment.get("ALLOWED_IMAGE_PORTS", ""))))
+    except ValueError as error:
+        raise ValueError(f"ALLOWED_IMAGE_PORTS: {error}") from None
+    try:
+        addresses = tuple(map(_entry, _words(environment.get("ALLOWED_IMAGE_ADDRESSES", ""))))
+    except ValueError as error:
+        raise ValueError(f"ALLOWED_IMAGE_ADDRESSES: {error}") from None
+    return Rules(hosts, ports or DEFAULT_PORTS, addresses)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValueError(f"{text!r} is no port; use 1 to 65535")
+    return int(text)
+
+
+def _entry(text: str) -> tuple[Network, int | None]:
+    if not (parts := _ENTRY.fullmatch(text)):
+        raise ValueError(
+            f"{text!r} is no address; for example 10.1.2.3, 10.1.0.0/16, 127.0.0.1:8123 or "
+            "[fd12::1]:8123"
+        )
+    network = ip_network(parts["v6"] or parts["v4"])
+    return network, _port(parts["port"]) if parts["port"] else None
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is reached from everywhere and belongs to one host of its own."""
+    if isinstance(address, IPv6Address) and address not in PUBLIC_IPV6:
+        return False
+    if any(address in block for block in (*NOT_PUBLIC, *NEVER)):
+        return False
+    return address.is_global
+
+
+def check_address(text: str, port: int, host: str, rules: Rules) -> None:
+    """`ImageError` unless the IP address `text`, which `host` has now, may be connected to."""
+    address = ip_address(text)
+    if any(address in block for block in NEVER) or not (
+        (port in rules.ports and is_public(address))
+        or any(
+            address in network and (port in rules.ports if only is None else port == only)
+            for network, only in rules.addresses
+        )
+    ):
+        raise no_public_address(host)
+
+
+def no_public_address(host: str) -> ImageError:
+    """The one answer for hosts that are private, of no use, or not there at all."""
+    return ImageError(f"{host} has no public address that may be fetched from")
+
+
+def check_url(url: str, rules: Rules) -> URL:
+    """The URL to request, `ImageError` unless it may be; names in it are not resolved yet."""
+    if rules.hosts == ():
+        raise ImageError("only data URLs are taken here (data:image/png;base64,…), no addresses")
+    if len(url) > MOST_CHARACTERS:
+        raise ImageError(f"its address has more than {MOST_CHARACTERS} characters")
+    if not re.match("https?://", url, re.IGNORECASE):
+        raise ImageError("its address must begin with https://, http:// or data:image/…;base64,")
+    if "@" in re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0]:
+        raise ImageError("its address has credentials in it; leave out what stands before the @")
+    if not (parts := _URL.fullmatch(url)):
+        raise ImageError(
+            "its address is malformed: a host is written in ASCII letters, digits, '-' and '.', "
+            "and no part has spaces, control characters or backslashes"
+        )
+    host = parts["host"].lower()
+    if not _is_literal(host) and not _NAME.fullmatch(host):
+        raise ImageError(
+            "the host of its address must be a name without a dot at its end, or an IP address in "
+            "its usual form (four decimal numbers, or IPv6 in brackets)"
+        )
+    if rules.hosts is not None and not any(_matches(host, allowed) for allowed in rules.hosts):
+        raise ImageError(f"{host} is not among the hosts that images may be fetched from")
+    port = int(parts["port"] or (443 if parts["scheme"].lower() == "https" else 80))
+    if port not in rules.ports | {only for _, only in rules.addresses}:
+        allowed = ", ".join(map(str, sorted(rules.ports)))
+        raise ImageError(f"its address names port {port}; allowed: {allowed}")
+    if _is_literal(host):
+        check_address(host.strip("[]"), port, host, rules)
+    try:
+        read = URL(url)  # by aiohttp's own reader, which must not see another host
+        understood = (read.raw_host, read.port) == (_canonical(host), port)
+    except ValueError:
+        understood = False
+    if not understood:
+        raise ImageError("its address is malformed")
+    return read
+
+
+def _matches(host: str, allowed: str) -> bool:
+    return host.endswith(allowed) if allowed.startswith(".") else host == allowed
+
+
+def _is_literal(host: str) -> bool:
+    """Whether it is an IP address in its usual form."""
+    try:
+        if host.startswith("["):
+            IPv6Address(host.strip("[]"))
+        else:
+            IPv4Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _canonical(host: str) -> str:
+    return str(IPv6Address(host.strip("[]"))) if host.startswith("[") else host

@@ -1,0 +1,193 @@
+"""The outermost ASGI class, `vllm serve … --middleware predict.gate.Gate`: who gets in, and when.
+
+Promises: what reaches vLLM is on a route of ROUTES; every other path, however it is spelt, is a 404
+and another method a 405. A request that would be one too many, or comes while the server stops, is
+a 503 with Retry-After before its body is read; what got in is left alone. Liveness and health are
+answered here (liveness.py). All errors have OpenAI's shape.
+"""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from predict import settings
+from predict.asgi import App, Message, Receive, Scope, Send, error_body, respond
+from predict.liveness import Watch
+
+LIVENESS = "/liveness"  # fails when only a restart helps
+HEALTH = "/health"  # readiness: fails when a request sent now would not be served
+METRICS = "/metrics"
+
+# What asks the engine for text, and so has a place in the queue.
+GENERATING = frozenset(
+    ["/predict", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
+)
+ROUTES = {
+    **dict.fromkeys(GENERATING, ("POST",)),
+    **dict.fromkeys(("/v1/messages/count_tokens", "/tokenize", "/detokenize"), ("POST",)),
+    **dict.fromkeys(("/v1/models", METRICS), ("GET",)),
+    **dict.fromkeys((LIVENESS, HEALTH), ("GET", "HEAD")),
+}
+STORED_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
+
+EVENT = b"data: "
+# OpenAI's client waits as long and asks twice more by default. A full queue is mostly gone by then.
+RETRY_SECONDS = 10
+
+
+class Gate:
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.settings = settings.read(os.environ)
+        self.stopping = False
+        self.running = 0  # requests for text that have not been answered whole
+        self.watch: Watch | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, self._lifespan(scope, receive), send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})  # a 403: no route is one
+            return
+        path, method = scope["path"], scope["method"]
+        methods = methods_of(path)
+        if methods is None:
+            message = f"there is no route {path[:100]!r} here"
+            await respond(send, 404, error_body(message, "NotFoundError", None, 404))
+        elif path in (LIVENESS, HEALTH) and method in methods:
+            await self._probe(path, send)
+        elif method not in methods and (method != "OPTIONS" or path in (LIVENESS, HEALTH)):
+            allowed = ", ".join(methods)
+            message = f"{path[:100]} takes {allowed}, not {method[:20]}"
+            body = error_body(message, "MethodNotAllowedError", None, 405)
+            await respond(send, 405, body, [(b"allow", allowed.encode())])
+        elif path == METRICS:
+            await self.app(scope, receive, send)
+        elif self._closed():
+            await refuse(send, "the server is stopping; try again, on another replica")
+        elif path not in GENERATING or method != "POST":
+            await self.app(scope, receive, send)
+        else:
+            await self._admit(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = scope["app"].state.args.max_num_queued_reqs
+        if limit is not None:
+            # vLLM counts sequences, and only those that have reached its engine
+            unfinished = scope["app"].state.engine_client.get_num_unfinished_requests()
+            if max(self.running, unfinished) >= limit:
+                await refuse(send, f"{limit} requests are being served or queued; try again later")
+                return
+
+        self.running += 1
+        try:
+            await self.app(scope, receive, Answer(send))
+        finally:
+            self.running -= 1
+
+    async def _probe(self, path: str, send: Send) -> None:
+        fault = self.watch.fault() if self.watch else None
+        if fault is None and path == HEALTH and self.stopping:
+            fault = "the server is stopping"
+        if fault is None:
+            await respond(send, 200, b"")  # as vLLM's own /health
+        else:
+            await refuse(send, fault)
+
+    def _closed(self) -> bool:
+        return self.stopping or (self.watch is not None and self.watch.engine.errored)
+
+    def _lifespan(self, scope: Scope, receive: Receive) -> Receive:
+        async def heard() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._start(scope["app"].state)
+            elif self.watch is not None:
+                self.watch.end()
+            return message
+
+        return heard
+
+    def _start(self, state: Any) -> None:
+        """vLLM has set up its engine and its signal handlers: watch the one, hear the others."""
+        self.watch = Watch(state.engine_client, self.settings.stall_seconds, lambda: self.stopping)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before = signal.getsignal(number)
+
+            def stop(number: int, frame: FrameType | None, before: Any = before) -> None:
+                self.stopping = True
+                if callable(before):
+                    before(number, frame)
+
+            signal.signal(number, stop)
+            signal.siginterrupt(number, False)
+
+
+class Answer:
+    """A `send` for vLLM's answers: a refusal says when to come again, and is one from the start.
+
+    vLLM begins an event stream before the engine has taken the request, and what the engine then
+    says against it is the first event of a 200, which no client asks again for. So the start waits
+    for the first event, and takes its status if that is an error.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.start: Message | None = None
+        self.refused = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if message["status"] == 503:
+                message = {**message, "headers": [*message["headers"], retry_after()]}
+            elif message["status"] == 200 and is_event_stream(message["headers"]):
+                self.start = message
+                return
+            await self.send(message)
+        elif self.start is not None:
+            start, self.start = self.start, None
+            event = message.get("body", b"")
+            if (status := status_of(event)) is not None:
+                self.refused = True
+                body = event.removeprefix(EVENT).split(b"\n")[0]
+                await respond(self.send, status, body, [retry_after()] if status == 503 else ())
+            else:
+                await self.send(start)
+                await self.send(message)
+        elif not self.refused:
+            await self.send(message)
+
+
+def is_event_stream(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
+
+
+def status_of(event: bytes) -> int | None:
+    """The HTTP status in an event of vLLM's that is an error; None for any other."""
+    if not event.startswith(EVENT + b'{"error": '):
+        return None
+    code = json.loads(event.removeprefix(EVENT).split(b"\n")[0])["error"].get("code")
+    return code if isinstance(code, int) and 400 <= code <= 599 else 500
+
+
+def methods_of(path: str) -> tuple[str, ...] | None:
+    """What a path takes; None where nothing is."""
+    if (methods := ROUTES.get(path)) is not None:
+        return methods
+    if stored := STORED_RESPONSE.fullmatch(path):
+        return ("POST",) if stored[1] else ("GET",)
+    return None
+
+
+def retry_after() -> tuple[bytes, bytes]:
+    return (b"retry-after", str(RETRY_SECONDS).encode())
+
+
+async def refuse(send: Send, message: str) -> None:
+    body = error_body(message, "ServiceUnavailableError", None, 503)
+    await respond(send, 503, body, [retry_after()])

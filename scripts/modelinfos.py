@@ -1,0 +1,53 @@
+"""Writes packages/start/modelinfos: what vLLM asks of the classes of all cards' models.
+
+Promises: a line for each file that vLLM's cache would hold after a start, its name and what is in
+it, which has a hash of the class's source, so that one of another version is passed over. One file
+of lines, for each file more makes the upload larger. It is made again when the version of vLLM
+changes.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from scripts import cards, standin
+from scripts.cards import ROOT
+
+SHIPPED = ROOT / "packages" / "start" / "modelinfos"
+
+
+def make(cache: Path) -> Path:
+    """Has vLLM look at every card's model, with `cache` for its cache → the folder of its files."""
+    os.environ.update({"VLLM_CACHE_ROOT": str(cache), "HF_HUB_OFFLINE": "1"})
+    from vllm.engine.arg_utils import EngineArgs  # takes seconds to import
+
+    for card in cards.load_all():
+        EngineArgs(
+            model=str(standin.ensure(card)),
+            config_format=card.formats.config,
+            tokenizer_mode=card.formats.tokenizer,
+            generation_config="vllm",
+        ).create_model_config()
+    return cache / "modelinfos"
+
+
+def line(path: Path) -> str:
+    """A file of vLLM's as packages/start/prepare.sh reads it."""
+    return f"{path.stem} {json.dumps(json.loads(path.read_text()))}\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make modelinfos", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=SHIPPED)
+    output = parser.parse_args(arguments).output
+    with tempfile.TemporaryDirectory(prefix="modelinfos-") as cache:
+        output.write_text("".join(map(line, sorted(make(Path(cache)).iterdir()))))
+    print(f"wrote {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""Shows what fits where: every model on every GPU at every precision, and why the rest do not.
+
+Promises: the figures are scripts/fit.py's; exit code 2 and one line for each reason when nothing
+that was asked for can run. With --json, standard output has a list of combinations, each with the
+same keys; it has nothing when a word is not known (exit code 2, the message on standard error).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scripts import cards, choices, gpus, precisions, sizes
+from scripts.cards import Card, ChoiceError, Quantized
+from scripts.fit import Plan, PlanError, fit
+from scripts.gpus import Gpu
+from scripts.precisions import PRECISIONS, Precision
+from scripts.sizes import GIB, in_gib
+
+
+@dataclass(frozen=True)
+class Row:
+    """A combination, and why it cannot run if it cannot."""
+
+    tried: Plan
+    refusal: PlanError | None = None
+
+
+def rows(
+    models: Iterable[Card],
+    gpu: tuple[Gpu, int | None] | None,
+    precision: Precision | None,
+    context: int | None,
+) -> Iterator[Row]:
+    """Every combination of what is given and, of what is not, all there is. AWQ and GPTQ are left
+    out where the card names no such repo, unless they are asked for."""
+    for card in models:
+        named = [repo.precision for repo in card.quantized]
+        for one, count in [gpu] if gpu else [(one, None) for one in gpus.load_all()]:
+            usual = [each for each in PRECISIONS.values() if not each.repo or each.name in named]
+            for each in [precision] if precision else usual:
+                try:
+                    yield Row(fit(card, one, count, each, context))
+                except PlanError as refusal:
+                    yield Row(refusal.tried, refusal)
+
+
+def as_json(row: Row) -> dict[str, object]:
+    """Sizes in GiB, of all GPUs together unless the name says otherwise. The keys are always the
+    same; of what cannot run, those of what would be served are null."""
+    tried, refusal = row.tried, row.refusal
+    shape = tried.card.architecture
+    sized = not tried.precision.repo or isinstance(tried.checkpoint, Quantized)
+    served = {
+        "kv_cache_gib": round(tried.kv_memory * tried.count / GIB, 2),
+        "kv_cache_tokens": tried.kv_tokens,
+        "longest_context": tried.longest_context,
+        "max_model_len": tried.context,
+        "full_context_requests": tried.full_context_requests,
+        "requests_2k": tried.requests_2k,
+        "max_num_seqs": tried.max_num_seqs,
+        "concurrency_target": tried.concurrency_target,
+        "dtype": tried.dtype,
+        "quantization": tried.precision.quantization,
+    }
+    return {
+        "model": tried.card.name,
+        "gpu": tried.gpu.name,
+        "count": tried.count,
+        "precision": tried.precision.name,
+        "fits": refusal is None,
+        "verdict": str(refusal) if refusal else tried.verdict,
+        "reason": refusal.reason if refusal else None,
+        "advice": refusal.advice if refusal else None,
+        "parameters": sizes.parameters(shape).total,
+        "kv_bytes_per_token": sizes.kv_bytes_per_token(shape),
+        "accelerator": tried.accelerator,
+        "tensor_parallel_size": tried.count,
+        "memory_gib": tried.count * tried.gpu.memory,
+        "usable_gib": round(tried.count * tried.gpu.usable, 2),
+        "gpu_memory_utilization": tried.utilization,
+        "weights_gib": round(tried.weights / GIB, 2) if sized else None,
+        "beside_gib_estimate": round(tried.beside * tried.count / GIB, 2),
+        **(dict.fromkeys(served) if refusal else served),
+    }
+
+
+def _show(found: list[Row], console: Console) -> None:
+    for card in {row.tried.card.name: row.tried.card for row in found}.values():
+        mine = [row for row in found if row.tried.card.name == card.name]
+        counted = sizes.parameters(card.architecture).total
+        per_token = sizes.kv_bytes_per_token(card.architecture) // 1024
+        about = f": {counted / 1e9:.2f} B parameters, {per_token} KiB of KV cache a token"
+        console.print(Text.assemble((card.title, "bold"), about))
+        if plans := [row.tried for row in mine if row.refusal is None]:
+            console.print(_table(plans, memory=console.width >= WIDE))
+        for gpu, names, reason in _refusals(mine):
+            console.print(Text(f"  {gpu} {', '.join(names)}: {reason}", style="bright_black"))
+        console.print()
+
+
+def _table(plans: Iterable[Plan], memory: bool) -> Table:
+    """What runs; with what takes memory where there is room for it."""
+    shown = Table(box=None, padding=(0, 1), header_style="underline")
+    shown.add_column("GPUs", no_wrap=True)
+    shown.add_column("precision", no_wrap=True)
+    for name in (*(("weights", "beside", "KV cache") if memory else ()), "context", "full", "2k"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for one in plans:
+        parts = (one.weights, one.beside * one.count, one.kv_memory * one.count)
+        shown.add_row(
+            f"{one.count}×{one.gpu.name}",
+            one.precision.name,
+            *(in_gib(part) for part in (parts if memory else ())),
+            str(one.context),
+            str(one.full_context_requests),
+            str(one.requests_2k),
+        )
+    return shown
+
+
+def _refusals(found: Iterable[Row]) -> list[tuple[str, list[str], str]]:
+    """GPU, precisions and the reason they share."""
+    merged: list[tuple[str, list[str], str]] = []
+    for row in found:
+        if row.refusal is None:
+            continue
+        gpu, precision = row.tried.gpu.name, row.tried.precision.name
+        last = merged[-1] if merged else None
+        if last and (last[0], last[2]) == (gpu, row.refusal.reason):
+            last[1].append(precision)
+        else:
+            merged.append((gpu, [precision], row.refusal.reason))
+    return merged
+
+
+def _reasons(found: Iterable[Row]) -> list[PlanError]:
+    """Each reason once, with the advice that changes least."""
+    by_reason: dict[str, PlanError] = {}
+    for refusal in (row.refusal for row in found if row.refusal):
+        known = by_reason.get(refusal.reason, refusal)
+        shorter = len(refusal.advice) < len(known.advice)
+        by_reason[refusal.reason] = refusal if shorter else known
+    return list(by_reason.values())
+
+
+WIDE = 76  # columns of a terminal that has room for all figures
+
+LEGEND = (
+    "GiB on all GPUs together; beside: an estimate of what vLLM needs for activations, CUDA graphs "
+    "and libraries. context: the longest that fits; full and 2k: how many requests of that length, "
+    "and of 2048 tokens, fit at once. docs/hardware.md has the arithmetic."
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make plan", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help=", ".join(cards.names()))
+    choices.add_hardware_options(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="for programs: a list of combinations, or nothing when a word is not known (exit "
+        "code 2, the message on standard error)",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        models = [cards.load(options.model)] if options.model else cards.load_all()
+        gpu = gpus.parse(options.gpu) if options.gpu else None
+        precision = precisions.parse(options.precision) if options.precision else None
+        found = list(rows(models, gpu, precision, choices.context_of(options.context)))
+    except ChoiceError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    runs = [row.tried for row in found if row.refusal is None]
+    if options.json:
+        print(json.dumps([as_json(row) for row in found], indent=2))
+    elif runs:
+        console = Console()
+        _show(found, console)
+        console.print(Text(runs[0].verdict if len(found) == 1 else LEGEND, style="italic"))
+    if runs:
+        return 0
+    for refusal in _reasons(found):
+        print(f"{parser.prog}: {refusal}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

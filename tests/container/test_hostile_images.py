@@ -1,0 +1,318 @@
+"""Bad images and bad addresses of images, sent to Pixtral: a 400 at once, and no harm is done."""
+
+import base64
+import io
+import struct
+import threading
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from local.standins.corpus import load_dialogues
+from scripts.serve import URL
+from tests import hosts
+from tests.container.running import Running, tail, vllm_processes
+from tests.container.test_images import ask, part
+from tests.hosts import ImageHost
+
+pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
+
+RED = load_dialogues()["images"]["answers"][0].format("red")
+SECRET = "s3cr3t-in-the-query"
+
+
+def data_url(data: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose pixels are all there, a thousandth of its size as sent."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    row = bytes(1 + (width + 7) // 8)
+    packer = zlib.compressobj()
+    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    start = b"\x89PNG\r\n\x1a\n"
+    return start + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def body(*urls: Any, **more: Any) -> dict[str, Any]:
+    content: list[Any] = [{"type": "text", "text": "What is this?"}]
+    content += [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    length = {} if "max_length" in more or "max_new_tokens" in more else {"max_tokens": 32}
+    return {"messages": [{"role": "user", "content": content}], **length, **more}
+
+
+def refused(container: Running, *urls: Any, route: str = "/predict", **more: Any) -> str:
+    """The message of the 400 that a request with these images gets."""
+    response = container.http.post(route, json=body(*urls, **more))
+    assert response.status_code == 400, response.text
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["code"]) == ("BadRequestError", 400)
+    assert len(response.content) < 1000
+    return str(error["message"])
+
+
+def resident() -> int:
+    """Bytes of memory of the API server."""
+    (vllm,) = vllm_processes()
+    status = Path(f"/proc/{vllm}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024
+
+
+@pytest.fixture(autouse=True)
+def as_before(container: Running) -> Any:
+    """After each test the standard question is answered to the letter."""
+    yield
+    assert ask(container, part("red")) == RED, tail(container.log)
+
+
+NOT_REACHED = [
+    "http://127.0.0.1/a.png",
+    "http://127.0.0.1:80/a.png",
+    "http://localhost/a.png",
+    "http://[::1]/a.png",
+    "http://10.0.0.1/a.png",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://100.64.0.1/a.png",
+    "http://[::ffff:127.0.0.1]/a.png",
+    "http://[64:ff9b::7f00:1]/a.png",
+    "http://no-such-host.invalid/a.png",
+]
+MALFORMED = [
+    "file:///etc/passwd",
+    "ftp://example.com/a.png",
+    "/etc/passwd",
+    "a.png",
+    " ",
+    "http://2130706433/",
+    "http://0x7f.1/",
+    "http://127.1/",
+    "http://127.0.0.1./",
+    "http://me:it@example.com/a.png",
+    "http://127.0.0.1:8000/metrics",
+    "http://127.0.0.1:8080/metrics",
+    "data:text/html;base64,AAAA",
+    "data:image/png,abc",
+    "data:image/png;base64,!!!",
+    "data:image/png;base64,",
+    "data:image/png;base64,AAAA",
+    "data:,",
+]
+
+
+@pytest.mark.parametrize("url", NOT_REACHED)
+def test_what_is_not_public_is_refused_in_the_same_words(container: Running, url: str) -> None:
+    host = url[7:].removesuffix(":80/a.png").partition("/")[0]
+    expected = f"image 1 of the request: {host} has no public address that may be fetched from"
+    assert refused(container, url) == expected
+
+
+@pytest.mark.parametrize("route", ["/predict", "/v1/chat/completions"])
+@pytest.mark.parametrize("url", MALFORMED)
+def test_what_is_no_address_of_an_image_is_refused(
+    container: Running, url: str, route: str
+) -> None:
+    assert refused(container, url, route=route).startswith("image 1 of the request: ")
+
+
+PRIVATE = "http://127.0.0.1/a.png"
+OTHER_ROUTES = {
+    "/tokenize": body(PRIVATE),
+    "/v1/responses": {
+        "input": [
+            {"role": "user", "content": [{"type": "input_image", "image_url": PRIVATE}]},
+        ],
+    },
+    "/v1/messages": {
+        "model": "pixtral",
+        "max_tokens": 8,
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "image", "source": {"type": "url", "url": PRIVATE}}],
+            },
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("route", OTHER_ROUTES)
+def test_other_routes_refuse_it_too(container: Running, route: str) -> None:
+    response = container.http.post(route, json=OTHER_ROUTES[route])
+    assert response.status_code == 400, response.text
+    assert "127.0.0.1 has no public address" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("url", ["", None, 5, [], {}])
+def test_an_image_that_is_left_out_is_refused(container: Running, url: Any) -> None:
+    response = container.http.post("/predict", json=body(url))
+    assert response.status_code == 400
+    assert "error" in response.json()
+
+
+@pytest.mark.parametrize("more", [{"stream": True}, {"max_length": 4000}, {"max_new_tokens": 5}])
+def test_it_does_not_matter_how_the_request_is_put(
+    container: Running, image_host: ImageHost, more: dict[str, Any]
+) -> None:
+    assert "status 404" in refused(container, image_host.url("/nothing"), **more)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/redirect/3", "redirects more than 3 times"),
+        ("/to/http://127.0.0.2/", "no public address"),
+        ("/to/file:///etc/passwd", "must begin with"),
+        ("/status/404", "status 404"),
+        ("/status/500", "status 500"),
+        ("/huge", "more than 20 MB"),
+        ("/endless", "more than 20 MB"),
+        ("/gzip", "compressed"),
+        ("/short", "broke off"),
+        ("/garbage", "broke off"),
+        ("/html", "not an image"),
+    ],
+)
+def test_a_bad_answer_is_refused(
+    container: Running, image_host: ImageHost, path: str, message: str
+) -> None:
+    got = refused(container, image_host.url(f"{path}"))
+    assert message in got
+    assert "the secret of the page" not in got
+    image_host.wait_until_left()
+
+
+@pytest.mark.parametrize("path", ["/red.png", "/redirect/2", "/no-length", "/chunked"])
+def test_a_good_image_is_fetched(container: Running, image_host: ImageHost, path: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": image_host.url(path)}}
+    assert ask(container, image) == RED
+
+
+def test_the_image_at_fault_is_numbered(container: Running, image_host: ImageHost) -> None:
+    good, bad = data_url(hosts.picture()), "file:///etc/passwd"
+    assert refused(container, good, good, bad, good).startswith("image 3 of the request: ")
+    assert refused(container, image_host.url("/red.png"), bad).startswith("image 2 of the request")
+    older = refused(container, good, bad, max_length=4000)
+    assert older.startswith("image 2 of the request: ")
+
+
+@pytest.mark.parametrize("path", ["/silent", "/drip"])
+@pytest.mark.parametrize("more", [{}, {"max_length": 4000}], ids=["chat", "older"])
+def test_the_images_of_a_request_have_ten_seconds(
+    container: Running, image_host: ImageHost, path: str, more: dict[str, Any]
+) -> None:
+    started = time.monotonic()
+    message = refused(container, *[image_host.url(path)] * 4, data_url(hosts.picture()), **more)
+    assert "in time: the images of a request have 10 s together" in message
+    assert 9 < time.monotonic() - started < 18  # not 10 s for each, nor twice
+    image_host.wait_until_left()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF", "WEBP", "BMP"])
+def test_too_many_pixels_are_refused_before_they_are_decoded(container: Running, kind: str) -> None:
+    image = hosts.blank(kind, (8000, 8000))
+    before = resident()
+    message = refused(container, *[data_url(image, kind.lower())] * 5)
+    assert "more than 16777216 pixels" in message
+    assert resident() - before < 300 << 20
+
+
+def test_a_bomb_takes_neither_time_nor_memory(container: Running, image_host: ImageHost) -> None:
+    image_host.pages["/bomb.png"] = bomb(30_000, 30_000)
+    peak, done = [resident()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            peak.append(resident())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        started = time.monotonic()
+        for url in (data_url(image_host.pages["/bomb.png"]), image_host.url("/bomb.png")):
+            assert "more than 16777216 pixels" in refused(container, url, url, url)
+        assert time.monotonic() - started < 10  # decoding one takes longer
+    finally:
+        done.set()
+        watching.join()
+    assert max(peak) - peak[0] < 300 << 20
+
+
+def test_a_large_image_is_answered(container: Running) -> None:
+    """4096 x 4096 pixels, the most there may be, five times in one request."""
+    before = resident()
+    response = container.http.post("/predict", json=body(*[data_url(bomb(4096, 4096))] * 5))
+    assert response.status_code == 200, response.text
+    assert resident() - before < 1 << 30
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (2, 20000)], ids=str)
+def test_an_image_of_odd_shape_is_no_error_of_the_server(
+    container: Running, size: tuple[int, int]
+) -> None:
+    response = container.http.post("/predict", json=body(data_url(bomb(*size))))
+    assert response.status_code in (200, 400), response.text
+
+
+def test_a_data_url_that_is_too_large_is_refused(container: Running) -> None:
+    assert "more than 20 MB" in refused(container, data_url(bytes(21 << 20)))
+
+
+def test_a_client_that_leaves_ends_the_download(container: Running, image_host: ImageHost) -> None:
+    for more in ({}, {"max_length": 4000}):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{URL}/predict", json=body(image_host.url("/drip"), **more), timeout=2)
+        assert image_host.wait_until_left() < 4  # of the 8 s it had left
+
+
+@pytest.mark.parametrize(("more", "times"), [({}, 1), ({"max_length": 4000}, 2)], ids=str)
+def test_an_image_is_fetched_by_nobody_else(
+    container: Running, image_host: ImageHost, more: dict[str, Any], times: int
+) -> None:
+    """The tokenizer would, unguarded. A `max_length` has the prompt counted first."""
+    asked = len(image_host.asked)
+    response = container.http.post("/predict", json=body(image_host.url("/red.png"), **more))
+    assert RED in response.text
+    assert len(image_host.asked) - asked == times
+
+
+def test_an_image_turned_by_its_camera_is_answered(container: Running) -> None:
+    stream = io.BytesIO()
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    Image.open(io.BytesIO(hosts.picture(size=(200, 64)))).save(stream, "PNG", exif=turned)
+    url = data_url(stream.getvalue())
+    assert ask(container, {"type": "image_url", "image_url": {"url": url}}) == RED
+
+
+def test_no_address_is_in_the_log(container: Running, image_host: ImageHost) -> None:
+    for path in ("/red.png", "/nothing", "/short"):
+        url = f"{image_host.url(path)}?key={SECRET}"
+        container.http.post("/predict", json=body(url))
+    container.http.post("/predict", json=body(f"http://10.0.0.1/?key={SECRET}"))
+    container.http.post("/predict", json=body(f"data:image/png;base64,{SECRET}"))
+    assert SECRET not in container.log.read_text(errors="replace")
+
+
+def test_memory_stays_what_it_was(container: Running, image_host: ImageHost) -> None:
+    def round_of_bad_images() -> None:
+        for url in (*NOT_REACHED, *MALFORMED, image_host.url("/endless"), data_url(bytes(1 << 24))):
+            refused(container, url)
+
+    round_of_bad_images()
+    before = resident()
+    for _ in range(3):
+        round_of_bad_images()
+    assert resident() < 1.1 * before

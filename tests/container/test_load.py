@@ -1,0 +1,116 @@
+"""More than one replica can take, clients that leave or do not read, and an engine that hangs."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from predict.gate import RETRY_SECONDS
+
+from bench import faults
+from bench.faults import LIVENESS, Server
+from scripts import render
+from scripts.serve import READINESS
+from tests.container.running import gone, leftovers
+
+MODEL = "mistral-7b"
+STALL_SECONDS = 5
+AT_ONCE = 500
+LONG = "What is the Mistral wind? " * 4000  # about 30,000 tokens
+
+pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def server(container: None) -> Iterator[Server]:
+    """A container that gives its engine less time, shared by the tests here."""
+    with faults.server(MODEL, STALL_SECONDS) as started:
+        yield started
+    assert gone(), leftovers()
+
+
+@pytest.fixture(autouse=True)
+def as_before(server: Server) -> Iterator[None]:
+    """Whatever a test does, nothing of it is left, and the answers are right."""
+    yield
+    faults.wait(lambda: faults.running() + faults.waiting() == 0)
+    assert all(outcome.right for outcome in faults.streams(MODEL, 8))
+    assert (faults.status(LIVENESS), faults.status(READINESS)) == (200, 200)
+
+
+def test_each_of_500_streams_is_answered_to_the_letter_or_refused(server: Server) -> None:
+    faults.streams(MODEL, AT_ONCE)  # so that memory is compared after the first load
+    before = faults.memory()
+    outcomes = faults.streams(MODEL, AT_ONCE)
+    assert {outcome.status for outcome in outcomes} == {200, 503}
+    assert [outcome for outcome in outcomes if outcome.status == 200 and not outcome.right] == []
+    most = render.most_requests(faults.planned(MODEL))
+    answered = Counter(outcome.status for outcome in outcomes)[200]
+    assert answered >= most
+    refused = [outcome for outcome in outcomes if outcome.status == 503]
+    assert {outcome.retry_after for outcome in refused} == {str(RETRY_SECONDS)}
+    assert all('{"error": {"message": "' in outcome.said for outcome in refused)
+    slowest = max(outcome.seconds for outcome in outcomes)
+    assert max(outcome.seconds for outcome in refused) < slowest
+    faults.wait(lambda: faults.running() + faults.waiting() == 0)
+    assert faults.memory() < before * 1.1
+
+
+def test_openai_s_client_gets_through_by_itself(server: Server) -> None:
+    outcomes = faults.with_retries(MODEL, 300)
+    assert [outcome for outcome in outcomes if not outcome.right] == []
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_several_answers_a_request_take_several_places(server: Server, n: int) -> None:
+    """vLLM counts them when the engine takes them, which is after it has begun the stream."""
+    outcomes = faults.streams(MODEL, 300, n=n, temperature=1)
+    refused = [outcome for outcome in outcomes if outcome.status == 503]
+    assert {outcome.status for outcome in outcomes} == {200, 503}
+    assert {outcome.retry_after for outcome in refused} == {str(RETRY_SECONDS)}
+    assert not [o for o in outcomes if o.status == 200 and '"error"' in o.said]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("content", ["What is the Mistral wind?", LONG], ids=["decode", "prefill"])
+def test_a_client_that_leaves_frees_its_place(server: Server, stream: bool, content: str) -> None:
+    messages = [{"role": "user", "content": content}]
+    assert faults.leave(MODEL, messages=messages, stream=stream) < 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_the_queue_frees_its_place(server: Server, stream: bool) -> None:
+    with faults.crowd(MODEL, faults.planned(MODEL).max_num_seqs):
+        assert faults.leave(MODEL, stream=stream) < 1
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["under load", "with the first request"])
+def test_a_hung_engine_is_seen_and_its_recovery_too(server: Server, first: bool) -> None:
+    hang = faults.hang(MODEL, first=first)
+    assert STALL_SECONDS - 1 < hang.seen_after < STALL_SECONDS + 3
+    assert hang.readiness == 503
+    assert {outcome.status for outcome in hang.outcomes} == {200}
+    assert '"error"' not in "".join(outcome.said for outcome in hang.outcomes)
+    assert all(outcome.right for outcome in hang.outcomes) or not first
+
+
+def test_a_hung_engine_is_none_the_better_for_clients_that_leave(server: Server) -> None:
+    assert faults.hang_and_leave(MODEL) < STALL_SECONDS
+
+
+def test_liveness_holds_under_load_through_long_prefills_and_with_a_client_that_does_not_read(
+    server: Server,
+) -> None:
+    long = [{"role": "user", "content": LONG}]
+    seen = set()
+    with (
+        faults.unread(MODEL),
+        faults.meanwhile(
+            lambda: faults.streams(MODEL, 40, messages=long, max_tokens=5)
+        ) as prefills,
+        faults.meanwhile(lambda: faults.streams(MODEL, 100, ignore_eos=True, max_tokens=300)),
+    ):
+        while len(prefills) < 40:
+            seen.add(faults.status(LIVENESS))
+    faults.wait(lambda: faults.running() + faults.waiting() == 0)
+    assert seen == {200}
+    assert {outcome.status for outcome in prefills} == {200}

@@ -1,0 +1,34 @@
+"""What shortens the start is in force: what vLLM logged, and what it left in its cache."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from bench import phases
+from scripts import cards
+from tests.container import running
+from tests.container.running import Running
+
+each = pytest.mark.parametrize("container", cards.names(), indirect=True)
+
+
+@each
+def test_nothing_is_tried_twice_with_a_pause_between(container: Running) -> None:
+    assert "retrying" not in container.log.read_text()
+
+
+@each
+def test_the_log_tells_where_the_time_goes(container: Running) -> None:
+    log = list(zip(itertools.count(1.0), container.log.read_text().splitlines(), strict=False))
+    found = phases.phases(log, answered=len(log) + 1)
+    assert min(found.values()) > 0
+
+
+@each
+def test_vllm_did_not_look_at_the_models_class_itself(container: Running) -> None:
+    """It would have written its cache anew: the files are as prepare.sh has laid them there."""
+    root = Path(f"/proc/{running.vllm_processes()[0]}/root")
+    cached = root / "home" / "app" / ".cache" / "vllm" / "modelinfos"
+    found = [f"{path.stem} {path.read_text()}" for path in sorted(cached.iterdir())]
+    assert "".join(found) == (root / "packages" / "start" / "modelinfos").read_text()

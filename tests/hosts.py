@@ -1,0 +1,173 @@
+"""A host of images on loopback, good and hostile: one small server that speaks HTTP by hand."""
+
+import asyncio
+import gzip
+import io
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import unquote
+
+from PIL import Image
+
+from local.standins.corpus import plain_image
+
+RED = (220, 30, 30)
+TLS_HANDSHAKE = b"\x16"
+PAUSE = 0.2  # seconds between the bytes of a drip
+
+
+def picture(kind: str = "PNG", size: tuple[int, int] = (64, 64)) -> bytes:
+    stream = io.BytesIO()
+    plain_image(RED, size).save(stream, kind)
+    return stream.getvalue()
+
+
+def blank(kind: str, size: tuple[int, int]) -> bytes:
+    """An image that is small as sent, whatever its size."""
+    stream = io.BytesIO()
+    Image.new("1", size).save(stream, kind)
+    return stream.getvalue()
+
+
+class ImageHost:
+    """`url(path)`: what is there is in `_answer`. `open` counts the connections that are."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.open = 0
+        self.asked: list[str] = []  # paths, in order
+        self.pages: dict[str, bytes] = {"/red.png": picture()}
+
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}{path}"
+
+    def wait_until_left(self, seconds: float = 60) -> float:
+        """Waits until no connection is open → how long that took."""
+        started = time.monotonic()
+        while self.open and time.monotonic() < started + seconds:
+            time.sleep(0.01)
+        assert not self.open
+        return time.monotonic() - started
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                request = await reader.readexactly(1)
+                if request == TLS_HANDSHAKE:
+                    writer.write(head(400))
+                    return
+                request += await reader.readuntil(b"\r\n\r\n")
+                path = request.split()[1].decode()
+                self.asked.append(path)
+                # A client that leaves is noticed at once, also between two bytes of a drip.
+                left = asyncio.create_task(reader.read())
+                sending = asyncio.create_task(self._send(path, writer))
+                await asyncio.wait((left, sending), return_when=asyncio.FIRST_COMPLETED)
+                for task in (left, sending):
+                    task.cancel()
+                await asyncio.gather(left, sending, return_exceptions=True)
+        finally:
+            self.open -= 1
+            writer.close()
+
+    async def _send(self, path: str, writer: asyncio.StreamWriter) -> None:
+        async for piece in self._answer(path):
+            writer.write(piece)
+            await writer.drain()
+
+    async def _answer(self, path: str) -> AsyncIterator[bytes]:
+        if page := self.pages.get(path.partition("?")[0]):
+            yield head(200, f"Content-Length: {len(page)}") + page
+        elif path.startswith("/redirect/"):
+            left = int(path.rpartition("/")[2])
+            yield head(302, f"Location: /redirect/{left - 1}" if left else "Location: /red.png")
+        elif path.startswith("/to/"):
+            yield head(302, f"Location: {unquote(path[4:])}")
+        elif path.startswith("/status/"):
+            yield head(int(path.rpartition("/")[2]), "Content-Length: 0")
+        elif path == "/no-length":
+            yield head(200) + picture()
+        elif path == "/chunked":
+            yield head(200, "Transfer-Encoding: chunked")
+            for piece in (picture(), b""):
+                yield b"%x\r\n%s\r\n" % (len(piece), piece)
+        elif path == "/silent":
+            await asyncio.sleep(600)
+            yield b""
+        elif path == "/slow-headers":
+            yield b"HTTP/1.1 200 OK\r\n"
+            while True:
+                yield b"X-Drip: 1\r\n"
+                await asyncio.sleep(PAUSE)
+        elif path == "/drip":
+            yield head(200, "Content-Length: 100000") + picture()[:8]
+            while True:
+                yield b"\0"
+                await asyncio.sleep(PAUSE)
+        elif path == "/huge":
+            yield head(200, f"Content-Length: {10**12}")
+        elif path == "/endless":
+            yield head(200)
+            while True:
+                yield bytes(1 << 16)
+        elif path == "/endless-chunks":
+            yield head(200, "Transfer-Encoding: chunked")
+            while True:
+                yield b"10000\r\n" + bytes(1 << 16) + b"\r\n"
+        elif path == "/short":
+            yield head(200, "Content-Length: 100000") + picture()
+        elif path == "/wrong-length":
+            yield head(200, "Content-Length: -5") + picture()
+        elif path == "/gzip":
+            bomb = gzip.compress(bytes(1 << 24))
+            yield head(200, "Content-Encoding: gzip", f"Content-Length: {len(bomb)}") + bomb
+        elif path == "/html":
+            page = b"<html>the secret of the page</html>"
+            yield head(200, "Content-Type: text/html", f"Content-Length: {len(page)}") + page
+        elif path == "/garbage":
+            yield b"\0\xff not HTTP\r\n\r\n"
+        elif path == "/many-headers":
+            yield b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"x" * (1 << 20) + b"\r\n\r\n"
+        else:
+            yield head(404, "Content-Length: 0")
+
+
+def head(status: int, *lines: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} .", "Connection: close", *lines, "", ""]).encode()
+
+
+@contextmanager
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[ImageHost]:
+    """An image host on a free port of 127.0.0.1, in a thread."""
+    host, loop, ready = ImageHost(), asyncio.new_event_loop(), threading.Event()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(host.handle, "127.0.0.1", 0, ssl=tls)
+        host.port = server.sockets[0].getsockname()[1]
+        ready.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Future()
+        server.close()
+
+    serving = loop.create_task(serve())
+
+    def run() -> None:
+        loop.run_until_complete(serving)
+        rest = asyncio.all_tasks(loop)
+        for task in rest:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait()
+    try:
+        yield host
+    finally:
+        loop.call_soon_threadsafe(serving.cancel)
+        thread.join()

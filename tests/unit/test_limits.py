@@ -1,0 +1,197 @@
+"""What is too much for one request, and what is not for its sender to say."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from predict import limits
+from predict.errors import RequestError
+from predict.parameters import VLLM
+from predict.settings import Limits
+
+from scripts import cards, render
+
+
+def refused(body: dict[str, Any], **given: int) -> str:
+    with pytest.raises(RequestError) as error:
+        limits.check(body, len(json.dumps(body)), Limits(**given))
+    return str(error.value)
+
+
+def user(*parts: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
+    ("values", 3, {"user": [[], []]}, {"user": [[], [], []]}),
+    ("depth", 3, {"a": [[]]}, {"a": [[[]]]}),
+    ("messages", 2, {"messages": [{"role": "a"}] * 2}, {"messages": [{"role": "a"}] * 3}),
+    ("messages", 1, {"input": [{"role": "a"}]}, {"input": [{"type": "a"}] * 2}),
+    ("parts", 2, user({"type": "text"}, "a"), user({"type": "text"}, "a", "b")),
+    ("parts", 2, user({"content": [{}]}), user({"content": [{}, {}]})),
+    ("prompts", 2, {"prompt": ["a", "b"]}, {"prompt": ["a", "b", "c"]}),
+    ("prompts", 2, {"prompt": [[1, 2, 3]] * 2}, {"prompt": [[1]] * 3}),
+    ("prompts", 4, {"prompt": ["a", "b"], "n": 2}, {"prompt": ["a", "b"], "n": "3"}),
+    ("answers", 2, {"n": 2}, {"n": 3}),
+    ("answers", 2, {"n": "2"}, {"n": "3"}),
+    ("answers", 2, {"num_return_sequences": 2}, {"num_return_sequences": 3.0}),
+    ("answers", 2, {"generation_config": {}}, {"generation_config": {"num_return_sequences": 3}}),
+    ("stop_strings", 1, {"stop": ["a"]}, {"stop": ["a", "b"]}),
+    ("stop_strings", 1, {"stop_sequences": ["a"]}, {"stop_sequences": ["a", "b"]}),
+    ("string_length", 2, {"stop": "ab"}, {"stop": "abc"}),
+    ("string_length", 2, {"bad_words": ["ab"]}, {"bad_words": ["a", "abc"]}),
+    ("bad_words", 1, {"bad_words": ["a"]}, {"bad_words": ["a", "b"]}),
+    ("token_ids", 1, {"logit_bias": {"1": 1}}, {"logit_bias": {"1": 1, "2": 1}}),
+    ("token_ids", 1, {"suppress_tokens": [1]}, {"suppress_tokens": [1, 2]}),
+    ("vocabulary", 9, {"tokens": [0, 8]}, {"tokens": [9]}),
+    ("vocabulary", 9, {"logit_bias": {"8": 1}}, {"logit_bias": {"-1": 1}}),
+    ("vocabulary", 9, {"bad_words_ids": [[8, 8]]}, {"bad_words_ids": [[8], [8, 9]]}),
+    ("vocabulary", 9, {"eos_token_id": 8}, {"eos_token_id": 9}),
+    ("logprobs", 2, {"top_logprobs": 2}, {"top_logprobs": 3}),
+    ("logprobs", 2, {"logprobs": True}, {"logprobs": 3}),
+    ("prompt_logprobs", 2, {"prompt_logprobs": 2}, {"prompt_logprobs": 3}),
+    ("tools", 1, {"tools": [{}]}, {"tools": [{}, {}]}),
+    ("schema_bytes", 60, {"text": SCHEMA}, {"tools": [SCHEMA, SCHEMA]}),
+    ("schema_depth", 3, {"text": SCHEMA}, {"text": {"format": SCHEMA}}),
+    ("schema_entries", 2, {"text": SCHEMA}, {"text": {"properties": {"a": 1, "b": 2, "c": 3}}}),
+    ("schema_count", 9, {"text": {"minLength": 9}}, {"tools": [{"maxItems": 5}] * 2}),
+    ("text_bytes", 20, {"prompt": "abc"}, {"prompt": "abcdefghijk"}),
+]
+
+
+@pytest.mark.parametrize(("limit", "most", "allowed", "too_much"), AT_MOST, ids=str)
+def test_a_limit_allows_what_it_says_and_no_more(
+    limit: str, most: int, allowed: dict[str, Any], too_much: dict[str, Any]
+) -> None:
+    given = Limits(**{limit: most})
+    limits.check(allowed, len(json.dumps(allowed)), given)
+    assert str(most - (limit == "vocabulary")) in refused(too_much, **{limit: most})
+    limits.check(too_much, len(json.dumps(too_much)), Limits())
+
+
+def test_every_limit_is_tried() -> None:
+    names = {row.name for row in dataclasses.fields(Limits)}
+    assert {limit for limit, *_ in AT_MOST} == names - {"body_bytes"}
+
+
+def test_the_cards_set_every_limit() -> None:
+    for card in cards.load_all():
+        rendered = render.predict_settings(card)
+        for row in dataclasses.fields(Limits):
+            assert int(rendered[f"PREDICT_LIMIT_{row.name.upper()}"]) > 0
+
+
+def test_images_in_a_request_do_not_count_as_text() -> None:
+    data = "data:image/png;base64," + "A" * 1000
+    for part in (
+        {"type": "image_url", "image_url": {"url": data}},
+        {"type": "image_url", "image_url": data},
+        {"image_url": data},
+        {"type": "input_image", "image_url": data},
+        {"type": "image", "source": {"type": "base64", "data": data}},
+    ):
+        body = user({"type": "text", "text": "What?"}, part)
+        limits.check(body, len(json.dumps(body)), Limits(text_bytes=200))
+    hidden = user({"type": "text", "text": "a", "image_url": data})
+    assert "beside its images" in refused(hidden, text_bytes=200)
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64, -(2**63) - 1, 10**400])
+def test_integers_have_64_bits_wherever_they_are(number: int) -> None:
+    body: Any
+    for body in ({"seed": number}, {"a": [{"b": number}]}, {"tokens": [1, number]}):
+        assert "64 bits" in refused(body)
+    limits.check({"seed": 2**63 - 1, "tokens": [-(2**63)]}, 10, Limits())
+
+
+@pytest.mark.parametrize("number", [1e19, -1e30, 1.7e308])
+def test_a_field_s_number_has_64_bits_however_it_is_written(number: float) -> None:
+    assert "'top_k'" in refused({"top_k": number})
+    limits.check({"text": {"maximum": number}}, 10, Limits())
+
+
+@pytest.mark.parametrize("name", limits.REFUSED)
+def test_fields_of_the_engine_s_own_are_refused_unless_null(name: str) -> None:
+    assert f"'{name}'" in refused({name: 0})
+    assert limits.REFUSED[name] in refused({name: {}})
+    limits.check({name: None}, 10, Limits())
+
+
+@pytest.mark.parametrize("kind", limits.REFUSED_PARTS)
+def test_parts_of_tensors_are_refused(kind: str) -> None:
+    for part in ({"type": kind}, {kind: "a"}, {"type": "text", kind: None}):
+        assert kind in refused(user(part))
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([5], "[0]' takes an object, got 5"),
+        ([{"role": "user"}, {}], "[1]' has no role"),
+        ([{"role": 5}], "[0]' has no role"),
+        ([{"role": "user", "content": [None]}], "[0].content[0]' takes an object"),
+        ([{"role": "user", "content": ["a", []]}], "[0].content[1]' takes an object"),
+    ],
+)
+def test_the_place_of_a_malformed_message_is_named(messages: Any, said: str) -> None:
+    for name in ("messages", "input"):
+        assert f"'{name}{said}" in refused({name: messages})
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"structured_outputs": {"regex": ""}}, "empty"),
+        ({"structured_outputs": {"json": "{"}}, "no JSON"),
+        ({"structured_outputs": {"json": '{"$ref": "http://a"}'}}, "$ref"),
+        ({"tools": [{"function": {"parameters": {"$ref": "file:///a"}}}]}, "$ref"),
+        ({"response_format": {"json_schema": {"schema": {"minLength": -1}}}}, "minLength"),
+    ],
+)
+def test_what_the_engine_would_choke_on_is_refused(schema: dict[str, Any], said: str) -> None:
+    assert said in refused(schema)
+
+
+def test_a_schema_s_references_within_it_are_allowed() -> None:
+    schema = {"$defs": {"a": {"$ref": "#"}}, "items": {"$ref": "#/$defs/a"}, "minItems": True}
+    limits.check({"structured_outputs": {"json": json.dumps(schema)}}, 10, Limits(schema_depth=9))
+
+
+def test_every_field_of_vllm_s_requests_is_decided_on() -> None:
+    from vllm.entrypoints.anthropic import protocol as anthropic
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+    from vllm.entrypoints.serve.tokenize import protocol as tokenize
+
+    requests = {
+        "/v1/completions": [CompletionRequest],
+        "/v1/responses": [ResponsesRequest],
+        "/v1/messages": [anthropic.AnthropicMessagesRequest],
+        "/v1/messages/count_tokens": [anthropic.AnthropicCountTokensRequest],
+        "/tokenize": [tokenize.TokenizeCompletionRequest, tokenize.TokenizeChatRequest],
+        "/detokenize": [tokenize.DetokenizeRequest],
+    }
+    assert limits.OPEN.keys() == requests.keys()
+    every = set(VLLM)  # a chat's, which tests/unit/test_parameters.py holds against vLLM's
+    for path, classes in requests.items():
+        fields = {name for request in classes for name in request.model_fields}
+        assert fields - VLLM - set(limits.REFUSED) == set(limits.OPEN[path])
+        every |= fields
+    assert set(limits.REFUSED) <= every
+
+
+def test_every_kind_of_content_part_is_decided_on() -> None:
+    from vllm.renderers.chat_utils import MM_PARSER_MAP
+
+    by_url = {"image_url", "input_image", "audio_url", "input_audio", "video_url"}
+    text = {"text", "input_text", "output_text", "refusal", "thinking", "tool_reference"}
+    assert set(MM_PARSER_MAP) == by_url | text | set(limits.REFUSED_PARTS)
+
+
+def test_every_header_vllm_reads_is_decided_on() -> None:
+    from vllm.entrypoints.generate.base import serving
+
+    given = {serving.PRIORITY_HEADER.lower().encode(), serving.SESSION_ID_HEADER.lower().encode()}
+    assert given <= limits.HEADERS

@@ -1,0 +1,76 @@
+"""When an engine is said to hang."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from predict import liveness
+from predict.liveness import Progress, Watch
+
+
+def looks(*each: tuple[float, bool, int]) -> float:
+    """Seconds stalled after looks at (seconds, busy, mark)."""
+    progress = Progress(longest=2)
+    for now, busy, mark in each:
+        progress.look(busy, mark, now)
+    return progress.stalled
+
+
+def test_work_without_progress_adds_up() -> None:
+    assert looks((100, True, 1), (101, True, 1), (102.5, True, 1)) == 2.5
+
+
+def test_a_first_look_knows_of_nothing() -> None:
+    assert looks((1e9, True, 1)) == 0
+
+
+def test_any_progress_ends_it() -> None:
+    assert looks((0, True, 1), (1, True, 1), (2, True, 2)) == 0
+
+
+def test_an_engine_without_work_is_well() -> None:
+    assert looks((0, False, 1), (1, False, 1), (2, False, 1)) == 0
+
+
+def test_that_its_clients_leave_is_no_progress() -> None:
+    left = (0, True, 1), (1, True, 1), (2, False, 1), (3, False, 1)
+    assert looks(*left) == 1
+    assert looks(*left, (4, True, 1), (5, True, 1)) == 2
+    assert looks(*left, (4, False, 2)) == 0
+
+
+def test_what_was_idle_counts_only_from_its_first_request() -> None:
+    assert looks((0, False, 1), (1, True, 1)) == 0
+    assert looks((0, False, 1), (1, True, 1), (2, True, 1)) == 1
+
+
+def test_time_that_was_not_watched_does_not_count() -> None:
+    assert looks((0, True, 1), (1, True, 1), (500, True, 1)) == 3
+
+
+def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        errored = False
+        asked = 0
+
+        def get_num_unfinished_requests(self) -> int:
+            self.asked += 1
+            if self.asked == 2:
+                raise KeyError("a secret")
+            return 1
+
+    said: list[Any] = []
+    monkeypatch.setattr(liveness, "read", lambda names: {("a", ""): 1.0})
+    monkeypatch.setattr(liveness.log, "error", lambda *args: said.append(args))
+
+    async def hang() -> str | None:
+        watch = Watch(Engine(), 0.05, lambda: False)
+        for _ in range(1000):
+            await asyncio.sleep(0.01)
+            if watch.fault():
+                break
+        watch.end()
+        return watch.fault()
+
+    assert "the engine hangs" in (asyncio.run(hang()) or "")
+    assert said == [("%s while looking at the engine", "KeyError")]

@@ -1,0 +1,122 @@
+"""What of a request may come into a log."""
+
+import json
+import logging
+import logging.config
+import subprocess
+import sys
+from typing import Any
+
+import pydantic
+import pytest
+from predict.logs import quote_nothing
+
+from scripts.cards import ROOT
+
+SECRET = "marker-5d2f"
+
+
+class Answer(pydantic.BaseModel):
+    message: str = SECRET
+
+
+def logged(*args: Any, name: str = "vllm", msg: str = "%s", **more: Any) -> str:
+    record = logging.LogRecord(name, logging.ERROR, __file__, 1, msg, args, None)
+    vars(record).update(more)
+    assert quote_nothing(record)
+    return logging.Formatter().format(record)
+
+
+def failure() -> BaseException:
+    try:
+        try:
+            raise KeyError(SECRET)
+        except KeyError as error:
+            raise RuntimeError(SECRET) from error
+    except RuntimeError as error:
+        return error
+
+
+def test_an_exception_is_logged_by_place_and_type() -> None:
+    error = failure()
+    text = logged("failed", exc_info=(type(error), error, error.__traceback__))
+    assert SECRET not in text
+    assert text.startswith("failed\nTraceback")
+    assert "in failure" in text
+    assert text.index("builtins.KeyError") < text.index("which led to:")
+    assert text.endswith("builtins.RuntimeError")
+
+
+@pytest.mark.parametrize("value", [KeyError(SECRET), Answer()])
+def test_an_answer_is_logged_by_type(value: Any) -> None:
+    assert logged(5, value, msg="a %s and %s") == f"a 5 and <{type(value).__name__}>"
+
+
+def test_what_reads_requests_complains_in_its_own_words() -> None:
+    for name in ("vllm.tokenizers.mistral", "vllm.parser.mistral"):
+        assert logged(SECRET, 5, name=name, msg="cut %s to %d") == "cut <str> to 5"
+
+
+def test_a_batch_that_failed_is_not_logged() -> None:
+    from vllm.logging_utils import dump_input
+
+    said = f"SchedulerOutput(sampling_params=SamplingParams(stop=['{SECRET}']))"
+    msg = "Dumping scheduler output for model execution: %s"
+    for level in (logging.DEBUG, logging.ERROR):
+        text = logged(said, name=dump_input.logger.name, msg=msg, levelno=level)
+        assert text == "Dumping scheduler output for model execution: <str>"
+
+
+def test_other_lines_are_as_they_were() -> None:
+    assert logged("a?b", 5, msg="%s has %d") == "a?b has 5"
+    assert logged(msg="100 %") == "100 %"
+
+
+def test_a_query_is_not_logged() -> None:
+    request = '%s - "%s %s HTTP/%s" %d'
+    given = ("1.2.3.4", "GET", f"/health?key={SECRET}", "1.1", 200)
+    text = logged(*given, name="uvicorn.access", msg=request)
+    assert text == '1.2.3.4 - "GET /health HTTP/1.1" 200'
+
+
+def test_a_warning_is_logged_by_place_and_category() -> None:
+    text = logged(f"/a/b.py:5: UserWarning: {SECRET}\n  f(x)\n", name="py.warnings")
+    assert text == "/a/b.py:5: UserWarning"
+
+
+def test_the_configuration_works_in_a_process_of_its_own() -> None:
+    program = f"""
+import logging, logging.config, json, warnings
+import vllm.logger
+logging.config.dictConfig(json.load(open("packages/predict/logging.json")))
+warnings.warn("{SECRET}")
+logging.getLogger("vllm.a").info("told %s", "you")
+access = ("a", "GET", "/?{SECRET}", "1.1", 200)
+logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *access)
+try:
+    raise ValueError("{SECRET}")
+except ValueError:
+    logging.getLogger("elsewhere").exception("failed")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={"PYTHONPATH": "packages", "PATH": "/usr/bin:/bin", "HOME": "/tmp"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    text = done.stdout + done.stderr
+    assert SECRET not in text
+    for line in ("told you", '"GET / HTTP/1.1" 200', "UserWarning", "failed", "ValueError"):
+        assert line in text
+
+
+def test_the_lines_are_vllm_s_own() -> None:
+    from vllm.logger import DEFAULT_LOGGING_CONFIG
+
+    ours = json.loads((ROOT / "packages/predict/logging.json").read_text())
+    theirs = DEFAULT_LOGGING_CONFIG
+    assert ours["formatters"]["vllm"]["format"] == theirs["formatters"]["vllm"]["format"]
+    assert ours["formatters"]["vllm"]["datefmt"] == theirs["formatters"]["vllm"]["datefmt"]
+    assert ours["loggers"]["vllm"]["propagate"] == theirs["loggers"]["vllm"]["propagate"]
