@@ -1,6 +1,6 @@
 """Does to a container what docs/withstands.md lists, and writes the page with what was seen.
 
-Promises: each line of a table was done in this run, to the real container (bench/faults.py, which
+Promises: each line of a table was done in this run, to the real container (local/faults.py, which
 the tests use too). A line that did not come out as it must is marked, and ends the command with
 status 1. Times are of this machine and its stand-ins.
 """
@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import faults
-from bench.faults import API_SERVER, ENGINE, NGINX, WORKER, Outcome, Server
+from local import faults
+from local.faults import API_SERVER, ENGINE, NGINX, WORKER, Outcome, Server
 from scripts import render, serve
 from scripts.bench import commit, machine
 from scripts.cards import ROOT

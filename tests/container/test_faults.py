@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 from predict.gate import RETRY_SECONDS
 
-from bench import faults
-from bench.faults import API_SERVER, ENGINE, NGINX, WORKER, Outcome
+from local import faults
+from local.faults import API_SERVER, ENGINE, NGINX, WORKER, Outcome
 from tests.container.running import gone, leftovers
 
 pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from predict.gate import RETRY_SECONDS
 
-from bench import faults
-from bench.faults import LIVENESS, Server
+from local import faults
+from local.faults import LIVENESS, Server
 from scripts import render
 from scripts.serve import READINESS
 from tests.container.running import gone, leftovers

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import openai
 
-from bench import container
+from local import container
 from local.standins.corpus import chat, dialogues
 from scripts import cards, render, serve
 from scripts.choices import Choices
