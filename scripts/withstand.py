@@ -125,11 +125,12 @@ def nginx_workers() -> Iterator[Row]:
     )
 
 
-def drains(server: Server) -> Iterator[Row]:
-    stopped = faults.drain(server)
+def drains() -> Iterator[Row]:
+    with faults.server(MODEL, drain_seconds=300) as server:
+        stopped = faults.drain(server)
     right = sum(outcome.right for outcome in stopped.outcomes)
     yield Row(
-        f"SIGTERM to vLLM alone, under {len(stopped.outcomes)} streams",
+        f"SIGTERM to vLLM alone, under {len(stopped.outcomes)} streams, with time to finish",
         f"{right} end whole and to the letter; ended after {stopped.ended_after:.1f} s",
         right == len(stopped.outcomes),
     )
@@ -139,6 +140,14 @@ def drains(server: Server) -> Iterator[Row]:
         f"{stopped.refused.retry_after}, readiness {stopped.readiness}, liveness "
         f"{stopped.liveness}",
         (stopped.refused.status, stopped.readiness, stopped.liveness) == (503, 503, 200),
+    )
+    with faults.server(MODEL) as server:
+        stopped = faults.drain(server, tokens=30000)
+    yield Row(
+        "and under streams that take longer than the card gives them",
+        f"nothing is left after {stopped.ended_after:.1f} s; the streams: "
+        f"{shown(stopped.outcomes)}",
+        stopped.ended_after < END_SECONDS,
     )
 
 
@@ -153,15 +162,14 @@ def stops(server: Server) -> Iterator[Row]:
 
 def everything() -> Iterator[tuple[str, Iterator[Row]]]:
     """Section by section, with as few containers as there can be."""
-    with faults.server(MODEL, STALL_SECONDS):
+    with faults.server(MODEL, stall_seconds=STALL_SECONDS):
         yield "Load", load()
         yield "A client that leaves", leaves()
         yield "An engine that hangs", hangs()
     with faults.server(MODEL) as server:
         yield "A part that is killed", nginx_workers()
         yield "A stop", stops(server)
-    with faults.server(MODEL) as server:
-        yield "A stop", drains(server)
+    yield "A stop", drains()
     yield "A part that is killed", kills()
 
 

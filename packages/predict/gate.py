@@ -115,7 +115,12 @@ class Gate:
 
     def _start(self, state: Any) -> None:
         """vLLM has set up its engine and its signal handlers: watch the one, hear the others."""
-        self.watch = Watch(state.engine_client, self.settings.stall_seconds, lambda: self.stopping)
+        self.watch = Watch(
+            state.engine_client,
+            self.settings.stall_seconds,
+            state.args.shutdown_timeout,
+            lambda: self.stopping,
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             before = signal.getsignal(number)
 

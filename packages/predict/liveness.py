@@ -4,7 +4,8 @@ Promises: the engine is said to hang once it has had requests and has done nothi
 no longer as soon as it does anything: a token, a chunk of a prefill, a request taken up or let go.
 That its clients leave is no progress. It is watched whether anybody probes or not; while the server
 itself was held up, nothing counts. Nothing is done for a request: once a second vLLM's own counters
-are read. The death of the engine ends the process, with status 1.
+are read. The death of the engine ends the process, with status 1; a stop ends it too, with status 0
+and whatever still runs, for vLLM would then wait for clients to whom nothing more comes.
 """
 
 import asyncio
@@ -31,7 +32,11 @@ LOOK_SECONDS = 1.0  # between two looks, or a tenth of a shorter `stall_seconds`
 # From the engine's death to the end of the process. vLLM ends by itself within 5 s, unless a client
 # that does not read its answer holds it up.
 END_SECONDS = 8.0
+# From the end of the time a stop gives to what runs, after which vLLM has killed the engine, to the
+# end of the process: for the last words to be sent.
+CUT_SECONDS = 2.0
 
+DIED = "the engine has died"
 
 log = logging.getLogger("vllm.predict")  # of vLLM's own kind, or nobody would see it
 
@@ -69,19 +74,26 @@ def read(names: Iterable[str]) -> dict[tuple[str, str], float]:
 class Watch:
     """Looks at vLLM's engine from inside the API server.
 
-    `engine` is vLLM's EngineClient; `asked_to_stop` says whether a death is none of our business.
+    `engine` is vLLM's EngineClient; `asked_to_stop` says whether a death is none of our business,
+    and what runs then has `drain_seconds`.
     """
 
     def __init__(
-        self, engine: Any, stall_seconds: float | None, asked_to_stop: Callable[[], bool]
+        self,
+        engine: Any,
+        stall_seconds: float | None,
+        drain_seconds: float,
+        asked_to_stop: Callable[[], bool],
     ) -> None:
         self.engine = engine
         self.stall_seconds = stall_seconds
+        self.drain_seconds = drain_seconds
         self.asked_to_stop = asked_to_stop
         every = LOOK_SECONDS if stall_seconds is None else min(LOOK_SECONDS, stall_seconds / 10)
         self.every = every
         self.progress = Progress(longest=2 * every)
         self._dead_since: float | None = None
+        self._stopping_since: float | None = None
         self._task = asyncio.create_task(self._run())
 
     def fault(self) -> str | None:
@@ -99,7 +111,7 @@ class Watch:
         """The server has ended. vLLM would end with status 0 though its engine had died."""
         self._task.cancel()
         if self.engine.errored and not self.asked_to_stop():
-            _fail()
+            _exit(1, DIED)
 
     async def _run(self) -> None:
         while True:
@@ -119,10 +131,14 @@ class Watch:
             self.progress.stalled = 0.0
 
     def _look(self, now: float) -> None:
-        if self.engine.errored and not self.asked_to_stop():
+        if self.asked_to_stop():
+            self._stopping_since = self._stopping_since or now
+            if now - self._stopping_since > self.drain_seconds + CUT_SECONDS:
+                _exit(0, "what still ran after the stop is cut off")
+        elif self.engine.errored:
             self._dead_since = self._dead_since or now
             if now - self._dead_since > END_SECONDS:
-                _fail()
+                _exit(1, DIED)
         marks = read(PROGRESS)
         # A request that waits for its grammar to be compiled is none that the engine works on.
         deferred = marks.get(("vllm:num_requests_waiting_by_reason", "deferred"), 0)
@@ -130,9 +146,9 @@ class Watch:
         self.progress.look(busy, tuple(marks.items()), now)
 
 
-def _fail() -> None:
-    """Ends the process as a failure, at once: there is nothing left that could be put in order."""
-    print("predict.liveness: the engine has died; ending with status 1", file=sys.stderr)
+def _exit(status: int, why: str) -> None:
+    """Ends the process at once: there is nothing left that could be put in order."""
+    print(f"predict.liveness: {why}; ending with status {status}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(status)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirec
 @pytest.fixture(scope="module")
 def server(container: None) -> Iterator[Server]:
     """A container that gives its engine less time, shared by the tests here."""
-    with faults.server(MODEL, STALL_SECONDS) as started:
+    with faults.server(MODEL, stall_seconds=STALL_SECONDS) as started:
         yield started
     assert gone(), leftovers()
 

@@ -1,6 +1,7 @@
 """When an engine is said to hang."""
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(liveness.log, "error", lambda *args: said.append(args))
 
     async def hang() -> str | None:
-        watch = Watch(Engine(), 0.05, lambda: False)
+        watch = Watch(Engine(), 0.05, 5, lambda: False)
         for _ in range(1000):
             await asyncio.sleep(0.01)
             if watch.fault():
@@ -74,3 +75,36 @@ def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert "the engine hangs" in (asyncio.run(hang()) or "")
     assert said == [("%s while looking at the engine", "KeyError")]
+
+
+class LeftError(Exception):
+    """Instead of the end of this process."""
+
+
+@pytest.mark.parametrize(("since", "ended"), [(6.9, False), (7.1, True)])
+def test_what_runs_longer_than_a_stop_gives_it_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, since: float, ended: bool
+) -> None:
+    def leave(status: int) -> None:
+        raise LeftError(status)
+
+    class Engine:
+        errored = True  # vLLM has ended it
+
+        def get_num_unfinished_requests(self) -> int:
+            return 1
+
+    monkeypatch.setattr(os, "_exit", leave)
+
+    async def stop() -> bool:
+        watch = Watch(Engine(), None, 5, lambda: True)
+        watch._look(100)
+        try:
+            watch._look(100 + since)
+        except LeftError as left:
+            return left.args == (0,)
+        finally:
+            watch.end()
+        return False
+
+    assert asyncio.run(stop()) is ended
