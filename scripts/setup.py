@@ -41,8 +41,8 @@ def pins() -> list[str]:
 
 
 def fingerprint() -> str:
-    """What the environment is made from, as a hash."""
-    digest = hashlib.sha256(f"{sys.version} {pins()}".encode())
+    """What the environment is made from, and where, for its programs name their own path; a hash."""
+    digest = hashlib.sha256(f"{sys.version} {VENV} {pins()}".encode())
     local = [path for path in (ROOT / "local" / "vllm").glob("*.*") if path.is_file()]
     for path in [CONSTRAINTS, *sorted(local)]:
         digest.update(path.read_bytes())

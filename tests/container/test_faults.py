@@ -23,7 +23,6 @@ def broken_off(outcomes: Sequence[Outcome]) -> bool:
 @pytest.mark.parametrize(
     ("model", "who"),
     [
-        ("mistral-7b", ENGINE),
         ("mistral-7b", API_SERVER),
         ("mistral-7b", NGINX),
         ("mixtral-8x7b", ENGINE),
