@@ -41,7 +41,7 @@ def pins() -> list[str]:
 
 
 def fingerprint() -> str:
-    """What the environment is made from, and where, for its programs name their own path; a hash."""
+    """A hash of what the environment is made from, and of where: its programs name their path."""
     digest = hashlib.sha256(f"{sys.version} {VENV} {pins()}".encode())
     local = [path for path in (ROOT / "local" / "vllm").glob("*.*") if path.is_file()]
     for path in [CONSTRAINTS, *sorted(local)]:
