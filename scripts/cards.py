@@ -218,6 +218,24 @@ class Limits(Section):
         Count | None,
         Field(description="what a schema's `minLength`, `maxItems` and their like add up to"),
     ]
+    regex_nested: Annotated[
+        Count | None,
+        Field(
+            description="what the counts of repetitions multiply to that repeat what may match the "
+            "same text in several ways, as `([a-z]{1,5}){1,5}`; an open one counts as infinite"
+        ),
+    ]
+    regex_overlapping: Annotated[
+        Count | None,
+        Field(
+            description="what the counts of repetitions side by side add up to that may match the "
+            "same characters, 25 at least for each, as `[a-z]{0,100}[a-m]{0,100}`"
+        ),
+    ]
+    grammar_bytes: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Field(description="bytes of a grammar or structural tag; 0 closes them"),
+    ]
 
 
 class Autoscaling(Section):

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import yaml
 
+from predict import schemas
 from predict.errors import RequestError
 from predict.settings import Limits
 from predict.takes import shown
@@ -73,12 +73,6 @@ TOKEN_IDS = (
     "bad_words_ids",
 )
 
-# Where a schema stands. Tools' are taken together, as the engine does.
-SCHEMAS = ("response_format", "structured_outputs", "text", "output_config", "tools")
-# Keywords of JSON schema that count.
-COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-CONSTRAINTS = ("json", "regex", "grammar", "structural_tag")
-
 IMAGES = ("image_url", "input_image", "image")
 # What stands for a data URL that was cut out of a body: a string no request can say by chance.
 MARK = "data:\0" + os.urandom(8).hex()
@@ -95,11 +89,6 @@ class Seen:
     changed: bool = False  # a `uuid` was taken out
 
 
-def constraint(body: Mapping[str, Any]) -> str | None:
-    """The name by which a request holds its output to a schema, if it does."""
-    return next((name for name in SCHEMAS if body.get(name) is not None), None)
-
-
 def check(body: dict[str, Any], size: int, limits: Limits) -> Seen:
     """Refuses what is too much in a request of `size` bytes, and what is not for its sender to
     say. Takes the `uuid` of content parts out."""
@@ -111,9 +100,7 @@ def check(body: dict[str, Any], size: int, limits: Limits) -> Seen:
     for fields in (body, config) if isinstance(config, dict) else (body,):
         _check_fields(fields, limits)
     _check_sequences(body, limits)
-    for name in SCHEMAS:
-        if body.get(name) is not None:
-            _check_schema(name, body[name], limits)
+    schemas.check(body, limits)
     seen = Seen()
     for name in ("messages", "input", "system"):
         if isinstance(body.get(name), list):
@@ -231,60 +218,6 @@ def _check_sequences(body: Mapping[str, Any], limits: Limits) -> None:
             "answers in all are allowed",
             "n",
         )
-
-
-def _check_schema(name: str, value: Any, limits: Limits) -> None:
-    """A schema, regular expression or grammar that output is to be held to, or an object that has
-    one somewhere."""
-    if limits.schema_bytes is not None:
-        _most(name, len(msgspec.json.encode(value)), limits.schema_bytes, "bytes")
-    if name == "structured_outputs" and isinstance(value, dict):
-        for kind in CONSTRAINTS:
-            if value.get(kind) == "":
-                raise RequestError(f"'{name}.{kind}' is empty", name)
-        if isinstance(value.get("json"), str):
-            try:
-                value = {**value, "json": msgspec.json.decode(value["json"])}
-            except (msgspec.MsgspecError, RecursionError) as error:
-                raise RequestError(f"'{name}.json' is no JSON: {error}", name) from error
-            _check_structure(value, limits)  # of what was a text until now
-    level, depth, count = [value], 0, 0.0
-    while level := [node for node in level if isinstance(node, (dict, list))]:
-        depth += 1
-        if limits.schema_depth is not None and depth > limits.schema_depth:
-            raise RequestError(
-                f"'{name}' is nested more than {limits.schema_depth} levels deep, which is the "
-                "most allowed",
-                name,
-            )
-        for node in level:
-            if isinstance(node, dict):
-                _most(name, len(node), limits.schema_entries, "names in one object")
-                count += _checked_keywords(name, node)
-        level = [
-            inner for node in level for inner in (node.values() if isinstance(node, dict) else node)
-        ]
-    if limits.schema_count is not None and count > limits.schema_count:
-        raise RequestError(
-            f"the lengths and numbers of items in '{name}' ({', '.join(COUNTS)}) add up to "
-            f"{shown(count)}; at most {limits.schema_count} is allowed",
-            name,
-        )
-
-
-def _checked_keywords(name: str, node: Mapping[str, Any]) -> float:
-    """What the node's keywords that count add up to."""
-    reference = node.get("$ref")
-    if isinstance(reference, str) and reference != "#" and not reference.startswith("#/"):
-        raise RequestError(f"'{name}' has a '$ref' that leads out of it; use '#/…'", name)
-    count = 0.0
-    for keyword in COUNTS:
-        number = node.get(keyword)
-        if isinstance(number, (int, float)):
-            if number < 0:
-                raise RequestError(f"'{name}' has '{keyword}': {shown(number)}, below 0", name)
-            count += number
-    return count
 
 
 def _read_messages(name: str, messages: list[Any], seen: Seen, limits: Limits) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from predict import dialects, download, errors, limits, settings
+from predict import dialects, download, errors, limits, schemas, settings
 from predict.answers import TextStream, WholeAnswer
 from predict.asgi import (
     App,
@@ -129,7 +129,7 @@ class Predict:
         whole = b"".join(chunks)
         short, images = without_images(whole)
         body = decoded(short)
-        answer.constraint = limits.constraint(body)
+        answer.constraint = schemas.constraint(body)
         seen = limits.check(body, len(short), self.settings.limits)
         given = {name for name, value in body.items() if value is not None}
         older = path == CHAT_COMPLETIONS and dialects.is_older(given)

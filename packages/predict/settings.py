@@ -33,6 +33,9 @@ class Limits:
     schema_depth: int | None = None
     schema_entries: int | None = None
     schema_count: int | None = None
+    regex_nested: int | None = None
+    regex_overlapping: int | None = None
+    grammar_bytes: int | None = None
     vocabulary: int | None = None  # tokens, from the card's architecture
 
 
