@@ -95,12 +95,13 @@ def check(body: dict[str, Any], size: int, limits: Limits) -> Seen:
     for name in body:
         if name in REFUSED and body[name] is not None:
             raise RequestError(f"'{name}' cannot be set from outside: {REFUSED[name]}", name)
-    _check_structure(body, limits)
+    opened = schemas.opened(body)
+    _check_structure(opened, limits)
     config = body.get("generation_config")
     for fields in (body, config) if isinstance(config, dict) else (body,):
         _check_fields(fields, limits)
     _check_sequences(body, limits)
-    schemas.check(body, limits)
+    schemas.check(opened, limits)
     seen = Seen()
     for name in ("messages", "input", "system"):
         if isinstance(body.get(name), list):

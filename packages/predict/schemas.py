@@ -35,8 +35,24 @@ def constraint(body: Mapping[str, Any]) -> str | None:
     return next((name for name in SCHEMAS if body.get(name) is not None), None)
 
 
+def opened(body: dict[str, Any]) -> dict[str, Any]:
+    """The request, with a schema that it has as a text read."""
+    outputs = body.get("structured_outputs")
+    if not isinstance(outputs, dict):
+        return body
+    text = outputs.get("json")
+    if not isinstance(text, str) or not text:
+        return body
+    try:
+        schema = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        name = "structured_outputs"
+        raise RequestError(f"'{name}.json' is no JSON: {error}", name) from error
+    return {**body, "structured_outputs": {**outputs, "json": schema}}
+
+
 def check(body: Mapping[str, Any], limits: Limits) -> None:
-    """Refuses what of a request would keep the engine waiting."""
+    """Refuses what of an opened request would keep the engine waiting."""
     for name in SCHEMAS:
         if body.get(name) is not None:
             _Schema(name, limits).check(body[name])
@@ -56,7 +72,7 @@ class _Schema:
         if limits.schema_bytes is not None:
             self._most(len(msgspec.json.encode(value)), limits.schema_bytes, "bytes")
         if self.name == "structured_outputs" and isinstance(value, dict):
-            value = self._constraint(value)
+            self._constraint(value)
         elif isinstance(value, dict) and value.get("type") == "structural_tag":
             self._grammar("type", value)
         counts: dict[int, float] = {}
@@ -76,8 +92,7 @@ class _Schema:
                 f"'{self.name}' has {has} {what}; at most {limit} are allowed", self.name
             )
 
-    def _constraint(self, value: dict[str, Any]) -> dict[str, Any]:
-        """`structured_outputs`, with its JSON read if that is a text."""
+    def _constraint(self, value: Mapping[str, Any]) -> None:
         for kind in CONSTRAINTS:
             if value.get(kind) == "":
                 raise RequestError(f"'{self.name}.{kind}' is empty", self.name)
@@ -86,12 +101,6 @@ class _Schema:
                 self._grammar(kind, value[kind])
         if isinstance(value.get("regex"), str):
             self._regex("regex", value["regex"])
-        if isinstance(value.get("json"), str):
-            try:
-                return {**value, "json": msgspec.json.decode(value["json"])}
-            except (msgspec.MsgspecError, RecursionError) as error:
-                raise RequestError(f"'{self.name}.json' is no JSON: {error}", self.name) from error
-        return value
 
     def _grammar(self, kind: str, value: Any) -> None:
         most = self.limits.grammar_bytes

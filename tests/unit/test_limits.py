@@ -56,7 +56,7 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
     ("schema_bytes", 60, {"text": SCHEMA}, {"tools": [SCHEMA, SCHEMA]}),
     ("schema_depth", 3, {"text": SCHEMA}, {"text": {"format": SCHEMA}}),
     ("schema_entries", 2, {"text": SCHEMA}, {"text": {"properties": {"a": 1, "b": 2, "c": 3}}}),
-    ("schema_count", 9, {"text": {"minLength": 9}}, {"tools": [{"maxItems": 5}] * 2}),
+    ("schema_count", 9, {"text": {"minLength": 9}}, {"tools": [{"maxItems": 5}, {"maxItems": 5}]}),
     (
         "regex_nested",
         9,
