@@ -14,14 +14,16 @@ from PIL import Image
 
 from local.standins.corpus import plain_image
 
-RED = (220, 30, 30)
+RED, BLUE = (220, 30, 30), (30, 50, 220)
 TLS_HANDSHAKE = b"\x16"
 PAUSE = 0.2  # seconds between the bytes of a drip
 
 
-def picture(kind: str = "PNG", size: tuple[int, int] = (64, 64)) -> bytes:
+def picture(
+    kind: str = "PNG", size: tuple[int, int] = (64, 64), colour: tuple[int, int, int] = RED
+) -> bytes:
     stream = io.BytesIO()
-    plain_image(RED, size).save(stream, kind)
+    plain_image(colour, size).save(stream, kind)
     return stream.getvalue()
 
 
@@ -79,9 +81,17 @@ class ImageHost:
             writer.write(piece)
             await writer.drain()
 
-    async def _answer(self, path: str) -> AsyncIterator[bytes]:
-        if page := self.pages.get(path.partition("?")[0]):
+    async def _answer(self, asked: str) -> AsyncIterator[bytes]:
+        path = asked.partition("?")[0]
+        if page := self.pages.get(path):
             yield head(200, f"Content-Length: {len(page)}") + page
+        elif path == "/red-then-blue":
+            first = self.asked.count(asked) == 1
+            yield head(200) + (picture() if first else picture(size=(128, 96), colour=BLUE))
+        elif path == "/slow.png":
+            yield head(200)
+            await asyncio.sleep(PAUSE)
+            yield picture()
         elif path.startswith("/redirect/"):
             left = int(path.rpartition("/")[2])
             yield head(302, f"Location: /redirect/{left - 1}" if left else "Location: /red.png")

@@ -101,7 +101,7 @@ def read(environment: Mapping[str, str]) -> Rules:
     if "ALLOWED_IMAGE_HOSTS" in environment:
         hosts = tuple(_words(environment["ALLOWED_IMAGE_HOSTS"].lower()))
         for host in hosts:
-            if not _NAME.fullmatch(host.removeprefix(".")) and not _is_literal(host):
+            if not _NAME.fullmatch(host.removeprefix(".")) and not is_literal(host):
                 raise ValueError(
                     f"ALLOWED_IMAGE_HOSTS has {host!r}, which is no host; for example "
                     "images.example.com, or .example.com for all names that end so"
@@ -180,7 +180,7 @@ def check_url(url: str, rules: Rules) -> URL:
             "and no part has spaces, control characters or backslashes"
         )
     host = parts["host"].lower()
-    if not _is_literal(host) and not _NAME.fullmatch(host):
+    if not is_literal(host) and not _NAME.fullmatch(host):
         raise ImageError(
             "the host of its address must be a name without a dot at its end, or an IP address in "
             "its usual form (four decimal numbers, or IPv6 in brackets)"
@@ -191,7 +191,7 @@ def check_url(url: str, rules: Rules) -> URL:
     if port not in rules.ports | {only for _, only in rules.addresses}:
         allowed = ", ".join(map(str, sorted(rules.ports)))
         raise ImageError(f"its address names port {port}; allowed: {allowed}")
-    if _is_literal(host):
+    if is_literal(host):
         check_address(host.strip("[]"), port, host, rules)
     try:
         read = URL(url)  # by aiohttp's own reader, which must not see another host
@@ -207,7 +207,7 @@ def _matches(host: str, allowed: str) -> bool:
     return host.endswith(allowed) if allowed.startswith(".") else host == allowed
 
 
-def _is_literal(host: str) -> bool:
+def is_literal(host: str) -> bool:
     """Whether it is an IP address in its usual form."""
     try:
         if host.startswith("["):

@@ -2,15 +2,15 @@
 
 Promises: connects to no address that predict.addresses does not allow, which is looked at when the
 connection is made, at each redirect again; nothing goes through a proxy and no cookie is kept; all
-images of a request have `seconds` together; a cancelled fetch closes its connection at once.
-Refuses, with an `ImageError`, what is too large, encoded, not there or too slow. Nothing is tried
-twice.
+images of a request have `seconds` together, and those with the same URL the same bytes; a cancelled
+fetch closes its connection at once. Refuses, with an `ImageError`, what is too large, encoded, not
+there or too slow. Nothing is tried twice.
 """
 
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,7 +21,14 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from predict.addresses import ImageError, Rules, check_address, check_url, no_public_address
+from predict.addresses import (
+    ImageError,
+    Rules,
+    check_address,
+    check_url,
+    is_literal,
+    no_public_address,
+)
 
 REDIRECTS = 3
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
@@ -32,7 +39,10 @@ MEGABYTE = 1 << 20  # as vLLM counts them
 Lookup = Callable[..., Any]  # socket.getaddrinfo
 
 # Threads of its own: a name server that does not answer holds up other images, and nothing else.
-_lookups = ThreadPoolExecutor(16, thread_name_prefix="image-names")
+# It may hold a thread for 20 s (resolv.conf's `timeout` and `attempts`), whoever still waits; so a
+# request has few of them at a time. Threads are started when they are needed.
+_lookups = ThreadPoolExecutor(64, thread_name_prefix="image-names")
+LOOKUPS_OF_A_REQUEST = 2
 
 
 @dataclass
@@ -43,6 +53,10 @@ class Request:
     running: int = 0
     started: int = 0
     decoding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lookups: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(LOOKUPS_OF_A_REQUEST)
+    )
+    fetches: dict[str, "_Fetch"] = field(default_factory=dict)  # by URL, while somebody waits
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # URL → width, height, decoded
 
     def ends(self, seconds: float) -> float:
@@ -59,6 +73,26 @@ class Request:
             yield self.started
         finally:
             self.running -= 1
+
+    async def once(self, url: str, fetch: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+        """What `fetch` returns or raises, the same for all who ask for the URL meanwhile. It is
+        cancelled when the last of them is."""
+        if (shared := self.fetches.get(url)) is None:
+            shared = self.fetches[url] = _Fetch(asyncio.create_task(fetch()))
+        shared.waiting += 1
+        try:
+            return await asyncio.shield(shared.task)
+        finally:
+            shared.waiting -= 1
+            if not shared.waiting:
+                del self.fetches[url]
+                shared.task.cancel()
+
+
+@dataclass
+class _Fetch:
+    task: asyncio.Task[bytes]
+    waiting: int = 0
 
 
 # Set by the middleware for each request; what is outside of one is a request by itself.
@@ -92,9 +126,8 @@ async def fetch(
 ) -> bytes:
     """The bytes at `url`."""
     read = check_url(url, rules)
-    connector = aiohttp.TCPConnector(
-        resolver=_Resolver(rules, lookup), use_dns_cache=False, force_close=True
-    )
+    names = _Names(rules, lookup, request)
+    connector = aiohttp.TCPConnector(resolver=names, use_dns_cache=False, force_close=True)
     try:
         async with (
             asyncio.timeout(request.ends(limits.seconds) - time.monotonic()),
@@ -108,6 +141,7 @@ async def fetch(
             ) as session,
         ):
             for _ in range(limits.redirects + 1):
+                await names.look_up(read)
                 async with session.get(read, allow_redirects=False) as response:
                     if response.status not in REDIRECT_STATUSES:
                         return await _body(response, limits)
@@ -153,38 +187,48 @@ def too_large(limits: Limits) -> ImageError:
     return ImageError(f"it has more than {limits.size / MEGABYTE:g} MB, the most an image may have")
 
 
-class _Resolver(AbstractResolver):
-    """Gives a connector addresses that may be connected to. One that may not be spoils the name."""
+class _Names(AbstractResolver):
+    """Gives a connector addresses that may be connected to. One that may not be spoils the name.
 
-    def __init__(self, rules: Rules, lookup: Lookup) -> None:
-        self.rules, self.lookup = rules, lookup
+    Names are looked up before the connector asks, which would go on with a look-up, or stay in line
+    for one, after its fetch was cancelled.
+    """
+
+    def __init__(self, rules: Rules, lookup: Lookup, request: Request) -> None:
+        self.rules, self.lookup, self.request = rules, lookup, request
+        self.found: list[ResolveResult] = []
+
+    async def look_up(self, url: URL) -> None:
+        host, port = url.raw_host or "", url.port or 0  # check_url has seen both
+        if is_literal(url.host_subcomponent or ""):
+            return
+        async with self.request.lookups:
+            try:
+                found = await asyncio.get_running_loop().run_in_executor(
+                    _lookups, self.lookup, host, port, socket.AF_UNSPEC, socket.SOCK_STREAM
+                )
+            except (OSError, UnicodeError):
+                found = []
+        if not found:
+            raise no_public_address(host)
+        for _, _, _, _, address in found:
+            check_address(address[0], port, host, self.rules)
+        self.found = [
+            ResolveResult(
+                hostname=host,
+                host=address[0],
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.run_in_executor(
-                _lookups, lambda: self.lookup(host, port, family, socket.SOCK_STREAM)
-            )
-        except (OSError, UnicodeError):
-            found = []
-        if not found:
-            raise no_public_address(host)
-        results: list[ResolveResult] = []
-        for kind, _, protocol, _, address in found:
-            check_address(address[0], port, host, self.rules)
-            results.append(
-                ResolveResult(
-                    hostname=host,
-                    host=address[0],
-                    port=port,
-                    family=kind,
-                    proto=protocol,
-                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-                )
-            )
-        return results
+        return self.found
 
     async def close(self) -> None:
         pass

@@ -23,7 +23,9 @@ from typing import Any
 from mistral_common.tokens.tokenizers import image as tokenizer_images
 from vllm import envs
 from vllm.exceptions import VLLMValidationError
+from vllm.multimodal.image import ALLOWED_IMAGE_FORMATS
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, ImageMediaIO, MediaConnector
+from vllm.multimodal.media import image as media_image
 from vllm.multimodal.media.connector import global_thread_pool
 from vllm.renderers import chat_utils, mistral
 
@@ -79,7 +81,9 @@ class Guarded(MediaConnector):  # type: ignore[misc]
         )
         fetched = None
         if url[:5].lower() != "data:":
-            fetched = await download.fetch(url, self.rules, limits, request)
+            fetched = await request.once(
+                url, lambda: download.fetch(url, self.rules, limits, request)
+            )
 
         def decode() -> Any:
             data = pictures.of_data_url(url, limits) if fetched is None else fetched
@@ -149,7 +153,12 @@ def register() -> None:
             raise ValueError(f"{limit} is {getattr(envs, limit)}, must be above 0")
     Guarded.rules = addresses.read(os.environ)
     Guarded.formats = pictures.read_formats(os.environ)
+    if others := set(Guarded.formats) - set(ALLOWED_IMAGE_FORMATS):
+        raise ValueError(f"ALLOWED_IMAGE_FORMATS has {others}, which vLLM does not open")
     MEDIA_CONNECTOR_REGISTRY.register(NAME)(Guarded)
+    # vLLM's own tries its formats in another order, and could see another image in the same bytes
+    opened = functools.partial(pictures.open_image, formats=Guarded.formats)
+    replace(media_image, "open_image", opened)
     replace(tokenizer_images, "download_image", refuse_download)
     parse = inspect.unwrap(mistral.parse_chat_messages_async)  # this may be called again
     replace(mistral, "parse_chat_messages_async", with_blank_images(parse))

@@ -1,9 +1,10 @@
 """What an image's bytes may be, told before anything is decoded.
 
-Promises: looks at the header alone, whose work does not grow with what the image unfolds to; of an
-animation the first picture counts, which is the only one that is decoded. Refuses, with an
-`ImageError` that repeats nothing of the content, other formats, too many pixels, and the two forms
-whose decoding takes minutes.
+Promises: looks at the header alone, whose work grows neither with what the image unfolds to nor
+with the pieces it comes in; of an animation the first picture counts, which is the only one that is
+decoded; what decodes it reads it as the format it was looked at as. Refuses, with an `ImageError`
+that repeats nothing of the content, other formats, too many pixels, and the two forms whose
+decoding takes minutes.
 """
 
 import base64
@@ -17,9 +18,15 @@ from PIL import Image
 from predict.addresses import ImageError
 from predict.download import Limits, too_large
 
-# Those of OpenAI's API, and two more that are plain. Others (ICO, ICNS, PSD, FITS …) can hold an
-# image within an image, whose size the header does not tell.
-DEFAULT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+# Those of OpenAI's API, and one more that is plain. Others can hold an image within an image (ICO,
+# ICNS, PSD …) or be stored in tiles far larger than themselves (TIFF, 1 GB of one megabyte), which
+# their header's size does not tell.
+DEFAULT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
+# How often Pillow may read of an image, as its readers go through the pieces of a PNG, JPEG or GIF
+# in Python, some 5 µs each: before its pixels, where a 20 MB photograph with all its profiles has
+# a thousand reads, and in all, where a 20 MB PNG in pieces of 8 KiB has eight thousand.
+HEADER_READS, MOST_READS = 5_000, 20_000
 
 # Each scan of a progressive JPEG goes over all its pixels, and may take a few dozen bytes; encoders
 # write about ten of them.
@@ -27,6 +34,25 @@ MOST_SCANS = 100
 LONGEST_TYPE = 1000  # characters before the comma of a data URL
 JPEG_START, SCAN_START = b"\xff\xd8\xff", b"\xff\xda"
 BMP_RUN_LENGTHS = (1, 2)  # Pillow unfolds them in Python, a run at a time
+
+
+class _Source(io.BytesIO):
+    def __init__(self, data: bytes, most_reads: int) -> None:
+        super().__init__(data)
+        self.left = most_reads
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("the image is in too many pieces")
+        return super().read(size)
+
+
+def open_image(
+    stream: io.BytesIO, formats: tuple[str, ...], most_reads: int = MOST_READS
+) -> Image.Image:
+    """Pillow's image of those bytes, in one of these formats."""
+    return Image.open(_Source(stream.getvalue(), most_reads), formats=formats)
 
 
 def read_formats(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -61,7 +87,7 @@ def check(data: bytes, most_pixels: int, formats: tuple[str, ...]) -> None:
     if data.startswith(JPEG_START) and data.count(SCAN_START) > MOST_SCANS:
         raise ImageError(f"it is a JPEG of more than {MOST_SCANS} scans")
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
+        with open_image(io.BytesIO(data), formats, HEADER_READS) as image:
             pixels = image.width * image.height
             run_lengths = image.info.get("compression") in BMP_RUN_LENGTHS
             slow = image.format == "BMP" and run_lengths

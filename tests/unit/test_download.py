@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,8 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from predict import download
 from predict.addresses import ImageError, Rules, read
-from predict.download import Limits, Request, fetch
+from predict.download import LOOKUPS_OF_A_REQUEST, Limits, Request, fetch
 
 from tests import hosts
 from tests.hosts import ImageHost
@@ -147,6 +150,50 @@ def test_a_cancelled_fetch_closes_its_connection(host: ImageHost, rules: Rules) 
     asyncio.run(asyncio.wait_for(leave(), LIMITS.seconds / 2))
 
 
+def both(host: ImageHost, rules: Rules, path: str, leaving: int) -> list[Any]:
+    """What two images with one URL come to in a request, of which the first so many are cancelled
+    once it is being fetched. The host has been left before the end if both were."""
+
+    async def run() -> list[Any]:
+        request, url = Request(), host.url(path)
+        images = [
+            asyncio.create_task(request.once(url, lambda: fetch(url, rules, LIMITS, request)))
+            for _ in range(2)
+        ]
+        while leaving and not host.open:
+            await asyncio.sleep(0.01)
+        for image in images[:leaving]:
+            image.cancel()
+        got = await asyncio.gather(*images, return_exceptions=True)
+        while leaving == 2 and host.open:  # before the loop ends, which would close it too
+            await asyncio.sleep(0.01)
+        assert request.fetches == {}
+        return got
+
+    return asyncio.run(asyncio.wait_for(run(), LIMITS.seconds / 2))
+
+
+def test_a_url_is_fetched_once_for_all_images_that_have_it(host: ImageHost, rules: Rules) -> None:
+    asked = len(host.asked)
+    assert both(host, rules, "/red-then-blue", 0) == [hosts.picture()] * 2
+    assert len(host.asked) == asked + 1
+    first, second = both(host, rules, "/status/404", 0)
+    assert isinstance(first, ImageError)
+    assert first is second
+    assert len(host.asked) == asked + 2
+
+
+def test_an_image_that_is_given_up_does_not_break_the_other(host: ImageHost, rules: Rules) -> None:
+    first, second = both(host, rules, "/slow.png", 1)
+    assert isinstance(first, asyncio.CancelledError)
+    assert second == hosts.picture()
+
+
+def test_a_fetch_ends_with_the_last_image_that_waits_for_it(host: ImageHost, rules: Rules) -> None:
+    got = both(host, rules, "/drip", 2)
+    assert [type(image) for image in got] == [asyncio.CancelledError] * 2
+
+
 @pytest.mark.parametrize(
     "addresses",
     [
@@ -217,6 +264,75 @@ def test_a_slow_name_server_counts_too(host: ImageHost, rules: Rules) -> None:
 
     with pytest.raises(ImageError, match="in time"):
         get(host.url("/red.png", "images.example"), rules, BRIEF, lookup=slow)
+
+
+class Silent:
+    """A name server that does not answer until it is `released`."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.released = threading.Event()
+
+    def __call__(self, *asked: Any) -> Any:
+        self.asked += 1
+        self.released.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+def test_names_that_are_not_answered_hold_up_no_other_request(
+    host: ImageHost, rules: Rules
+) -> None:
+    silent = Silent()
+
+    async def run() -> None:
+        requests = [Request() for _ in range(8)]
+        held = [
+            asyncio.create_task(
+                fetch(host.url("/", f"a{number}.example"), rules, LIMITS, request, silent)
+            )
+            for request in requests
+            for number in range(8)
+        ]
+        while silent.asked < len(requests) * LOOKUPS_OF_A_REQUEST:
+            await asyncio.sleep(0.01)
+        url = host.url("/red.png", "images.example")
+        assert await fetch(url, rules, BRIEF, Request(), answers("127.0.0.1")) == hosts.picture()
+        for image in held:
+            image.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+    try:
+        asyncio.run(asyncio.wait_for(run(), LIMITS.seconds))
+    finally:
+        silent.released.set()
+    assert silent.asked == 8 * LOOKUPS_OF_A_REQUEST
+
+
+def test_a_name_that_was_given_up_in_line_is_not_looked_up(
+    host: ImageHost, rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Silent()
+
+    async def run() -> None:
+        held = [
+            asyncio.create_task(
+                fetch(host.url("/", f"a{number}.example"), rules, LIMITS, Request(), silent)
+            )
+            for number in range(4)
+        ]
+        while not silent.asked:
+            await asyncio.sleep(0.01)
+        for image in held:
+            image.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+    with ThreadPoolExecutor(1) as one:
+        monkeypatch.setattr(download, "_lookups", one)
+        try:
+            asyncio.run(asyncio.wait_for(run(), LIMITS.seconds))
+        finally:
+            silent.released.set()
+    assert silent.asked == 1
 
 
 def test_a_redirect_may_not_leave_the_allowed_hosts(host: ImageHost) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,17 @@ def test_an_image_is_loaded_as_vllm_s_own_connector_does(connector: Any) -> None
     for image in both_ways(connector, data_url(picture())):
         assert image.original_bytes == expected.original_bytes
         assert image.media == expected.media
+
+
+def test_an_image_is_decoded_as_the_format_it_was_looked_at_as(connector: Any) -> None:
+    """A JPEG that vLLM's own list of formats, in its order, would take for an animation (FLI)."""
+    jpeg = picture("JPEG")
+    segment = bytearray(0x11AF)  # the length of the JPEG's first segment, and to others FLI's mark
+    segment[:8] = struct.pack("<HHHH", 0xAF11, 1, 640, 480)
+    both = jpeg[:2] + b"\xff\xe0" + bytes(segment) + jpeg[2:]
+    assert Image.open(io.BytesIO(both), formats=["FLI"]).size == (640, 480)
+    for image in both_ways(connector, data_url(both)):
+        assert image.media.size == (64, 64)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +169,7 @@ def test_an_error_of_the_server_stays_one(connector: Any, monkeypatch: pytest.Mo
         ("VLLM_IMAGE_FETCH_TIMEOUT", "0"),
         ("ALLOWED_IMAGE_PORTS", "http"),
         ("ALLOWED_IMAGE_FORMATS", "WORD"),
+        ("ALLOWED_IMAGE_FORMATS", "EPS"),
     ],
 )
 def test_a_limit_that_is_none_stops_the_start(

@@ -19,8 +19,8 @@ LIMITS = Limits(size=1 << 20, seconds=1)
 PIXELS = 1 << 20
 
 
-def check(data: bytes) -> None:
-    pictures.check(data, PIXELS, pictures.DEFAULT_FORMATS)
+def check(data: bytes, pixels: int = PIXELS) -> None:
+    pictures.check(data, pixels, pictures.DEFAULT_FORMATS)
 
 
 @pytest.mark.parametrize("kind", pictures.DEFAULT_FORMATS)
@@ -40,7 +40,7 @@ def test_a_bomb_is_refused_without_being_decoded(side: int) -> None:
         check(bytes(small))
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_many_pictures_in_one_are_looked_at_as_one(kind: str) -> None:
     stream = io.BytesIO()
     frames = [Image.new("L", (64, 64), shade) for shade in range(200)]
@@ -48,12 +48,43 @@ def test_many_pictures_in_one_are_looked_at_as_one(kind: str) -> None:
     check(stream.getvalue())
 
 
-@pytest.mark.parametrize("kind", ["ICO", "ICNS", "PPM", "PCX", "TGA", "PDF"])
+@pytest.mark.parametrize("kind", ["ICO", "ICNS", "TIFF", "PPM", "PCX", "TGA", "PDF"])
 def test_other_formats_are_refused(kind: str) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (64, 64)).save(stream, kind)
     with pytest.raises(ImageError, match="formats: PNG, JPEG"):
         check(stream.getvalue())
+
+
+CHUNK = struct.pack(">I4sI", 0, b"prVt", zlib.crc32(b"prVt"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "piece"),
+    [
+        ("PNG", 33, CHUNK),
+        ("JPEG", 2, b"\xff\xef\0\2"),
+        ("JPEG", 2, b"\xff"),
+        ("GIF", 25, b"\x21\xfe\1a\0"),
+    ],
+    ids=str,
+)
+def test_an_image_in_a_great_many_pieces_is_refused(kind: str, start: int, piece: bytes) -> None:
+    data = picture(kind)
+    check(data[:start] + piece * 500 + data[start:])
+    with pytest.raises(ImageError, match="not an image that can be read"):
+        check(data[:start] + piece * 10_000 + data[start:])
+
+
+@pytest.mark.parametrize("kind", pictures.DEFAULT_FORMATS)
+def test_a_large_photograph_is_decoded(kind: str) -> None:
+    noise = Image.effect_noise((2048, 2048), 64)
+    stream = io.BytesIO()
+    noise.save(stream, kind, icc_profile=bytes(1 << 20), exif=bytes(1 << 15))
+    check(stream.getvalue(), 1 << 22)
+    image = pictures.open_image(stream, pictures.DEFAULT_FORMATS)
+    image.load()
+    assert image.size == noise.size
 
 
 def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
