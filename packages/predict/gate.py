@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from predict import settings
-from predict.asgi import App, Message, Receive, Scope, Send, error_body, header, respond
+from predict.asgi import App, Message, Receive, Scope, Send, error_body, respond
 from predict.liveness import Watch
 
 LIVENESS = "/liveness"  # fails when only a restart helps
@@ -34,7 +34,6 @@ ROUTES = {
 }
 STORED_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
 
-ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 # OpenAI's client waits as long and asks twice more by default. A full queue is mostly gone by then.
 RETRY_SECONDS = 10
 
@@ -54,8 +53,6 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close"})  # a 403: no route is one
             return
-        if header(scope, b"origin") and "*" in scope["app"].state.args.allowed_origins:
-            send = for_browsers(send)
         path, method = scope["path"], scope["method"]
         methods = methods_of(path)
         if methods is None:
@@ -68,11 +65,11 @@ class Gate:
             message = f"{path[:100]} takes {allowed}, not {method[:20]}"
             body = error_body(message, "MethodNotAllowedError", None, 405)
             await respond(send, 405, body, [(b"allow", allowed.encode())])
-        elif path == METRICS or method == "OPTIONS":
+        elif path == METRICS:
             await self.app(scope, receive, send)
         elif self._closed():
             await refuse(send, "the server is stopping; try again, on another replica")
-        elif path not in PLACED:
+        elif path not in PLACED or method != "POST":
             await self.app(scope, receive, send)
         else:
             await self._admit(scope, receive, send)
@@ -141,20 +138,6 @@ def with_retry_after(send: Send) -> Send:
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 503:
             message = {**message, "headers": [*message["headers"], retry_after()]}
-        await send(message)
-
-    return answer
-
-
-def for_browsers(send: Send) -> Send:
-    """A `send` whose answers a page of any origin may read, as vLLM lets it read its own. What is
-    refused before vLLM has no such header, and its status would not be seen."""
-
-    async def answer(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            names = {name for name, _ in message["headers"]}
-            if ANY_ORIGIN[0] not in names:
-                message = {**message, "headers": [*message["headers"], ANY_ORIGIN]}
         await send(message)
 
     return answer

@@ -142,10 +142,10 @@ class Predict:
     def _most(self, path: str) -> int | None:
         """The most bytes of a body. Where no image can be, that is what text may have."""
         limits = self.settings.limits
-        of_text = limits.text_bytes if path in TEXT else None
-        return min(
-            (most for most in (limits.body_bytes, of_text) if most is not None), default=None
-        )
+        if path not in TEXT or limits.text_bytes is None:
+            return limits.body_bytes
+        most = limits.text_bytes
+        return most if limits.body_bytes is None else min(most, limits.body_bytes)
 
     def _understood(self, path: str, chunks: list[bytes], answer: Errors) -> list[bytes] | Older:
         """A body as vLLM is to get it, in pieces, or the request it is in an older shape."""

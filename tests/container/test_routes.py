@@ -117,6 +117,15 @@ def test_another_method_is_refused_in_openai_s_shape(container: Running, port: i
 
 
 @mistral
+def test_no_page_of_another_origin_may_ask(container: Running) -> None:
+    """vLLM allows none by itself; if it did, what is refused before it would need its headers."""
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    answer = container.http.options("/predict", headers=headers)
+    assert answer.status_code == 400
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@mistral
 def test_no_route_is_a_websocket(container: Running) -> None:
     """Truss's nginx offers one, in front of the chat completions."""
     with socket.create_connection(("127.0.0.1", NGINX_PORT), timeout=60) as connection:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,8 +30,6 @@ def ask(
     running: int = 0,
     limit: int | None = 4,
     stopping: bool = False,
-    origin: bytes | None = None,
-    origins: Sequence[str] = ("*",),
     answer: tuple[int, Any] = (200, JSON),
 ) -> tuple[int, dict[bytes, bytes], Any, bool]:
     """Status, headers and body of the answer, and whether vLLM was asked. Nothing may be read of a
@@ -50,11 +47,10 @@ def ask(
     async def receive() -> Any:
         raise AssertionError("the body was read")
 
-    args = SimpleNamespace(max_num_queued_reqs=limit, allowed_origins=origins)
-    state = SimpleNamespace(args=args, engine_client=Engine(unfinished))
-    headers = [(b"Origin", origin)] if origin else []
-    app = SimpleNamespace(state=state)
-    scope = {"type": "http", "path": path, "method": method, "headers": headers, "app": app}
+    state = SimpleNamespace(
+        args=SimpleNamespace(max_num_queued_reqs=limit), engine_client=Engine(unfinished)
+    )
+    scope = {"type": "http", "path": path, "method": method, "app": SimpleNamespace(state=state)}
     door = Gate(vllm)
     door.running, door.stopping = running, stopping
     asyncio.run(door(scope, receive, send))
@@ -124,34 +120,9 @@ def test_a_server_that_stops_takes_nothing_but_probes() -> None:
     assert ask(gate.LIVENESS, "GET", stopping=True)[0] == 200
     assert ask(gate.HEALTH, "GET", stopping=True)[0] == 503
     assert ask(gate.METRICS, "GET", stopping=True)[3]
-    assert ask(CHAT, "OPTIONS", stopping=True)[3]  # or a browser would not get as far as the 503
 
 
 def test_a_refusal_of_vllm_s_says_when_to_come_again() -> None:
     for status, retry in ((503, b"10"), (400, None), (200, None)):
         got, headers, _, asked = ask(CHAT, answer=(status, JSON))
         assert (got, headers.get(b"retry-after"), asked) == (status, retry, True)
-
-
-ALLOWED = b"access-control-allow-origin"
-
-
-@pytest.mark.parametrize(
-    "refused",
-    [
-        {"path": "/docs"},
-        {"path": CHAT, "method": "GET"},
-        {"path": CHAT, "running": 4},
-        {"path": CHAT, "stopping": True},
-        {"path": CHAT, "answer": (400, JSON)},  # the other class's, which is outside of CORS too
-    ],
-)
-def test_a_page_in_a_browser_can_read_what_is_refused_before_vllm(refused: Any) -> None:
-    assert ask(**refused, origin=b"https://a.example")[1][ALLOWED] == b"*"
-    assert ALLOWED not in ask(**refused)[1]
-    assert ALLOWED not in ask(**refused, origin=b"x", origins=["https://b.example"])[1]
-
-
-def test_what_vllm_says_to_a_browser_stands() -> None:
-    own = [*JSON, (ALLOWED, b"https://a.example")]
-    assert ask(CHAT, origin=b"https://a.example", answer=(200, own))[1] == dict(own)
