@@ -12,6 +12,7 @@ import msgspec
 
 from predict.asgi import Message, Send, error_body, respond
 from predict.dialects import Older
+from predict.errors import failure
 
 
 class _Message(msgspec.Struct):
@@ -39,13 +40,9 @@ class _StreamedChoice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _Error(msgspec.Struct):
-    code: int
-
-
 class _Event(msgspec.Struct):
     choices: list[_StreamedChoice] = []
-    error: _Error | None = None
+    error: Any = None
 
 
 ENDED = error_body("the server ended the answer before it began", "InternalServerError", None, 500)
@@ -130,21 +127,21 @@ class TextStream:
             *events, self.rest = (self.rest + message.get("body", b"")).split(b"\n\n")
             for event in events:
                 if event.startswith(b"data: "):
-                    await self._event(event[6:])
+                    await self._event(event)
             if not message.get("more_body", False):
                 await self._end()
 
-    async def _event(self, data: bytes) -> None:
+    async def _event(self, sent: bytes) -> None:
         if self.state in ("done", "failed"):
             return
+        data = sent[6:]
         if data == b"[DONE]":
             await self._begin()
             self.state = "done"
             return
         event = _decode_event(data)
         if event.error is not None:
-            code = event.error.code
-            await self._fail(code if 400 <= code <= 599 else 500, data)
+            await self._fail(*failure(sent))
         elif event.choices:
             (choice,) = event.choices
             if content := choice.delta.content:

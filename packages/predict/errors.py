@@ -2,18 +2,20 @@
 
 Promises: an error of whatever is behind, in whatever form, becomes `{"error": {"message", "type",
 "param", "code"}}` with its status, and shows at most `MOST` characters; what is no error passes
-untouched. What was raised while a request was read is the client's, a 400; anything else stays the
-server's, a 500 that shows nothing of any request.
+untouched. So does an error that a stream of events begins with: the stream's start waits until the
+engine has answered. An error later in a stream is an event of the same content. What was raised
+while a request was read is the client's, a 400; anything else stays the server's, a 500 that shows
+nothing of any request.
 """
 
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import TracebackType
 
-from predict.asgi import Message, Send, error_body
+from predict.asgi import Message, Send, error_body, respond
 
 MOST = 500  # characters of a message; what it quotes of a request is less than that
 MOST_FAULTS = 3  # named in one message, of a request with many
@@ -23,6 +25,18 @@ MOST_READ = 65536  # bytes of an error that are read
 GIVEN_UP = "Internal server error"
 
 SERVER_S_OWN = "the server failed to answer this request; its log says why"
+NOT_SAID = "vLLM refuses this request; asked without 'stream', it says why"
+
+STATUSES = frozenset(status.value for status in HTTPStatus if status >= 400)
+# How an event begins that is an error: of the completions, and of Anthropic's messages.
+FAILED = (b'data: {"error": ', b"event: error\n")
+# Events that /v1/responses sends before it asks the engine.
+OPENING = (b"event: response.created\n", b"event: response.in_progress\n")
+# What is left of an error in a stream of Anthropic's messages, where vLLM takes it for an answer
+# and says what pydantic has against that: the beginning of its message, and its status.
+MISTAKEN = re.compile(
+    r"\{'error': \{'message': ['\"](?P<start>.*?)\.\.\..*?'code': (?P<code>\d{3})\}\}"
+)
 
 # What Python raises at a value of the wrong shape, where vLLM did not expect one.
 WRONG_SHAPE = (
@@ -78,43 +92,104 @@ class Errors:
         self.path = path
         self.names: Mapping[str, str] = {}
         self.constraint: str | None = None
-        self.started = False
         self.start: Message = {}
+        # "waiting" for the start, then "holding" a stream's or "reading" an error; in the end
+        # "streaming" events, "passing" any other answer, or "done"
+        self.state = "waiting"
+        self.held: list[Message] = []
         self.body = b""
 
+    @property
+    def begun(self) -> bool:
+        """Whether it is too late to answer with an error."""
+        return self.state in ("streaming", "passing", "done")
+
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.started = True
-            self.start = message
-            if message["status"] < 400:
-                await self.send(message)
-        elif self.start.get("status", 0) < 400 or message["type"] != "http.response.body":
+        if self.state == "streaming":
+            if message.get("body", b"").startswith(FAILED):
+                message = {**message, "body": self._event(message["body"])}
             await self.send(message)
-        else:
+        elif self.state == "passing":
+            await self.send(message)
+        elif message["type"] == "http.response.start":
+            await self._start(message)
+        elif self.state == "holding":
+            await self._hold(message)
+        elif self.state == "reading":
             if len(self.body) < MOST_READ:
                 self.body += message.get("body", b"")
             if not message.get("more_body", False):
                 await self.respond(*read(self.start["status"], self.body, self.constraint))
 
+    async def _start(self, message: Message) -> None:
+        self.start = message
+        if message["status"] >= 400:
+            self.state = "reading"
+        elif is_event_stream(message["headers"]):
+            self.state, self.held = "holding", [message]
+        else:
+            self.state = "passing"
+            await self.send(message)
+
+    async def _hold(self, message: Message) -> None:
+        body = message.get("body", b"")
+        if body.startswith(FAILED):
+            await self.respond(*read(*failure(body), self.constraint))
+            return
+        self.held.append(message)
+        if not body.startswith(OPENING):
+            self.state = "streaming"
+            for held in self.held:
+                await self.send(held)
+            self.held = []
+
     async def respond(self, status: int, message: str, kind: str, param: str | None) -> None:
-        """Sends an error, whole."""
-        self.started = True
-        message, param = _renamed(message, param, self.names)
-        body = error_body(shortened(message), kind, shortened(param) if param else None, status)
-        if self.path.startswith("/v1/messages"):  # Anthropic's clients look for this beside it
-            body = b'{"type": "error", ' + body[1:]
+        """Sends an error, whole; what comes after it is dropped."""
+        self.state, self.held = "done", []
+        body = self._body(status, message, kind, param)
         kept = [
             (name, value)
             for name, value in self.start.get("headers", [])
             if name.lower() not in (b"content-type", b"content-length")
         ]
-        headers = [
-            *kept,
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+        await respond(self.send, status, body, kept)
+
+    def _body(self, status: int, message: str, kind: str, param: str | None) -> bytes:
+        message, param = _renamed(message, param, self.names)
+        body = error_body(shortened(message), kind, shortened(param) if param else None, status)
+        if self.path.startswith("/v1/messages"):  # Anthropic's clients look for this beside it
+            body = b'{"type": "error", ' + body[1:]
+        return body
+
+    def _event(self, event: bytes) -> bytes:
+        """An event that is an error, with what of it may be shown."""
+        body = self._body(*read(*failure(event), self.constraint))
+        return event[: event.find(b"data: ")] + b"data: " + body + b"\n\n"
+
+
+def is_event_stream(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
+
+
+def failure(event: bytes) -> tuple[int, bytes]:
+    """Status and body of the error that an event is, as they would be without a stream."""
+    body = event.partition(b"data: ")[2].partition(b"\n")[0]
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return 500, b""
+    if not isinstance(error, dict):
+        return 500, body
+    if mistaken := MISTAKEN.search(str(error.get("message"))):
+        given_up = GIVEN_UP.startswith(mistaken["start"])
+        status = _status(int(mistaken["code"]))
+        message = NOT_SAID if status < 500 else GIVEN_UP if given_up else ""
+        return status, json.dumps({"message": message}).encode()
+    return _status(error.get("code")), body
+
+
+def _status(code: object) -> int:
+    return code if isinstance(code, int) and code in STATUSES else 500
 
 
 def read(
@@ -178,6 +253,16 @@ def _modules(traceback: TracebackType | None) -> Iterator[str]:
     while traceback is not None:
         yield str(traceback.tb_frame.f_globals.get("__name__", ""))
         traceback = traceback.tb_next
+
+
+def cause(error: Exception) -> Exception:
+    """What vLLM would have answered for, had no stream begun: its own exception, wherever it is
+    behind this one."""
+    behind: BaseException | None = error
+    while behind is not None and not type(behind).__module__.startswith("vllm."):
+        behind = behind.__cause__ or behind.__context__
+    found = behind or error.__cause__
+    return found if isinstance(found, Exception) else error
 
 
 def unreadable(error: BaseException) -> str:

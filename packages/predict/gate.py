@@ -3,14 +3,12 @@
 Promises: what reaches vLLM is on a route of ROUTES; every other path, however it is spelt, is a 404
 and another method a 405. A request that would be one too many, or comes while the server stops, is
 a 503 with Retry-After before its body is read; what got in is left alone. Liveness and health are
-answered here (liveness.py). All errors have OpenAI's shape.
+answered here (liveness.py). All errors have OpenAI's shape, and vLLM's refusals a Retry-After.
 """
 
-import json
 import os
 import re
 import signal
-from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -22,19 +20,20 @@ LIVENESS = "/liveness"  # fails when only a restart helps
 HEALTH = "/health"  # readiness: fails when a request sent now would not be served
 METRICS = "/metrics"
 
-# What asks the engine for text, and so has a place in the queue.
-GENERATING = frozenset(
-    ["/predict", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
+# What has a prompt read, and so takes a place, whether the engine has to do with it or not.
+PLACED = frozenset(
+    [
+        *("/predict", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
+        *("/v1/messages/count_tokens", "/tokenize", "/detokenize"),
+    ]
 )
 ROUTES = {
-    **dict.fromkeys(GENERATING, ("POST",)),
-    **dict.fromkeys(("/v1/messages/count_tokens", "/tokenize", "/detokenize"), ("POST",)),
+    **dict.fromkeys(PLACED, ("POST",)),
     **dict.fromkeys(("/v1/models", METRICS), ("GET",)),
     **dict.fromkeys((LIVENESS, HEALTH), ("GET", "HEAD")),
 }
 STORED_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
 
-EVENT = b"data: "
 # OpenAI's client waits as long and asks twice more by default. A full queue is mostly gone by then.
 RETRY_SECONDS = 10
 
@@ -44,7 +43,7 @@ class Gate:
         self.app = app
         self.settings = settings.read(os.environ)
         self.stopping = False
-        self.running = 0  # requests for text that have not been answered whole
+        self.running = 0  # requests with a place that have not been answered whole
         self.watch: Watch | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +69,7 @@ class Gate:
             await self.app(scope, receive, send)
         elif self._closed():
             await refuse(send, "the server is stopping; try again, on another replica")
-        elif path not in GENERATING or method != "POST":
+        elif path not in PLACED or method != "POST":
             await self.app(scope, receive, send)
         else:
             await self._admit(scope, receive, send)
@@ -86,7 +85,7 @@ class Gate:
 
         self.running += 1
         try:
-            await self.app(scope, receive, Answer(send))
+            await self.app(scope, receive, with_retry_after(send))
         finally:
             self.running -= 1
 
@@ -133,51 +132,15 @@ class Gate:
             signal.siginterrupt(number, False)
 
 
-class Answer:
-    """A `send` for vLLM's answers: a refusal says when to come again, and is one from the start.
+def with_retry_after(send: Send) -> Send:
+    """A `send` for vLLM's answers, whose refusals do not say when to come again."""
 
-    vLLM begins an event stream before the engine has taken the request, and what the engine then
-    says against it is the first event of a 200, which no client asks again for. So the start waits
-    for the first event, and takes its status if that is an error.
-    """
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 503:
+            message = {**message, "headers": [*message["headers"], retry_after()]}
+        await send(message)
 
-    def __init__(self, send: Send) -> None:
-        self.send = send
-        self.start: Message | None = None
-        self.refused = False
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            if message["status"] == 503:
-                message = {**message, "headers": [*message["headers"], retry_after()]}
-            elif message["status"] == 200 and is_event_stream(message["headers"]):
-                self.start = message
-                return
-            await self.send(message)
-        elif self.start is not None:
-            start, self.start = self.start, None
-            event = message.get("body", b"")
-            if (status := status_of(event)) is not None:
-                self.refused = True
-                body = event.removeprefix(EVENT).split(b"\n")[0]
-                await respond(self.send, status, body, [retry_after()] if status == 503 else ())
-            else:
-                await self.send(start)
-                await self.send(message)
-        elif not self.refused:
-            await self.send(message)
-
-
-def is_event_stream(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
-
-
-def status_of(event: bytes) -> int | None:
-    """The HTTP status in an event of vLLM's that is an error; None for any other."""
-    if not event.startswith(EVENT + b'{"error": '):
-        return None
-    code = json.loads(event.removeprefix(EVENT).split(b"\n")[0])["error"].get("code")
-    return code if isinstance(code, int) and 400 <= code <= 599 else 500
+    return answer
 
 
 def methods_of(path: str) -> tuple[str, ...] | None:

@@ -14,6 +14,7 @@ import traceback
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
 
 from predict import dialects, download, errors, limits, schemas, settings
 from predict.answers import TextStream, WholeAnswer
@@ -39,6 +40,7 @@ PREDICT = "/predict"
 CHAT_COMPLETIONS = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 READ = frozenset([CHAT_COMPLETIONS, *limits.OPEN])  # the routes whose requests are read
+TEXT = frozenset([COMPLETIONS, "/detokenize"])  # those of them that take no image
 
 # What of a chat request decides its prompt, as /tokenize takes it.
 PROMPT = (
@@ -84,8 +86,10 @@ class Predict:
         except VllmError as error:
             await answer.respond(*errors.read(error.status, error.body))
         except Exception as error:
-            if answer.started:
+            if answer.begun:
                 raise
+            if answer.held and await self._told(scope, errors.cause(error), answer):
+                return
             if errors.is_the_client_s(error):
                 await answer.respond(400, errors.unreadable(error), "BadRequestError", None)
                 return
@@ -93,6 +97,17 @@ class Predict:
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("%s while answering %s\n%s", type(error).__name__, scope["path"], where)
             await answer.respond(500, errors.SERVER_S_OWN, "InternalServerError", None)
+
+    async def _told(self, scope: Scope, error: Exception, answer: Errors) -> bool:
+        """Whether vLLM had an answer to what broke a stream off before its first event. It takes
+        the stream for begun, and lets such an exception through."""
+        handlers = scope["app"].exception_handlers
+        kinds = [kind for kind in type(error).__mro__ if kind in handlers and kind is not Exception]
+        if not kinds:
+            return False
+        told = await handlers[kinds[0]](Request(scope), error)
+        await answer.respond(*errors.read(told.status_code, told.body, answer.constraint))
+        return True
 
     async def _read(self, scope: Scope, receive: Receive, answer: Errors) -> None:
         chunks = await self._chunks(scope, receive)
@@ -116,13 +131,21 @@ class Predict:
             raise RequestError(
                 f"the body's Content-Encoding is {shown!r}; send it as it is", None, 415
             )
-        most = self.settings.limits.body_bytes
+        most = self._most(scope["path"])
         try:
             return await read_chunks(scope, receive, most)
         except TooLongError:
             raise RequestError(
                 f"the body is too large; at most {most} bytes are allowed", None, 413
             ) from None
+
+    def _most(self, path: str) -> int | None:
+        """The most bytes of a body. Where no image can be, that is what text may have."""
+        limits = self.settings.limits
+        if path not in TEXT or limits.text_bytes is None:
+            return limits.body_bytes
+        most = limits.text_bytes
+        return most if limits.body_bytes is None else min(most, limits.body_bytes)
 
     def _understood(self, path: str, chunks: list[bytes], answer: Errors) -> list[bytes] | Older:
         """A body as vLLM is to get it, in pieces, or the request it is in an older shape."""

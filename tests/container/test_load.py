@@ -1,15 +1,18 @@
 """More than one replica can take, clients that leave or do not read, and an engine that hangs."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
 from predict.gate import RETRY_SECONDS
 
 from local import faults
 from local.faults import LIVENESS, Server
 from scripts import render
-from scripts.serve import READINESS
+from scripts.serve import READINESS, URL
 from tests.container.running import gone, leftovers
 
 MODEL = "mistral-7b"
@@ -68,6 +71,38 @@ def test_several_answers_a_request_take_several_places(server: Server, n: int) -
     assert {outcome.status for outcome in outcomes} == {200, 503}
     assert {outcome.retry_after for outcome in refused} == {str(RETRY_SECONDS)}
     assert not [o for o in outcomes if o.status == 200 and '"error"' in o.said]
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "/v1/messages": {"model": MODEL, "max_tokens": 50},
+    "/v1/responses": {"max_output_tokens": 50},
+    "/v1/completions": {"prompt": "What is the Mistral wind?", "max_tokens": 50},
+}
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_the_other_routes_streams_are_refused_just_so(server: Server, path: str) -> None:
+    """Chats with several answers fill the engine behind what has got in, as above."""
+    question = [{"role": "user", "content": "What is the Mistral wind?"}]
+    name = {"/v1/messages": "messages", "/v1/responses": "input"}.get(path, "prompt")
+    chat = {"messages": question, "n": 5, "temperature": 1, "max_tokens": 50}
+    other = {name: question, **OTHERS[path]}
+
+    async def run() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=URL, timeout=120, limits=limits) as client:
+            asked = [(faults.CHAT, chat), (path, other)] * 150
+            posts = (client.post(to, json={**body, "stream": True}) for to, body in asked)
+            return (await asyncio.gather(*posts))[1::2]
+
+    answers = asyncio.run(run())
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert {answer.headers["retry-after"] for answer in refused} == {str(RETRY_SECONDS)}
+    assert {answer.json()["error"]["code"] for answer in refused} == {503}
+    assert not [a for a in answers if a.status_code == 200 and '"error": {' in a.text]
+    said = Counter(answer.json()["error"]["message"] for answer in refused)
+    assert [message for message in said if "served or queued" not in message]  # vLLM's own
 
 
 @pytest.mark.parametrize("stream", [True, False])

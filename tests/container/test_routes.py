@@ -2,8 +2,10 @@
 
 import re
 import socket
+from typing import Any
 
 import pytest
+from predict.errors import NOT_SAID
 from predict.gate import HEALTH, LIVENESS, METRICS, ROUTES, methods_of
 
 from scripts import render
@@ -114,6 +116,46 @@ def test_another_method_is_refused_in_openai_s_shape(container: Running, port: i
             status, body = ask(port, method, path)
             assert status == 405
             assert f'"message": "{path} takes {", ".join(methods)}, not {method}"' in body
+
+
+@mistral
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_engine_refuses_is_told_the_same_in_a_stream(
+    container: Running, stream: bool
+) -> None:
+    """vLLM looks at a schema when the engine is to take the request, which in a stream is late."""
+    fault = "minLength 5 is greater than maxLength 2"
+    schema = {"type": "string", "minLength": 5, "maxLength": 2}
+    question = [{"role": "user", "content": "Hello"}]
+    named = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    flat = {"type": "json_schema", "name": "a", "schema": schema}
+    bodies: dict[str, dict[str, Any]] = {
+        "/predict": {"prompt": "Hello", "max_new_tokens": 5, "response_format": named},
+        "/v1/chat/completions": {"messages": question, "response_format": named},
+        "/v1/completions": {"prompt": "Hello", "response_format": named},
+        "/v1/responses": {"input": question, "text": {"format": flat}},
+        "/v1/messages": {
+            **{"model": "mistral-7b", "max_tokens": 5, "messages": question},
+            "output_config": {"format": {"type": "json_schema", "schema": schema}},
+        },
+    }
+    for path, body in bodies.items():
+        answer = container.http.post(path, json={**body, "stream": stream})
+        assert answer.status_code == 400, path
+        assert answer.headers["content-type"] == "application/json"
+        error = answer.json()["error"]
+        assert (error["type"], error["code"]) == ("BadRequestError", 400)
+        unsaid = stream and path == "/v1/messages"
+        assert (NOT_SAID if unsaid else fault) in error["message"]
+
+
+@mistral
+def test_no_page_of_another_origin_may_ask(container: Running) -> None:
+    """vLLM allows none by itself; if it did, what is refused before it would need its headers."""
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    answer = container.http.options("/predict", headers=headers)
+    assert answer.status_code == 400
+    assert "access-control-allow-origin" not in answer.headers
 
 
 @mistral

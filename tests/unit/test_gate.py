@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from predict import gate
-from predict.gate import Answer, Gate, methods_of
+from predict.gate import PLACED, Gate, methods_of
 
-EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
 JSON = [(b"content-type", b"application/json")]
 CHAT = "/v1/chat/completions"
 
@@ -31,6 +30,7 @@ def ask(
     running: int = 0,
     limit: int | None = 4,
     stopping: bool = False,
+    answer: tuple[int, Any] = (200, JSON),
 ) -> tuple[int, dict[bytes, bytes], Any, bool]:
     """Status, headers and body of the answer, and whether vLLM was asked. Nothing may be read of a
     request that is refused."""
@@ -38,7 +38,7 @@ def ask(
 
     async def vllm(scope: Any, receive: Any, send: Any) -> None:
         asked.append(scope)
-        await send({"type": "http.response.start", "status": 200, "headers": JSON})
+        await send({"type": "http.response.start", "status": answer[0], "headers": answer[1]})
         await send({"type": "http.response.body", "body": b"{}"})
 
     async def send(message: Any) -> None:
@@ -102,7 +102,9 @@ def test_one_request_too_many_is_refused_unread(full: dict[str, int]) -> None:
     status, headers, body, asked = ask(CHAT, **full)  # type: ignore[arg-type]
     assert (status, headers[b"retry-after"], body["error"]["code"]) == (503, b"10", 503)
     assert not asked
-    assert ask("/tokenize", **full)[3]  # type: ignore[arg-type]
+    assert {ask(path, **full)[0] for path in PLACED} == {503}  # type: ignore[arg-type]
+    assert ask("/v1/models", "GET", **full)[3]  # type: ignore[arg-type]
+    assert ask(CHAT, "OPTIONS", **full)[3]  # type: ignore[arg-type]
     assert ask("/health", "GET", **full)[0] == 200  # type: ignore[arg-type]
 
 
@@ -120,54 +122,7 @@ def test_a_server_that_stops_takes_nothing_but_probes() -> None:
     assert ask(gate.METRICS, "GET", stopping=True)[3]
 
 
-def answered(status: int, headers: Any, *bodies: bytes) -> list[Any]:
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def answer() -> None:
-        answer = Answer(send)
-        await answer({"type": "http.response.start", "status": status, "headers": headers})
-        for body in bodies:
-            await answer({"type": "http.response.body", "body": body, "more_body": True})
-        await answer({"type": "http.response.body", "body": b"", "more_body": False})
-
-    asyncio.run(answer())
-    return sent
-
-
-def test_an_answer_passes_as_it_is() -> None:
-    for headers, bodies in ((JSON, [b'{"a": 1}']), (EVENTS, [b'data: {"id": 1}\n\n', b"data: x"])):
-        start, *rest = answered(200, headers, *bodies)
-        assert (start["status"], start["headers"]) == (200, headers)
-        assert [message["body"] for message in rest] == [*bodies, b""]
-
-
 def test_a_refusal_of_vllm_s_says_when_to_come_again() -> None:
-    assert answered(503, JSON, b"{}")[0]["headers"] == [*JSON, (b"retry-after", b"10")]
-    assert answered(400, JSON, b"{}")[0]["headers"] == JSON
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "retry"),
-    [
-        (b'{"error": {"message": "busy", "code": 503}}', 503, [(b"retry-after", b"10")]),
-        (b'{"error": {"message": "bad", "code": 400}}', 400, []),
-        (b'{"error": {"message": "odd", "code": "x"}}', 500, []),
-    ],
-)
-def test_a_stream_that_begins_with_an_error_is_that_error(
-    error: bytes, status: int, retry: list[Any]
-) -> None:
-    start, body = answered(200, EVENTS, b"data: " + error + b"\n\n", b"data: [DONE]\n\n")
-    assert start["status"] == status
-    assert [header for header in start["headers"] if header[0] == b"retry-after"] == retry
-    assert (body["body"], body["more_body"]) == (error, False)
-
-
-def test_an_error_later_in_a_stream_passes() -> None:
-    error = b'data: {"error": {"message": "late", "code": 500}}\n\n'
-    start, *rest = answered(200, EVENTS, b'data: {"id": 1}\n\n', error)
-    assert start["status"] == 200
-    assert rest[1]["body"] == error
+    for status, retry in ((503, b"10"), (400, None), (200, None)):
+        got, headers, _, asked = ask(CHAT, answer=(status, JSON))
+        assert (got, headers.get(b"retry-after"), asked) == (status, retry, True)

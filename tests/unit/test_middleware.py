@@ -2,15 +2,17 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predict import download, limits, settings
+from predict import download, errors, limits, settings
 from predict.limits import REFUSED
-from predict.middleware import READ, Predict, decoded, encoded
+from predict.middleware import READ, TEXT, Predict, decoded, encoded
 from predict.parameters import CHAT
+from starlette.responses import JSONResponse
 
 CHAT_PATH = "/v1/chat/completions"
 
@@ -118,6 +120,19 @@ def test_a_body_is_refused_as_soon_as_it_is_known_to_be_too_long() -> None:
         assert "20 bytes" in answer["error"]["message"]
         assert vllm.taken == (0 if announced else 3)
     assert post("/predict", b'{"prompt": "hi"}   ', **limit)[1] == 200
+
+
+def test_where_no_image_can_be_a_body_is_as_long_as_its_text_may_be() -> None:
+    most: Any = {"PREDICT_LIMIT_BODY_BYTES": "90", "PREDICT_LIMIT_TEXT_BYTES": "20"}
+    body = b'{"prompt": "' + b"x" * 30
+    for path in sorted(READ):
+        vllm, status, _ = post(path, body, **most)
+        assert (vllm.bodies, status) == ([], 413 if path in TEXT else 400)
+        assert vllm.taken == (0 if path in TEXT else 6)
+    only: Any = {"PREDICT_LIMIT_TEXT_BYTES": "20"}
+    assert post("/detokenize", body, **only)[1] == 413
+    less: Any = {"PREDICT_LIMIT_BODY_BYTES": "20", "PREDICT_LIMIT_TEXT_BYTES": "90"}
+    assert post("/detokenize", body, **less)[1] == 413
 
 
 ENCODED: Any = {"header:content-encoding": "gzip"}
@@ -298,6 +313,64 @@ def test_what_no_check_foresaw_in_a_request_is_a_400(monkeypatch: pytest.MonkeyP
     vllm, status, answer = post(CHAT_PATH, b'{"messages": [], "user": 5}')
     assert (vllm.bodies, status) == ([], 400)
     assert "AttributeError" in answer["error"]["message"]
+
+
+class BusyError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (BusyError("busy"), 503, "busy"),  # what vLLM has an answer to
+        (OSError("secret"), 500, errors.SERVER_S_OWN),
+    ],
+)
+@pytest.mark.parametrize("events", [0, 1])
+def test_an_exception_before_a_stream_s_first_event_is_a_json_error(
+    raised: Exception, status: int, said: str, events: int
+) -> None:
+    sent: list[Any] = []
+
+    async def vllm(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for _ in range(events):
+            opening = b"event: response.created\ndata: {}\n\n"
+            await send({"type": "http.response.body", "body": opening, "more_body": True})
+        raise RuntimeError("response already started") from raised
+
+    async def handler(request: Any, error: Exception) -> Any:
+        assert error is raised
+        return JSONResponse({"error": {"message": str(error)}}, 503)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b'{"input": "a"}', "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = SimpleNamespace(exception_handlers={BusyError: handler, Exception: handler})
+    scope = {"type": "http", "path": "/v1/responses", "method": "POST", "headers": [], "app": app}
+    asyncio.run(Predict(vllm)(scope, receive, send))
+    start, body = sent
+    assert start["status"] == status
+    assert json.loads(body["body"])["error"]["message"] == said
+
+
+def test_an_exception_in_the_middle_of_a_stream_breaks_it_off() -> None:
+    async def vllm(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: a\n\n", "more_body": True})
+        raise RuntimeError
+
+    async def send(message: Any) -> None:
+        pass
+
+    scope = {"type": "http", "path": "/v1/models", "method": "GET", "headers": []}
+    with pytest.raises(RuntimeError):
+        asyncio.run(Predict(vllm)(scope, None, send))  # type: ignore[arg-type]
 
 
 def test_a_null_is_as_good_as_not_given() -> None:
