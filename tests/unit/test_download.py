@@ -18,8 +18,8 @@ from cryptography.x509.oid import NameOID
 from predict.addresses import ImageError, Rules, read
 from predict.download import Limits, Request, fetch
 
-from tests import hosts
-from tests.hosts import ImageHost
+from local import hosts
+from local.hosts import ImageHost
 
 LIMITS = Limits(size=1 << 20, seconds=30)
 LOOPBACK = IPv4Address("127.0.0.1")
