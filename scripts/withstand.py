@@ -63,8 +63,7 @@ def afterwards(model: str, before: int) -> Row:
 
 def bad_requests() -> Iterator[Row]:
     before = faults.memory()
-    fixed = list(hostile.cases(MODEL))
-    got = list(answers.one_at_a_time([*fixed, *hostile.streamed(fixed)], serve.URL))
+    got = list(answers.one_at_a_time(hostile.cases(MODEL), serve.URL))
     answered = sum(answer.status < 400 for answer in got)
     wrong = len(answers.faults(got))
     times = answers.refusals(got)

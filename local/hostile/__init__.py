@@ -41,11 +41,15 @@ class Group:
     made: Callable[[Any], Body]
 
     def cases(self, model: str) -> Iterator[Case]:
+        """Each as it is, and once more as a stream where the route knows that."""
         requests = valid(model)
         for path in self.routes:
             for name, value in self.values.items():
-                content = json.dumps({**requests[path], **self.made(value)}).encode()
-                yield Case(f"{path} {self.name}{name}", path, content)
+                body = {**requests[path], **self.made(value)}
+                yield Case(f"{path} {self.name}{name}", path, json.dumps(body).encode())
+                if path in STREAMED:
+                    content = json.dumps({**body, "stream": True}).encode()
+                    yield Case(f"{path} {self.name}{name}, streamed", path, content)
 
 
 def itself(value: Any) -> Any:
@@ -145,18 +149,6 @@ def contents(model: str) -> Iterator[Case]:
     """Those of the fixed requests that are about what a message holds."""
     for group in CONTENTS:
         yield from group.cases(model)
-
-
-def streamed(requests: Iterable[Case]) -> Iterator[Case]:
-    """Those of the requests that can be asked for as a stream, so asked."""
-    for case in requests:
-        try:
-            body = json.loads(case.content)
-        except (ValueError, RecursionError):
-            continue
-        if case.path in STREAMED and case.method == "POST" and isinstance(body, dict):
-            content = json.dumps({**body, "stream": True}).encode()
-            yield Case(f"{case.name}, streamed", case.path, content, case.headers)
 
 
 def wrong_values(model: str, names: Mapping[str, Iterable[str]]) -> Iterator[Case]:
