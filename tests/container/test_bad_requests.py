@@ -212,7 +212,9 @@ def unharmed(container: Running, chats: Any) -> Iterator[None]:
     before = faults.memory()
     yield
     answer()
-    assert faults.memory() < before * 1.1
+    grown = faults.memory() / before - 1
+    print(f"memory {grown:+.1%}")
+    assert grown < 0.1
 
 
 def judge(requests: list[Case], capsys: pytest.CaptureFixture[str]) -> None:
