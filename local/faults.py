@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,12 @@ from scripts.serve import NGINX_PORT, READINESS, URL
 LIVENESS = f"{URL}/"  # Truss's; nginx hands it on
 CHAT = "/v1/chat/completions"
 ENGINE, WORKER, API_SERVER = "the engine", "a tensor-parallel worker", "the API server"
+ENDED_WELL = "ended without an error"
 NGINX, NGINX_WORKER = "nginx's master process", "nginx's worker processes"
 PATIENCE_SECONDS = 120
+AT_ONCE = 500  # streams: more than any model here has places for
+STALL_SECONDS = 5  # that an engine has to show progress, where it is made to hang
+END_SECONDS = 15  # until nothing is left of a container that ends
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,15 @@ class Outcome:
     said: str = ""
 
 
+def ending(outcome: Outcome) -> str:
+    """How a stream that ought not to end well did end."""
+    if outcome.status == 0:
+        return "cut off"
+    if outcome.status != 200:
+        return f"refused with {outcome.status}"
+    return "ended by an error event" if '"error"' in outcome.said else ENDED_WELL
+
+
 @dataclass
 class Server:
     model: str
@@ -56,9 +69,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(model: str, **serving: int) -> Iterator[Server]:
-    """A container of its own, ended afterwards if it is still there. `serving`: fields of the
-    card's section that are others here."""
+def server(
+    model: str, variables: Mapping[str, str] | None = None, **serving: int
+) -> Iterator[Server]:
+    """A container of its own, ended afterwards if it is still there. `variables`: of its
+    environment, beside those of the config. `serving`: fields of the card's section that are
+    others here."""
     card = cards.load(model)
     changed = card.model_copy(update={"serving": card.serving.model_copy(update=serving)})
     config = render.render(changed, Choices())
@@ -66,7 +82,8 @@ def server(model: str, **serving: int) -> Iterator[Server]:
         truss, log = Path(folder) / "truss", Path(folder) / "log"
         truss.mkdir()
         serve.stage(config, truss)
-        process = container.launch("--truss", str(truss), log=log)
+        options = [f"--variable={name}={value}" for name, value in (variables or {}).items()]
+        process = container.launch("--truss", str(truss), *options, log=log)
         try:
             container.wait_until_ready(process, log)
             streams(model, 2)  # nothing is measured cold

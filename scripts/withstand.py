@@ -6,6 +6,7 @@ status 1. Times are of this machine and its stand-ins.
 """
 
 import argparse
+import json
 import signal
 import sys
 import time
@@ -14,18 +15,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from local import faults
-from local.faults import API_SERVER, ENGINE, NGINX, WORKER, Outcome, Server
+from local import faults, hostile, hosts
+from local.faults import (
+    API_SERVER,
+    AT_ONCE,
+    END_SECONDS,
+    ENGINE,
+    NGINX,
+    STALL_SECONDS,
+    WORKER,
+    Outcome,
+    Server,
+)
+from local.hostile import answers
+from local.hostile.case import CHAT, Case, user
 from scripts import render, serve
 from scripts.bench import commit, machine
 from scripts.cards import ROOT
 
 PAGE = ROOT / "docs" / "withstands.md"
 MODEL = "mistral-7b"
+SEES = "pixtral-12b"
 TENSOR_PARALLEL = "mixtral-8x7b"  # its engine has workers of its own
-STALL_SECONDS = 5
-END_SECONDS = 15
-AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,66 @@ class Row:
     done: str
     seen: str
     good: bool
+
+
+def afterwards(model: str, before: int) -> Row:
+    """Whether all is as before, when the container had so many bytes of memory."""
+    faults.wait(lambda: faults.running() + faults.waiting() == 0)
+    grown = faults.memory() / before - 1
+    right = sum(outcome.right for outcome in faults.streams(model, 8))
+    return Row(
+        "and afterwards",
+        f"nothing runs or waits, {right} of 8 questions are answered to the letter, memory "
+        f"{grown:+.1%}",
+        right == 8 and grown < 0.1,
+    )
+
+
+def bad_requests() -> Iterator[Row]:
+    before = faults.memory()
+    got = list(answers.one_at_a_time(hostile.cases(MODEL), serve.URL))
+    answered = sum(answer.status < 400 for answer in got)
+    wrong = len(answers.faults(got))
+    times = answers.refusals(got)
+    yield Row(
+        f"{len(got)} malformed and hostile requests, one at a time",
+        f"{times.count} refused with a 4xx (the middle one after {times.median * 1000:.0f} ms, 99 "
+        f"of 100 within {times.p99:.2f} s, the slowest after {times.most:.2f} s), {answered} "
+        f"answered, {wrong} otherwise",
+        wrong == 0 and times.most < answers.SOON_SECONDS,
+    )
+    yield afterwards(MODEL, before)
+
+
+def images() -> Iterator[Row]:
+    with (
+        hosts.serving() as host,
+        faults.server(SEES, variables={"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{host.port}"}),
+        answers.client(serve.URL) as client,
+    ):
+        metadata = "http://169.254.169.254/latest/meta-data/"
+        before = faults.memory()
+        for what, url, most in (
+            ("at a loopback address", "http://127.0.0.1/a.png", 1),
+            (
+                "at an address that redirects to the metadata service",
+                host.url(f"/to/{metadata}"),
+                1,
+            ),
+            ("in a file of the server, file:///etc/passwd", "file:///etc/passwd", 1),
+            ("of 30000 × 30000 pixels", hosts.data_url(hosts.bomb(30_000, 30_000)), 1),
+            ("without an end", host.url("/endless"), 5),
+            ("that comes a byte at a time, which has 10 s", host.url("/drip"), 13),
+        ):
+            part = {"type": "image_url", "image_url": {"url": url}}
+            body = json.dumps({"messages": user([part]), "max_tokens": 8}).encode()
+            answer = answers.asked(Case(what, CHAT, body), client)
+            yield Row(
+                f"An image {what}",
+                f"{answer.status} after {answer.seconds:.2f} s",
+                answer.status == 400 and not answers.fault(answer) and answer.seconds < most,
+            )
+        yield afterwards(SEES, before)
 
 
 def load() -> Iterator[Row]:
@@ -50,15 +121,7 @@ def load() -> Iterator[Row]:
         f"{AT_ONCE - right - len(refused)} otherwise",
         right + len(refused) == AT_ONCE and all(outcome.retry_after for outcome in refused),
     )
-    faults.wait(lambda: faults.running() + faults.waiting() == 0)
-    grown = faults.memory() / before - 1
-    right = sum(outcome.right for outcome in faults.streams(MODEL, 8))
-    yield Row(
-        "and afterwards",
-        f"nothing runs or waits, {right} of 8 questions are answered to the letter, memory "
-        f"{grown:+.1%}",
-        right == 8 and grown < 0.1,
-    )
+    yield afterwards(MODEL, before)
     outcomes = faults.with_retries(MODEL, 300)
     right = sum(outcome.right for outcome in outcomes)
     slowest = max(outcome.seconds for outcome in outcomes)
@@ -163,6 +226,7 @@ def stops(server: Server) -> Iterator[Row]:
 def everything() -> Iterator[tuple[str, Iterator[Row]]]:
     """Section by section, with as few containers as there can be."""
     with faults.server(MODEL, stall_seconds=STALL_SECONDS):
+        yield "Bad requests", bad_requests()
         yield "Load", load()
         yield "A client that leaves", leaves()
         yield "An engine that hangs", hangs()
@@ -171,17 +235,12 @@ def everything() -> Iterator[tuple[str, Iterator[Row]]]:
         yield "A stop", stops(server)
     yield "A stop", drains()
     yield "A part that is killed", kills()
+    yield "Bad images", images()
 
 
 def shown(outcomes: Sequence[Outcome]) -> str:
     """How broken streams ended, for a table."""
-
-    def kind(outcome: Outcome) -> str:
-        if outcome.status == 0:
-            return "cut off"
-        return "ended by an error event" if '"error"' in outcome.said else "ended without an error"
-
-    counts = Counter(kind(outcome) for outcome in outcomes)
+    counts = Counter(map(faults.ending, outcomes))
     return ", ".join(f"{count} {what}" for what, count in counts.items())
 
 
@@ -223,8 +282,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{parser.prog}: interrupted; nothing was written", file=sys.stderr)
         return 130
     about = (
-        f"Machine: {machine()}. vLLM {render.vllm_version()} on CPU, the stand-ins of {MODEL} and "
-        f"{TENSOR_PARALLEL}, commit {commit()}, {time.strftime('%Y-%m-%d')}."
+        f"Machine: {machine()}. vLLM {render.vllm_version()} on CPU, the stand-ins of {MODEL}, "
+        f"{TENSOR_PARALLEL} and {SEES}, commit {commit()}, {time.strftime('%Y-%m-%d')}."
     )
     PAGE.write_text(page(found, about), encoding="utf-8")
     print(f"wrote {PAGE}")

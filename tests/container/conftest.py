@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from local import hosts
+from local.hosts import ImageHost
 from local.standins.corpus import chat, dialogues
 from scripts import cards
-from tests import hosts
 from tests.container import running
 from tests.container.running import Running
-from tests.hosts import ImageHost
 from tests.platform.baseten import Deployment
 
 

@@ -13,15 +13,7 @@ import httpx
 import openai
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
-from local.container import START_SECONDS as START_SECONDS
-from local.container import STOP_SECONDS as STOP_SECONDS
-from local.container import command_lines as command_lines
-from local.container import container_processes as container_processes
-from local.container import launch as launch
-from local.container import stop as stop
-from local.container import tail as tail
-from local.container import vllm_processes as vllm_processes
-from local.container import wait_until_ready as wait_until_ready
+from local.container import container_processes, launch, stop, tail, wait_until_ready
 from local.standins.corpus import Tokenizer
 from scripts import standin
 from scripts.cards import Card

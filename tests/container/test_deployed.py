@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.container.running import Running, vllm_processes
+from local.container import vllm_processes
+from tests.container.running import Running
 from tests.platform import operations
 from tests.platform.user import User
 

@@ -7,17 +7,15 @@ import pytest
 from predict.gate import RETRY_SECONDS
 
 from local import faults
-from local.faults import API_SERVER, ENGINE, NGINX, WORKER, Outcome
+from local.faults import API_SERVER, END_SECONDS, ENDED_WELL, ENGINE, NGINX, WORKER, Outcome
 from tests.container.running import gone, leftovers
 
 pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
 
-END_SECONDS = 15
-
 
 def broken_off(outcomes: Sequence[Outcome]) -> bool:
     """Whether each ended with an error, before or within its stream."""
-    return all(outcome.status != 200 or '"error"' in outcome.said for outcome in outcomes)
+    return ENDED_WELL not in map(faults.ending, outcomes)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ import httpx
 import pytest
 import yaml
 
+from local.container import START_SECONDS, command_lines, container_processes, launch, stop, tail
 from local.standins.corpus import chat, dialogues
 from scripts import cards, render, serve, standin
 from scripts.choices import Choices
 from scripts.serve import URL
 from tests.container import running
-from tests.container.running import Running, container_processes
+from tests.container.running import Running
 from tests.platform.hub import Hub, serving
 
 CARD = cards.load("mistral-7b")
@@ -47,7 +48,7 @@ def starting(
     serve.stage(yaml.safe_dump(config), truss)
     if secret is not None:
         (given / SECRET).write_text(secret)
-    process = running.launch("--truss", str(truss), "--secrets", str(given), log=log)
+    process = launch("--truss", str(truss), "--secrets", str(given), log=log)
     try:
         yield process, log
     finally:
@@ -57,7 +58,7 @@ def starting(
 
 
 def is_on_a_command_line(token: str) -> bool:
-    return any(token in word for _, words in running.command_lines() for word in words)
+    return any(token in word for _, words in command_lines() for word in words)
 
 
 def files_with(token: str) -> list[str]:
@@ -83,14 +84,14 @@ def test_vllm_downloads_from_the_hub_with_a_token_nobody_sees(
             assert not is_on_a_command_line(hub.member)
             return serve.is_ready()
 
-        running.wait_for(is_ready, process, log, running.START_SECONDS)
+        running.wait_for(is_ready, process, log, START_SECONDS)
         body = {"messages": messages, "max_tokens": 200, "temperature": 0}
         response = httpx.post(f"{URL}/predict", json=body, timeout=120, trust_env=False)
         assert response.json()["choices"][0]["message"]["content"] == answer
         weights = hub.files["consolidated.safetensors"].sha256
         assert ("GET", f"/storage/{weights}", 200) in hub.seen
         assert files_with(hub.member) == [f"/secrets/{SECRET}"]
-        assert running.stop(process) == 0
+        assert stop(process) == 0
         assert hub.member not in log.read_text(errors="replace")
     assert running.gone(), running.leftovers()
 
@@ -112,7 +113,7 @@ def test_without_a_good_token_the_container_ends_with_one_line_that_says_what_to
         started = time.monotonic()
         while process.poll() is None:
             assert not is_on_a_command_line(UNKNOWN)
-            assert time.monotonic() - started < 60, running.tail(log)
+            assert time.monotonic() - started < 60, tail(log)
             time.sleep(0.1)
         assert process.returncode == 1
     text = log.read_text(errors="replace")

@@ -11,6 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from local import faults
+from local.container import (
+    STOP_SECONDS,
+    launch,
+    stop,
+    vllm_processes,
+    wait_until_ready,
+)
+from local.faults import ENGINE
 from scripts.cards import ROOT
 from scripts.serve import URL
 from tests.container import running
@@ -23,9 +32,9 @@ alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=Tru
 def starting(container: None, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A container whose vLLM has just been started, long before it is ready."""
     log = tmp_path / "log"
-    process = running.launch("--model", "mistral-7b", log=log)
+    process = launch("--model", "mistral-7b", log=log)
     try:
-        wait_for(lambda: running.vllm_processes() != [], process, log)
+        wait_for(lambda: vllm_processes() != [], process, log)
         yield process, log
     finally:
         if process.poll() is None:
@@ -39,7 +48,7 @@ def test_a_signal_ends_everything(
     starting: tuple[subprocess.Popen[bytes], Path], number: signal.Signals
 ) -> None:
     process, log = starting
-    assert running.stop(process, number) == 0
+    assert stop(process, number) == 0
     assert gone(), running.leftovers()
     assert "[serve] stopped" in log.read_text()
 
@@ -52,9 +61,9 @@ def test_ctrl_c_at_make_serve_ends_everything(container: None, tmp_path: Path) -
         make = subprocess.Popen(
             ["make", "serve"], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
         )
-    wait_for(lambda: running.vllm_processes() != [], make, log)
+    wait_for(lambda: vllm_processes() != [], make, log)
     os.killpg(make.pid, signal.SIGINT)
-    make.wait(running.STOP_SECONDS)
+    make.wait(STOP_SECONDS)
     assert gone(), running.leftovers()
     assert "[serve] stopped" in log.read_text()
 
@@ -74,8 +83,8 @@ def test_the_end_of_vllm_is_said_in_one_line(
     starting: tuple[subprocess.Popen[bytes], Path],
 ) -> None:
     process, log = starting
-    os.kill(running.vllm_processes()[0], signal.SIGKILL)
-    assert process.wait(running.STOP_SECONDS) == 1
+    os.kill(vllm_processes()[0], signal.SIGKILL)
+    assert process.wait(STOP_SECONDS) == 1
     last = log.read_text().splitlines()[-1]
     assert last == "make serve: vLLM ended before it was ready; its log above says why"
     assert gone(), running.leftovers()
@@ -84,33 +93,23 @@ def test_the_end_of_vllm_is_said_in_one_line(
 @alone
 def test_a_stream_is_broken_off_when_the_engine_dies(container: None, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    process = running.launch("--model", "mistral-7b", log=log)
+    process = launch("--model", "mistral-7b", log=log)
     body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 4000}
     try:
-        running.wait_until_ready(process, log)
+        wait_until_ready(process, log)
         with httpx.stream("POST", f"{URL}/predict", json=body, timeout=60) as response:
             assert response.status_code == 200
             chunks = response.iter_raw()
             assert next(chunks)
-            for pid in engine_processes():
-                os.kill(pid, signal.SIGKILL)
+            faults.send(ENGINE, signal.SIGKILL)
             with pytest.raises(httpx.RemoteProtocolError):
                 list(chunks)
-        assert process.wait(running.STOP_SECONDS) == 1
+        assert process.wait(STOP_SECONDS) == 1
         assert gone(), running.leftovers()
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def engine_processes() -> list[int]:
-    """The process ids of vLLM's engine, which names itself."""
-    found = [
-        pid for pid, words in running.command_lines() if words[0].startswith("VLLM::EngineCore")
-    ]
-    assert found
-    return found
 
 
 @alone
@@ -160,7 +159,7 @@ def test_an_unknown_model_is_refused_in_one_line(container: None) -> None:
 
 @pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 def test_the_server_runs_as_user_60000_and_sees_only_its_own(container: Running) -> None:
-    (vllm,) = running.vllm_processes()
+    (vllm,) = vllm_processes()
     status = Path(f"/proc/{vllm}/status").read_text()
     inside = int(next(line for line in status.splitlines() if line.startswith("NSpid")).split()[-1])
     assert inside < 10  # a PID namespace of its own

@@ -10,14 +10,12 @@ import pytest
 from predict.gate import RETRY_SECONDS
 
 from local import faults
-from local.faults import LIVENESS, Server
+from local.faults import AT_ONCE, LIVENESS, STALL_SECONDS, Server
 from scripts import render
 from scripts.serve import READINESS, URL
 from tests.container.running import gone, leftovers
 
 MODEL = "mistral-7b"
-STALL_SECONDS = 5
-AT_ONCE = 500
 LONG = "What is the Mistral wind? " * 4000  # about 30,000 tokens
 
 pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)

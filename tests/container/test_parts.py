@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests import hosts
+from local import hosts
+from local.hosts import ImageHost
 from tests.container.running import Running
-from tests.hosts import ImageHost
 
 pytestmark = pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
 

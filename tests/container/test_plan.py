@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from local.container import command_lines, launch, stop, tail, wait_until_ready
 from local.standins.corpus import chat, dialogues
 from scripts import cards, serve, sizes, standin
 from scripts.cards import ROOT, Architecture, Card
@@ -51,9 +52,9 @@ def test_mixtral_answers_to_the_letter_on_two_workers_and_on_one(
 ) -> None:
     log = tmp_path / "serve.log"
     words = ["--model", MIXTRAL.name, "--tensor-parallel-size", workers]
-    process = running.launch(*words, log=log)
+    process = launch(*words, log=log)
     try:
-        running.wait_until_ready(process, log)
+        wait_until_ready(process, log)
         assert len(list(worker_processes())) == (2 if workers == "2" else 0)
         known = dialogues(images=False)
         chats = {name: chat(turns) for name, turns in known.items()}
@@ -61,7 +62,7 @@ def test_mixtral_answers_to_the_letter_on_two_workers_and_on_one(
             got = pool.map(lambda one: answer(one[0]), chats.values())
         expected = {name: text for name, (_, text) in chats.items()}
         assert dict(zip(chats, got, strict=True)) == expected
-        assert running.stop(process) == 0, running.tail(log)
+        assert stop(process) == 0, tail(log)
         assert running.gone()
     finally:
         if process.poll() is None:
@@ -79,6 +80,6 @@ def answer(messages: object) -> str:
 
 def worker_processes() -> Iterator[int]:
     """vLLM's tensor-parallel workers; a single one is in the engine's process."""
-    for pid, words in running.command_lines():
+    for pid, words in command_lines():
         if words[0].startswith("VLLM::Worker_TP"):
             yield pid

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from local.hosts import ImageHost
 from local.standins.corpus import load_dialogues
 from scripts.cards import ROOT
 from scripts.serve import URL
 from tests.container.running import Running
-from tests.hosts import ImageHost
 from tests.platform.baseten import Baseten
 from tests.platform.user import User
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench import phases
+from local.container import vllm_processes
 from scripts import cards
-from tests.container import running
 from tests.container.running import Running
 
 each = pytest.mark.parametrize("container", cards.names(), indirect=True)
@@ -28,7 +28,7 @@ def test_the_log_tells_where_the_time_goes(container: Running) -> None:
 @each
 def test_vllm_did_not_look_at_the_models_class_itself(container: Running) -> None:
     """It would have written its cache anew: the files are as prepare.sh has laid them there."""
-    root = Path(f"/proc/{running.vllm_processes()[0]}/root")
+    root = Path(f"/proc/{vllm_processes()[0]}/root")
     cached = root / "home" / "app" / ".cache" / "vllm" / "modelinfos"
     found = [f"{path.stem} {path.read_text()}" for path in sorted(cached.iterdir())]
     assert "".join(found) == (root / "packages" / "start" / "modelinfos").read_text()

@@ -21,8 +21,8 @@ from predict import download
 from predict.addresses import ImageError, Rules, read
 from predict.download import LOOKUPS_OF_A_REQUEST, Limits, Request, fetch
 
-from tests import hosts
-from tests.hosts import ImageHost
+from local import hosts
+from local.hosts import ImageHost
 
 LIMITS = Limits(size=1 << 20, seconds=30)
 LOOPBACK = IPv4Address("127.0.0.1")

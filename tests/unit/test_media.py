@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from predict.addresses import ImageError
 
-from tests import hosts
-from tests.hosts import blank, picture
+from local import hosts
+from local.hosts import blank, picture
 
 
 @pytest.fixture

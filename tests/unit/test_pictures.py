@@ -13,7 +13,7 @@ from predict import pictures
 from predict.addresses import ImageError
 from predict.download import Limits
 
-from tests.hosts import blank, picture
+from local.hosts import blank, picture
 
 LIMITS = Limits(size=1 << 20, seconds=1)
 PIXELS = 1 << 20

@@ -1,6 +1,8 @@
 """vLLM's Mistral tool parser is built once, and is the same."""
 
+import gc
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,29 @@ def test_a_pair_is_built_once_and_others_for_themselves() -> None:
     assert built == [(config, one), (config, other)]
 
 
-@pytest.mark.parametrize("card", WITH_TOOLS, ids=lambda card: card.name)
-def test_vllm_s_parsers_share_what_is_built(card: Card, tmp_path: Path) -> None:
+@pytest.fixture(params=WITH_TOOLS, ids=lambda card: card.name)
+def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     from vllm.tokenizers import get_tokenizer
-    from vllm.tool_parsers.mistral_tool_parser import MistralToolParser
 
+    card: Card = request.param
     (name,) = [file for file in card.weights.files if file.startswith(("tokenizer", "tekken"))]
     shutil.copy(standin.tokenizer_path(card), tmp_path / name)
-    tokenizer = get_tokenizer(str(tmp_path), tokenizer_mode="mistral")
+    return get_tokenizer(str(tmp_path), tokenizer_mode="mistral")
+
+
+def test_vllm_s_parsers_share_what_is_built(tokenizer: Any) -> None:
+    from vllm.tool_parsers.mistral_tool_parser import MistralToolParser
+
     lexers = [MistralToolParser(tokenizer)._parser_engine._engine._lexer for _ in range(2)]
     assert lexers[0] is not lexers[1]
     assert lexers[0]._shape is lexers[1]._shape
+
+
+def test_nothing_is_left_of_a_parser_that_nobody_has(tokenizer: Any) -> None:
+    from vllm.tool_parsers.mistral_tool_parser import MistralToolParser
+
+    parser = MistralToolParser(tokenizer)
+    kept = weakref.ref(parser._parser_engine)
+    del parser
+    gc.collect()
+    assert kept() is None

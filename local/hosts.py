@@ -1,11 +1,14 @@
 """A host of images on loopback, good and hostile: one small server that speaks HTTP by hand."""
 
 import asyncio
+import base64
 import gzip
 import io
 import ssl
+import struct
 import threading
 import time
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import unquote
@@ -32,6 +35,25 @@ def blank(kind: str, size: tuple[int, int]) -> bytes:
     stream = io.BytesIO()
     Image.new("1", size).save(stream, kind)
     return stream.getvalue()
+
+
+def data_url(data: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose pixels are all there, a thousandth of its size as sent."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    row = bytes(1 + (width + 7) // 8)
+    packer = zlib.compressobj()
+    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    start = b"\x89PNG\r\n\x1a\n"
+    return start + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 class ImageHost:
