@@ -1,14 +1,21 @@
-"""Backends of `vllm bench serve`: the older streams, and several ways in turn in a single run."""
+"""Backends of `vllm bench serve`: the older streams, images of an exact size, several ways in turn.
+
+Promises: only vLLM's own code and `text_stream` take times; the others choose what is sent where.
+"""
 
 import dataclasses
 import itertools
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
+CHAT = "openai-chat"  # vLLM's own
 TEXT = "predict-text"
-IN_TURN = "predict-in-turn"
+WAYS = "ways-in-turn"
+
+# vLLM's `RequestFunc`: RequestFuncInput, session, progress bar → RequestFuncOutput
+Send = Callable[..., Awaitable[Any]]
 
 
 async def text_stream(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
@@ -55,30 +62,44 @@ async def text_stream(request_func_input: Any, session: Any, pbar: Any = None) -
     return output
 
 
-class InTurn:
-    """Sends each request another way than the one before it, and keeps the times to first token.
+def with_images(send: Send, urls: Iterator[str], count: int) -> Send:
+    """Adds the next `count` images to each request."""
 
-    `ways`: a backend and a URL each. What disturbs one request disturbs the next one as well, so
+    async def sent(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
+        content = [
+            {"type": "image_url", "image_url": {"url": url}}
+            for url in itertools.islice(urls, count)
+        ]
+        given = dataclasses.replace(request_func_input, multi_modal_content=content)
+        return await send(given, session, pbar)
+
+    return sent
+
+
+class InTurn:
+    """Sends each request another way than the one before it, and keeps what came of it by way.
+
+    `ways`: a `Send` and a URL each. What disturbs one request disturbs the next one as well, so
     that two ways differ by less than two runs of one way would.
     """
 
-    def __init__(self, ways: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, ways: Sequence[tuple[Send, str]]) -> None:
         self.ways = ways
         self.turns = itertools.cycle(range(len(ways)))
-        self.ttft: list[list[float]] = [[] for _ in ways]  # seconds, by the way's place in `ways`
+        self.outputs: list[list[Any]] = [[] for _ in ways]  # by the way's place in `ways`
 
     async def __call__(self, request_func_input: Any, session: Any, pbar: Any = None) -> Any:
-        from vllm.benchmarks.lib.endpoint_request_func import ASYNC_REQUEST_FUNCS
-
         turn = next(self.turns)
-        backend, url = self.ways[turn]
+        send, url = self.ways[turn]
         given = dataclasses.replace(request_func_input, api_url=url)
-        output = await ASYNC_REQUEST_FUNCS[backend](given, session, pbar)
-        self.ttft[turn].append(output.ttft)
+        output = await send(given, session, pbar)
+        self.outputs[turn].append(output)
         return output
 
 
-def register(name: str, backend: Any) -> None:
+def registered() -> dict[str, Send]:
+    """vLLM's table of backends; what is put there it knows by that name."""
     from vllm.benchmarks.lib.endpoint_request_func import ASYNC_REQUEST_FUNCS
 
-    ASYNC_REQUEST_FUNCS[name] = backend
+    table: dict[str, Send] = ASYNC_REQUEST_FUNCS
+    return table

@@ -1,55 +1,91 @@
-"""Figures of several ways to ask, and the tables they are shown in.
+"""What is measured of a way to ask under a load, and the cells it is shown in.
 
-Promises: pure; what is compared is a round's figures of two ways, never figures of two runs.
+Promises: pure; a figure is of one round, and a spread is of the figures of several rounds. What is
+compared is a round's figures of two ways, never figures of two runs.
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench import backends, switch
+from bench.errors import BenchError
 
-PROMPT_TOKENS = 8
 DTYPE = "bfloat16"  # CPUs have no arithmetic in float16: several times slower, and hides the rest
-
-
-class BenchError(RuntimeError):
-    """Why there are no figures, and what to do about it, in one line."""
+PROMPT_TOKENS = 8
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to ask: a backend of `vllm bench serve` and its route."""
+    """One way to ask: a backend of `vllm bench serve` and the URL it asks."""
 
     name: str
     backend: str
-    route: str
-
-
-BARE = Way("bare vLLM", "openai-chat", f"{switch.BARE}/v1/chat/completions")
-OPENAI = Way("through the class, OpenAI's shape", "openai-chat", "/v1/chat/completions")
-OLDER = Way("through the class, older shape", backends.TEXT, "/predict")
-WAYS = (BARE, OPENAI, OLDER)
+    url: str
 
 
 @dataclass(frozen=True)
 class Load:
-    """A load of `requests` requests, `streams` at a time, each for `new_tokens` tokens."""
+    """`requests` requests of each way, `streams` at a time, each for `new_tokens` tokens.
+
+    `images` data URLs of `image_bytes` bytes go with each prompt of `prompt_tokens` tokens.
+    """
 
     streams: int
     requests: int
     new_tokens: int
+    prompt_tokens: int = PROMPT_TOKENS
+    images: int = 0
+    image_bytes: int = 0
+
+    @property
+    def shown(self) -> str:
+        return "one stream" if self.streams == 1 else f"{self.streams} streams"
 
 
 @dataclass(frozen=True)
-class Plan:
-    rounds: int
-    many: Load
-    one: Load
+class Figure:
+    title: str
+    digits: int
 
 
-FULL = Plan(rounds=20, many=Load(16, 128, 64), one=Load(1, 150, 4))
-QUICK = Plan(rounds=3, many=Load(16, 64, 64), one=Load(1, 60, 4))
+# By the name a figure has in the JSON; in the order of the tables
+FIGURES = {
+    "requests_per_s": Figure("requests/s", 2),
+    "tokens_per_s": Figure("output tokens/s", 0),
+    "ttft_p50_ms": Figure("TTFT p50, ms", 1),
+    "ttft_p99_ms": Figure("TTFT p99, ms", 1),
+    "itl_p50_ms": Figure("ITL p50, ms", 2),
+    "itl_p99_ms": Figure("ITL p99, ms", 2),
+}
+
+Figures = dict[str, float]  # of one way in one round, by their names
+
+
+def measured(
+    seconds: float, tokens: int, ttfts: Sequence[float], itls: Iterable[Sequence[float]]
+) -> Figures:
+    """Figures of the requests of one way, which took `seconds` and gave `tokens` tokens in all;
+    `ttfts` and `itls` are by request, in s."""
+    between = [gap for gaps in itls for gap in gaps]
+    if not between:
+        raise BenchError("no request gave its text in more than one piece")
+    return {
+        "requests_per_s": len(ttfts) / seconds,
+        "tokens_per_s": tokens / seconds,
+        "ttft_p50_ms": percentile(ttfts, 50) * 1000,
+        "ttft_p99_ms": percentile(ttfts, 99) * 1000,
+        "itl_p50_ms": percentile(between, 50) * 1000,
+        "itl_p99_ms": percentile(between, 99) * 1000,
+    }
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """As vLLM's own, which is numpy's: between the two values that are nearest."""
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * percent / 100
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
 @dataclass(frozen=True)
@@ -67,46 +103,27 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(values[0], statistics.median(values), values[-1])
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure of every way under one of the plan's loads."""
-
-    title: str
-    load: str
-    digits: int
-    against: str  # how a round's figure is held against bare vLLM's: "ratio" or "difference"
-    goals: dict[str, str]
+Rounds = Sequence[Mapping[str, Mapping[str, float]]]  # of each, the figures by the way's name
 
 
-THROUGHPUT = Figure(
-    "Output tokens per second",
-    "many",
-    0,
-    "ratio",
-    {OPENAI.name: "at least 0.99", OLDER.name: "at least 0.95"},
-)
-CPU = Figure("CPU time of the server a request, in ms", "many", 2, "ratio", {})
-TTFT = Figure(
-    "Median time to first token, in ms", "one", 2, "difference", {OPENAI.name: "at most 0.3"}
-)
-FIGURES = [THROUGHPUT, CPU, TTFT]
-
-Rounds = list[dict[str, float]]  # of each round, the figure by the way's name
+def of(rounds: Rounds, way: str, figure: str) -> Spread:
+    return spread(done[way][figure] for done in rounds)
 
 
-def table(figure: Figure, rounds: Rounds) -> list[str]:
-    lines = [
-        f"| way | {figure.title} | {figure.against} to bare vLLM, a round | goal |",
-        "| --- | --- | --- | --- |",
-    ]
-    for way in WAYS:
-        values = spread(got[way.name] for got in rounds)
-        if way is BARE:
-            against = ""
-        elif figure.against == "ratio":
-            against = spread(got[way.name] / got[BARE.name] for got in rounds).shown(3)
-        else:
-            against = spread(got[way.name] - got[BARE.name] for got in rounds).shown(2)
-        goal = figure.goals.get(way.name, "")
-        lines.append(f"| {way.name} | {values.shown(figure.digits)} | {against} | {goal} |")
-    return lines
+def ratio(rounds: Rounds, way: str, to: str, figure: str) -> Spread:
+    """Of `way`'s figure to that of `to`, a round."""
+    return spread(done[way][figure] / done[to][figure] for done in rounds)
+
+
+def difference(rounds: Rounds, way: str, to: str, figure: str) -> Spread:
+    """`way`'s figure less that of `to`, a round."""
+    return spread(done[way][figure] - done[to][figure] for done in rounds)
+
+
+def row(*cells: object) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def head(*cells: object) -> list[str]:
+    """The first two lines of a table."""
+    return [row(*cells), row(*("---" for _ in cells))]

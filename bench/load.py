@@ -5,68 +5,65 @@ import contextlib
 import functools
 import io
 import itertools
+import re
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bench import backends, switch
-from bench.figures import (
-    CPU,
-    DTYPE,
-    FIGURES,
-    PROMPT_TOKENS,
-    THROUGHPUT,
-    TTFT,
-    WAYS,
-    BenchError,
-    Load,
-    Plan,
-    Rounds,
-    Way,
-)
+from bench import backends, images, switch
+from bench.backends import Send
+from bench.errors import BenchError
+from bench.figures import DTYPE, Figures, Load, Way, measured
 from scripts import cards, render, serve, standin
-from scripts.cards import ROOT
+from scripts.cards import Card
 from scripts.choices import Choices
 
-VLLM = f"http://127.0.0.1:{render.PORT}"  # past nginx, which is not what is measured
+VLLM = f"http://127.0.0.1:{render.PORT}"  # past nginx
 START_SECONDS = 400
+CHAT = "/v1/chat/completions"
 
 console = Console(stderr=True)
 
 
+def with_doors(card: Card, flags: Mapping[str, str]) -> str:
+    """The config.yaml of a card with the switch in the place of the classes, one worker, and other
+    values for some of the start command's flags."""
+    config = render.render(card, Choices(workers=1))
+    changes = {
+        "--middleware predict.middleware.Predict\n    ": "",  # the switch has both
+        "predict.gate.Gate": "bench_switch.Switch",
+    }
+    for there, here in changes.items():
+        if there not in config:
+            raise BenchError(f"the start command has no {there}; mend bench/load.py")
+        config = config.replace(there, here)
+    for flag, value in {"--dtype": DTYPE, **flags}.items():
+        config, changed = re.subn(rf"(\n    {flag}) \S+", rf"\1 {value}", config)
+        if changed != 1:
+            raise BenchError(f"the start command has no {flag}; mend bench/load.py")
+    return config
+
+
 @contextlib.contextmanager
-def server(model: str) -> Iterator[None]:
-    """The Truss of a model with the switch in the place of the classes."""
-    card = cards.load(model)
-    config = render.render(card, Choices())
+def server(card: Card, flags: Mapping[str, str] | None = None) -> Iterator[None]:
+    """The Truss of a card with two doors, until the end of the block."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         truss, log = Path(folder) / "truss", Path(folder) / "log"
         truss.mkdir()
-        changes = {
-            "--middleware predict.middleware.Predict\n    ": "",  # the switch has both
-            "predict.gate.Gate": "bench_switch.Switch",
-            f"--dtype {card.hardware.precision}": f"--dtype {DTYPE}",
-        }
-        for there, here in changes.items():
-            if there not in config:
-                raise BenchError(f"the start command has no {there}; mend bench/load.py")
-            config = config.replace(there, here)
-        serve.stage(config, truss)
+        serve.stage(with_doors(card, flags or {}), truss)
         (truss / "packages" / "bench_switch.py").write_text(Path(switch.__file__).read_text())
         command = [sys.executable, "-m", "scripts.serve", "--truss", str(truss)]
         with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+            process = subprocess.Popen(command, cwd=cards.ROOT, stdout=output, stderr=output)
         try:
             started = time.monotonic()
-            console.print("starting vLLM, a minute or so")
             while not serve.is_ready():
                 if process.poll() is not None or time.monotonic() - started > START_SECONDS:
                     last = log.read_text(errors="replace").splitlines()[-1:]
@@ -81,48 +78,62 @@ def server(model: str) -> Iterator[None]:
 class Bench:
     """`vllm bench serve`, called as often as needed without its seconds of imports."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, card: Card, model: str, base_url: str = VLLM, endpoint: str = CHAT) -> None:
+        """`model` is the name requests ask for; the tokenizer is the card's."""
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             from vllm.benchmarks import serve as vllm_serve
             from vllm.utils.argparse_utils import FlexibleArgumentParser
-        backends.register(backends.TEXT, backends.text_stream)
-        backends.register(backends.IN_TURN, None)  # so that the parser knows its name
+        self.table = backends.registered()
+        self.table[backends.TEXT] = backends.text_stream
+        self.table[backends.WAYS] = backends.text_stream  # so that the parser knows its name
         # it reads the tokenizer anew in each run, for seconds
-        vllm_serve.get_tokenizer = functools.cache(vllm_serve.get_tokenizer)
+        if not hasattr(vllm_serve.get_tokenizer, "cache_info"):
+            vllm_serve.get_tokenizer = functools.cache(vllm_serve.get_tokenizer)
         self.vllm_serve = vllm_serve
         self.parser = FlexibleArgumentParser()
         vllm_serve.add_cli_args(self.parser)
-        self.model = model
-        self.tokenizer = str(standin.ensure(cards.load(model)))
+        self.model, self.base_url, self.endpoint = model, base_url, endpoint
+        self.tokenizer = str(standin.ensure(card, console=console))
+        # a prompt that comes again would be answered from the prefix cache
+        self.seeds = itertools.count(1)
 
-    def run(self, way: Way, load: Load, seed: int) -> dict[str, Any]:
-        """One way under a load: vLLM's result, and the server's CPU time a request in ms."""
-        before = server_cpu()
-        result = self._measure(way.backend, way.route, load, seed)
-        return {**result, "cpu_ms": (server_cpu() - before) * 1000 / load.requests}
+    def seed_from(self, seed: int) -> None:
+        self.seeds = itertools.count(seed)
 
-    def in_turn(self, ways: Sequence[Way], load: Load, seed: int) -> dict[str, float]:
-        """The median time to first token in ms of several ways, by their names."""
-        turns = backends.InTurn([(way.backend, f"{VLLM}{way.route}") for way in ways])
-        backends.register(backends.IN_TURN, turns)
-        self._measure(backends.IN_TURN, ways[0].route, load, seed)
-        found = zip(ways, turns.ttft, strict=True)
-        return {way.name: statistics.median(seconds) * 1000 for way, seconds in found}
+    def run(self, way: Way, load: Load) -> Figures:
+        """One way under a load."""
+        turns, seconds = self._measure([way], load)
+        return _figures(turns.outputs[0], seconds)
 
-    def _measure(self, backend: str, route: str, load: Load, seed: int) -> dict[str, Any]:
+    def in_turn(self, ways: Sequence[Way], load: Load) -> dict[str, Figures]:
+        """Several ways, request by request, by their names; one stream in all. Throughput is that
+        of the requests put one after the other."""
+        turns, _ = self._measure(ways, load)
+        return {
+            way.name: _figures(outputs, sum(output.latency for output in outputs))
+            for way, outputs in zip(ways, turns.outputs, strict=True)
+        }
+
+    def _measure(self, ways: Sequence[Way], load: Load) -> tuple[backends.InTurn, float]:
+        seed, requests = next(self.seeds), load.requests * len(ways)
+        turns = backends.InTurn(
+            [(self._send(way, load, (seed, place)), way.url) for place, way in enumerate(ways)]
+        )
+        self.table[backends.WAYS] = turns
         arguments = {
             "--model": self.model,
             "--tokenizer": self.tokenizer,
             "--tokenizer-mode": "mistral",
-            "--backend": backend,
-            "--base-url": VLLM,
-            "--endpoint": route,
+            "--backend": backends.WAYS,
+            "--base-url": self.base_url,
+            "--endpoint": self.endpoint,
             "--dataset-name": "random",
-            "--random-input-len": PROMPT_TOKENS,
+            "--random-input-len": load.prompt_tokens,
             "--random-output-len": load.new_tokens,
-            "--num-prompts": load.requests,
+            "--num-prompts": requests,
             "--max-concurrency": load.streams,
             "--seed": seed,
+            "--ready-check-timeout-sec": 0,
             "--extra-body": '{"temperature": 0}',
         }
         words = [str(word) for pair in arguments.items() for word in pair]
@@ -132,41 +143,47 @@ class Bench:
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             result: dict[str, Any] = asyncio.run(self.vllm_serve.main_async(options))
-        if result["completed"] != load.requests:
-            failed = load.requests - result["completed"]
+        if result["completed"] != requests:
+            failed = requests - result["completed"]
             why = next((error for error in result["errors"] if error), "no reason given")
-            raise BenchError(f"{failed} of {load.requests} requests failed, {backend}: {why}")
-        return result
+            names = ", ".join(way.name for way in ways)
+            raise BenchError(
+                f"{failed} of {requests} requests failed at {load.shown}, {names}: "
+                f"{why.strip().splitlines()[-1]}"
+            )
+        return turns, result["duration"]
+
+    def _send(self, way: Way, load: Load, seed: tuple[int, int]) -> Send:
+        send = self.table[way.backend]
+        if not load.images:
+            return send
+        urls = (images.data_url(load.image_bytes, hash((*seed, n))) for n in itertools.count())
+        return backends.with_images(send, urls, load.images)
 
 
-def server_cpu() -> float:
-    """CPU time the server has used, in seconds, from its metrics."""
-    with serve.DIRECTLY.open(f"{VLLM}/metrics", timeout=10) as answer:
-        for line in answer.read().decode().splitlines():
-            if line.startswith("process_cpu_seconds_total "):
-                return float(line.split()[1])
-    raise BenchError("vLLM's metrics have no process_cpu_seconds_total")
+def _figures(outputs: Sequence[Any], seconds: float) -> Figures:
+    """Of vLLM's `RequestFuncOutput`s, all of which succeeded."""
+    tokens = sum(output.output_tokens for output in outputs)
+    return measured(
+        seconds, tokens, [output.ttft for output in outputs], [output.itl for output in outputs]
+    )
 
 
-def measure(model: str, plan: Plan) -> dict[str, Rounds]:
-    """The rounds of every figure, by its title."""
-    bench = Bench(model)
-    rounds: dict[str, Rounds] = {figure.title: [] for figure in FIGURES}
-    with server(model):
-        console.print("warming up")
-        for way in WAYS:  # nothing is measured cold
-            bench.run(way, plan.many, seed=0)
-        for number in range(plan.rounds):
-            turn = number % len(WAYS)
-            order = [*WAYS[turn:], *WAYS[:turn]]
-            # a prompt that comes again would be answered from the prefix cache
-            seeds = itertools.count(1 + 10 * number)
-            with console.status(f"round {number + 1} of {plan.rounds}"):
-                got = {way.name: bench.run(way, plan.many, next(seeds)) for way in order}
-                ttft = bench.in_turn(order, plan.one, next(seeds))
-            rounds[THROUGHPUT.title].append({n: got[n]["output_throughput"] for n in got})
-            rounds[CPU.title].append({name: got[name]["cpu_ms"] for name in got})
-            rounds[TTFT.title].append(ttft)
-            shown = ", ".join(f"{got[way.name]['output_throughput']:.0f}" for way in WAYS)
-            console.print(f"round {number + 1} of {plan.rounds}: {shown} tokens/s")
-    return rounds
+def turned(ways: Sequence[Way], number: int) -> list[Way]:
+    """The ways in the order of a round: another one begins each."""
+    turn = number % len(ways)
+    return [*ways[turn:], *ways[:turn]]
+
+
+def under(
+    bench: Bench, ways: Sequence[Way], load: Load, doing: Callable[[str], None]
+) -> dict[str, Figures]:
+    """All ways under a load: at one stream request by request, else one after the other."""
+    if load.streams == 1:
+        doing(load.shown)
+        return bench.in_turn(ways, load)
+    found = {}
+    for way in ways:
+        doing(f"{load.shown}, {way.name}")
+        found[way.name] = bench.run(way, load)
+    return found

@@ -9,7 +9,8 @@ from predict import settings
 from predict.asgi import replay
 from predict.middleware import Predict
 
-from bench.figures import BenchError, spread
+from bench.errors import BenchError
+from bench.figures import spread
 
 PIXTRAL = {
     "PREDICT_MAX_NEW_TOKENS": "512",

@@ -7,10 +7,9 @@ have left it, for all alike.
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-
 from bench.figures import spread
-from bench.starts import (
+from bench.session import Session
+from bench.startup_ways import (
     FIRST_VERSION,
     Start,
     Way,
@@ -32,8 +31,6 @@ BARE = "bare `vllm serve`, same flags and variables"
 FIRST = "the first version of this Truss"
 FIRST_AS_TODAY = "the first version, with today's variables of the local run"
 
-console = Console(stderr=True)
-
 # What each ratio is to be, by the way that this Truss in its container is held against.
 GOALS = {BARE: "at most 1.05", FIRST_AS_TODAY: "at most 0.75"}
 
@@ -54,7 +51,7 @@ for that one. Sandbox, supervisord's files and vLLM are today's for it too.
 """
 
 
-def ways(card: Card) -> dict[str, Way]:
+def ways(card: Card, session: Session) -> dict[str, Way]:
     """The ways to start a model that are compared, by name."""
     asked, now = question(card), today(card)
     found = {
@@ -64,7 +61,7 @@ def ways(card: Card) -> dict[str, Way]:
     }
     first = first_versions(card)
     if not first:
-        console.print(
+        session.say(
             f"commit {FIRST_VERSION} is not in this clone, so the first version is left out: "
             "git fetch --unshallow brings the history"
         )
@@ -72,31 +69,40 @@ def ways(card: Card) -> dict[str, Way]:
     return {**found, **{name: in_container(truss, asked) for name, truss in names}}
 
 
-def in_turn(compared: Mapping[str, Way], rounds: int) -> list[dict[str, Start]]:
+def in_turn(
+    session: Session, what: str, compared: Mapping[str, Way], rounds: int
+) -> list[dict[str, Start]]:
     """Each way once a round; another one begins each round."""
-    done: list[dict[str, Start]] = []
-    for number in range(rounds):
-        done.append({})
+
+    def one_round(number: int) -> dict[str, Any]:
+        found = {}
         turn = number % len(compared)
         for name in [*list(compared)[turn:], *list(compared)[:turn]]:
-            with console.status(f"round {number + 1} of {rounds}: {name}"):
-                done[-1][name] = compared[name]()
-            console.print(f"round {number + 1} of {rounds}: {done[-1][name].seconds:.1f} s, {name}")
-    return done
+            session.doing(f"{what}: round {number + 1} of {rounds}, {name}")
+            found[name] = vars(compared[name]())
+        return found
+
+    done = session.each(what, rounds, one_round)
+    return [{name: Start(**begun) for name, begun in each.items()} for each in done]
 
 
-def measure(model: str, quick: bool) -> dict[str, Any]:
-    card = cards.load(model)
-    compared = ways(card)
+def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
+    model = model or cards.DEFAULT_MODEL
+    compared = ways(cards.load(model), session)
+    others: dict[str, Start] = {}
     if quick:
-        rounds = in_turn({name: compared[name] for name in (CONTAINER, BARE)}, 1)
-        others: dict[str, Start] = {}
+        with session.expecting(1, 60):
+            few = {name: compared[name] for name in (CONTAINER, BARE)}
+            rounds = in_turn(session, "starts", few, 1)
     else:
         more = [other for other in cards.load_all() if other.name != model]
-        others = in_turn({it.name: in_container(today(it), question(it)) for it in more}, 1)[0]
-        rounds = in_turn(compared, ROUNDS)
+        with session.expecting(ROUNDS + 1, 30 * len(compared)):
+            also = {it.name: in_container(today(it), question(it)) for it in more}
+            others = in_turn(session, "other models", also, 1)[0]
+            rounds = in_turn(session, "starts", compared, ROUNDS)
     columns = {f"{model}, first version": FIRST_AS_TODAY, model: CONTAINER}
     return {
+        "model": model,
         "phases": {
             **{
                 column: [done[name].phases for done in rounds]

@@ -43,18 +43,19 @@ def checked_id(name: str, value: str) -> str:
     raise BasetenError(f"{name}= {got}; {where}")
 
 
-def checked_address(value: str) -> str:
-    """`value` without a trailing slash, when the key may be sent there."""
+def checked_address(value: str, name: str = "BASE_URL") -> str:
+    """`value`, which was given as `name`, without a trailing slash, when the key may be sent
+    there."""
     try:
         parts = urlsplit(value)
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BasetenError(
-            f"BASE_URL={value!r} is no address; it begins with https://, or http:// on this machine"
+            f"{name}={value!r} is no address; it begins with https://, or http:// on this machine"
         )
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-        raise BasetenError(f"BASE_URL={value!r} would send the key unencrypted; use https://")
+        raise BasetenError(f"{name}={value!r} would send the key unencrypted; use https://")
     return value.rstrip("/")
 
 

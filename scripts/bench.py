@@ -1,8 +1,8 @@
-"""Measures this Truss on this machine, part by part, and writes docs/benchmarks.md.
+"""Measures this Truss on this machine, part by part, or a deployment by its URL; writes a page.
 
-Promises: a part's figures are one JSON file, and the page is made of all there are; what is
-compared ran in the same run, interleaved, and is reported as ratios or differences within a round.
-Refuses to write the figures of a part that failed. Times are of this machine and its stand-ins.
+Promises: a part's figures are one JSON file, and the page is made of all there are, with plots;
+what is compared ran in the same run, interleaved, and is reported as ratios or differences within a
+round. A run that was stopped goes on. Refuses to write the figures of a part that failed.
 """
 
 import argparse
@@ -13,16 +13,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import cost, startup, steps
-from bench.figures import BenchError
+from rich.console import Console
+
+from bench import deployment, growth, path, plots, session, startup, startup_steps
+from bench.errors import BenchError
+from bench.session import Session
 from scripts import cards, render, serve
+from scripts.baseten import BasetenError
 from scripts.cards import ROOT
 
-PAGE = ROOT / "docs" / "benchmarks.md"
-QUICK_PAGE = ROOT / ".cache" / "bench" / "benchmarks.md"
+PAGE = "benchmarks.md"  # in the folder that is written to; figures and plots in one of its name
+DOCS = ROOT / "docs"
+CACHE = ROOT / ".cache" / "bench"
+ELSEWHERE = ROOT / "bench" / "elsewhere.md"
 
 HEAD = """\
 # Benchmarks
@@ -30,22 +37,30 @@ HEAD = """\
 Made by `make bench`, or a part at a time by `make bench PART=…`; the figures of every round are in
 `benchmarks/`.
 Absolute figures say nothing about a GPU; ratios and differences are within one run.
-A figure is a median, with the least and the most behind it.
+A figure is a median, with the least and the most behind it; the lines of a plot are medians, its
+bars the least and the most.
 """
 
 
 class Part(Protocol):
     """A module that measures something."""
 
-    def measure(self, model: str, quick: bool) -> dict[str, Any]:
-        """Figures as JSON can hold them; `BenchError` when there are none."""
+    def measure(self, model: str | None, quick: bool, session: Session) -> dict[str, Any]:
+        """Figures as JSON can hold them, of one model or those that the part is for; `BenchError`
+        when there are none."""
 
     def section(self, results: dict[str, Any]) -> list[str]:
         """Lines of the page, a heading first, from what `measure` returned."""
 
 
 # the name PART= takes, which is its file's in docs/benchmarks/ too; in the order of the page
-PARTS: dict[str, Part] = {"startup": startup, "steps": steps, "class": cost}
+PARTS: dict[str, Part] = {
+    "path": path,
+    "growth": growth,
+    "startup": startup,
+    "steps": startup_steps,
+}
+QUICK_PARTS = ("path",)
 
 
 def commit() -> str:
@@ -53,76 +68,166 @@ def commit() -> str:
         done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
         return done.stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "packages", "scripts", "templates", "local")
+    changed = git("status", "--porcelain", "--", *session.SOURCES)
     return f"{git('rev-parse', '--short', 'HEAD')}{' with changes' if changed else ''}"
 
 
 def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "CPU")
-    return f"{len(os.sched_getaffinity(0))} cores of {name}, {platform.system()}"
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores of {name}, {memory:.0f} GiB, {platform.system()}"
+
+
+def versions() -> str:
+    import aiohttp
+
+    nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr
+    return (
+        f"vLLM {render.vllm_version()}, nginx {nginx.strip().rpartition('/')[2]}, "
+        f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}"
+    )
+
+
+def models(results: Mapping[str, Any]) -> list[str]:
+    """The models that a part's figures are of."""
+    measured = results.get("measured")
+    return list(dict.fromkeys(it["model"] for it in measured)) if measured else [results["model"]]
+
+
+def provenance(results: Mapping[str, Any]) -> str:
+    return (
+        f"Machine: {results['machine']}. {results['versions']}; vLLM on the CPU, the stand-in of "
+        f"{', '.join(models(results))}. Commit {results['commit']}, {results['date']}."
+    )
 
 
 def page(folder: Path) -> str:
     """The page made of the figures in `folder`, a JSON file a part."""
     lines = [HEAD]
     for name, part in PARTS.items():
-        path = folder / f"{name}.json"
-        if path.exists():
-            results = json.loads(path.read_text(encoding="utf-8"))
+        file = folder / f"{name}.json"
+        if file.exists():
+            results = json.loads(file.read_text(encoding="utf-8"))
             heading, *rest = part.section(results)
             lines += [heading, "", provenance(results), *rest, ""]
-    return "\n".join(lines).rstrip("\n") + "\n"
+    return "\n".join([*lines, ELSEWHERE.read_text(encoding="utf-8")]).rstrip("\n") + "\n"
 
 
-def provenance(results: dict[str, Any]) -> str:
-    return (
-        f"Machine: {results['machine']}. vLLM {results['vllm']} on CPU, the stand-in of "
-        f"{results['model']}, commit {results['commit']}, {results['date']}."
-    )
+def drawn(part: object, results: Mapping[str, Any], folder: Path) -> None:
+    """Draws a part's plots, if it has any."""
+    for name, plot in getattr(part, "plots", lambda _: {})(results).items():
+        plots.draw(plot, folder / name)
+
+
+def write(to: Path, name: str, results: Mapping[str, Any]) -> None:
+    folder = to / plots.FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+def measure(name: str, options: argparse.Namespace, to: Path, console: Console) -> None:
+    """Measures a part and writes its figures, its plots and the page they are in."""
+    if options.model:
+        cards.load(options.model)
+    serve.check_machine({"nginx": serve.NGINX_PORT, "vLLM": render.PORT})
+    run = opened(name, options, to, console)
+    results = {
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        **PARTS[name].measure(options.model, options.quick, run),
+    }
+    write(to, name, results)
+    drawn(PARTS[name], results, to / plots.FOLDER)
+    (to / PAGE).write_text(page(to / plots.FOLDER), encoding="utf-8")
+    run.forget()
+
+
+def measure_deployment(options: argparse.Namespace, console: Console) -> Path:
+    """Measures what is at --url → the page."""
+    where = deployment.target(options.url)
+    to: Path = options.output or CACHE / where.host
+    run = opened(where.base, options, to, console)
+    results = {
+        "from": machine(),
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        **deployment.measure(where, options.model, options.quick, run),
+    }
+    write(to, "deployment", results)
+    drawn(deployment, results, to / plots.FOLDER)
+    heading, *rest = deployment.section(results)
+    said = f"Asked from {results['from']}. Commit {results['commit']}, {results['date']}."
+    (to / PAGE).write_text("\n".join([heading, "", said, *rest]) + "\n", encoding="utf-8")
+    run.forget()
+    return to / PAGE
+
+
+def opened(name: str, options: argparse.Namespace, to: Path, console: Console) -> Session:
+    """What is done of a part, from a file that is not published."""
+    key = {
+        "part": name,
+        "model": options.model,
+        "quick": options.quick,
+        "sources": session.sources(),
+        "machine": machine(),
+    }
+    file = f"{session.file_name(name)}{'-quick' if options.quick else ''}.partial.json"
+    return Session((CACHE if to == DOCS else to) / file, key, console, options.fresh)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=cards.DEFAULT_MODEL, help=", ".join(cards.names()))
+    parser.add_argument(
+        "--model", help=f"this model alone, of {', '.join(cards.names())}; else each part's own"
+    )
     parser.add_argument("--part", choices=PARTS, help="measure this part alone")
+    parser.add_argument("--url", help="measure the deployment there, with the key in the variable")
     parser.add_argument("--quick", action="store_true", help="rough figures in a few minutes")
     parser.add_argument(
-        "--page-only", action="store_true", help="write the page from the figures there are"
+        "--fresh", action="store_true", help="throw away what a run that was stopped has left"
     )
     parser.add_argument(
-        "--output", type=Path, help="the page to write; a quick one is not docs/benchmarks.md"
+        "--page-only", action="store_true", help="write page and plots from the figures there are"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="the folder to write to; a quick page is not docs/benchmarks.md"
     )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop unwinds, and ends the server
-    output = options.output or (QUICK_PAGE if options.quick else PAGE)
-    folder = output.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = [] if options.page_only else [options.part] if options.part else [*PARTS]
-    for name in wanted:
-        try:
-            cards.load(options.model)
-            serve.check_machine({"nginx": serve.NGINX_PORT, "vLLM": render.PORT})
-            results = {
-                "machine": machine(),
-                "vllm": render.vllm_version(),
-                "model": options.model,
-                "commit": commit(),
-                "date": time.strftime("%Y-%m-%d"),
-                **PARTS[name].measure(options.model, options.quick),
-            }
-        except (cards.CardError, serve.CannotServeError, BenchError) as error:
-            print(f"{parser.prog}: {name}: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print(f"{parser.prog}: interrupted; nothing was written of {name}", file=sys.stderr)
-            return 130
-        (folder / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-        output.write_text(page(folder), encoding="utf-8")
-        print(f"wrote {output} and {folder / f'{name}.json'}")
-    if options.page_only:
-        output.write_text(page(folder), encoding="utf-8")
-        print(f"wrote {output}")
+    console = Console(stderr=True)
+    doing = options.url or "page"
+    try:
+        if options.url:
+            print(f"wrote {measure_deployment(options, console)}")
+            return 0
+        to: Path = options.output or (CACHE if options.quick else DOCS)
+        folder = to / plots.FOLDER
+        if options.page_only:
+            for name, part in PARTS.items():
+                if (folder / f"{name}.json").exists():
+                    drawn(part, json.loads((folder / f"{name}.json").read_text("utf-8")), folder)
+            (to / PAGE).write_text(page(folder), encoding="utf-8")
+        elif options.part:
+            wanted = [options.part]
+        else:
+            wanted = [*(QUICK_PARTS if options.quick else PARTS)]
+        for doing in [] if options.page_only else wanted:
+            measure(doing, options, to, console)
+            print(f"wrote {to / PAGE} and {folder / f'{doing}.json'}")
+    except (cards.CardError, serve.CannotServeError, BasetenError, BenchError) as error:
+        print(f"{parser.prog}: {doing}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"{parser.prog}: {doing}: stopped; the rounds that were done are kept, and the same "
+            "command goes on from there",
+            file=sys.stderr,
+        )
+        return 130
     return 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import phases
+from bench import startup_phases
 from local.container import vllm_processes
 from scripts import cards
 from tests.container.running import Running
@@ -21,7 +21,7 @@ def test_nothing_is_tried_twice_with_a_pause_between(container: Running) -> None
 @each
 def test_the_log_tells_where_the_time_goes(container: Running) -> None:
     log = list(zip(itertools.count(1.0), container.log.read_text().splitlines(), strict=False))
-    found = phases.phases(log, answered=len(log) + 1)
+    found = startup_phases.phases(log, answered=len(log) + 1)
     assert min(found.values()) > 0
 
 

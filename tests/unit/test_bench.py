@@ -1,43 +1,77 @@
-"""The page of `make bench`, and where the time of a start goes."""
+"""`make bench` but for the measuring: figures, tables, plots, what is kept, what is refused."""
 
 import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pytest
+from PIL import Image
+from rich.console import Console
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
-from bench import phases, starts, startup
-from bench.figures import BenchError
-from bench.starts import Start
-from scripts import bench, cards
+from bench import (
+    deployment,
+    figures,
+    growth,
+    images,
+    load,
+    path,
+    plots,
+    session,
+    startup,
+    startup_phases,
+    startup_ways,
+)
+from bench.deployment import Target
+from bench.errors import BenchError
+from bench.figures import Figures, Spread, Way
+from bench.path import BARE, GOALS, NGINX, OLDER, OPENAI
+from bench.plots import Panel, Plot
+from bench.session import Session
+from bench.startup_ways import Start
+from scripts import baseten, bench, cards, serve
+from scripts.baseten import BasetenError
 from scripts.cards import ROOT
+from tests.platform import baseten as platform
 
-LOG = [(float(at), f"INFO {phase.ends_with} more") for at, phase in enumerate(phases.PHASES, 1)]
+LOG = [
+    (float(at), f"INFO {phase.ends_with} more") for at, phase in enumerate(startup_phases.PHASES, 1)
+]
+KEY = "a-key-nobody-must-see"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Session:
+    return Session(tmp_path / "kept.json", {"part": "any"}, Console(quiet=True))
+
+
+# --- phases and ways of a start ---
 
 
 def test_phases_follow_each_other_and_add_up_to_the_whole() -> None:
     noise = [(at - 0.5, "INFO something else") for at, _ in LOG]
-    found = phases.phases(sorted([*LOG, *noise]), answered=12.5)
-    assert list(found) == [*(phase.name for phase in phases.PHASES), phases.ANSWER]
+    found = startup_phases.phases(sorted([*LOG, *noise]), answered=12.5)
+    assert list(found) == [
+        *(phase.name for phase in startup_phases.PHASES),
+        startup_phases.ANSWER,
+    ]
     assert sum(found.values()) == 12.5
     assert found["weights"] == 1
 
 
 def test_a_line_that_vllm_no_longer_logs_is_named() -> None:
     without = [(at, line) for at, line in LOG if "Loading weights took" not in line]
-    with pytest.raises(BenchError, match=r"'Loading weights took'.*mend bench/phases.py"):
-        phases.phases(without, answered=12.5)
-
-
-def test_the_published_page_is_made_of_the_figures_beside_it() -> None:
-    assert bench.PAGE.read_text() == bench.page(bench.PAGE.with_suffix(""))
-
-
-def test_a_part_without_figures_is_left_out(tmp_path: Path) -> None:
-    figures = json.loads((ROOT / "docs" / "benchmarks" / "class.json").read_text())
-    (tmp_path / "class.json").write_text(json.dumps(figures))
-    page = bench.page(tmp_path)
-    assert "## What the class in front of vLLM costs" in page
-    assert "## From the start of the container" not in page
+    with pytest.raises(BenchError, match=r"'Loading weights took'.*mend bench/startup_phases.py"):
+        startup_phases.phases(without, answered=12.5)
 
 
 def test_ratios_are_within_a_round() -> None:
@@ -50,38 +84,510 @@ def test_ratios_are_within_a_round() -> None:
     assert "| 30.0 (20.0 to 40.0) | 0.75 (0.50 to 1.00) | at most 1.05 |" in row
 
 
-def test_make_bench_measures_a_part_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        bench.main(["--part", "none"])
-    assert "startup" in capsys.readouterr().err
-
-
-def test_each_round_begins_with_another_way() -> None:
+def test_each_round_begins_with_another_way(run: Session) -> None:
     order: list[str] = []
 
-    def way(name: str) -> starts.Way:
+    def way(name: str) -> startup_ways.Way:
         def begin() -> Start:
             order.append(name)
             return Start(1.0, {})
 
         return begin
 
-    startup.in_turn({name: way(name) for name in "abc"}, rounds=3)
+    startup.in_turn(run, "starts", {name: way(name) for name in "abc"}, rounds=3)
     assert "".join(order) == "abcbcacab"
+    ways = [Way(name, "", "") for name in "abc"]
+    assert [[way.name for way in load.turned(ways, number)] for number in range(3)] == [
+        ["a", "b", "c"],
+        ["b", "c", "a"],
+        ["c", "a", "b"],
+    ]
 
 
 def test_a_clone_without_history_leaves_the_first_version_out(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(starts, "FIRST_VERSION", "0" * 40)
-    compared = startup.ways(cards.load("mistral-7b"))
+    monkeypatch.setattr(startup_ways, "FIRST_VERSION", "0" * 40)
+    console = Console(record=True, quiet=False, file=(tmp_path / "said").open("w"))
+    with console.file:
+        compared = startup.ways(
+            cards.load("mistral-7b"), Session(tmp_path / "kept.json", {}, console)
+        )
     assert list(compared) == [startup.CONTAINER, startup.COMMAND, startup.BARE]
-    assert "git fetch --unshallow" in " ".join(capsys.readouterr().err.split())
+    assert "git fetch --unshallow" in (tmp_path / "said").read_text()
 
 
 def test_a_step_that_is_taken_away_was_there() -> None:
-    now = starts.today(cards.load("mistral-7b"))
+    now = startup_ways.today(cards.load("mistral-7b"))
     less = now.without("/packages/start/modelinfos")
     assert len(less.image.files) < len(now.image.files)
     with pytest.raises(BenchError, match="no file of the image is in /packages/nothing"):
         now.without("/packages/nothing")
+
+
+# --- figures ---
+
+
+def test_percentiles_are_numpy_s_which_vllm_s_own_are() -> None:
+    values = [0.3, 0.1, 7.0, 0.2, 0.9, 1.0, 0.4]
+    for percent in (0, 50, 90, 99, 100):
+        expected = float(numpy.percentile(values, percent))
+        assert figures.percentile(values, percent) == pytest.approx(expected)
+
+
+def test_figures_of_requests_are_in_the_units_their_titles_name() -> None:
+    found = figures.measured(2.0, 40, [0.010, 0.020, 0.030], [[0.004], [0.005, 0.006]])
+    assert found["requests_per_s"] == 1.5
+    assert found["tokens_per_s"] == 20
+    assert found["ttft_p50_ms"] == pytest.approx(20)
+    assert found["itl_p50_ms"] == pytest.approx(5)
+    assert list(found) == list(figures.FIGURES)
+
+
+def test_text_that_comes_in_one_piece_has_no_itl_and_is_no_figure() -> None:
+    with pytest.raises(BenchError, match="in more than one piece"):
+        figures.measured(2.0, 40, [0.010], [[]])
+
+
+def test_a_ratio_is_of_figures_of_one_round() -> None:
+    rounds = [
+        {"a": {"x": 10.0}, "b": {"x": 20.0}},
+        {"a": {"x": 30.0}, "b": {"x": 30.0}},
+        {"a": {"x": 30.0}, "b": {"x": 40.0}},
+    ]
+    assert figures.ratio(rounds, "a", "b", "x") == Spread(0.5, 0.75, 1.0)
+    assert figures.difference(rounds, "a", "b", "x") == Spread(-10, -10, 0)
+
+
+# --- images ---
+
+
+@pytest.mark.parametrize("size", [10_000, 2_000_000])
+def test_an_image_weighs_what_it_is_asked_to_and_no_two_are_alike(size: int) -> None:
+    first, second = images.data_url(size, 1), images.data_url(size, 2)
+    assert size - 4 < len(first) <= size
+    assert first == images.data_url(size, 1)
+    decoded = [_decoded(url) for url in (first, second)]
+    assert [it.size for it in decoded] == [(images.SIDE, images.SIDE)] * 2
+    assert decoded[0].tobytes() != decoded[1].tobytes()
+
+
+def _decoded(url: str) -> Image.Image:
+    import base64
+    import io
+
+    image = Image.open(io.BytesIO(base64.b64decode(url.removeprefix(images.HEAD))))
+    image.load()
+    return image
+
+
+# --- the parts' pages ---
+
+
+def some_figures(factor: float = 1.0) -> Figures:
+    return {name: factor * (10 + place) for place, name in enumerate(figures.FIGURES)}
+
+
+def path_results(slower: float = 1.0) -> dict[str, Any]:
+    """Results as `path.measure` gives them; every way but the bare one is `slower`."""
+    at = {
+        way.name: some_figures(1.0 if way is BARE else slower)
+        for way in (BARE, NGINX, OPENAI, OLDER)
+    }
+    loads = [vars(it) for it in path.TEXT.loads]
+    rounds = [{str(it["streams"]): at for it in loads} for _ in range(5)]
+    reading = {
+        "repeats": 3,
+        "rows": [{"body": "one", "bytes": 9, "goal": "", "ms": vars(Spread(1, 2, 3))}],
+    }
+    measured = {"model": "mistral-7b", "kind": "text", "loads": loads, "rounds": rounds}
+    return {**SOMEWHERE, "reading": reading, "measured": [measured]}
+
+
+SOMEWHERE = {"machine": "m", "versions": "v", "commit": "c", "date": "d"}
+
+
+def growth_results() -> dict[str, Any]:
+    measured = []
+    for sweep in growth.SWEEPS:
+        memory = {growth.MEMORY: 900.0} if sweep.memory else {}
+        at = {way.name: {**some_figures(), **memory} for way in growth.WAYS}
+        rounds = [{str(getattr(it, sweep.over)): at for it in sweep.loads}] * 5
+        measured.append({"model": "mistral-7b", "sweep": sweep.title, "rounds": rounds})
+    return {**SOMEWHERE, "measured": measured}
+
+
+def test_a_row_for_every_way_at_every_number_of_streams() -> None:
+    (measured,) = path_results()["measured"]
+    table = path.figure_table(measured)[2:]
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table]
+    assert [cell[:2] for cell in cells] == [
+        [streams, way.name]
+        for streams in ("1", "4", "16", "64")
+        for way in (BARE, NGINX, OPENAI, OLDER)
+    ]
+    assert all(len(cell) == 2 + len(figures.FIGURES) and all(cell) for cell in cells)
+    assert len(path.ratio_table(measured)[2:]) == 4 * 3
+
+
+def test_a_goal_that_is_missed_is_said_to_be() -> None:
+    for goal in GOALS:
+        fine, poor = (path.goal_table(path_results(slower)["measured"]) for slower in (1.0, 1.2))
+        slow = path.goal_table(path_results(0.9)["measured"])
+        assert not [row for row in fine if "missed" in row]
+        if goal.least:  # throughput: less is worse
+            assert [row for row in slow if goal.text in row and "**missed**" in row]
+        else:
+            assert [row for row in poor if goal.text in row and "**missed**" in row]
+
+
+def test_the_page_has_each_part_and_every_plot_it_links_to(tmp_path: Path) -> None:
+    parts = {"path": path_results(), "growth": growth_results()}
+    for name, results in parts.items():
+        bench.write(tmp_path, name, results)
+        bench.drawn(bench.PARTS[name], results, tmp_path / plots.FOLDER)
+    page = bench.page(tmp_path / plots.FOLDER)
+    assert "## What stands before vLLM costs" in page
+    assert "## How cost grows" in page
+    assert "## From the start of the container" not in page
+    assert "**Not measured by us**" in page
+    linked = [line.split("(")[-1].rstrip(")") for line in page.splitlines() if line[:2] == "!["]
+    assert len(linked) == 4
+    for link in linked:
+        assert ElementTree.parse(tmp_path / link).getroot().tag.endswith("svg")
+    there = {f"{plots.FOLDER}/{file.name}" for file in (tmp_path / plots.FOLDER).glob("*.svg")}
+    assert there == set(linked)
+
+
+def test_the_published_page_is_made_of_the_figures_beside_it() -> None:
+    assert (bench.DOCS / bench.PAGE).read_text() == bench.page(bench.DOCS / plots.FOLDER)
+
+
+def test_the_published_plots_are_there() -> None:
+    page = (bench.DOCS / bench.PAGE).read_text()
+    linked = [line.split("(")[-1].rstrip(")") for line in page.splitlines() if line[:2] == "!["]
+    assert [link for link in linked if not (bench.DOCS / link).is_file()] == []
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_path_is_measured_of_every_model_unless_one_is_named(quick: bool) -> None:
+    every = path.planned(None, quick)
+    assert {card.name for card, _ in every} == ({"mistral-7b"} if quick else set(cards.names()))
+    for name in cards.names():
+        assert {card.name for card, _ in path.planned(name, quick)} == {name}
+    if not quick:
+        assert {it.streams for _, kind in every for it in kind.loads} == {1, 4, 16, 64}
+        assert all(kind.full.rounds >= 5 for _, kind in every)
+
+
+# --- plots ---
+
+
+def a_plot() -> Plot:
+    line = {1.0: Spread(1, 2, 3), 4.0: Spread(2, 2.5, 4)}
+    return Plot("a title", (Panel("tokens/s", "streams", {"one way": line, "another": line}),))
+
+
+def test_a_plot_is_a_small_svg_with_its_words_and_the_same_each_time(tmp_path: Path) -> None:
+    plots.draw(a_plot(), tmp_path / "one.svg")
+    plots.draw(a_plot(), tmp_path / "two.svg")
+    drawn = (tmp_path / "one.svg").read_text()
+    assert drawn == (tmp_path / "two.svg").read_text()
+    words = {node.text for node in ElementTree.fromstring(drawn).iter() if node.text}
+    assert {"a title", "tokens/s", "streams", "one way", "another", "4"} <= words
+    assert len(drawn) < 40_000
+    assert "dc:date" not in drawn
+
+
+def test_matplotlib_is_imported_only_to_draw() -> None:
+    code = "import sys, scripts.bench; assert 'matplotlib' not in sys.modules, 'imported'"
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'packages'}", "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# --- what is kept of a run that was stopped ---
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stopped_after(rounds: int) -> Any:
+    def do(number: int) -> int:
+        if number == rounds:
+            raise StoppedError
+        return number * 10
+
+    return do
+
+
+def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    file, quiet = tmp_path / "kept.json", Console(quiet=True)
+    first = Session(file, {"model": "a"}, quiet)
+    with pytest.raises(StoppedError):
+        first.each("rounds", 5, stopped_after(2))
+    again = Session(file, {"model": "a"}, quiet)
+    assert again.lacks("rounds", 5)
+    asked: list[int] = []
+
+    def do(number: int) -> int:
+        asked.append(number)
+        return number * 10
+
+    assert again.each("rounds", 5, do) == [0, 10, 20, 30, 40]
+    assert asked == [2, 3, 4]
+    assert not again.lacks("rounds", 5)
+    again.forget()
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"key": {"model": "b"}, "done": {"rounds": [1]}}'])
+def test_what_is_kept_of_another_run_is_not_taken(tmp_path: Path, content: str) -> None:
+    (tmp_path / "kept.json").write_text(content)
+    assert Session(tmp_path / "kept.json", {"model": "a"}, Console(quiet=True)).done == {}
+
+
+def test_fresh_throws_away_what_was_kept(tmp_path: Path) -> None:
+    quiet = Console(quiet=True)
+    Session(tmp_path / "kept.json", {}, quiet).each("rounds", 1, lambda number: number)
+    assert Session(tmp_path / "kept.json", {}, quiet).done == {"rounds": [0]}
+    assert Session(tmp_path / "kept.json", {}, quiet, fresh=True).done == {}
+
+
+def test_what_is_left_is_reckoned_from_the_rounds_so_far(run: Session) -> None:
+    with run.expecting(4, 30):
+        assert run.left() == 120
+        run.each("rounds", 1, lambda number: number)
+        run.spent = [10.0]
+        assert run.left() == 30
+
+
+def test_sources_that_change_begin_a_run_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(session, "ROOT", tmp_path)
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "a.py").write_text("1")
+    before = session.sources()
+    assert session.sources() == before
+    (tmp_path / "bench" / "a.py").write_text("2")
+    assert session.sources() != before
+
+
+# --- what is refused ---
+
+
+def test_make_bench_measures_a_part_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(["--part", "none"])
+    assert "startup" in capsys.readouterr().err
+
+
+def test_a_part_that_cannot_run_is_one_line_and_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def taken(ports: object) -> None:
+        raise serve.CannotServeError("port 8080, which nginx needs, is taken")
+
+    monkeypatch.setattr(serve, "check_machine", taken)
+    assert bench.main(["--part", "path", "--output", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "make bench: path: port 8080, which nginx needs, is taken\n"
+    assert list(tmp_path.iterdir()) == []
+    assert bench.main(["--part", "path", "--model", "none", "--output", str(tmp_path)]) == 1
+    assert "mistral-7b" in capsys.readouterr().err
+
+
+def test_a_run_that_is_stopped_says_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def stopped(model: str | None, quick: bool, run: Session) -> dict[str, Any]:
+        run.each("rounds", 1, lambda number: number)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve, "check_machine", lambda ports: None)
+    monkeypatch.setattr(path, "measure", stopped)
+    assert bench.main(["--part", "path", "--output", str(tmp_path)]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["path.partial.json"]
+
+
+# --- a deployment by its URL ---
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1"),
+        ("http://127.0.0.1:8080/v1/", "http://127.0.0.1:8080/v1"),
+        ("https://bridge.baseten.co/abc/v1/direct", "https://bridge.baseten.co/abc/v1/direct"),
+        (
+            "https://model-abc.api.baseten.co/environments/production/sync",
+            "https://model-abc.api.baseten.co/environments/production/sync/v1",
+        ),
+        ("https://somewhere.example/v1/chat/completions", "https://somewhere.example/v1"),
+    ],
+)
+def test_any_address_of_a_deployment_will_do(url: str, base: str) -> None:
+    assert deployment.target(url, {baseten.KEY: KEY}) == Target(base, KEY)
+
+
+def test_a_server_of_this_machine_needs_no_key_and_others_do() -> None:
+    assert deployment.target("http://localhost:8080", {}).key is None
+    with pytest.raises(BasetenError, match="BASETEN_API_KEY is not set"):
+        deployment.target("https://model-abc.api.baseten.co", {})
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "nothing", "http://elsewhere.example"])
+def test_an_address_that_is_none_is_said(url: str) -> None:
+    with pytest.raises(BasetenError, match=f"^URL='{url}'"):
+        deployment.target(url, {baseten.KEY: KEY})
+
+
+@pytest.mark.parametrize("url", ["https://user:secret@x.example", "https://x.example?key=secret"])
+def test_a_key_has_no_place_in_an_address(url: str) -> None:
+    with pytest.raises(BenchError, match="takes an address alone") as refused:
+        deployment.target(url, {baseten.KEY: KEY})
+    assert "secret" not in str(refused.value)
+
+
+class Deployed:
+    """A server of OpenAI's routes that wants the key, and fails at so many streams."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+        self.models = 200
+        self.refuses = False
+        self.seen = 0
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/models", self.list),
+                Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            ]
+        )
+
+    def refused(self, request: Request) -> Response | None:
+        given = request.headers.get("authorization", "")
+        self.keys.add(given)
+        if given != f"Bearer {KEY}":
+            return JSONResponse({"error": "the API key is missing or wrong"}, 401)
+        return None
+
+    async def list(self, request: Request) -> Response:
+        if refused := self.refused(request):
+            return refused
+        return JSONResponse({"data": [{"id": "another"}, {"id": "mistral-7b"}]}, self.models)
+
+    async def chat(self, request: Request) -> Response:
+        if refused := self.refused(request):
+            return refused
+        self.seen += 1
+        asked = await request.json()
+        if "stream" not in asked:
+            return JSONResponse({"choices": []})
+        if self.refuses:
+            return JSONResponse({"error": "full"}, 503)
+
+        async def events() -> Any:
+            for word in ("a", " b", " c"):
+                delta = {"choices": [{"delta": {"content": word}}]}
+                yield f"data: {json.dumps(delta)}\n\n"
+            yield f"data: {json.dumps({'usage': {'completion_tokens': 3}})}\n\n"
+            yield "data: [DONE]\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+
+@pytest.fixture
+def deployed() -> Deployed:
+    return Deployed()
+
+
+@pytest.fixture
+def deployed_at(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv(baseten.KEY, KEY)
+    monkeypatch.setenv("NO_PROXY", "*")
+    with platform.serving(deployed.app()) as url:
+        yield url
+
+
+def measured_at(url: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit code of a quick measurement, and what was said."""
+    small = tuple(replace(it, requests=2) for it in deployment.QUICK_LOADS)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(deployment, "QUICK_LOADS", small)
+        code = bench.main(["--url", url, "--quick", "--output", str(folder)])
+    said = capsys.readouterr()
+    assert KEY not in said.out + said.err
+    return code, said.err
+
+
+def test_a_deployment_is_measured_and_its_key_is_nowhere(
+    deployed: Deployed,
+    deployed_at: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(deployment.VLLM_KEY, "another-key-of-the-user-s")
+    code, said = measured_at(deployed_at, tmp_path, capsys)
+    assert code == 0, said
+    assert deployed.keys == {f"Bearer {KEY}"}
+    files = {
+        file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()
+    }
+    assert files == {
+        "benchmarks.md",
+        "benchmarks/deployment.json",
+        "benchmarks/deployment.svg",
+    }
+    assert not [file for file in files if KEY in (tmp_path / file).read_text()]
+    results = json.loads((tmp_path / "benchmarks" / "deployment.json").read_text())
+    assert results["asked_for"] == "mistral-7b"
+    assert list(results["rounds"][0]) == ["1", "16"]
+    assert results["rounds"][0]["16"]["deployment"]["tokens_per_s"] > 0
+
+
+def test_a_wrong_key_is_one_line(
+    deployed_at: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(baseten.KEY, "wrong")
+    code, said = measured_at(deployed_at, tmp_path, capsys)
+    assert code == 1
+    assert "the key in BASETEN_API_KEY was refused" in said.splitlines()[-1]
+
+
+def test_an_address_without_a_deployment_is_one_line(
+    deployed_at: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = measured_at(f"{deployed_at}/nothing", tmp_path, capsys)
+    assert code == 1
+    assert "nothing/v1/chat/completions was not found" in said.splitlines()[-1]
+    assert not (tmp_path / "benchmarks.md").exists()
+
+
+def test_a_gateway_without_the_route_of_models_is_asked_by_the_card_s_name(
+    deployed: Deployed, deployed_at: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed.models = 404
+    code, said = measured_at(deployed_at, tmp_path, capsys)
+    assert code == 0, said
+
+
+def test_refused_requests_are_no_figures(
+    deployed: Deployed, deployed_at: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed.refuses = True
+    code, said = measured_at(deployed_at, tmp_path, capsys)
+    assert code == 1
+    assert said.splitlines()[-1].endswith(
+        "2 of 2 requests failed at one stream, deployment: Service Unavailable"
+    )
+    assert not (tmp_path / "benchmarks.md").exists()

@@ -8,7 +8,7 @@ Refuses a log without one of the lines: vLLM would have changed what it says.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.figures import BenchError
+from bench.errors import BenchError
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def phases(log: Iterable[tuple[float, str]], answered: float) -> dict[str, float
         if ended is None:
             raise BenchError(
                 f"the log has no line with {phase.ends_with!r} where phase {phase.name!r} should "
-                "end; mend bench/phases.py"
+                "end; mend bench/startup_phases.py"
             )
         lengths[phase.name] = ended - begun
         begun = ended

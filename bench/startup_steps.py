@@ -11,9 +11,11 @@ from typing import Any
 
 import yaml
 
-from bench.figures import BenchError, spread
-from bench.starts import Way, in_container, question, today
-from bench.startup import CONTAINER, console, in_turn, seconds_of
+from bench.errors import BenchError
+from bench.figures import spread
+from bench.session import Session
+from bench.startup import CONTAINER, in_turn, seconds_of
+from bench.startup_ways import Way, in_container, question, today
 from local import sandbox
 from scripts import cards, render, serve, standin
 from scripts.cards import Card
@@ -79,11 +81,13 @@ def engine_starts(card: Card) -> dict[str, Any]:
     return {name: figures[name] for name in ENGINE_FIGURES}
 
 
-def measure(model: str, quick: bool) -> dict[str, Any]:
-    card = cards.load(model)
-    rounds = in_turn(variations(card), 1 if quick else ROUNDS)
-    with console.status("vllm bench startup, some minutes"):
-        return {"rounds": seconds_of(rounds), "engine": engine_starts(card)}
+def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
+    card = cards.load(model or cards.DEFAULT_MODEL)
+    compared, rounds = variations(card), 1 if quick else ROUNDS
+    with session.expecting(rounds + 1, 30 * len(compared)):
+        found = in_turn(session, "without a step", compared, rounds)
+        (engine,) = session.each("vllm bench startup", 1, lambda _: engine_starts(card))
+    return {"model": card.name, "rounds": seconds_of(found), "engine": engine}
 
 
 def section(results: dict[str, Any]) -> list[str]:

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from bench.figures import BenchError
-from bench.phases import Log, phases
+from bench.errors import BenchError
+from bench.startup_phases import Log, phases
 from local import sandbox
 from local.standins.corpus import chat, dialogues
 from scripts import render, serve

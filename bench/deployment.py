@@ -1,0 +1,179 @@
+"""A deployment anywhere, measured by its URL: `make bench URL=… MODEL=…`.
+
+Promises: `vllm bench serve` asks it as OpenAI's clients do; the key comes from the environment and
+goes nowhere but into the requests' header. Refuses, in one line that says what to do, an address
+that is none or does not answer, a key that is missing or refused, and failed requests.
+"""
+
+import contextlib
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from bench import backends
+from bench.errors import BenchError
+from bench.figures import FIGURES, Load, Way, head, of, row, spread
+from bench.load import Bench
+from bench.plots import Panel, Plot, link
+from bench.session import Session
+from scripts import baseten, cards
+from scripts.cards import Card
+
+CHAT = "/chat/completions"
+# What vLLM's client makes the Authorization header of
+VLLM_KEY = "OPENAI_API_KEY"
+# The first answer may wait for a replica. https://docs.baseten.co/deployment/autoscaling/request-lifecycle
+PATIENCE_SECONDS = 1200.0
+CONNECT_SECONDS = 15.0
+
+ROUNDS = 3
+LOADS = tuple(Load(streams, max(8, 3 * streams), 64, 128) for streams in (1, 4, 16, 64))
+QUICK_LOADS = tuple(Load(streams, max(8, 2 * streams), 16, 64) for streams in (1, 16))
+IMAGE_BYTES = 10_000
+PLOT = "deployment.svg"
+
+
+@dataclass(frozen=True)
+class Target:
+    """`base` is what OpenAI's clients call base_url; `key` is None where none is wanted."""
+
+    base: str
+    key: str | None
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.base).netloc.replace(":", "-")
+
+
+def target(url: str, environment: Mapping[str, str] = os.environ) -> Target:
+    """Where a deployment is asked, by any address of it that its users know."""
+    parts = urlsplit(baseten.checked_address(url, "URL"))
+    if parts.query or parts.fragment or parts.username or parts.password:
+        raise BenchError("URL= takes an address alone: no key, query or fragment belongs in it")
+    path = parts.path.rstrip("/").removesuffix(CHAT)
+    if "v1" not in path.split("/"):
+        path += "/v1"
+    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    wanted = bool(environment.get(baseten.KEY)) or not local
+    key = baseten.api_key(environment) if wanted else None
+    return Target(parts._replace(path=path).geturl(), key)
+
+
+def model_of(target: Target, card: Card) -> str:
+    """The name that the deployment knows the card's model by, else the first it lists; it has
+    answered to it once."""
+    headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
+    timeout = httpx.Timeout(PATIENCE_SECONDS, connect=CONNECT_SECONDS)
+    with httpx.Client(headers=headers, timeout=timeout) as client:
+        listed = _checked(target, lambda: client.get(f"{target.base}/models"), unless=404)
+        try:
+            names = [str(model["id"]) for model in listed.json()["data"]]
+        except (ValueError, KeyError, TypeError):  # not all gateways pass on this route
+            names = []
+        name = card.name if card.name in names or not names else names[0]
+        message = {"role": "user", "content": "Hello"}
+        asked = {"model": name, "messages": [message], "max_tokens": 1}
+        _checked(target, lambda: client.post(f"{target.base}{CHAT}", json=asked))
+    return name
+
+
+def _checked(
+    target: Target, ask: Callable[[], httpx.Response], unless: int = 200
+) -> httpx.Response:
+    """The answer, if its status is 200 or `unless`."""
+    try:
+        response = ask()
+    except httpx.TransportError as error:
+        raise baseten.unreachable(target.base, error) from error
+    if response.status_code in (401, 403) and not target.key:
+        raise BenchError(f"{target.base} wants a key: export {baseten.KEY}")
+    if response.status_code not in (200, unless):
+        raise baseten.refusal(response, str(response.url))
+    return response
+
+
+@contextlib.contextmanager
+def key_for_vllm(key: str | None) -> Iterator[None]:
+    """The key where vLLM's client looks for one, until the end of the block; no other is there."""
+    before = os.environ.pop(VLLM_KEY, None)
+    if key:
+        os.environ[VLLM_KEY] = key
+    try:
+        yield
+    finally:
+        os.environ.pop(VLLM_KEY, None)
+        if before is not None:
+            os.environ[VLLM_KEY] = before
+
+
+def measure(where: Target, model: str | None, quick: bool, session: Session) -> dict[str, Any]:
+    card = cards.load(model or cards.DEFAULT_MODEL)
+    images = {"images": 1, "image_bytes": IMAGE_BYTES} if card.features.images else {}
+    loads = [replace(it, **images) for it in (QUICK_LOADS if quick else LOADS)]
+    rounds = 1 if quick else ROUNDS
+    with session.expecting(rounds, 60):
+        session.doing("asking what it serves; a replica may have to start first")
+        name = model_of(where, card)
+        bench = Bench(card, name, where.base, CHAT)
+        # what was asked in an earlier run may still be in the prefix cache
+        bench.seed_from(random.SystemRandom().randrange(2**30))
+        way = Way("deployment", backends.CHAT, f"{where.base}{CHAT}")
+
+        def one_round(number: int) -> dict[str, Any]:
+            found = {}
+            for it in loads:
+                session.doing(f"{where.host}: round {number + 1} of {rounds}, {it.shown}")
+                found[str(it.streams)] = {way.name: bench.run(way, it)}
+            return found
+
+        with key_for_vllm(where.key):
+            bench.run(way, replace(loads[0], requests=2))  # nothing is measured cold
+            found = session.each(where.host, rounds, one_round)
+    return {
+        "url": where.base,
+        "asked_for": name,
+        "model": card.name,
+        "loads": [asdict(it) for it in loads],
+        "rounds": found,
+    }
+
+
+def section(results: Mapping[str, Any]) -> list[str]:
+    """Lines of the page, a heading first."""
+    first = results["loads"][0]
+    image = f" and an image of {first['image_bytes']:,} bytes" if first["images"] else ""
+    lines = [
+        f"## {results['url']}",
+        "",
+        f"Asked for `{results['asked_for']}`, {len(results['rounds'])} rounds: prompts of "
+        f"{first['prompt_tokens']} tokens{image}, {first['new_tokens']} new tokens.",
+        "",
+        link("throughput and TTFT over streams", PLOT),
+        "",
+        *head("streams", *(figure.title for figure in FIGURES.values())),
+    ]
+    for streams, rounds in _points(results["rounds"]).items():
+        cells = (of(rounds, "deployment", name).shown(it.digits) for name, it in FIGURES.items())
+        lines.append(row(streams, *cells))
+    return lines
+
+
+def _points(rounds: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {streams: [done[streams] for done in rounds] for streams in rounds[0]}
+
+
+def plots(results: Mapping[str, Any]) -> dict[str, Plot]:
+    def panel(title: str, figure: str) -> Panel:
+        line = {
+            float(streams): spread(done["deployment"][figure] for done in rounds)
+            for streams, rounds in _points(results["rounds"]).items()
+        }
+        return Panel(title, "streams", {results["asked_for"]: line})
+
+    panels = (panel("output tokens/s", "tokens_per_s"), panel("median TTFT, ms", "ttft_p50_ms"))
+    return {PLOT: Plot(urlsplit(results["url"]).netloc, panels)}

@@ -1,0 +1,95 @@
+"""Plots of spreads, as SVG.
+
+Promises: a plot is data until it is drawn, and the same data give the same file: no date, no random
+ids. Lines are medians, bars the least and the most; text stays text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.figures import Spread
+
+COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind
+MARKERS = "osD^v"
+FOLDER = "benchmarks"
+PANEL_INCHES = (4.6, 3.4)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines by their names: x → spread of y. The x stand as far apart as their logarithms, unless
+    `evenly`."""
+
+    y: str
+    x: str
+    lines: Mapping[str, Mapping[float, Spread]]
+    evenly: bool = False
+
+
+@dataclass(frozen=True)
+class Plot:
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def link(text: str, file: str) -> str:
+    """The plot in a page, whose figures and plots are in a folder of its name beside it."""
+    return f"![{text}]({FOLDER}/{file})"
+
+
+def draw(plot: Plot, file: Path) -> None:
+    """Writes the plot as SVG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    settings = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9}
+    with matplotlib.rc_context(settings):  # type: ignore[arg-type]
+        width, height = PANEL_INCHES
+        figure, axes = pyplot.subplots(
+            1, len(plot.panels), figsize=(width * len(plot.panels), height), squeeze=False
+        )
+        for panel, place in zip(plot.panels, axes[0], strict=True):
+            _draw(panel, place)
+        figure.suptitle(plot.title, fontsize=10)
+        handles, names = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="lower center", ncols=min(len(names), 3), frameon=False)
+        rows = -(-len(names) // 3)
+        figure.tight_layout(rect=(0, 0.07 * rows, 1, 1))
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+
+
+def _draw(panel: Panel, axes: Any) -> None:
+    if not panel.evenly:
+        axes.set_xscale("log", base=2)
+    marks: set[float] = set()
+    for place, (name, points) in enumerate(panel.lines.items()):
+        x = sorted(points)
+        marks.update(x)
+        medians = [points[at].median for at in x]
+        bars = (
+            [points[at].median - points[at].least for at in x],
+            [points[at].most - points[at].median for at in x],
+        )
+        axes.errorbar(
+            x,
+            medians,
+            yerr=bars,
+            label=name,
+            color=COLOURS[place % len(COLOURS)],
+            marker=MARKERS[place % len(MARKERS)],
+            markersize=4,
+            linewidth=1.2,
+            elinewidth=0.8,
+            capsize=2,
+        )
+    axes.minorticks_off()
+    axes.set_xticks(sorted(marks), [f"{mark:g}" for mark in sorted(marks)])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(panel.x)
+    axes.set_title(panel.y, fontsize=9)
+    axes.grid(alpha=0.25)
