@@ -30,8 +30,10 @@ help:
 	@echo "make autoscale MODEL_ID= [ENVIRONMENT=production] [DRY_RUN=1] [MIN=] [MAX=] [CONCURRENCY=]"
 	@echo "                                       replicas and concurrency, from the model's card and plan"
 	@echo "make smoke  MODEL_ID= [BASE_URL=]      checks of a deployment, or of make serve"
-	@echo "make bench  [PART=startup, steps or class] [QUICK=1] [MODEL=]"
+	@echo "make bench  [PART=path, growth, startup or steps] [QUICK=1] [FRESH=1] [MODEL=]"
 	@echo "                                       measure here: docs/benchmarks.md; quick and rough: .cache/bench"
+	@echo "make bench  URL= [MODEL=] [QUICK=1] [FRESH=1] [OUTPUT=]"
+	@echo "                                       measure a deployment, or any server: .cache/bench/HOST"
 	@echo "make withstands                        load and faults, done to the container here: docs/withstands.md"
 	@echo "make standins                          train the stand-ins of all models that are missing"
 	@echo "make docs                              the tables of README.md and docs/ made from data"
@@ -76,8 +78,9 @@ docs: setup
 modelinfos: standins
 	@$(RUN) scripts.modelinfos
 
-bench: standins
-	@PYTHONPATH=packages $(RUN) scripts.bench --model $(call quoted,$(MODEL)) $(call option,--part,$(call given,PART)) $(if $(QUICK),--quick)
+bench: $(if $(call given,URL),setup,standins)
+	@PYTHONPATH=packages $(RUN) scripts.bench $(call option,--model,$(call given,MODEL)) $(call option,--part,$(call given,PART)) \
+	  $(call option,--url,$(call given,URL)) $(call option,--output,$(call given,OUTPUT)) $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
 withstands: standins
 	@PYTHONPATH=packages $(RUN) scripts.withstand

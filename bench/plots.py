@@ -14,6 +14,7 @@ from bench.figures import Spread
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind
 MARKERS = "osD^v"
 FOLDER = "benchmarks"
+ASIDE = 0.04
 PANEL_INCHES = (4.6, 3.4)
 
 
@@ -75,8 +76,9 @@ def _draw(panel: Panel, axes: Any) -> None:
             [points[at].median - points[at].least for at in x],
             [points[at].most - points[at].median for at in x],
         )
+        aside = 0 if panel.evenly else place - (len(panel.lines) - 1) / 2
         axes.errorbar(
-            x,
+            [at * (1 + ASIDE * aside) for at in x],  # so that bars do not hide each other
             medians,
             yerr=bars,
             label=name,

@@ -1,11 +1,8 @@
 """`make bench` but for the measuring: figures, tables, plots, what is kept, what is refused."""
 
-import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +10,6 @@ import numpy
 import pytest
 from PIL import Image
 from rich.console import Console
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from bench import (
     deployment,
@@ -41,7 +34,6 @@ from bench.startup_ways import Start
 from scripts import baseten, bench, cards, serve
 from scripts.baseten import BasetenError
 from scripts.cards import ROOT
-from tests.platform import baseten as platform
 
 LOG = [
     (float(at), f"INFO {phase.ends_with} more") for at, phase in enumerate(startup_phases.PHASES, 1)
@@ -451,143 +443,3 @@ def test_a_key_has_no_place_in_an_address(url: str) -> None:
     with pytest.raises(BenchError, match="takes an address alone") as refused:
         deployment.target(url, {baseten.KEY: KEY})
     assert "secret" not in str(refused.value)
-
-
-class Deployed:
-    """A server of OpenAI's routes that wants the key, and fails at so many streams."""
-
-    def __init__(self) -> None:
-        self.keys: set[str] = set()
-        self.models = 200
-        self.refuses = False
-        self.seen = 0
-
-    def app(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route("/v1/models", self.list),
-                Route("/v1/chat/completions", self.chat, methods=["POST"]),
-            ]
-        )
-
-    def refused(self, request: Request) -> Response | None:
-        given = request.headers.get("authorization", "")
-        self.keys.add(given)
-        if given != f"Bearer {KEY}":
-            return JSONResponse({"error": "the API key is missing or wrong"}, 401)
-        return None
-
-    async def list(self, request: Request) -> Response:
-        if refused := self.refused(request):
-            return refused
-        return JSONResponse({"data": [{"id": "another"}, {"id": "mistral-7b"}]}, self.models)
-
-    async def chat(self, request: Request) -> Response:
-        if refused := self.refused(request):
-            return refused
-        self.seen += 1
-        asked = await request.json()
-        if "stream" not in asked:
-            return JSONResponse({"choices": []})
-        if self.refuses:
-            return JSONResponse({"error": "full"}, 503)
-
-        async def events() -> Any:
-            for word in ("a", " b", " c"):
-                delta = {"choices": [{"delta": {"content": word}}]}
-                yield f"data: {json.dumps(delta)}\n\n"
-            yield f"data: {json.dumps({'usage': {'completion_tokens': 3}})}\n\n"
-            yield "data: [DONE]\n\n"
-
-        return StreamingResponse(events(), media_type="text/event-stream")
-
-
-@pytest.fixture
-def deployed() -> Deployed:
-    return Deployed()
-
-
-@pytest.fixture
-def deployed_at(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv(baseten.KEY, KEY)
-    monkeypatch.setenv("NO_PROXY", "*")
-    with platform.serving(deployed.app()) as url:
-        yield url
-
-
-def measured_at(url: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Exit code of a quick measurement, and what was said."""
-    small = tuple(replace(it, requests=2) for it in deployment.QUICK_LOADS)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(deployment, "QUICK_LOADS", small)
-        code = bench.main(["--url", url, "--quick", "--output", str(folder)])
-    said = capsys.readouterr()
-    assert KEY not in said.out + said.err
-    return code, said.err
-
-
-def test_a_deployment_is_measured_and_its_key_is_nowhere(
-    deployed: Deployed,
-    deployed_at: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv(deployment.VLLM_KEY, "another-key-of-the-user-s")
-    code, said = measured_at(deployed_at, tmp_path, capsys)
-    assert code == 0, said
-    assert deployed.keys == {f"Bearer {KEY}"}
-    files = {
-        file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()
-    }
-    assert files == {
-        "benchmarks.md",
-        "benchmarks/deployment.json",
-        "benchmarks/deployment.svg",
-    }
-    assert not [file for file in files if KEY in (tmp_path / file).read_text()]
-    results = json.loads((tmp_path / "benchmarks" / "deployment.json").read_text())
-    assert results["asked_for"] == "mistral-7b"
-    assert list(results["rounds"][0]) == ["1", "16"]
-    assert results["rounds"][0]["16"]["deployment"]["tokens_per_s"] > 0
-
-
-def test_a_wrong_key_is_one_line(
-    deployed_at: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv(baseten.KEY, "wrong")
-    code, said = measured_at(deployed_at, tmp_path, capsys)
-    assert code == 1
-    assert "the key in BASETEN_API_KEY was refused" in said.splitlines()[-1]
-
-
-def test_an_address_without_a_deployment_is_one_line(
-    deployed_at: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, said = measured_at(f"{deployed_at}/nothing", tmp_path, capsys)
-    assert code == 1
-    assert "nothing/v1/chat/completions was not found" in said.splitlines()[-1]
-    assert not (tmp_path / "benchmarks.md").exists()
-
-
-def test_a_gateway_without_the_route_of_models_is_asked_by_the_card_s_name(
-    deployed: Deployed, deployed_at: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    deployed.models = 404
-    code, said = measured_at(deployed_at, tmp_path, capsys)
-    assert code == 0, said
-
-
-def test_refused_requests_are_no_figures(
-    deployed: Deployed, deployed_at: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    deployed.refuses = True
-    code, said = measured_at(deployed_at, tmp_path, capsys)
-    assert code == 1
-    assert said.splitlines()[-1].endswith(
-        "2 of 2 requests failed at one stream, deployment: Service Unavailable"
-    )
-    assert not (tmp_path / "benchmarks.md").exists()

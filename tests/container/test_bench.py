@@ -1,0 +1,84 @@
+"""`make bench` against the real container: the figures are there, however fast they are."""
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import figures as measured_as
+from bench import path
+from scripts import bench
+from scripts.cards import ROOT
+from tests.container.running import Running, gone, leftovers
+from tests.platform.baseten import Baseten
+
+SECONDS = 280
+
+
+def make_bench(folder: Path, *words: str, variables: Mapping[str, str] | None = None) -> str:
+    """`make bench` with this output → its page, whose plots are there."""
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.bench", "--quick", "--output", str(folder), *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "packages"), **(variables or {})},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (folder / "benchmarks.md").read_text()
+    linked = [line.split("(")[-1].rstrip(")") for line in page.splitlines() if line[:2] == "!["]
+    assert linked
+    for link in linked:
+        assert ElementTree.parse(folder / link).getroot().tag.endswith("svg")
+    assert not any(file.name.endswith(".partial.json") for file in folder.iterdir())
+    return page
+
+
+def figures(folder: Path, part: str) -> Any:
+    return json.loads((folder / "benchmarks" / f"{part}.json").read_text())
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Every number in the rounds of a part."""
+    if isinstance(value, (int, float)):
+        yield value
+    else:
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from numbers(inner)
+
+
+@pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
+def test_a_quick_run_has_every_figure_of_its_parts(container: None, tmp_path: Path) -> None:
+    page = make_bench(tmp_path)
+    assert gone(), leftovers()
+    there = {file.stem for file in (tmp_path / "benchmarks").glob("*.json")}
+    assert there == set(bench.QUICK_PARTS)
+    (measured,) = figures(tmp_path, "path")["measured"]
+    ways = path.QUICK.ways
+    for done in measured["rounds"]:
+        assert list(done) == ["1", "16"]
+        for by_way in done.values():
+            assert by_way.keys() == {way.name for way in ways}
+            assert all(row.keys() == measured_as.FIGURES.keys() for row in by_way.values())
+    assert min(numbers(measured["rounds"])) > 0
+    rows = [line for line in page.splitlines() if line.startswith(("| 1 |", "| 16 |"))]
+    assert len(rows) == 2 * (2 * len(ways) - 1)  # the figures, and all but bare vLLM's as ratios
+
+
+@pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
+def test_a_deployment_is_measured_through_the_platform(
+    container: Running, baseten: Baseten, tmp_path: Path
+) -> None:
+    model = container.deployment.model
+    url = f"{baseten.url}/{model.id}/v1"
+    key = {"BASETEN_API_KEY": baseten.key, "NO_PROXY": "*"}
+    page = make_bench(tmp_path, "--url", url, "--model", container.card.name, variables=key)
+    assert baseten.key not in page
+    assert min(numbers(figures(tmp_path, "deployment")["rounds"])) > 0
