@@ -69,7 +69,7 @@ IMAGES = Sweep(
     "Images",
     "images",
     "images of 10 KB a request",
-    tuple(Load(1, 12, 8, images=count, image_bytes=10_000) for count in (1, 2, 3, 4)),
+    tuple(Load(1, 24, 8, images=count, image_bytes=10_000) for count in (1, 2, 3, 4)),
     of_images=True,
 )
 SWEEPS = (PROMPTS, STREAMS, IMAGES)

@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop unwinds, and ends the server
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)  # this one: while vLLM measures, another has its name
     doing = options.url or "page"
     try:
         if options.url:
