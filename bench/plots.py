@@ -14,6 +14,7 @@ from bench.figures import Spread
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind
 MARKERS = "osD^v"
 FOLDER = "benchmarks"
+BARS_INCHES = (8.0, 2.6)
 ASIDE = 0.04
 PANEL_INCHES = (4.6, 3.4)
 
@@ -30,9 +31,17 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """A bar for each name, the first one on top."""
+
+    y: str
+    bars: Mapping[str, Spread]
+
+
+@dataclass(frozen=True)
 class Plot:
     title: str
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel | Bars, ...]
 
 
 def link(text: str, file: str) -> str:
@@ -49,15 +58,20 @@ def draw(plot: Plot, file: Path) -> None:
 
     settings = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9}
     with matplotlib.rc_context(settings):  # type: ignore[arg-type]
-        width, height = PANEL_INCHES
+        width, height = BARS_INCHES if isinstance(plot.panels[0], Bars) else PANEL_INCHES
         figure, axes = pyplot.subplots(
             1, len(plot.panels), figsize=(width * len(plot.panels), height), squeeze=False
         )
         for panel, place in zip(plot.panels, axes[0], strict=True):
-            _draw(panel, place)
+            if isinstance(panel, Bars):
+                _draw_bars(panel, place)
+            else:
+                _draw(panel, place)
         figure.suptitle(plot.title, fontsize=10)
         handles, names = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="lower center", ncols=min(len(names), 3), frameon=False)
+        if names:
+            columns = min(len(names), 3)
+            figure.legend(handles, names, loc="lower center", ncols=columns, frameon=False)
         rows = -(-len(names) // 3)
         figure.tight_layout(rect=(0, 0.07 * rows, 1, 1))
         figure.savefig(file, format="svg", metadata={"Date": None})
@@ -95,3 +109,16 @@ def _draw(panel: Panel, axes: Any) -> None:
     axes.set_xlabel(panel.x)
     axes.set_title(panel.y, fontsize=9)
     axes.grid(alpha=0.25)
+
+
+def _draw_bars(panel: Bars, axes: Any) -> None:
+    names, spreads = list(panel.bars), list(panel.bars.values())
+    medians = [it.median for it in spreads]
+    bars = (
+        [it.median - it.least for it in spreads],
+        [it.most - it.median for it in spreads],
+    )
+    axes.barh(names, medians, xerr=bars, color=COLOURS[1], height=0.6, capsize=2)
+    axes.invert_yaxis()
+    axes.set_xlabel(panel.y)
+    axes.grid(axis="x", alpha=0.25)

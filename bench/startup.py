@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.figures import spread
+from bench.plots import Bars, Plot, link
 from bench.session import Session
 from bench.startup_ways import (
     FIRST_VERSION,
@@ -24,6 +25,7 @@ from scripts import cards
 from scripts.cards import Card
 
 ROUNDS = 5
+PLOT = "startup.svg"
 
 CONTAINER = "this Truss in its container"
 COMMAND = "its start command alone, in the same sandbox"
@@ -128,6 +130,8 @@ def section(results: dict[str, Any]) -> list[str]:
         *phase_table(results["phases"]),
         "",
         WAYS_TEXT,
+        link("seconds to the first correct answer", PLOT),
+        "",
         *way_table(results["rounds"]),
     ]
 
@@ -155,3 +159,10 @@ def way_table(rounds: list[dict[str, float]]) -> list[str]:
         shown = "" if name == CONTAINER else ratio
         lines.append(f"| {name} | {values} | {shown} | {GOALS.get(name, '')} |")
     return lines
+
+
+def plots(results: Mapping[str, Any]) -> dict[str, Plot]:
+    """Plots by the names of their files."""
+    rounds = results["rounds"]
+    bars = {name: spread(done[name] for done in rounds) for name in rounds[0]}
+    return {PLOT: Plot(results["model"], (Bars("seconds to the first correct answer", bars),))}
