@@ -150,7 +150,7 @@ def section(results: Mapping[str, Any]) -> list[str]:
     lines = [
         f"## {results['url']}",
         "",
-        f"Asked for `{results['asked_for']}`, {len(results['rounds'])} rounds: prompts of "
+        f"Asked for `{results['asked_for']}`; rounds: {len(results['rounds'])}. Prompts of "
         f"{first['prompt_tokens']} tokens{image}, {first['new_tokens']} new tokens.",
         "",
         link("throughput and TTFT over streams", PLOT),

@@ -56,25 +56,25 @@ class Kind:
 
     title: str
     ways: tuple[Way, ...]
-    full: Plan
+    plan: Plan
     image_bytes: int = 0
 
     @property
     def loads(self) -> list[Load]:
         images = {"images": 1, "image_bytes": self.image_bytes} if self.image_bytes else {}
-        return [replace(it, **images) for it in self.full.loads]
+        return [replace(it, **images) for it in self.plan.loads]
 
 
 TEXT_LOADS = (Load(1, 30, 16), Load(4, 48, 32), Load(16, 160, 64), Load(64, 256, 32))
 SMALL_LOADS = (Load(1, 20, 8), Load(4, 32, 8), Load(16, 96, 8), Load(64, 128, 8))
 LARGE_LOADS = (Load(1, 10, 8), Load(4, 16, 8), Load(16, 48, 8), Load(64, 64, 8))
 
-TEXT = Kind("text", (BARE, NGINX, OPENAI, OLDER), Plan(5, TEXT_LOADS, 60))
+TEXT = Kind("text", (BARE, NGINX, OPENAI, OLDER), Plan(5, TEXT_LOADS, 45))
 PICTURED = (BARE, NGINX, OPENAI, PREDICT)
-SMALL = Kind("an image of 10 KB", PICTURED, Plan(5, SMALL_LOADS, 25), 10_000)
-LARGE = Kind("an image of 2 MB", PICTURED, Plan(5, LARGE_LOADS, 35), 2_000_000)
+SMALL = Kind("an image of 10 KB", PICTURED, Plan(5, SMALL_LOADS, 40), 10_000)
+LARGE = Kind("an image of 2 MB", PICTURED, Plan(5, LARGE_LOADS, 45), 2_000_000)
 
-QUICK = replace(TEXT, full=Plan(3, (Load(1, 15, 8), Load(16, 64, 32)), 15))
+QUICK = Plan(3, (Load(1, 15, 8), Load(16, 64, 32)), 15)
 QUICK_MODEL = "mistral-7b"
 
 
@@ -117,22 +117,20 @@ def kinds(card: Card) -> list[Kind]:
 def planned(model: str | None, quick: bool) -> list[tuple[Card, Kind]]:
     """What is measured of which model; `model` None is all of them."""
     if quick:
-        chosen = cards.load(model or QUICK_MODEL)
-        if chosen.features.images:
-            return [(chosen, replace(SMALL, full=QUICK.full))]
-        return [(chosen, QUICK)]
-    chosen_cards = [cards.load(model)] if model else cards.load_all()
-    return [(card, kind) for card in chosen_cards for kind in kinds(card)]
+        card = cards.load(model or QUICK_MODEL)
+        return [(card, replace(kinds(card)[0], plan=QUICK))]
+    chosen = [cards.load(model)] if model else cards.load_all()
+    return [(card, kind) for card in chosen for kind in kinds(card)]
 
 
 def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
-    plan = planned(model, quick)
-    rounds = sum(kind.full.rounds for _, kind in plan)
-    seconds = sum(kind.full.rounds * kind.full.seconds for _, kind in plan) / rounds
+    every = planned(model, quick)
+    rounds = sum(kind.plan.rounds for _, kind in every)
+    seconds = sum(kind.plan.rounds * kind.plan.seconds for _, kind in every) / rounds
     with session.expecting(rounds, seconds):
         session.doing("reading bodies")
         bodies = reading.measure(20 if quick else 100)
-        for card, group in itertools.groupby(plan, key=lambda pair: pair[0]):
+        for card, group in itertools.groupby(every, key=lambda pair: pair[0]):
             _measure(card, [kind for _, kind in group], session)
     return {
         "reading": bodies,
@@ -143,7 +141,7 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
                 "loads": [asdict(it) for it in kind.loads],
                 "rounds": session.done[_name(card, kind)],
             }
-            for card, kind in plan
+            for card, kind in every
         ],
     }
 
@@ -153,7 +151,7 @@ def _name(card: Card, kind: Kind) -> str:
 
 
 def _measure(card: Card, wanted: Sequence[Kind], session: Session) -> None:
-    if not any(session.lacks(_name(card, kind), kind.full.rounds) for kind in wanted):
+    if not any(session.lacks(_name(card, kind), kind.plan.rounds) for kind in wanted):
         return
     bench = Bench(card, card.name)
     session.doing(f"{card.name}: starting vLLM")
@@ -163,7 +161,7 @@ def _measure(card: Card, wanted: Sequence[Kind], session: Session) -> None:
 
 
 def _measure_kind(bench: Bench, name: str, kind: Kind, session: Session) -> None:
-    if not session.lacks(name, kind.full.rounds):
+    if not session.lacks(name, kind.plan.rounds):
         return
     session.doing(f"{name}: warming up")
     for way in kind.ways:  # nothing is measured cold
@@ -171,7 +169,7 @@ def _measure_kind(bench: Bench, name: str, kind: Kind, session: Session) -> None
 
     def one_round(number: int) -> dict[str, dict[str, Figures]]:
         ways = load.turned(kind.ways, number)
-        place = f"{name}: round {number + 1} of {kind.full.rounds}"
+        place = f"{name}: round {number + 1} of {kind.plan.rounds}"
         return {
             str(it.streams): load.under(
                 bench, ways, it, lambda text: session.doing(f"{place}, {text}")
@@ -179,7 +177,7 @@ def _measure_kind(bench: Bench, name: str, kind: Kind, session: Session) -> None
             for it in kind.loads
         }
 
-    session.each(name, kind.full.rounds, one_round)
+    session.each(name, kind.plan.rounds, one_round)
 
 
 def at(measured: Mapping[str, Any], streams: int | str) -> list[dict[str, Figures]]:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,6 +61,15 @@ PARTS: dict[str, Part] = {
     "steps": startup_steps,
 }
 QUICK_PARTS = ("path",)
+
+
+def applying(wanted: Sequence[str], model: str | None) -> list[str]:
+    """Those of the parts that can measure a model; a part that has `MODELS` is for these alone."""
+    return [
+        name
+        for name in wanted
+        if model is None or model in getattr(PARTS[name], "MODELS", cards.names())
+    ]
 
 
 def commit() -> str:
@@ -214,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.part:
             wanted = [options.part]
         else:
-            wanted = [*(QUICK_PARTS if options.quick else PARTS)]
+            wanted = applying([*(QUICK_PARTS if options.quick else PARTS)], options.model)
         for doing in [] if options.page_only else wanted:
             measure(doing, options, to, console)
             print(f"wrote {to / PAGE} and {folder / f'{doing}.json'}")

@@ -61,7 +61,7 @@ def test_a_quick_run_has_every_figure_of_its_parts(container: None, tmp_path: Pa
     there = {file.stem for file in (tmp_path / "benchmarks").glob("*.json")}
     assert there == set(bench.QUICK_PARTS)
     (measured,) = figures(tmp_path, "path")["measured"]
-    ways = path.QUICK.ways
+    ways = path.TEXT.ways
     for done in measured["rounds"]:
         assert list(done) == ["1", "16"]
         for by_way in done.values():

@@ -3,15 +3,18 @@
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
+import yaml
 from PIL import Image
 from rich.console import Console
 
 from bench import (
+    backends,
     deployment,
     figures,
     growth,
@@ -28,7 +31,7 @@ from bench.deployment import Target
 from bench.errors import BenchError
 from bench.figures import Figures, Spread, Way
 from bench.path import BARE, GOALS, NGINX, OLDER, OPENAI
-from bench.plots import Panel, Plot
+from bench.plots import Bars, Panel, Plot
 from bench.session import Session
 from bench.startup_ways import Start
 from scripts import baseten, bench, cards, serve
@@ -165,9 +168,6 @@ def test_an_image_weighs_what_it_is_asked_to_and_no_two_are_alike(size: int) -> 
 
 
 def _decoded(url: str) -> Image.Image:
-    import base64
-    import io
-
     image = Image.open(io.BytesIO(base64.b64decode(url.removeprefix(images.HEAD))))
     image.load()
     return image
@@ -269,7 +269,67 @@ def test_the_path_is_measured_of_every_model_unless_one_is_named(quick: bool) ->
         assert {card.name for card, _ in path.planned(name, quick)} == {name}
     if not quick:
         assert {it.streams for _, kind in every for it in kind.loads} == {1, 4, 16, 64}
-        assert all(kind.full.rounds >= 5 for _, kind in every)
+        assert all(kind.plan.rounds >= 5 for _, kind in every)
+
+
+@pytest.mark.parametrize("name", cards.names())
+def test_the_server_has_both_doors_and_room_for_256_streams(name: str) -> None:
+    config = load.with_doors(cards.load(name), growth.ROOM)
+    command = yaml.safe_load(config)["docker_server"]["start_command"]
+    for flag, value in {
+        **growth.ROOM,
+        "--dtype": "bfloat16",
+        "--tensor-parallel-size": "1",
+    }.items():
+        assert f"{flag} {value} " in command
+    assert "--middleware bench_switch.Switch" in command
+    assert "predict.gate.Gate" not in command
+
+
+def test_a_flag_that_the_start_command_no_longer_has_is_named() -> None:
+    with pytest.raises(BenchError, match=r"has no --max-streams; mend bench/load.py"):
+        load.with_doors(cards.load("mistral-7b"), {"--max-streams": "1"})
+
+
+@dataclass
+class Asked:
+    """What vLLM hands to a backend, as far as ours look at it."""
+
+    api_url: str = ""
+    multi_modal_content: Any = None
+
+
+def test_ways_take_turns_and_each_request_has_images_of_its_own() -> None:
+    async def send(asked: Asked, session: Any, pbar: Any) -> Asked:
+        return asked
+
+    def pictured(name: str) -> backends.Send:
+        return backends.with_images(send, (f"{name}{n}" for n in itertools.count()), 2)
+
+    ways = [(pictured("a"), "http://a"), (pictured("b"), "http://b")]
+    turns = backends.InTurn(ways)
+    for _ in range(4):
+        asyncio.run(_ask(turns))
+    seen = [
+        [(it.api_url, [part["image_url"]["url"] for part in it.multi_modal_content]) for it in way]
+        for way in turns.outputs
+    ]
+    assert seen == [
+        [("http://a", ["a0", "a1"]), ("http://a", ["a2", "a3"])],
+        [("http://b", ["b0", "b1"]), ("http://b", ["b2", "b3"])],
+    ]
+
+
+async def _ask(turns: backends.InTurn) -> None:
+    await turns(Asked(), None)
+
+
+def test_a_part_for_certain_models_is_left_out_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "MODELS", ["mixtral-8x7b"], raising=False)
+    every = [*bench.PARTS]
+    assert bench.applying(every, None) == every
+    assert bench.applying(every, "mixtral-8x7b") == every
+    assert bench.applying(every, "mistral-7b") == [name for name in every if name != "startup"]
 
 
 # --- plots ---
@@ -289,6 +349,13 @@ def test_a_plot_is_a_small_svg_with_its_words_and_the_same_each_time(tmp_path: P
     assert {"a title", "tokens/s", "streams", "one way", "another", "4"} <= words
     assert len(drawn) < 40_000
     assert "dc:date" not in drawn
+
+
+def test_bars_are_drawn_under_their_names(tmp_path: Path) -> None:
+    bars = Bars("seconds", {"bare `vllm serve`": Spread(1, 2, 3), "ours": Spread(1, 1, 1)})
+    plots.draw(Plot("starts", (bars,)), tmp_path / "bars.svg")
+    words = {node.text for node in ElementTree.parse(tmp_path / "bars.svg").iter() if node.text}
+    assert {"bare `vllm serve`", "ours", "seconds"} <= words
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:
