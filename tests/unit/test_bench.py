@@ -1,5 +1,9 @@
 """`make bench` but for the measuring: figures, tables, plots, what is kept, what is refused."""
 
+import asyncio
+import base64
+import io
+import itertools
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
