@@ -1,0 +1,358 @@
+"""This Truss against the older ways to serve the same model: a part of `make bench`.
+
+Promises: the same weights, prompts, arithmetic and variables for all; each has answered to the
+letter before anything is measured; they take turns, round by round. A server whose turn it is not
+stands still, and the CPU time it takes meanwhile is measured. Nothing that was started is left.
+"""
+
+import contextlib
+import json
+import os
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench import backends, load, peer
+from bench.backends import Send
+from bench.errors import BenchError
+from bench.figures import (
+    DTYPE,
+    FIGURES,
+    Figure,
+    Figures,
+    Load,
+    Spread,
+    Way,
+    head,
+    of,
+    ratio,
+    row,
+    spread,
+)
+from bench.load import VLLM, Bench
+from bench.peer import Peer
+from bench.plots import Panel, Plot, link
+from bench.session import Session
+from bench.switch import BARE as BARE_DOOR
+from local.standins.corpus import chat, dialogues
+from scripts import cards, serve, standin
+
+MODEL = "mixtral-8x7b"  # of the stand-ins, transformers reads only this one's format
+ANSWER_TOKENS = 100  # more than the answer that is checked has
+
+# What mistral-common makes of a question for this model. The older ways take a prompt as it comes:
+# their users wrote this themselves.
+PROMPT = "<s> [INST] {} [/INST]"
+
+
+def async_llm_body(prompt: str, tokens: int, to_the_last: bool) -> dict[str, Any]:
+    return {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": to_the_last}
+
+
+def generate_body(prompt: str, tokens: int, to_the_last: bool) -> dict[str, Any]:
+    body = {"prompt": prompt, "stream": True, "max_new_tokens": tokens, "do_sample": False}
+    return {**body, "min_new_tokens": tokens} if to_the_last else body
+
+
+ASYNC_LLM = Peer("Truss's Python server, vLLM's AsyncLLM", "async_llm", 8101, async_llm_body)
+GENERATE = Peer("Truss's Python server, transformers' generate", "generate", 8102, generate_body)
+PEERS = {it.name: it for it in (ASYNC_LLM, GENERATE)}
+
+THIS = Way("this Truss, older shape", backends.TEXT, f"{serve.URL}/predict")
+OPENAI = Way("this Truss, OpenAI's shape", backends.CHAT, f"{serve.URL}{load.CHAT}")
+BARE = Way("bare vLLM", backends.CHAT, f"{VLLM}{BARE_DOOR}{load.CHAT}")
+WAYS = (THIS, OPENAI, BARE, *(Way(it.name, it.folder, it.predict) for it in PEERS.values()))
+
+CPU = "cpu_ms_a_token"
+SHOWN = {**FIGURES, CPU: Figure("CPU time of the server, ms a token", 3)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    rounds: int
+    loads: tuple[Load, ...]
+    generate: tuple[Load, ...]  # it is so slow that it gets less to do, and the same at a time
+    seconds: float  # of a round, about
+
+    def load(self, way: Way, streams: int) -> Load | None:
+        """What a way is given at so many streams; nothing where that would take too long."""
+        loads = self.generate if way.name == GENERATE.name else self.loads
+        return next((it for it in loads if it.streams == streams), None)
+
+
+FULL = Plan(
+    5,
+    (Load(1, 10, 64), Load(4, 24, 64), Load(16, 96, 64), Load(32, 128, 64), Load(64, 192, 64)),
+    (Load(1, 2, 32), Load(4, 4, 32), Load(16, 16, 32)),
+    150,
+)
+QUICK = Plan(2, (Load(1, 6, 32), Load(16, 64, 32)), (Load(1, 1, 8), Load(16, 16, 8)), 25)
+WARM_UP = Plan(1, (Load(64, 64, 16),), (Load(64, 1, 4),), 0)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure of this Truss in the older shape is to be, as a ratio to an older way's."""
+
+    text: str
+    figure: str
+    streams: tuple[int, ...]
+    to: str
+    least: float | None = None
+    most: float | None = None
+
+    def met(self, by: Spread) -> bool:
+        """By the median, which is what is shown first."""
+        return (self.least is None or by.median >= self.least) and (
+            self.most is None or by.median <= self.most
+        )
+
+
+STREAMS = tuple(it.streams for it in FULL.loads)
+GOALS = (
+    Goal("output tokens/s: at least 1.00", "tokens_per_s", STREAMS[:-1], ASYNC_LLM.name, least=1.0),
+    Goal("output tokens/s: above 1.00", "tokens_per_s", STREAMS[-1:], ASYNC_LLM.name, least=1.005),
+    Goal("median TTFT: below 1.00", "ttft_p50_ms", STREAMS, ASYNC_LLM.name, most=0.995),
+    Goal("output tokens/s: at least 30", "tokens_per_s", (16,), GENERATE.name, least=30.0),
+)
+
+
+def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
+    if model not in (None, MODEL):
+        raise BenchError(
+            f"transformers cannot read the stand-in of {model}, which is in Mistral's own format; "
+            f"the older ways are compared with MODEL={MODEL}"
+        )
+    plan = QUICK if quick else FULL
+    with session.expecting(plan.rounds, plan.seconds):
+        if session.lacks(MODEL, plan.rounds):
+            session.doing("starting this Truss and the older ways")
+            with running() as servers:
+                for way in WAYS:
+                    check(way)
+                benches = each_bench()
+                session.doing("warming up")
+                measure_round(benches, servers, WARM_UP, 0)
+                session.each(
+                    MODEL, plan.rounds, lambda number: measure_round(benches, servers, plan, number)
+                )
+    rounds = session.done[MODEL]
+    return {
+        "model": MODEL,
+        "loads": [asdict(it) for it in plan.loads],
+        "generate": [asdict(it) for it in plan.generate],
+        "rounds": [done["figures"] for done in rounds],
+        "held": [done["held"] for done in rounds],
+    }
+
+
+Servers = Mapping[str, Sequence[int]]  # the process ids of each, by its name
+TRUSS = "this Truss"
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Servers]:
+    """This Truss and the older ways, all ready; they start at the same time."""
+    card = cards.load(MODEL)
+    checkpoint = standin.ensure(card, console=load.console)
+    with contextlib.ExitStack() as stack:
+        starting = [stack.enter_context(peer.started(it, checkpoint)) for it in PEERS.values()]
+        stack.enter_context(load.server(card))
+        for it in starting:
+            it.wait()
+        found = {it.peer.name: peer.family(it.process.pid) for it in starting}
+        others = {pid for pids in found.values() for pid in pids} | {os.getpid()}
+        yield {TRUSS: [pid for pid in peer.family(os.getpid()) if pid not in others], **found}
+
+
+def each_bench() -> dict[str, Bench]:
+    """By the server's name: it asks for the metrics of what it measures, and must not wait for a
+    server that stands still."""
+    card = cards.load(MODEL)
+    benches = {TRUSS: Bench(card, MODEL)}
+    for it in PEERS.values():
+        benches[it.name] = Bench(card, MODEL, it.url)
+        benches[it.name].table[it.folder] = asking(it)
+    return benches
+
+
+def asking(of: Peer) -> Send:
+    """A backend of `vllm bench serve` for a peer."""
+
+    async def ask(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
+        given = request_func_input
+        body = of.body(PROMPT.format(given.prompt), given.output_len, given.ignore_eos)
+        return await backends.streamed(body, given, session, pbar)
+
+    return ask
+
+
+def measure_round(
+    benches: Mapping[str, Bench], servers: Servers, plan: Plan, number: int
+) -> dict[str, Any]:
+    """`figures` by streams and way, and of all others' turns together the CPU time in s that each
+    server took while it was `held`."""
+    figures: dict[str, dict[str, Figures]] = {}
+    held = dict.fromkeys(servers, 0.0)
+    for streams in (it.streams for it in plan.loads):
+        found = figures[str(streams)] = {}
+        for way in load.turned(WAYS, number):
+            if given := plan.load(way, streams):
+                found[way.name] = turn(benches, servers, way, given, held)
+    return {"figures": figures, "held": held}
+
+
+def turn(
+    benches: Mapping[str, Bench],
+    servers: Servers,
+    way: Way,
+    given: Load,
+    held: dict[str, float],
+) -> Figures:
+    """One way's figures under a load, while the other servers stand still."""
+    name = way.name if way.name in PEERS else TRUSS
+    others = [pid for other, pids in servers.items() if other != name for pid in pids]
+    with peer.held(others):
+        before = {server: peer.cpu_seconds(pids) for server, pids in servers.items()}
+        found = benches[name].run(way, given)
+        spent = {
+            server: peer.cpu_seconds(pids) - before[server] for server, pids in servers.items()
+        }
+    for server in servers:
+        if server != name:
+            held[server] += spent[server]
+    return {**found, CPU: spent[name] * 1000 / (given.requests * given.new_tokens)}
+
+
+def check(way: Way) -> None:
+    """`BenchError` unless the answer to a question of the stand-in's is right to the letter."""
+    messages, answer = chat(dialogues(images=False)["mistral_wind"])
+    question = messages[0]["content"]
+    if way.name in PEERS:
+        body = PEERS[way.name].body(PROMPT.format(question), ANSWER_TOKENS, False)
+    elif way is THIS:
+        body = {"prompt": question, "stream": True, "temperature": 0}
+    else:
+        body = {"messages": messages, "temperature": 0}
+    request = urllib.request.Request(
+        way.url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with serve.DIRECTLY.open(request, timeout=120) as response:
+            got = response.read().decode()
+    except OSError as error:
+        raise BenchError(f"{way.name} does not answer: {error}") from error
+    if way.backend == backends.CHAT:
+        got = json.loads(got)["choices"][0]["message"]["content"].strip()
+    if got != answer:
+        raise BenchError(f"{way.name} answers {got!r}, not {answer!r}")
+
+
+TEXT = f"""\
+The two older ways are Trusses of our own, in `bench/peers`, made like those of Baseten's examples
+whose place this Truss has: a `model.py` around vLLM's AsyncLLM (Mixtral's), and one around
+transformers' `generate` with a text streamer in a thread (Mistral 7B's). Each runs in Truss's own
+Python server, laid out by Truss's builder, as a process here. All have the same stand-in in
+{DTYPE}, the same prompts, greedy decoding and the variables of `local/environment.yaml`, and have
+answered a question to the letter first. Those whose turn it is not are stopped (SIGSTOP).
+
+In the older ways' favour: vLLM and transformers are today's; nothing is sampled, which costs
+`generate` more than vLLM; prompts come with their template, so that nothing is left to do with
+them; there is no nginx. As it was: `predict_concurrency`, which is 128 for AsyncLLM and for
+`generate` Truss's default, one request at a time; outputs of AsyncLLM that each hold all text so
+far, from which the new is cut; Hugging Face's tokenizer. Not as it was: `generate` served a dense
+model, in float16, on a GPU. It gets fewer requests here, and at most 16 streams.
+"""
+
+
+def section(results: Mapping[str, Any]) -> list[str]:
+    """The part's lines of docs/benchmarks.md."""
+    rounds = results["rounds"]
+    return [
+        "## Against the older ways",
+        "",
+        *TEXT.splitlines(),
+        "",
+        *goal_table(rounds),
+        "",
+        link("throughput and TTFT over streams", PLOT),
+        "",
+        f"{len(rounds)} rounds, each way in each {work(results['loads'])};",
+        f"`generate` {work(results['generate'])}:",
+        "",
+        *figure_table(rounds),
+        "",
+        f"{THIS.name}, as a ratio to each other way in the same round:",
+        "",
+        *ratio_table(rounds),
+        "",
+        *held_lines(results["held"]),
+    ]
+
+
+def work(loads: Sequence[Mapping[str, Any]]) -> str:
+    each = (f"{it['requests']} of {it['new_tokens']} new tokens at {it['streams']}" for it in loads)
+    return f"{', '.join(each)} streams"
+
+
+def at(rounds: Sequence[Mapping[str, Any]], streams: int | str) -> list[dict[str, Figures]]:
+    return [done[str(streams)] for done in rounds]
+
+
+def goal_table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = head(f"goal, {THIS.name} to an older way in the same round", "streams", "to", "is", "")
+    for goal in GOALS:
+        for streams in goal.streams:
+            if str(streams) in rounds[0]:
+                found = ratio(at(rounds, streams), THIS.name, goal.to, goal.figure)
+                met = "met" if goal.met(found) else "**missed**"
+                lines.append(row(goal.text, streams, goal.to, found.shown(2), met))
+    return lines
+
+
+def figure_table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = head("streams", "way", *(figure.title for figure in SHOWN.values()))
+    for streams, ways in rounds[0].items():
+        for way in (it.name for it in WAYS if it.name in ways):
+            found = at(rounds, streams)
+            cells = (of(found, way, name).shown(it.digits) for name, it in SHOWN.items())
+            lines.append(row(streams, way, *cells))
+    return lines
+
+
+def ratio_table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = head("streams", "to", *(it.title.removesuffix(", ms") for it in SHOWN.values()))
+    for streams, ways in rounds[0].items():
+        for way in (it.name for it in WAYS[1:] if it.name in ways):
+            found = at(rounds, streams)
+            cells = (ratio(found, THIS.name, way, name).shown(2) for name in SHOWN)
+            lines.append(row(streams, way, *cells))
+    return lines
+
+
+def held_lines(held: Sequence[Mapping[str, float]]) -> list[str]:
+    took = [f"{sum(done[name] for done in held):.2f} s {name}" for name in held[0]]
+    return ["CPU time of the servers while they were held, in all rounds together:", *_commas(took)]
+
+
+def _commas(parts: Sequence[str]) -> list[str]:
+    return [f"{', '.join(parts)}."]
+
+
+PLOT = f"older-{MODEL}.svg"
+
+
+def plots(results: Mapping[str, Any]) -> dict[str, Plot]:
+    """Plots by the names of their files."""
+
+    def panel(title: str, figure: str) -> Panel:
+        lines: dict[str, dict[float, Spread]] = {}
+        for streams in results["rounds"][0]:
+            for way, _ in results["rounds"][0][streams].items():
+                values = spread(done[way][figure] for done in at(results["rounds"], streams))
+                lines.setdefault(way, {})[float(streams)] = values
+        return Panel(title, "streams", lines)
+
+    panels = (panel("output tokens/s", "tokens_per_s"), panel("median TTFT, ms", "ttft_p50_ms"))
+    return {PLOT: Plot(f"{MODEL}, against the older ways", panels)}
