@@ -65,7 +65,7 @@ BARE = Way("bare vLLM", backends.CHAT, f"{VLLM}{BARE_DOOR}{load.CHAT}")
 WAYS = (THIS, OPENAI, BARE, *(Way(it.name, it.folder, it.predict) for it in PEERS.values()))
 
 CPU = "cpu_ms_a_token"
-SHOWN = {**FIGURES, CPU: Figure("CPU time of the server, ms a token", 3)}
+SHOWN = {**FIGURES, CPU: Figure("CPU time before the engine, ms a token", 3)}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ FULL = Plan(
     (Load(1, 2, 32), Load(4, 4, 32), Load(16, 16, 32)),
     150,
 )
-QUICK = Plan(2, (Load(1, 6, 32), Load(16, 64, 32)), (Load(1, 1, 8), Load(16, 16, 8)), 25)
+QUICK = Plan(2, (Load(1, 3, 16), Load(16, 48, 32)), (Load(1, 1, 8), Load(16, 16, 4)), 15)
 WARM_UP = Plan(1, (Load(64, 64, 16),), (Load(64, 1, 4),), 0)
 
 
@@ -149,6 +149,7 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
 
 Servers = Mapping[str, Sequence[int]]  # the process ids of each, by its name
 TRUSS = "this Truss"
+ENGINE = "VLLM::EngineCore"  # the title of vLLM's process for it
 
 
 @contextlib.contextmanager
@@ -199,30 +200,30 @@ def measure_round(
         found = figures[str(streams)] = {}
         for way in load.turned(WAYS, number):
             if given := plan.load(way, streams):
-                found[way.name] = turn(benches, servers, way, given, held)
+                name = way.name if way.name in PEERS else TRUSS
+                others = {server: pids for server, pids in servers.items() if server != name}
+                with still(others, held):
+                    found[way.name] = turn(benches[name], servers[name], way, given)
     return {"figures": figures, "held": held}
 
 
-def turn(
-    benches: Mapping[str, Bench],
-    servers: Servers,
-    way: Way,
-    given: Load,
-    held: dict[str, float],
-) -> Figures:
-    """One way's figures under a load, while the other servers stand still."""
-    name = way.name if way.name in PEERS else TRUSS
-    others = [pid for other, pids in servers.items() if other != name for pid in pids]
-    with peer.held(others):
-        before = {server: peer.cpu_seconds(pids) for server, pids in servers.items()}
-        found = benches[name].run(way, given)
-        spent = {
-            server: peer.cpu_seconds(pids) - before[server] for server, pids in servers.items()
-        }
-    for server in servers:
-        if server != name:
-            held[server] += spent[server]
-    return {**found, CPU: spent[name] * 1000 / (given.requests * given.new_tokens)}
+@contextlib.contextmanager
+def still(servers: Servers, took: dict[str, float]) -> Iterator[None]:
+    """The servers stand still; CPU time that they take all the same is added to what each `took`."""
+    with peer.held(pid for pids in servers.values() for pid in pids):
+        before = {name: peer.cpu_seconds(pids) for name, pids in servers.items()}
+        yield
+        for name, pids in servers.items():
+            took[name] += peer.cpu_seconds(pids) - before[name]
+
+
+def turn(bench: Bench, pids: Sequence[int], way: Way, given: Load) -> Figures:
+    """One way's figures under a load."""
+    before_engine = [pid for pid in pids if not peer.command(pid).startswith(ENGINE)]
+    before = peer.cpu_seconds(before_engine)
+    found = bench.run(way, given)
+    spent = peer.cpu_seconds(before_engine) - before
+    return {**found, CPU: spent * 1000 / (given.requests * given.new_tokens)}
 
 
 def check(way: Way) -> None:
@@ -322,22 +323,22 @@ def figure_table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def ratio_table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = head("streams", "to", *(it.title.removesuffix(", ms") for it in SHOWN.values()))
+    held = {name: it for name, it in SHOWN.items() if name != "requests_per_s"}  # of any length
+    lines = head("streams", "to", *(it.title.removesuffix(", ms") for it in held.values()))
     for streams, ways in rounds[0].items():
         for way in (it.name for it in WAYS[1:] if it.name in ways):
             found = at(rounds, streams)
-            cells = (ratio(found, THIS.name, way, name).shown(2) for name in SHOWN)
+            cells = (ratio(found, THIS.name, way, name).shown(2) for name in held)
             lines.append(row(streams, way, *cells))
     return lines
 
 
 def held_lines(held: Sequence[Mapping[str, float]]) -> list[str]:
     took = [f"{sum(done[name] for done in held):.2f} s {name}" for name in held[0]]
-    return ["CPU time of the servers while they were held, in all rounds together:", *_commas(took)]
-
-
-def _commas(parts: Sequence[str]) -> list[str]:
-    return [f"{', '.join(parts)}."]
+    return [
+        "CPU time of the servers while they stood still, in all rounds together:",
+        f"{', '.join(took)}.",
+    ]
 
 
 PLOT = f"older-{MODEL}.svg"

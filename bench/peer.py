@@ -168,6 +168,14 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def command(pid: int) -> str:
+    """What a process calls itself; nothing when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
+    except OSError:
+        return ""
+
+
 def cpu_seconds(pids: Iterable[int]) -> float:
     """CPU time that processes have used, those included that they have waited for."""
     ticks = 0
