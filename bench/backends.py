@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 CHAT = "openai-chat"  # vLLM's own
@@ -21,8 +21,6 @@ Send = Callable[..., Awaitable[Any]]
 async def text_stream(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
     """One older request, as vLLM's `RequestFunc`: RequestFuncInput → RequestFuncOutput."""
     given = request_func_input
-    from vllm.benchmarks.lib.endpoint_request_func import RequestFuncOutput
-
     body = {
         "prompt": given.prompt,
         "max_new_tokens": given.output_len,
@@ -30,6 +28,13 @@ async def text_stream(request_func_input: Any, session: Any, pbar: Any = None) -
         "ignore_eos": given.ignore_eos,
         **(given.extra_body or {}),
     }
+    return await streamed(body, given, session, pbar)
+
+
+async def streamed(body: Mapping[str, Any], given: Any, session: Any, pbar: Any = None) -> Any:
+    """The stream of text that is the answer to `body`, of as many tokens as were `given`."""
+    from vllm.benchmarks.lib.endpoint_request_func import RequestFuncOutput
+
     output = RequestFuncOutput(prompt_len=given.prompt_len)
     started = latest = time.perf_counter()
     output.start_time = started

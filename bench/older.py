@@ -209,7 +209,7 @@ def measure_round(
 
 @contextlib.contextmanager
 def still(servers: Servers, took: dict[str, float]) -> Iterator[None]:
-    """The servers stand still; CPU time that they take all the same is added to what each `took`."""
+    """The servers stand still; CPU time they take all the same is added to what each `took`."""
     with peer.held(pid for pids in servers.values() for pid in pids):
         before = {name: peer.cpu_seconds(pids) for name, pids in servers.items()}
         yield
