@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from bench import deployment, growth, path, plots, session, startup, startup_steps
+from bench import deployment, growth, older, path, plots, session, startup, startup_steps
 from bench.errors import BenchError
 from bench.session import Session
 from scripts import cards, render, serve
@@ -57,10 +57,11 @@ class Part(Protocol):
 PARTS: dict[str, Part] = {
     "path": path,
     "growth": growth,
+    "older": older,
     "startup": startup,
     "steps": startup_steps,
 }
-QUICK_PARTS = ("path",)
+QUICK_PARTS = ("path", "older")
 
 
 def applying(wanted: Sequence[str], model: str | None) -> list[str]:

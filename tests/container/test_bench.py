@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench import figures as measured_as
-from bench import path
+from bench import older, path
 from scripts import bench
 from scripts.cards import ROOT
 from tests.container.running import Running, gone, leftovers
@@ -68,8 +68,17 @@ def test_a_quick_run_has_every_figure_of_its_parts(container: None, tmp_path: Pa
             assert by_way.keys() == {way.name for way in ways}
             assert all(row.keys() == measured_as.FIGURES.keys() for row in by_way.values())
     assert min(numbers(measured["rounds"])) > 0
-    rows = [line for line in page.splitlines() if line.startswith(("| 1 |", "| 16 |"))]
+    of_path = page.split("\n## ")[1]
+    rows = [line for line in of_path.splitlines() if line.startswith(("| 1 |", "| 16 |"))]
     assert len(rows) == 2 * (2 * len(ways) - 1)  # the figures, and all but bare vLLM's as ratios
+    compared = figures(tmp_path, "older")
+    names = {way.name for way in older.WAYS}
+    for done in compared["rounds"]:
+        assert {streams: set(by_way) for streams, by_way in done.items()} == {
+            "1": names,
+            "16": names,
+        }
+    assert max(numbers(compared["held"])) < 1  # s of CPU time
 
 
 @pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
