@@ -264,6 +264,13 @@ them; there is no nginx. As it was: `predict_concurrency`, which is 128 for Asyn
 `generate` Truss's default, one request at a time; outputs of AsyncLLM that each hold all text so
 far, from which the new is cut; Hugging Face's tokenizer. Not as it was: `generate` served a dense
 model, in float16, on a GPU. It gets fewer requests here, and at most 16 streams.
+
+CPU time is that of all processes of a server but the engine's, whose threads spin. What this Truss
+takes more of it than AsyncLLM's way is told apart by bare vLLM's: its chat route makes an object
+and JSON of each token, and vLLM turns the tokens of Mistral's tokenizer into text in Python, those
+of Hugging Face's in Rust; the rest is nginx, and the classes of `packages/predict`. All of it goes
+on beside the engine on a GPU; here it takes the engine's cores. vLLM's `--stream-interval` would
+spare most of it by sending several tokens at a time, which this Truss does not ask for.
 """
 
 
