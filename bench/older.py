@@ -39,6 +39,7 @@ from local.standins.corpus import chat, dialogues
 from scripts import cards, serve, standin
 
 MODEL = "mixtral-8x7b"  # of the stand-ins, transformers reads only this one's format
+MODELS = (MODEL,)  # of `make bench MODEL=`, which leaves this part out for others
 ANSWER_TOKENS = 100  # more than the answer that is checked has
 
 # What mistral-common makes of a question for this model. The older ways take a prompt as it comes:

@@ -328,12 +328,11 @@ async def _ask(turns: backends.InTurn) -> None:
     await turns(Asked(), None)
 
 
-def test_a_part_for_certain_models_is_left_out_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "MODELS", ["mixtral-8x7b"], raising=False)
+def test_a_part_for_certain_models_is_left_out_for_others() -> None:
     every = [*bench.PARTS]
     assert bench.applying(every, None) == every
     assert bench.applying(every, "mixtral-8x7b") == every
-    assert bench.applying(every, "mistral-7b") == [name for name in every if name != "startup"]
+    assert bench.applying(every, "mistral-7b") == [name for name in every if name != "older"]
 
 
 # --- plots ---
