@@ -198,7 +198,8 @@ that, and nginx and the classes of `packages/predict`. At one stream the ways ta
 request. Ratios and differences are of figures of one round. Images are small, 40 × 40 pixels; what
 makes a data URL of 2 MB large is a chunk of the file that decoders pass over: it is the way of the
 bytes that is measured, not a model at a large picture. Older-shaped streams have no events: their
-ITL is between pieces of text.
+ITL is between pieces of text. Events that a client reads at once have an ITL of next to nothing:
+where many do, ratios of ITL say little.
 """
 
 
