@@ -272,21 +272,24 @@ def leave(model: str, **more: Any) -> float:
     return wait(lambda: running() + waiting() <= busy)
 
 
-def leave_during_download(model: str, image: str, **more: Any) -> float:
-    """All places are taken by requests that wait for this image, whose host must not answer; one
-    hangs up. Seconds until another request gets in."""
+def leave_during_download(image: str, **more: Any) -> float:
+    """One request waits for this image, whose host must not answer, and so many others that no
+    place is left; the one hangs up. Seconds until another gets in."""
     part = {"type": "image_url", "image_url": {"url": image}}
     body = {"messages": [{"role": "user", "content": [part]}], **more}
 
     def full() -> bool:  # or else it is a 400
         return httpx.post(f"{URL}{CHAT}", content=b"", trust_env=False).status_code == 503
 
+    wait(lambda: not full())
     with contextlib.ExitStack() as others:
-        for _ in range(render.most_requests(planned(model)) - 1):
-            others.enter_context(_asked(body))
+        started = time.monotonic()
         with _asked(body):
-            wait(full, seconds=5)  # half of what an image has
-        return wait(lambda: not full(), seconds=5)
+            while not full():
+                for _ in range(8):
+                    others.enter_context(_asked(body))
+            assert time.monotonic() - started < 8, "its time for images is nearly over"
+        return wait(lambda: not full())
 
 
 @contextlib.contextmanager

@@ -83,6 +83,15 @@ def images() -> Iterator[Row]:
         faults.server(SEES, variables={"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{host.port}"}),
         answers.client(serve.URL) as client,
     ):
+        seconds = max(
+            faults.leave_during_download(host.url("/silent"), stream=stream)
+            for stream in (True, False)
+        )
+        yield Row(
+            "A client leaves while an image is downloaded",
+            f"its place is free after {seconds:.2f} s",
+            seconds < 1,
+        )
         metadata = "http://169.254.169.254/latest/meta-data/"
         before = faults.memory()
         for what, url, most in (

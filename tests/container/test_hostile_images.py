@@ -267,7 +267,7 @@ def test_a_client_that_leaves_during_a_download_frees_its_place(
     container: Running, image_host: ImageHost, more: dict[str, Any]
 ) -> None:
     url = image_host.url("/silent")
-    assert faults.leave_during_download("pixtral-12b", url, **more) < 1
+    assert faults.leave_during_download(url, **more) < 1
     image_host.wait_until_left()
 
 
