@@ -59,13 +59,18 @@ class Running:
     log: Path
 
     def wait(self) -> None:
-        """Until it is ready; `BenchError` with the last line of its log when it will not be."""
+        """Until it is ready; `BenchError` with the reason from its log when it will not be."""
         started = time.monotonic()
         while not serve.is_ready(self.peer.readiness):
             if self.process.poll() is not None or time.monotonic() - started > START_SECONDS:
-                last = self.log.read_text(errors="replace").splitlines()[-1:]
-                raise BenchError(f"{self.peer.name} did not start: {' '.join(last)}")
+                raise BenchError(f"{self.peer.name} did not start: {reason(self.log)}")
             time.sleep(0.5)
+
+
+def reason(log: Path) -> str:
+    """The last line of a log that names an error, or the last there is."""
+    lines = log.read_text(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if "Error" in line), "".join(lines[-1:]))[-500:]
 
 
 @contextlib.contextmanager
