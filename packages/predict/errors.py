@@ -30,10 +30,17 @@ NOT_SAID = "vLLM refuses this request; asked without 'stream', it says why"
 STATUSES = frozenset(status.value for status in HTTPStatus if status >= 400)
 # How an event begins that is an error: of the completions, and of Anthropic's messages.
 FAILED = (b'data: {"error": ', b"event: error\n")
-# Events that /v1/responses sends before it asks the engine.
-OPENING = (b"event: response.created\n", b"event: response.in_progress\n")
-# What is left of an error in a stream of Anthropic's messages, where vLLM takes it for an answer
-# and says what pydantic has against that: the beginning of its message, and its status.
+# Events that say nothing yet: those that /v1/responses sends before it asks the engine, and those
+# that begin a message, after which the engine's first words, or its error, follow at once.
+OPENING = (
+    b"event: response.created\n",
+    b"event: response.in_progress\n",
+    b"event: message_start\n",
+)
+ROLE = b'"delta":{"role":"assistant","content":""}'
+# What is left of an error in a stream of Anthropic's messages, and of one that the engine gave up
+# in /v1/responses, where vLLM takes it for an answer and says what pydantic has against that: the
+# beginning of its message, and its status.
 MISTAKEN = re.compile(
     r"\{'error': \{'message': ['\"](?P<start>.*?)\.\.\..*?'code': (?P<code>\d{3})\}\}"
 )
@@ -137,7 +144,7 @@ class Errors:
             await self.respond(*read(*failure(body), self.constraint))
             return
         self.held.append(message)
-        if not body.startswith(OPENING):
+        if not (body.startswith(OPENING) or ROLE in body):
             self.state = "streaming"
             for held in self.held:
                 await self.send(held)
@@ -256,13 +263,9 @@ def _modules(traceback: TracebackType | None) -> Iterator[str]:
 
 
 def cause(error: Exception) -> Exception:
-    """What vLLM would have answered for, had no stream begun: its own exception, wherever it is
-    behind this one."""
-    behind: BaseException | None = error
-    while behind is not None and not type(behind).__module__.startswith("vllm."):
-        behind = behind.__cause__ or behind.__context__
-    found = behind or error.__cause__
-    return found if isinstance(found, Exception) else error
+    """What Starlette hides behind its own error where a response has begun."""
+    behind = error.__cause__
+    return behind if isinstance(error, RuntimeError) and isinstance(behind, Exception) else error
 
 
 def unreadable(error: BaseException) -> str:

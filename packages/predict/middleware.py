@@ -106,7 +106,8 @@ class Predict:
         if not kinds:
             return False
         told = await handlers[kinds[0]](Request(scope), error)
-        await answer.respond(*errors.read(told.status_code, told.body, answer.constraint))
+        failure = errors.failure(b"data: " + told.body)
+        await answer.respond(*errors.read(*failure, answer.constraint))
         return True
 
     async def _read(self, scope: Scope, receive: Receive, answer: Errors) -> None:

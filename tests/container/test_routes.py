@@ -150,6 +150,28 @@ def test_what_the_engine_refuses_is_told_the_same_in_a_stream(
 
 
 @mistral
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_no_output_fits_is_a_400_in_a_stream_too(container: Running, stream: bool) -> None:
+    """The engine finds out with the first token, for which vLLM has already begun the answer."""
+    question = [{"role": "user", "content": "Hello"}]
+    schema = {"type": "json_schema", "schema": {"$ref": "#"}}
+    named = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "#"}}}
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/chat/completions": {"messages": question, "response_format": named},
+        "/v1/completions": {"prompt": "Hello", "response_format": named},
+        "/v1/responses": {"input": question, "text": {"format": {"name": "a", **schema}}},
+        "/v1/messages": {
+            **{"model": "mistral-7b", "max_tokens": 5, "messages": question},
+            "output_config": {"format": schema},
+        },
+    }
+    for path, body in bodies.items():
+        answer = container.http.post(path, json={**body, "stream": stream})
+        assert answer.status_code == 400, (path, answer.text)
+        assert "no output fits" in answer.json()["error"]["message"]
+
+
+@mistral
 def test_no_page_of_another_origin_may_ask(container: Running) -> None:
     """vLLM allows none by itself; if it did, what is refused before it would need its headers."""
     headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}

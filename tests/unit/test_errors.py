@@ -276,6 +276,23 @@ def test_a_stream_of_responses_waits_until_the_engine_has_answered() -> None:
     assert [message.get("status") for message in refused] == [503, None]
 
 
+@pytest.mark.parametrize("answers", [1, 3])
+def test_a_role_alone_does_not_begin_an_answer(answers: int) -> None:
+    """vLLM sends it before it looks at what the engine said first."""
+    role = b'data: {"id":"a","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+    begun = b'event: message_start\ndata: {"type":"message_start"}\n\n'
+    given_up = {"message": GIVEN_UP, "code": 500}
+    for path, opening, error in (
+        (CHAT, [role] * answers, failed(given_up)),
+        (MESSAGES, [begun], mistaken(given_up)),
+    ):
+        start, whole = streamed(path, *opening, error, END, constraint="tools")
+        assert start["status"] == 400
+        assert json.loads(whole["body"])["error"]["param"] == "tools"
+        got = streamed(path, *opening, b"data: a\n\n", END)
+        assert [message["body"] for message in got[1:]] == [*opening, b"data: a\n\n", END]
+
+
 def test_an_error_later_in_a_stream_is_an_event_that_shows_as_little() -> None:
     secret = {"message": "KeyError: secret", "code": 500}
     for path, event in ((CHAT, failed(secret)), (MESSAGES, mistaken(secret))):
@@ -300,26 +317,11 @@ def test_a_stream_without_an_event_ends_as_it_is() -> None:
     assert [message["type"][14:] for message in streamed(CHAT, END)] == ["start", "body"]
 
 
-def vllm_s(name: str) -> Exception:
-    kind = type(name, (Exception,), {"__module__": "vllm.exceptions"})
-    error: Exception = kind("a")
-    return error
-
-
-def test_vllm_s_own_exception_is_found_behind_others() -> None:
-    own = vllm_s("GenerationError")
-    try:
-        try:
-            raise own
-        except Exception:
-            json.loads("{")  # as pydantic, while vLLM writes the error
-    except ValueError as raised:
-        hidden = raised
-    wrapped = RuntimeError("response already started")
-    wrapped.__cause__ = hidden
-    assert errors.cause(wrapped) is errors.cause(hidden) is errors.cause(own) is own
-    wrapped.__cause__ = plain = ValueError("a")
-    assert errors.cause(wrapped) is plain
+def test_what_starlette_hides_is_found() -> None:
+    plain, wrapped = ValueError("a"), RuntimeError("response already started")
+    wrapped.__cause__ = plain
+    assert errors.cause(wrapped) is errors.cause(plain) is plain
+    plain.__cause__ = KeyError()
     assert errors.cause(plain) is plain
 
 

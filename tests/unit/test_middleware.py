@@ -342,7 +342,7 @@ def test_an_exception_before_a_stream_s_first_event_is_a_json_error(
 
     async def handler(request: Any, error: Exception) -> Any:
         assert error is raised
-        return JSONResponse({"error": {"message": str(error)}}, 503)
+        return JSONResponse({"error": {"message": str(error), "code": 503}}, 503)
 
     async def receive() -> Any:
         return {"type": "http.request", "body": b'{"input": "a"}', "more_body": False}
