@@ -70,7 +70,7 @@ def large() -> Iterator[Body]:
         "([a-z]{1,5}){1,5}",
         "[a-z]{0,9}" * 10 + "z",
         "[a-z]{0,200}[a-z]{0,200}z",
-        r"(- .{1,80}\n)*",
+        r"(- [^\n]{1,80}\n)*",
         "[a-z]*" * 16 + "z",
     ):
         yield {"structured_outputs": {"regex": regex}}

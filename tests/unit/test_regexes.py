@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predict.regexes import MOST_STEPS, RegexError, check
+from predict.regexes import RegexError, check
 
 NESTED, OVERLAPPING = 32, 400  # the cards'
 
@@ -30,7 +30,6 @@ HARMLESS = [
     r'"([^"\\]|\\.)*"',
     r"(?<year>\d{4})",
     r"(- .+\n)+",
-    r"(- .{1,80}\n)*",
     r".*foo.*bar.*",
     "|".join(f"word{number}" for number in range(5000)),
     "(" + "|".join(f"w{number}" for number in range(1000)) + ")*",
@@ -85,13 +84,6 @@ def test_the_limits_say_how_much() -> None:
     check("[a-z]{0,30}[a-m]{0,30}", None, 60)
     with pytest.raises(RegexError, match="add up to 60, and at most 59 is allowed"):
         check("[a-z]{0,30}[a-m]{0,30}", None, 59)
-
-
-def test_many_expressions_share_what_judging_them_may_take() -> None:
-    spent = check("[a-z]?" * 15, NESTED, OVERLAPPING)
-    assert check("[a-z]?" * 15, NESTED, OVERLAPPING, spent) == 2 * spent
-    with pytest.raises(RegexError, match="too large to be judged"):
-        check("[a-z]?" * 15, NESTED, OVERLAPPING, MOST_STEPS - 1)
 
 
 expressions = st.recursive(
