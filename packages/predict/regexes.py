@@ -1,14 +1,14 @@
 """Which regular expressions the engine follows in no time.
 
-Promises: pure; an expression that passes keeps the engine's step within some tens of milliseconds,
-whatever text it is matched with. What counts is not how large it is but how many repetitions may be
-at work on the same characters. Where in doubt it refuses, with a `RegexError` that says what to
-write instead: a repetition whose rounds cannot be told apart, as `(a*)*`, unless the counts are
-small; too many overlapping ones side by side; and what Python's `re` cannot read.
+Promises: pure; one that passes keeps the engine's step within some tens of milliseconds, whatever
+text it is matched with. Refuses, where in doubt and with a `RegexError` that says what to write:
+a repetition whose rounds cannot be told apart, as `(a*)*`, unless the counts are small; too many
+overlapping ones side by side; and what Python's `re` cannot read.
 """
 
 import importlib
 import re
+import string
 import warnings
 from collections.abc import Iterable
 from math import inf
@@ -16,9 +16,22 @@ from typing import Any, NamedTuple
 
 parser: Any = importlib.import_module("re._parser")  # the parser of `re`, which has no public name
 
-OTHER = 1 << 128  # characters beyond ASCII, all taken together
-EVERY = OTHER | (OTHER - 1)
+OTHER = 1 << 128  # a set of characters has a bit for each, and one for all those beyond ASCII
+EVERY = OTHER | OTHER - 1
+NEWLINE = 1 << 10
+CLASSES = {
+    name: sum(1 << ord(character) for character in characters)
+    for name, characters in (
+        ("DIGIT", string.digits),
+        ("WORD", string.ascii_letters + string.digits + "_"),
+        ("SPACE", string.whitespace + "\x80"),  # U+00A0 is one
+    )
+}
 LEAST_WEIGHT = 25  # of an open or optional part; sixteen of them side by side take xgrammar 10 ms
+ADVICE = (
+    "Lower the counts, or let each piece begin with a character by which the one before it cannot "
+    r"go on, as in '(\w+ )*\w+' instead of '(\w+ ?)*'"
+)
 
 
 class RegexError(ValueError):
@@ -26,23 +39,20 @@ class RegexError(ValueError):
 
 
 class Part(NamedTuple):
-    """What is known of a piece. Sets of characters have a bit for each."""
-
     least: float = 0  # characters, and …
     most: float = 0
     first: int = 0  # those it may begin with, …
     on: int = 0  # those it may go on with where it may also end, …
     every: int = 0  # … and all
-    clear: bool = True  # what comes next says which of its parts is at work
-    apart: bool = False  # one after another can be told apart, clear or not
-    nested: float = 1  # what the counts of the repetitions in one another multiply to
-    weight: float = 0  # what the counts of those side by side add up to
+    clear: bool = True  # the next character says which piece of it is at work
+    apart: bool = False  # it begins or ends with what it has nowhere else
+    nested: float = 1  # what the counts of repetitions in one another multiply to
+    weight: float = 0  # what those of overlapping ones add up to
 
 
 def check(regex: str, nested: int | None, overlapping: int | None) -> None:
-    """`nested`: the most that the counts of repetitions multiply to where their rounds cannot be
-    told apart; `overlapping`: the most that those side by side add up to. None is no limit.
-    """
+    """`nested`: the most that counts multiply to where the rounds cannot be told apart;
+    `overlapping`: the most that they add up to where it is unclear which is at work."""
     if nested is None and overlapping is None:
         return
     if "[^]" in regex:
@@ -57,49 +67,40 @@ def check(regex: str, nested: int | None, overlapping: int | None) -> None:
         raise RegexError("is nested too deeply") from None
     if overlapping is not None and not whole.clear and whole.weight > overlapping:
         raise RegexError(
-            "has repetitions or optional parts side by side that may match the same characters; "
-            f"their counts, {LEAST_WEIGHT} at least for each, add up to {whole.weight:.0f}, and at "
-            f"most {overlapping} is allowed. Put something between them that they cannot match, "
-            "or lower the counts"
+            "has repetitions or optional parts that may match the same characters; the counts, "
+            f"{LEAST_WEIGHT} at least for each, add up to {whole.weight:.0f}, and at most "
+            f"{overlapping} is allowed. {ADVICE}"
         )
 
 
 def _sequence(items: Iterable[Any], limit: float) -> Part:
     parts = [_part(str(op), value, limit) for op, value in items]
-    if len(parts) == 1:
-        return parts[0]
     whole, run, weight = Part(), 0, 0.0
     for part in parts:
-        if part.least and not part.every & run:  # all that went before is over
+        if part.least and not part.every & run:  # all that was at work before it is over
             run, weight = 0, 0
         weight += part.weight
-        if part.least != part.most or run:
-            run |= part.every
+        run |= part.every if run or part.least != part.most else 0
         whole = Part(
             whole.least + part.least,
             whole.most + part.most,
-            whole.first if whole.least else whole.first | part.first,
-            part.on if part.least else whole.on | part.on,
+            whole.first | part.first * (not whole.least),
+            part.on | whole.on * (not part.least),
             whole.every | part.every,
             whole.clear and part.clear and not whole.on & part.first,
-            False,
+            part.apart,
             max(whole.nested, part.nested),
             max(whole.weight, weight),
         )
-    return whole._replace(apart=_separated(parts))
+    if len(parts) > 1:
+        ends = (parts[0], parts[1:]), (parts[-1], parts[:-1])
+        whole = whole._replace(apart=any(_is_only(*end) for end in ends))
+    return whole
 
 
-def _separated(parts: list[Part]) -> bool:
-    """Whether one of them is nowhere else, and what stands before it is not what stands behind."""
-    after = [0]
-    for part in reversed(parts):
-        after.append(after[-1] | part.every)
-    before = 0
-    for part, rest in zip(parts, after[-2::-1], strict=True):
-        if 0 < part.least == part.most and not (part.every & (before | rest) or before & rest):
-            return True
-        before |= part.every
-    return False
+def _is_only(part: Part, others: list[Part]) -> bool:
+    fixed = 0 < part.least == part.most
+    return fixed and not any(part.every & other.every for other in others)
 
 
 def _part(op: str, value: Any, limit: float) -> Part:
@@ -109,9 +110,9 @@ def _part(op: str, value: Any, limit: float) -> Part:
         case "SUBPATTERN":
             return _sequence(value[3], limit)
         case "BRANCH":
-            return _branch([list(branch) for branch in value[1]], limit)
+            return _branch(value[1], limit)
         case "MAX_REPEAT" | "MIN_REPEAT":
-            return _repeat(*value, limit)
+            return _repeat(value[0], value[1], value[2], limit)
         case "LITERAL" | "NOT_LITERAL" | "ANY" | "IN":
             mask = _mask(op, value)
             return Part(1, 1, mask, 0, mask)
@@ -119,68 +120,58 @@ def _part(op: str, value: Any, limit: float) -> Part:
             raise RegexError(f"has what the engine cannot follow ({op.lower()})")
 
 
-def _branch(branches: list[list[Any]], limit: float) -> Part:
+def _branch(branches: Iterable[Any], limit: float) -> Part:
     """Choices. Those that begin with the same letter are read as one, for words to be clear."""
-    begun: dict[Any, list[list[Any]]] = {}
+    begun: dict[Any, list[Any]] = {}
     for branch in branches:
-        literal = bool(branch) and str(branch[0][0]) == "LITERAL"
+        literal = len(branch) and str(branch[0][0]) == "LITERAL"
         begun.setdefault(branch[0][1] if literal else (len(begun),), []).append(branch)
     parts = []
     for same in begun.values():
-        if len(same) == 1:
-            parts.append(_sequence(same[0], limit))
-        else:
-            rest = ("BRANCH", (None, [branch[1:] for branch in same]))
-            parts.append(_sequence([same[0][0], rest], limit))
-    least, most = min(part.least for part in parts), max(part.most for part in parts)
-    weight = sum(part.weight for part in parts) + LEAST_WEIGHT * (least != most)
-    whole = Part(least, most, nested=max(part.nested for part in parts), weight=weight)
+        rest = [("BRANCH", (None, [branch[1:] for branch in same]))]
+        parts.append(_sequence(same[0] if len(same) == 1 else [same[0][0], *rest], limit))
+    first, on, every, clear = 0, 0, 0, True
     for part in parts:
-        whole = whole._replace(
-            first=whole.first | part.first,
-            on=whole.on | part.on,
-            every=whole.every | part.every,
-            clear=whole.clear and part.clear and not whole.first & part.first,
-        )
-    return whole if least else whole._replace(on=whole.on | whole.first)
+        clear = clear and part.clear and not first & part.first
+        first, on, every = first | part.first, on | part.on, every | part.every
+    least, most = min(part.least for part in parts), max(part.most for part in parts)
+    nested = max(part.nested for part in parts)
+    weight = sum(part.weight for part in parts) + LEAST_WEIGHT * (least != most or not clear)
+    return Part(least, most, first, on | first * (not least), every, clear, False, nested, weight)
 
 
-def _repeat(least: int, most: int, body: Any, limit: float) -> Part:
-    part = _sequence(body, limit)
-    open_ = most == parser.MAXREPEAT
-    if open_ and str(body[0][0]) == "ANY":
-        # a line's end ends it for whoever writes '.*\n'; xgrammar has only one way more to follow
-        part = part._replace(first=EVERY & ~(1 << 10), every=EVERY & ~(1 << 10))
+def _repeat(least: int, most: float, body: Any, limit: float) -> Part:
+    part, count = _sequence(body, limit), int(most)
+    if most == parser.MAXREPEAT:
+        most, count = inf, 1
+        if str(body[0][0]) == "ANY":  # '.*\n' is clear to people, and no work for xgrammar
+            part = part._replace(first=EVERY ^ NEWLINE, every=EVERY ^ NEWLINE)
     fixed = 0 < part.least == part.most
-    clear = fixed or (part.clear and part.least > 0 and not part.on & part.first)
-    nested = (inf if open_ else most) * part.nested
-    if most > 1 and nested > limit and not (clear or part.apart):
+    told = fixed or (part.clear and part.least > 0 and not part.on & part.first)
+    nested = most * part.nested
+    if most > 1 and nested > limit and not (told or part.apart):
         counts = "without end" if nested == inf else f"up to {nested:.0f} times"
         raise RegexError(
             f"repeats, {counts} in all, what may match the same text in more than one way; at most "
-            f"{limit:.0f} is allowed there. Let what is repeated begin or end with a character "
-            r"that it has nowhere else, as in '(\w+ )*\w+' instead of '(\w+ ?)*'"
+            f"{limit:.0f} is allowed there. {ADVICE}"
         )
-    count = 1 if open_ else most
     return Part(
         least * part.least,
-        (inf if open_ else most) * part.most if part.most else 0,
+        most * part.most if part.most else 0,
         part.first,
-        part.on if least == most else part.on | part.first,
+        part.on | part.first * (least != most),
         part.every,
-        part.clear and (clear or most <= 1),
+        part.clear and (told or most <= 1),
         False,
-        1 if least == most and fixed else nested,
-        part.weight * count + (count if least == most else max(LEAST_WEIGHT, count)),
+        1 if fixed and least == most else nested,
+        part.weight * count + max(LEAST_WEIGHT * (least != most), count),
     )
 
 
 def _mask(op: str, value: Any) -> int:
-    """The characters of one place; of those beyond ASCII, none that a negation would lose."""
     if op == "ANY":
         return EVERY  # xgrammar's "." is a line's end too
     entries = value if op == "IN" else [(op.removeprefix("NOT_"), value)]
-    negated = op == "NOT_LITERAL" or str(entries[0][0]) == "NEGATE"
     mask = 0
     for kind, inner in entries:
         match str(kind):
@@ -189,19 +180,8 @@ def _mask(op: str, value: Any) -> int:
             case "RANGE":
                 mask |= (2 << min(inner[1], 128)) - (1 << min(inner[0], 128))
             case "CATEGORY":
-                mask |= CATEGORIES[str(inner)]
+                name = str(inner).removeprefix("CATEGORY_")
+                among = CLASSES[name.removeprefix("NOT_")]
+                mask |= EVERY & ~among | OTHER if name.startswith("NOT_") else among
+    negated = op == "NOT_LITERAL" or str(entries[0][0]) == "NEGATE"
     return EVERY & ~mask | OTHER if negated else mask
-
-
-CATEGORIES = {
-    f"CATEGORY_{name}": sum(1 << code for code in range(128) if re.match(pattern, chr(code), re.A))
-    | (OTHER if pattern in r"\D\W\s\S" else 0)
-    for name, pattern in {
-        "DIGIT": r"\d",
-        "NOT_DIGIT": r"\D",
-        "WORD": r"\w",
-        "NOT_WORD": r"\W",
-        "SPACE": r"\s",
-        "NOT_SPACE": r"\S",
-    }.items()
-}

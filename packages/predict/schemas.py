@@ -62,15 +62,17 @@ class _Schema:
         self.limits = limits
 
     def check(self, value: Any) -> None:
-        limits = self.limits
-        self._most(_bytes(value), limits.schema_bytes, "bytes")
+        self._most(_bytes(value), self.limits.schema_bytes, "bytes")
         if self.name == "structured_outputs" and isinstance(value, dict):
             self._constraint(value)
         elif isinstance(value, dict) and value.get("type") == "structural_tag":
             self._grammar("type", value)
+        self._schema(value)
+
+    def _schema(self, value: Any) -> None:
+        limits = self.limits
         counts: list[float] = []
-        choices = 1
-        level, depth = [value], 0
+        choices, level, depth = 1, [value], 0
         while level := [node for node in level if isinstance(node, (dict, list))]:
             depth += 1
             if limits.schema_depth is not None and depth > limits.schema_depth:
