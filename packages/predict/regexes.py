@@ -67,9 +67,9 @@ def check(regex: str, nested: int | None, overlapping: int | None) -> None:
         raise RegexError("is nested too deeply") from None
     if overlapping is not None and not whole.clear and whole.weight > overlapping:
         raise RegexError(
-            "has repetitions or optional parts that may match the same characters; the counts, "
-            f"{LEAST_WEIGHT} at least for each, add up to {whole.weight:.0f}, and at most "
-            f"{overlapping} is allowed. {ADVICE}"
+            "has repetitions side by side that may match the same characters, with counts, "
+            f"{LEAST_WEIGHT} at least, that add up to {whole.weight:.0f}; at most {overlapping} "
+            f"is allowed. {ADVICE}"
         )
 
 
@@ -94,13 +94,13 @@ def _sequence(items: Iterable[Any], limit: float) -> Part:
         )
     if len(parts) > 1:
         ends = (parts[0], parts[1:]), (parts[-1], parts[:-1])
-        whole = whole._replace(apart=any(_is_only(*end) for end in ends))
+        whole = whole._replace(
+            apart=any(
+                0 < end.least == end.most and not any(end.every & other.every for other in others)
+                for end, others in ends
+            )
+        )
     return whole
-
-
-def _is_only(part: Part, others: list[Part]) -> bool:
-    fixed = 0 < part.least == part.most
-    return fixed and not any(part.every & other.every for other in others)
 
 
 def _part(op: str, value: Any, limit: float) -> Part:

@@ -70,32 +70,21 @@ class _Schema:
         self._schema(value)
 
     def _schema(self, value: Any) -> None:
-        limits = self.limits
         counts: list[float] = []
-        choices, level, depth = 1, [value], 0
-        while level := [node for node in level if isinstance(node, (dict, list))]:
-            depth += 1
-            if limits.schema_depth is not None and depth > limits.schema_depth:
-                raise self._error(
-                    f"is nested more than {limits.schema_depth} levels deep, the most allowed"
-                )
-            below: list[Any] = []
-            for node in level:
-                if isinstance(node, dict):
-                    counts += self._object(node)
-                    lists = [node.get("anyOf"), node.get("oneOf")]
-                    choices = max(choices, *(len(one) for one in lists if isinstance(one, list)), 1)
-                    below += node.values()
-                else:
-                    below += node
-            level = below
+        choices, nodes = 1, [(value, 1)]
+        for node, depth in nodes:  # which grows meanwhile, level by level
+            if not isinstance(node, (dict, list)):
+                continue
+            self._most(depth, self.limits.schema_depth, "levels of lists and objects")
+            if isinstance(node, dict):
+                counts += self._object(node)
+                lists = (node.get("anyOf"), node.get("oneOf"))
+                choices = max(choices, *(len(one) for one in lists if isinstance(one, list)), 0)
+            inner = node.values() if isinstance(node, dict) else node
+            nodes += [(one, depth + 1) for one in inner]
         count = sum(number + min(number, COUNTED_AGAIN) * (choices - 1) for number in counts)
-        if limits.schema_count is not None and count > limits.schema_count:
-            raise self._error(
-                f"has lengths and numbers of items ({', '.join(COUNTS)}) that add up to "
-                f"{shown(count)}, counted for each choice of its longest 'anyOf' or 'oneOf'; at "
-                f"most {limits.schema_count} is allowed"
-            )
+        what = "as the sum of its lengths and numbers of items, counted for each of its choices"
+        self._most(count, self.limits.schema_count, f"{what} ({', '.join(COUNTS)}; anyOf, oneOf)")
 
     def _object(self, node: Mapping[str, Any]) -> list[float]:
         """What the node's keywords count."""
@@ -115,7 +104,7 @@ class _Schema:
     def _constraint(self, value: Mapping[str, Any]) -> None:
         for kind in CONSTRAINTS:
             if value.get(kind) == "":
-                raise RequestError(f"'{self.name}.{kind}' is empty", self.name)
+                raise self._error(f"has an empty '{kind}'")
         for kind in ("grammar", "structural_tag"):
             if value.get(kind) is not None:
                 self._grammar(kind, value[kind])
@@ -139,9 +128,9 @@ class _Schema:
                     f"has the regular expression {shown(regex)}, which {error}"
                 ) from None
 
-    def _most(self, has: int, limit: int | None, what: str) -> None:
+    def _most(self, has: float, limit: int | None, what: str) -> None:
         if limit is not None and has > limit:
-            raise self._error(f"has {has} {what}; at most {limit} are allowed")
+            raise self._error(f"has {shown(has)} {what}; at most {limit} are allowed")
 
     def _error(self, said: str) -> RequestError:
         return RequestError(f"'{self.name}' {said}", self.name)

@@ -86,7 +86,7 @@ def limited(schema: dict[str, Any], most: int) -> None:
     schemas.check({"structured_outputs": {"json": schema}}, Limits(schema_count=most))
 
 
-def test_a_length_counts_for_each_choice_it_may_stand_in() -> None:
+def test_a_length_counts_for_each_choice_of_the_field() -> None:
     string = {"type": "string", "maxLength": 20}
     limited({"properties": {"a": string, "b": dict(string)}}, 40)
     lexical = {"anyOf": [{"properties": {"a": dict(string)}} for _ in range(10)]}
@@ -96,15 +96,9 @@ def test_a_length_counts_for_each_choice_it_may_stand_in() -> None:
     }
     for schema in (lexical, referred):
         limited(schema, 10 * 10 * 20)
-        with pytest.raises(RequestError, match="add up to 2000"):
+        with pytest.raises(RequestError, match="has 2000 as the sum"):
             limited(schema, 10 * 10 * 20 - 1)
 
 
 def test_a_long_length_counts_little_more_in_a_choice() -> None:
     limited({"anyOf": [{"maxLength": 10_000}, {"type": "null"}]}, 10_128)
-
-
-@pytest.mark.parametrize("reference", ["#", "#/anyOf/0", "#/anyOf/7", "#/a/b", "#/$defs/a~1b"])
-def test_a_schema_of_choices_of_itself_has_an_end(reference: str) -> None:
-    schema = {"$defs": {"a/b": {"$ref": "#"}}, "anyOf": [{"$ref": reference}, {"$ref": "#"}] * 9}
-    schemas.check({"structured_outputs": {"json": schema}}, CARD)
