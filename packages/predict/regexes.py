@@ -141,10 +141,14 @@ def _branch(branches: Iterable[Any], limit: float) -> Part:
 
 
 def _repeat(least: int, most: float, body: Any, limit: float) -> Part:
+    if most == 0:
+        return Part()
     part, count = _sequence(body, limit), int(most)
     if most == parser.MAXREPEAT:
         most, count = inf, 1
-        if str(body[0][0]) == "ANY":  # '.*\n' is clear to people, and no work for xgrammar
+        if [str(op) for op, _ in body] == [
+            "ANY"
+        ]:  # '.*\n' is clear to people, and no work for xgrammar
             part = part._replace(first=EVERY ^ NEWLINE, every=EVERY ^ NEWLINE)
     fixed = 0 < part.least == part.most
     told = fixed or (part.clear and part.least > 0 and not part.on & part.first)

@@ -30,6 +30,7 @@ HARMLESS = [
     r'"([^"\\]|\\.)*"',
     r"(?<year>\d{4})",
     r"(- .+\n)+",
+    "(a*){0}b",
     r"(- [^\n]{1,80}\n)*",
     r"[A-Z][a-z]+( [A-Z][a-z]+)*",
     r"([A-Z][a-z]+)+",
@@ -72,7 +73,7 @@ SLOW = [
 # Not slow, but refused: nothing in their rounds tells where the next begins.
 DOUBTFUL = [r"(- .{1,80}\n)*", "(h.*t)*", "([a-z]+,[a-z]+)*", "(a|ab|b)*"]
 # Tens of milliseconds and more, for each character may be taken in two ways.
-SLOW += ["( |b|.){0,200}a[a-z]+[^a]", "([a-m]|a|[^,]){0,200}[^a]"]
+SLOW += ["(?:)*", "(?:.a*)*", "( |b|.){0,200}a[a-z]+[^a]", "([a-m]|a|[^,]){0,200}[^a]"]
 UNREADABLE = ["(", "a{5,1}", r"\p{L}+", "[^](a*)*]", "(?=a)a", "a{99999999999999999999}"]
 
 
