@@ -71,9 +71,9 @@ SLOW = [
     "(" + "|".join("[a-z]" * length for length in range(1, 200)) + ")*",
 ]
 # Not slow, but refused: nothing in their rounds tells where the next begins.
-DOUBTFUL = [r"(- .{1,80}\n)*", "(h.*t)*", "([a-z]+,[a-z]+)*", "(a|ab|b)*"]
+DOUBTFUL = [r"(- .{1,80}\n)*", "(h.*t)*", "([a-z]+,[a-z]+)*", "(a|ab|b)*", "(?:)*", "(?:.a*)*"]
 # Tens of milliseconds and more, for each character may be taken in two ways.
-SLOW += ["(?:)*", "(?:.a*)*", "( |b|.){0,200}a[a-z]+[^a]", "([a-m]|a|[^,]){0,200}[^a]"]
+SLOW += ["( |b|.){0,200}a[a-z]+[^a]", "([a-m]|a|[^,]){0,200}[^a]"]
 UNREADABLE = ["(", "a{5,1}", r"\p{L}+", "[^](a*)*]", "(?=a)a", "a{99999999999999999999}"]
 
 
