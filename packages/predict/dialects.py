@@ -13,6 +13,7 @@ from typing import Any
 from predict import instruct
 from predict.errors import RequestError
 from predict.parameters import (
+    BAN,
     BEAMS,
     CHAT,
     GENERATE,
@@ -20,11 +21,12 @@ from predict.parameters import (
     MAPPED,
     OLDER,
     REMOVED,
+    TAKES,
     UNAVAILABLE,
     VLLM,
+    shown,
 )
 from predict.settings import Settings
-from predict.takes import BAN, TAKES, shown
 
 MOST_BEAMS = 10  # vLLM ranks twice as many candidates as beams, from at most 20 log probabilities
 MOST_STOP_STRINGS = 4  # vLLM's bound

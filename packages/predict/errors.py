@@ -72,7 +72,7 @@ READERS = (
     "predict.dialects",
     "predict.instruct",
     "predict.limits",
-    "predict.takes",
+    "predict.parameters",
 )
 
 # A line of vLLM's "2 validation errors:", cut off or not.

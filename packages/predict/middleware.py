@@ -35,11 +35,13 @@ from predict.asgi import (
 )
 from predict.dialects import Older
 from predict.errors import Errors, RequestError
+from predict.gate import PLACED
+from predict.parameters import HEADERS
 
 PREDICT = "/predict"
 CHAT_COMPLETIONS = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
-READ = frozenset([CHAT_COMPLETIONS, *limits.OPEN])  # the routes whose requests are read
+READ = PLACED - {PREDICT}  # the routes whose requests are read
 TEXT = frozenset([COMPLETIONS, "/detokenize"])  # those of them that take no image
 
 # What of a chat request decides its prompt, as /tokenize takes it.
@@ -114,7 +116,7 @@ class Predict:
         chunks = await self._chunks(scope, receive)
         if chunks is None:
             return  # the client left
-        scope = as_json(scope, limits.HEADERS)  # curl calls it a form unless told otherwise
+        scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
         request = self._understood(scope["path"], chunks, answer)
         if isinstance(request, Older):
             await self._older(scope, request, receive, answer)

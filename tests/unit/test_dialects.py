@@ -402,7 +402,7 @@ def _traced(
             return True
         case "bad_words_ids":
             return "logit_bias" in body or "bad_words" in body
-    return any(field in body for field in MAPPED[name].becomes.split(", ")) or name in inner
+    return any(field in body for field in MAPPED[name].fields) or name in inner
 
 
 openai_requests = st.dictionaries(st.sampled_from(sorted(CHAT)), json_values)
