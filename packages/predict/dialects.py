@@ -29,7 +29,6 @@ from predict.parameters import (
 from predict.settings import Settings
 
 MOST_BEAMS = 10  # vLLM ranks twice as many candidates as beams, from at most 20 log probabilities
-MOST_STOP_STRINGS = 4  # vLLM's bound
 
 # Fields of vLLM's that ask for something an answer in the older shape has no place for.
 OPENAI_ANSWERS_ONLY = ("prompt_logprobs", "return_token_ids", "return_prompt_text")
@@ -181,11 +180,7 @@ def finish(older: Older, prompt_tokens: int, bad_words: list[str]) -> dict[str, 
 def _expanded(request: Mapping[str, Any]) -> dict[str, Any]:
     """The request with the entries of `generation_config` beside its own, which win; no nulls."""
     own = {name: value for name, value in request.items() if value is not None}
-    inner = own.pop("generation_config", {})
-    if not isinstance(inner, dict):
-        raise RequestError(
-            f"'generation_config' takes an object, got {shown(inner)}", "generation_config"
-        )
+    inner = _typed("generation_config", own.pop("generation_config", {}), "object")
     refuse_removed(inner)
     for name in inner:
         if name in CHAT - GENERATE or name == "generation_config":
@@ -382,12 +377,6 @@ def _stops(given: Mapping[str, Any], chat: dict[str, Any]) -> None:
             if name in given and other in given:
                 raise RequestError(f"'{name}' and '{other}' were both given; send one", name)
     if strings is not None:
-        if len(strings) > MOST_STOP_STRINGS:
-            raise RequestError(
-                f"'stop_strings' has {len(strings)} strings; at most {MOST_STOP_STRINGS} "
-                "are possible",
-                "stop_strings",
-            )
         chat["stop"] = strings
     if ids is not None:
         chat["stop_token_ids"] = ids

@@ -19,8 +19,6 @@ from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
-
 from predict.addresses import (
     ImageError,
     Rules,
@@ -29,6 +27,7 @@ from predict.addresses import (
     is_literal,
     no_public_address,
 )
+from yarl import URL
 
 REDIRECTS = 3
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)

@@ -70,7 +70,7 @@ def ask(token: str, secret: str, repo: str, revision: str, file: str) -> None:
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its version's own
 
-    error = TokenError()
+    why = ""
     for wait in WAITS_SECONDS:
         time.sleep(wait)
         try:
@@ -79,18 +79,17 @@ def ask(token: str, secret: str, repo: str, revision: str, file: str) -> None:
             return
         except HfHubHTTPError as answer:
             status = answer.response.status_code
-            said = one_line(answer.server_message or "", token)
-            error = TokenError(fault(secret, repo, status, said))
+            why = fault(secret, repo, status, one_line(answer.server_message or "", token))
             if status not in BUSY:
                 break
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as reason:
             hub = os.environ.get("HF_ENDPOINT", HUB)
             said = one_line(f"{type(reason).__name__}: {reason}", token)
-            error = TokenError(
+            why = (
                 f"the Hugging Face hub at {hub} is out of reach ({said}): see whether the network "
                 "lets the container out, or push with SOURCE=bdn, which needs no hub to start"
             )
-    raise error
+    raise TokenError(why)
 
 
 def one_line(text: str, token: str) -> str:

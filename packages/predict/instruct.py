@@ -29,14 +29,11 @@ def read(prompt: str) -> Conversation | None:
     """The conversation that a prompt in the instruct format spells; None for any other text."""
     if not prompt.lstrip().startswith(("<s>", "[INST]")):
         return None
-    lead, *rest = MARKERS.split(prompt)
+    _, *rest = MARKERS.split(prompt)
     pieces = list(zip(rest[::2], rest[1::2], strict=True))  # each marker with the text behind it
     messages: list[Message] = []
-    ended, position = False, 0
-    if lead.strip():
-        return None
-    if pieces[0][0] == "<s>" and not pieces[0][1].strip():
-        position = 1
+    ended = False
+    position = 1 if pieces[0][0] == "<s>" and not pieces[0][1].strip() else 0
     while position < len(pieces):
         question, position = _text(pieces, position, "[INST]", until=("[/INST]",))
         answer, position = _text(pieces, position, "[/INST]", until=("</s>", "<s>", "[INST]", ""))
@@ -84,17 +81,15 @@ def _text(
     prompt), stripped; None when the marker is another or none of them comes."""
     if position >= len(pieces) or pieces[position][0] != opening:
         return None, position
-    collected = [pieces[position][1]]
-    position += 1
-    while position < len(pieces) and pieces[position][0] not in until:
-        if pieces[position][0] in ("[INST]", "[/INST]"):
-            return None, position
-        # a marker that was meant as text, such as <s> in a question
-        collected.extend(pieces[position])
-        position += 1
-    if position == len(pieces) and "" not in until:
-        return None, position
-    return "".join(collected).strip(), position
+    end = position + 1
+    while end < len(pieces) and pieces[end][0] not in until:
+        if pieces[end][0] in ("[INST]", "[/INST]"):
+            return None, end
+        end += 1  # a marker that was meant as text, such as <s> in a question
+    if end == len(pieces) and "" not in until:
+        return None, end
+    meant = "".join(marker + text for marker, text in pieces[position:end])
+    return meant.removeprefix(opening).strip(), end
 
 
 def _content(content: Any) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
-
 from predict import regexes
 from predict.errors import RequestError
 from predict.parameters import shown
