@@ -70,7 +70,6 @@ READERS = (
     "vllm.v1.engine.input_processor",
     "mistral_common",
     "predict.dialects",
-    "predict.instruct",
     "predict.limits",
     "predict.parameters",
 )

@@ -21,12 +21,11 @@ READERS = (
     "vllm.tokenizers",
     "vllm.tool_parsers",
 )
-
 # And of the code that logs a batch's requests, as text, when the engine fails at it.
 DUMPS = "vllm.logging_utils.dump_input"
 
 
-def discreet() -> Callable[[logging.LogRecord], bool]:
+def discreet() -> Callable[..., bool]:
     """The filter, made by logging's `dictConfig`. Python's warnings are logged from then on."""
     logging.captureWarnings(True)
     return quote_nothing
@@ -46,8 +45,8 @@ def quote_nothing(record: logging.LogRecord) -> bool:
         if record.name == "uvicorn.access":
             client, method, path, version, status = record.args
             record.args = (client, method, str(path).partition("?")[0], version, status)
-        complains = record.levelno >= logging.WARNING and record.name.startswith(READERS)
-        reader = complains or record.name == DUMPS
+        reader = record.levelno >= logging.WARNING and record.name.startswith(READERS)
+        reader |= record.name == DUMPS
         record.args = tuple(_unquoted(value, reader) for value in record.args)
     return True
 
@@ -56,8 +55,8 @@ def _unquoted(value: Any, reader: bool) -> Any:
     """A value's type in the place of what it says: an exception's, that of an answer of vLLM's, and
     that of anything but a number where a `reader` logs."""
     kind = type(value)
-    quotes = reader and not isinstance(value, (int, float))
-    quotes = quotes or issubclass(kind, BaseException) or hasattr(kind, "model_dump")
+    quotes = issubclass(kind, BaseException) or hasattr(kind, "model_dump")
+    quotes |= reader and not issubclass(kind, (int, float))
     return f"<{kind.__name__}>" if quotes else value
 
 

@@ -124,7 +124,6 @@ class Predict:
         await self.app(scope, replay(request, receive), answer)
 
     async def _chunks(self, scope: Scope, receive: Receive) -> list[bytes]:
-        """The body as it came."""
         encoding = header(scope, b"content-encoding").decode("latin-1")
         if encoding not in ("", "identity"):
             shown = errors.shortened(encoding, 40)
