@@ -38,8 +38,8 @@ def read(secret: Path) -> str:
             return token.decode("ascii")
         wrong = "is no token, for it has spaces or odd characters" if token else "is empty"
     raise SystemExit(
-        f"predict.hub_token: the Baseten secret {secret.name} {wrong}: store a Hugging Face token under the name "
-        f"{secret.name} at {SECRETS_PAGE}"
+        f"predict.hub_token: the Baseten secret {secret.name} {wrong}: store a Hugging Face token "
+        f"under the name {secret.name} at {SECRETS_PAGE}"
     )
 
 
@@ -61,8 +61,9 @@ def fault(secret: str, repo: str, status: int, said: str) -> str:
 
 
 def ask(token: str, secret: str, repo: str, revision: str, file: str) -> None:
-    """`SystemExit` with one line for stderr, unless the hub lets the token see `file`. Asks as vLLM's download will: what the
-    hub tells of a gated repo beside its files, it tells everybody."""
+    """`SystemExit`, with its line for stderr, unless the hub lets the token see `file`. Asks as
+    vLLM's download will: what the hub tells of a gated repo beside its files, it tells everybody.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its version's own
