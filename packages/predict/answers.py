@@ -9,6 +9,7 @@ the client notices.
 from typing import Any
 
 import msgspec
+
 from predict.asgi import Message, Send, error_body, respond, without
 from predict.dialects import Older
 from predict.errors import failure

@@ -19,6 +19,8 @@ from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
 from predict.addresses import (
     ImageError,
     Rules,
@@ -27,7 +29,6 @@ from predict.addresses import (
     is_literal,
     no_public_address,
 )
-from yarl import URL
 
 REDIRECTS = 3
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)

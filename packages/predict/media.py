@@ -21,9 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mistral_common.tokens.tokenizers import image as tokenizer_images
-from predict import addresses, download, pictures
-from predict.addresses import ImageError
-from predict.download import Limits
 from vllm import envs
 from vllm.exceptions import VLLMValidationError
 from vllm.multimodal.image import ALLOWED_IMAGE_FORMATS
@@ -31,6 +28,10 @@ from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, ImageMediaIO, MediaC
 from vllm.multimodal.media import image as media_image
 from vllm.multimodal.media.connector import global_thread_pool
 from vllm.renderers import chat_utils, mistral
+
+from predict import addresses, download, pictures
+from predict.addresses import ImageError
+from predict.download import Limits
 
 NAME = "predict"
 IMAGE_KINDS = ("image_url", "input_image")

@@ -14,6 +14,8 @@ import traceback
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
+
 from predict import dialects, download, errors, limits, schemas, settings
 from predict.answers import TextStream, WholeAnswer
 from predict.asgi import (
@@ -35,7 +37,6 @@ from predict.dialects import Older
 from predict.errors import Errors, RequestError
 from predict.gate import PLACED
 from predict.parameters import HEADERS
-from starlette.requests import Request
 
 PREDICT = "/predict"
 CHAT_COMPLETIONS = "/v1/chat/completions"

@@ -14,6 +14,7 @@ import io
 from collections.abc import Mapping
 
 from PIL import Image
+
 from predict.addresses import ImageError
 from predict.download import Limits, too_large
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+
 from predict import regexes
 from predict.errors import RequestError
 from predict.parameters import shown
