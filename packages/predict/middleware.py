@@ -202,13 +202,12 @@ class Predict:
         older: Older,
         names: tuple[str, ...],
         **more: Any,
-    ) -> dict[str, Any]:
+    ) -> Any:
         asked = {name: older.chat[name] for name in names if name in older.chat}
         status, body = await ask(self.app, scope, receive, path, encoded({**asked, **more}))
         if status != 200:
             raise VllmError(status, body)
-        answer: dict[str, Any] = json.loads(body)
-        return answer
+        return json.loads(body)
 
 
 class VllmError(Exception):
