@@ -9,13 +9,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from predict.limits import REFUSED, REFUSED_PARTS
-from predict.parameters import HARMLESS, MAPPED, REMOVED, UNAVAILABLE
+import yaml
+from predict.parameters import MAPPED, REFUSED, REFUSED_PARTS, REMOVED, UNAVAILABLE
 
 from scripts import cards, fit, gpus, sizes
 from scripts.cards import ROOT
 from scripts.fit import Plan
 from scripts.sizes import in_gib
+
+_SAID = yaml.safe_load((ROOT / "docs" / "arguments.yaml").read_text(encoding="utf-8"))
+NOTES: dict[str, str] = _SAID["mapped"]
+WHY_HARMLESS: dict[str, list[str]] = _SAID["harmless"]
 
 
 def defaults_table() -> str:
@@ -37,7 +41,7 @@ def mapped_table() -> str:
     lines = ["| argument | takes | becomes in vLLM | what to know |", "| --- | --- | --- | --- |"]
     for name, row in MAPPED.items():
         fields = ", ".join(f"`{field}`" for field in row.fields)
-        notes = [row.note] if row.note else []
+        notes = [NOTES[name]] if name in NOTES else []
         notes += [] if row.beams else ["not with `num_beams` above 1"]
         lines.append(f"| `{name}` | {row.takes} | {fields} | {'; '.join(notes)} |")
     return "\n".join(lines)
@@ -52,11 +56,9 @@ def unavailable_table() -> str:
 
 
 def harmless_table() -> str:
-    names: dict[str, list[str]] = {}
-    for name, why in HARMLESS.items():
-        names.setdefault(why, []).append(f"`{name}`")
     lines = ["| arguments | why they have no effect |", "| --- | --- |"]
-    lines += [f"| {', '.join(found)} | {why} |" for why, found in names.items()]
+    for why, names in WHY_HARMLESS.items():
+        lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {why} |")
     return "\n".join(lines)
 
 

@@ -36,7 +36,7 @@ def make(cache: Path) -> Path:
 
 def line(path: Path) -> str:
     """A file of vLLM's as packages/start/prepare.sh reads it."""
-    return f"{path.stem} {json.dumps(json.loads(path.read_text()))}\n"
+    return f"{path.stem} {json.dumps(json.loads(path.read_text()), separators=(',', ':'))}\n"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,9 +6,10 @@ else; a host without a public address is refused in the same words whether it ex
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
 from yarl import URL
 
@@ -97,28 +98,29 @@ class Rules:
 
 def read(environment: Mapping[str, str]) -> Rules:
     """The rules in `environment`; a `ValueError` that names the variable if one cannot be read."""
-    hosts = None
-    if "ALLOWED_IMAGE_HOSTS" in environment:
-        hosts = tuple(_words(environment["ALLOWED_IMAGE_HOSTS"].lower()))
-        for host in hosts:
-            if not _NAME.fullmatch(host.removeprefix(".")) and not is_literal(host):
-                raise ValueError(
-                    f"ALLOWED_IMAGE_HOSTS has {host!r}, which is no host; for example "
-                    "images.example.com, or .example.com for all names that end so"
-                )
-    try:
-        ports = frozenset(map(_port, _words(environment.get("ALLOWED_IMAGE_PORTS", ""))))
-    except ValueError as error:
-        raise ValueError(f"ALLOWED_IMAGE_PORTS: {error}") from None
-    try:
-        addresses = tuple(map(_entry, _words(environment.get("ALLOWED_IMAGE_ADDRESSES", ""))))
-    except ValueError as error:
-        raise ValueError(f"ALLOWED_IMAGE_ADDRESSES: {error}") from None
-    return Rules(hosts, ports or DEFAULT_PORTS, addresses)
+
+    def each(name: str, read: Callable[[str], Any]) -> tuple[Any, ...]:
+        words = [word.strip() for word in environment.get(name, "").split(",")]
+        try:
+            return tuple(read(word) for word in words if word)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    return Rules(
+        each("ALLOWED_IMAGE_HOSTS", _host) if "ALLOWED_IMAGE_HOSTS" in environment else None,
+        frozenset(each("ALLOWED_IMAGE_PORTS", _port)) or DEFAULT_PORTS,
+        each("ALLOWED_IMAGE_ADDRESSES", _entry),
+    )
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def _host(text: str) -> str:
+    host = text.lower()
+    if not _NAME.fullmatch(host.removeprefix(".")) and not is_literal(host):
+        raise ValueError(
+            f"{host!r} is no host; for example images.example.com, or .example.com for all names "
+            "that end so"
+        )
+    return host
 
 
 def _port(text: str) -> int:
@@ -195,7 +197,8 @@ def check_url(url: str, rules: Rules) -> URL:
         check_address(host.strip("[]"), port, host, rules)
     try:
         read = URL(url)  # by aiohttp's own reader, which must not see another host
-        understood = (read.raw_host, read.port) == (_canonical(host), port)
+        plain = str(IPv6Address(host[1:-1])) if host.startswith("[") else host
+        understood = (read.raw_host, read.port) == (plain, port)
     except ValueError:
         understood = False
     if not understood:
@@ -217,7 +220,3 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _canonical(host: str) -> str:
-    return str(IPv6Address(host.strip("[]"))) if host.startswith("[") else host

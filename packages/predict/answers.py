@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from predict.asgi import Message, Send, error_body, respond
+from predict.asgi import Message, Send, error_body, respond, without
 from predict.dialects import Older
 from predict.errors import failure
 
@@ -90,15 +90,13 @@ class WholeAnswer:
             self.start = message
             if message["status"] != 200:
                 await self.send(message)
-        elif self.start.get("status") != 200 or message["type"] != "http.response.body":
+        elif self.start["status"] != 200:
             await self.send(message)
         else:
             self.chunks.append(message.get("body", b""))
             if not message.get("more_body", False):
                 body = answer(b"".join(self.chunks), self.older)
-                length = (b"content-length", str(len(body)).encode())
-                await self.send(_start(self.start, [length], without=b"content-length"))
-                await self.send({**message, "body": body})
+                await respond(self.send, 200, body, self.start["headers"])
 
 
 class TextStream:
@@ -118,10 +116,7 @@ class TextStream:
             self.start = message
             if message["status"] != 200:
                 self.state = "passing"
-        if self.state == "passing" or message["type"] not in (
-            "http.response.start",
-            "http.response.body",
-        ):
+        if self.state == "passing":
             await self.send(message)
         elif message["type"] == "http.response.body":
             *events, self.rest = (self.rest + message.get("body", b"")).split(b"\n\n")
@@ -156,8 +151,9 @@ class TextStream:
 
     async def _begin(self) -> None:
         if self.state == "waiting":
+            kept = without(self.start["headers"], (b"content-type",))
             kind = (b"content-type", b"text/plain; charset=utf-8")
-            await self.send(_start(self.start, [kind], without=b"content-type"))
+            await self.send({**self.start, "headers": [*kept, kind]})
             if self.older.before:
                 await self._text(self.older.before)
 
@@ -176,8 +172,3 @@ class TextStream:
         if self.state == "waiting":
             await respond(self.send, status, body)
         self.state = "failed"
-
-
-def _start(start: Message, headers: list[tuple[bytes, bytes]], without: bytes) -> Message:
-    kept = [header for header in start.get("headers", []) if header[0].lower() != without]
-    return {**start, "headers": [*kept, *headers]}

@@ -4,9 +4,10 @@ Promises: `receive` stays usable, so that a client's leaving still reaches the a
 """
 
 import json
-from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
 from typing import Any
 
+Header = tuple[bytes, bytes]
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -14,20 +15,25 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+class ClientLeftError(Exception):
+    """Nobody waits for the answer any more."""
+
+
 class TooLongError(ValueError):
     """A body longer than it may be."""
 
 
-async def read_chunks(scope: Scope, receive: Receive, most: int | None) -> list[bytes] | None:
-    """The body of a request as it came; None when the client left before its end. One of more than
-    `most` bytes is a `TooLongError` as soon as that is known."""
-    if most is not None and announced_length(scope) > most:
+async def read_chunks(scope: Scope, receive: Receive, most: int | None) -> list[bytes]:
+    """The body of a request as it came; a `ClientLeftError` when the client leaves before its end,
+    a `TooLongError` as soon as it is known to have more than `most` bytes."""
+    announced = header(scope, b"content-length")
+    if most is not None and announced.isdigit() and int(announced) > most:
         raise TooLongError
     chunks, length = [], 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return None
+            raise ClientLeftError
         chunks.append(message.get("body", b""))
         length += len(chunks[-1])
         if most is not None and length > most:
@@ -41,9 +47,9 @@ def header(scope: Scope, name: bytes) -> bytes:
     return next((value for key, value in scope["headers"] if key.lower() == name), b"")
 
 
-def announced_length(scope: Scope) -> int:
-    value = header(scope, b"content-length")
-    return int(value) if value.isdigit() else 0
+def without(headers: Iterable[Header], names: Collection[bytes]) -> list[Header]:
+    """The headers of other names than these, in small letters."""
+    return [header for header in headers if header[0].lower() not in names]
 
 
 def replay(chunks: Sequence[bytes], receive: Receive) -> Receive:
@@ -63,26 +69,17 @@ def to_path(scope: Scope, path: str) -> Scope:
     return {**scope, "path": path, "raw_path": path.encode()}
 
 
-def as_json(scope: Scope, without: Collection[bytes]) -> Scope:
+def as_json(scope: Scope, names: Collection[bytes]) -> Scope:
     """The scope of a request whose body is JSON, whatever its headers say or leave out, without
-    those headers of small letters."""
-    kept = [
-        (name, value)
-        for name, value in scope["headers"]
-        if (small := name.lower()) != b"content-type" and small not in without
-    ]
+    headers of these names."""
+    kept = without(scope["headers"], {b"content-type", *names})
     return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
 
 
 def with_length(scope: Scope, length: int) -> Scope:
     """The scope of the same request with another body, of so many bytes."""
-    described = (b"content-length", b"transfer-encoding")
-    kept = [header for header in scope["headers"] if header[0].lower() not in described]
+    kept = without(scope["headers"], (b"content-length", b"transfer-encoding"))
     return {**scope, "headers": [*kept, (b"content-length", str(length).encode())]}
-
-
-class ClientLeftError(Exception):
-    """Nobody waits for the answer any more."""
 
 
 async def ask(
@@ -118,14 +115,10 @@ def error_body(message: str, kind: str, param: str | None, code: int) -> bytes:
     return json.dumps({"error": error}, ensure_ascii=False).encode(errors="backslashreplace")
 
 
-async def respond(
-    send: Send, status: int, body: bytes, more: Sequence[tuple[bytes, bytes]] = ()
-) -> None:
-    """Sends a whole response of JSON, with `more` headers."""
-    headers = [
-        *more,
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
+async def respond(send: Send, status: int, body: bytes, more: Iterable[Header] = ()) -> None:
+    """Sends a whole response of JSON, with the `more` headers that do not describe its body."""
+    headers = without(more, (b"content-type", b"content-length"))
+    headers.append((b"content-type", b"application/json"))
+    headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

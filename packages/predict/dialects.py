@@ -6,13 +6,14 @@ is refused with a `RequestError` that names it. A value the client gives wins ov
 """
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from predict import instruct
 from predict.errors import RequestError
 from predict.parameters import (
+    BAN,
     BEAMS,
     CHAT,
     GENERATE,
@@ -20,14 +21,14 @@ from predict.parameters import (
     MAPPED,
     OLDER,
     REMOVED,
+    TAKES,
     UNAVAILABLE,
     VLLM,
+    shown,
 )
 from predict.settings import Settings
-from predict.takes import BAN, TAKES, shown
 
 MOST_BEAMS = 10  # vLLM ranks twice as many candidates as beams, from at most 20 log probabilities
-MOST_STOP_STRINGS = 4  # vLLM's bound
 
 # Fields of vLLM's that ask for something an answer in the older shape has no place for.
 OPENAI_ANSWERS_ONLY = ("prompt_logprobs", "return_token_ids", "return_prompt_text")
@@ -45,6 +46,7 @@ READ_HERE = {
     "logit_bias": "object",
     "bad_words": "list of strings (not empty)",
 }
+
 
 BEAM_NAMES = ("num_beams", "use_beam_search")
 
@@ -179,11 +181,7 @@ def finish(older: Older, prompt_tokens: int, bad_words: list[str]) -> dict[str, 
 def _expanded(request: Mapping[str, Any]) -> dict[str, Any]:
     """The request with the entries of `generation_config` beside its own, which win; no nulls."""
     own = {name: value for name, value in request.items() if value is not None}
-    inner = own.pop("generation_config", {})
-    if not isinstance(inner, dict):
-        raise RequestError(
-            f"'generation_config' takes an object, got {shown(inner)}", "generation_config"
-        )
+    inner = _typed("generation_config", own.pop("generation_config", {}), "object")
     refuse_removed(inner)
     for name in inner:
         if name in CHAT - GENERATE or name == "generation_config":
@@ -257,12 +255,12 @@ def _messages(given: Mapping[str, Any], chat: dict[str, Any]) -> tuple[str, bool
             chat.setdefault("add_generation_prompt", False)  # vLLM takes only one of the two
         messages = given["messages"] if full and isinstance(given["messages"], list) else []
         readable = [message for message in messages if isinstance(message, dict)]
-        return instruct.text(readable, continued), continued
+        return instruct_text(readable, continued), continued
     if "messages" in given:
         raise RequestError("'prompt' and 'messages' were both given; send one", "prompt")
     if not isinstance(prompt, str):
         raise RequestError(f"'prompt' takes a string, got {shown(prompt)}", "prompt")
-    conversation = instruct.read(prompt)
+    conversation = read_instruct(prompt)
     if conversation is None:
         chat["messages"] = [{"role": "user", "content": prompt}]
         return prompt, full and not prompt[-1:].isspace()
@@ -380,12 +378,6 @@ def _stops(given: Mapping[str, Any], chat: dict[str, Any]) -> None:
             if name in given and other in given:
                 raise RequestError(f"'{name}' and '{other}' were both given; send one", name)
     if strings is not None:
-        if len(strings) > MOST_STOP_STRINGS:
-            raise RequestError(
-                f"'stop_strings' has {len(strings)} strings; at most {MOST_STOP_STRINGS} "
-                "are possible",
-                "stop_strings",
-            )
         chat["stop"] = strings
     if ids is not None:
         chat["stop_token_ids"] = ids
@@ -431,3 +423,97 @@ def _typed(name: str, value: Any, takes: str) -> Any:
             f"'{name}' takes {'an' if takes[0] in 'io' else 'a'} {takes}, got {shown(value)}", name
         )
     return read
+
+
+# --- the instruct format of Mistral's model cards, as text ---
+# <s> [INST] question [/INST] answer</s> [INST] next question [/INST]
+
+MARKERS = re.compile(r"(</?s>|\[/?INST\])")
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What a prompt spells. `ended`: its last answer is finished, and nothing is left to generate;
+    otherwise the last message is the user's, or the beginning of an answer."""
+
+    messages: list[dict[str, Any]]
+    ended: bool
+
+
+def read_instruct(prompt: str) -> Conversation | None:
+    """The conversation that a prompt in the instruct format spells, with or without `<s>` and with
+    any white space; None for any other text. Linear in its length."""
+    if not prompt.lstrip().startswith(("<s>", "[INST]")):
+        return None
+    _, *rest = MARKERS.split(prompt)
+    pieces = list(zip(rest[::2], rest[1::2], strict=True))  # each marker with the text behind it
+    messages: list[dict[str, Any]] = []
+    ended = False
+    position = 1 if pieces[0][0] == "<s>" and not pieces[0][1].strip() else 0
+    while position < len(pieces):
+        question, position = _piece(pieces, position, "[INST]", until=("[/INST]",))
+        answer, position = _piece(pieces, position, "[/INST]", until=("</s>", "<s>", "[INST]", ""))
+        if question is None or answer is None:
+            return None
+        messages.append({"role": "user", "content": question})
+        if answer:
+            messages.append({"role": "assistant", "content": answer})
+        for marker in ("</s>", "<s>"):  # the end of this turn and the start of the next
+            if position < len(pieces) and pieces[position][0] == marker:
+                if pieces[position][1].strip():
+                    return None
+                ended = True
+                position += 1
+        if position < len(pieces):
+            if not answer:
+                return None  # only the last answer may be missing
+            ended = False
+    return Conversation(messages, ended) if messages else None
+
+
+def instruct_text(messages: Iterable[Mapping[str, Any]], continued: bool = False) -> str:
+    """Messages as the text of the instruct format, up to where what is generated begins: behind
+    the last question, or, `continued`, within the last answer.
+
+    A system message stands in front of the user's that follows it; an image is `[IMG]`.
+    """
+    written, waiting = "", ""
+    for message in messages:
+        content = _content(message.get("content"))
+        if message.get("role") == "assistant":
+            written += f"{content} </s>"
+        elif message.get("role") == "system":
+            waiting += f"{content}\n\n"
+        else:
+            written += f"<s> [INST] {waiting}{content} [/INST] "
+            waiting = ""
+    return written.removesuffix(" </s>") if continued else written
+
+
+def _piece(
+    pieces: list[tuple[str, str]], position: int, opening: str, until: tuple[str, ...]
+) -> tuple[str | None, int]:
+    """The text from the `opening` marker at `position` up to one of `until` ("" is the end of the
+    prompt), stripped; None when the marker is another or none of them comes."""
+    if position >= len(pieces) or pieces[position][0] != opening:
+        return None, position
+    end = position + 1
+    while end < len(pieces) and pieces[end][0] not in until:
+        if pieces[end][0] in ("[INST]", "[/INST]"):
+            return None, end
+        end += 1  # a marker that was meant as text, such as <s> in a question
+    if end == len(pieces) and "" not in until:
+        return None, end
+    meant = "".join(marker + text for marker, text in pieces[position:end])
+    return meant.removeprefix(opening).strip(), end
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "\n".join(
+        str(part.get("text", "")) if part.get("type") == "text" else "[IMG]"
+        for part in parts
+        if isinstance(part, Mapping)
+    )

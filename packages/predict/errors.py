@@ -70,9 +70,8 @@ READERS = (
     "vllm.v1.engine.input_processor",
     "mistral_common",
     "predict.dialects",
-    "predict.instruct",
     "predict.limits",
-    "predict.takes",
+    "predict.parameters",
 )
 
 # A line of vLLM's "2 validation errors:", cut off or not.
@@ -112,11 +111,9 @@ class Errors:
         return self.state in ("streaming", "passing", "done")
 
     async def __call__(self, message: Message) -> None:
-        if self.state == "streaming":
-            if message.get("body", b"").startswith(FAILED):
-                message = {**message, "body": self._event(message["body"])}
-            await self.send(message)
-        elif self.state == "passing":
+        if self.state == "streaming" and message.get("body", b"").startswith(FAILED):
+            message = {**message, "body": self._event(message["body"])}
+        if self.state in ("streaming", "passing"):
             await self.send(message)
         elif message["type"] == "http.response.start":
             await self._start(message)
@@ -154,15 +151,12 @@ class Errors:
         """Sends an error, whole; what comes after it is dropped."""
         self.state, self.held = "done", []
         body = self._body(status, message, kind, param)
-        kept = [
-            (name, value)
-            for name, value in self.start.get("headers", [])
-            if name.lower() not in (b"content-type", b"content-length")
-        ]
-        await respond(self.send, status, body, kept)
+        await respond(self.send, status, body, self.start.get("headers", ()))
 
     def _body(self, status: int, message: str, kind: str, param: str | None) -> bytes:
-        message, param = _renamed(message, param, self.names)
+        for field, name in self.names.items():
+            message = re.sub(rf"\b{re.escape(field)}\b", name, message)
+        param = self.names.get(param, param) if param else None
         body = error_body(shortened(message), kind, shortened(param) if param else None, status)
         if self.path.startswith("/v1/messages"):  # Anthropic's clients look for this beside it
             body = b'{"type": "error", ' + body[1:]
@@ -276,11 +270,3 @@ def unreadable(error: BaseException) -> str:
 
 def shortened(text: str, most: int = MOST) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _renamed(message: str, param: str | None, names: Mapping[str, str]) -> tuple[str, str | None]:
-    for field, name in names.items():
-        if field == param:
-            param = name
-        message = re.sub(rf"\b{re.escape(field)}\b", name, message)
-    return message, param

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from predict import settings
-from predict.asgi import App, Message, Receive, Scope, Send, error_body, respond
+from predict.asgi import App, Header, Message, Receive, Scope, Send, error_body, respond
 from predict.liveness import Watch
 
 LIVENESS = "/liveness"  # fails when only a restart helps
@@ -36,6 +36,7 @@ STORED_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
 
 # OpenAI's client waits as long and asks twice more by default. A full queue is mostly gone by then.
 RETRY_SECONDS = 10
+RETRY_AFTER = (b"retry-after", str(RETRY_SECONDS).encode())
 
 
 class Gate:
@@ -56,19 +57,18 @@ class Gate:
         path, method = scope["path"], scope["method"]
         methods = methods_of(path)
         if methods is None:
-            message = f"there is no route {path[:100]!r} here"
-            await respond(send, 404, error_body(message, "NotFoundError", None, 404))
+            await refuse(send, 404, "NotFoundError", f"there is no route {path[:100]!r} here")
         elif path in (LIVENESS, HEALTH) and method in methods:
             await self._probe(path, send)
         elif method not in methods and (method != "OPTIONS" or path in (LIVENESS, HEALTH)):
             allowed = ", ".join(methods)
             message = f"{path[:100]} takes {allowed}, not {method[:20]}"
-            body = error_body(message, "MethodNotAllowedError", None, 405)
-            await respond(send, 405, body, [(b"allow", allowed.encode())])
+            allow = (b"allow", allowed.encode())
+            await refuse(send, 405, "MethodNotAllowedError", message, allow)
         elif path == METRICS:
             await self.app(scope, receive, send)
         elif self._closed():
-            await refuse(send, "the server is stopping; try again, on another replica")
+            await put_off(send, "the server is stopping; try again, on another replica")
         elif path not in PLACED or method != "POST":
             await self.app(scope, receive, send)
         else:
@@ -80,7 +80,7 @@ class Gate:
             # vLLM counts sequences, and only those that have reached its engine
             unfinished = scope["app"].state.engine_client.get_num_unfinished_requests()
             if max(self.running, unfinished) >= limit:
-                await refuse(send, f"{limit} requests are being served or queued; try again later")
+                await put_off(send, f"{limit} requests are being served or queued; try again later")
                 return
 
         self.running += 1
@@ -96,7 +96,7 @@ class Gate:
         if fault is None:
             await respond(send, 200, b"")  # as vLLM's own /health
         else:
-            await refuse(send, fault)
+            await put_off(send, fault)
 
     def _closed(self) -> bool:
         return self.stopping or (self.watch is not None and self.watch.engine.errored)
@@ -137,7 +137,7 @@ def with_retry_after(send: Send) -> Send:
 
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 503:
-            message = {**message, "headers": [*message["headers"], retry_after()]}
+            message = {**message, "headers": [*message["headers"], RETRY_AFTER]}
         await send(message)
 
     return answer
@@ -152,10 +152,9 @@ def methods_of(path: str) -> tuple[str, ...] | None:
     return None
 
 
-def retry_after() -> tuple[bytes, bytes]:
-    return (b"retry-after", str(RETRY_SECONDS).encode())
+async def put_off(send: Send, message: str) -> None:
+    await refuse(send, 503, "ServiceUnavailableError", message, RETRY_AFTER)
 
 
-async def refuse(send: Send, message: str) -> None:
-    body = error_body(message, "ServiceUnavailableError", None, 503)
-    await respond(send, 503, body, [retry_after()])
+async def refuse(send: Send, status: int, kind: str, message: str, *more: Header) -> None:
+    await respond(send, status, error_body(message, kind, None, status), more)

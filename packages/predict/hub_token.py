@@ -26,24 +26,21 @@ TIMEOUT_SECONDS = 10
 WAITS_SECONDS = (0, 1, 3)  # before each attempt: a hub that is busy or out of reach is asked again
 
 
-class TokenError(Exception):
-    """Why there is no token vLLM could use, and what to do about it, in one line."""
-
-
 def read(secret: Path) -> str:
     """The token in a secret's file, without the white space that an editor leaves around it."""
-    at = f"the Baseten secret {secret.name}"
-    todo = f"store a Hugging Face token under the name {secret.name} at {SECRETS_PAGE}"
     try:
         token = secret.read_bytes().strip()
     except OSError as error:
-        raise TokenError(f"{at} is not set ({secret}: {error.strerror}): {todo}") from error
-    if not token:
-        raise TokenError(f"{at} is empty: {todo}")
-    if not re.fullmatch(rb"[!-~]+", token):
-        # It could not be sent: an HTTP client would refuse it with an error that quotes it.
-        raise TokenError(f"{at} is no token, for it has spaces or odd characters: {todo}")
-    return token.decode("ascii")
+        wrong = f"is not set ({secret}: {error.strerror})"
+    else:
+        # Any other could not be sent: an HTTP client would refuse it with an error that quotes it.
+        if re.fullmatch(rb"[!-~]+", token):
+            return token.decode("ascii")
+        wrong = "is no token, for it has spaces or odd characters" if token else "is empty"
+    raise SystemExit(
+        f"predict.hub_token: the Baseten secret {secret.name} {wrong}: store a Hugging Face token "
+        f"under the name {secret.name} at {SECRETS_PAGE}"
+    )
 
 
 def fault(secret: str, repo: str, status: int, said: str) -> str:
@@ -64,13 +61,14 @@ def fault(secret: str, repo: str, status: int, said: str) -> str:
 
 
 def ask(token: str, secret: str, repo: str, revision: str, file: str) -> None:
-    """`TokenError` unless the hub lets the token see `file`. Asks as vLLM's download will: what the
-    hub tells of a gated repo beside its files, it tells everybody."""
+    """`SystemExit`, with its line for stderr, unless the hub lets the token see `file`. Asks as
+    vLLM's download will: what the hub tells of a gated repo beside its files, it tells everybody.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its version's own
 
-    error = TokenError()
+    why = ""
     for wait in WAITS_SECONDS:
         time.sleep(wait)
         try:
@@ -79,18 +77,17 @@ def ask(token: str, secret: str, repo: str, revision: str, file: str) -> None:
             return
         except HfHubHTTPError as answer:
             status = answer.response.status_code
-            said = one_line(answer.server_message or "", token)
-            error = TokenError(fault(secret, repo, status, said))
+            why = fault(secret, repo, status, one_line(answer.server_message or "", token))
             if status not in BUSY:
                 break
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as reason:
             hub = os.environ.get("HF_ENDPOINT", HUB)
             said = one_line(f"{type(reason).__name__}: {reason}", token)
-            error = TokenError(
+            why = (
                 f"the Hugging Face hub at {hub} is out of reach ({said}): see whether the network "
                 "lets the container out, or push with SOURCE=bdn, which needs no hub to start"
             )
-    raise error
+    raise SystemExit(f"predict.hub_token: {why}")
 
 
 def one_line(text: str, token: str) -> str:
@@ -98,18 +95,12 @@ def one_line(text: str, token: str) -> str:
     return " ".join(text.replace(token, "[token]").split())[:300]
 
 
-def main(arguments: list[str]) -> int:
-    path, repo, revision, file = arguments
+def main(path: str, repo: str, revision: str, file: str) -> None:
     secret = Path(path)
-    try:
-        token = read(secret)
-        ask(token, secret.name, repo, revision, file)
-    except TokenError as error:
-        print(f"predict.hub_token: {error}", file=sys.stderr)
-        return 1
+    token = read(secret)
+    ask(token, secret.name, repo, revision, file)
     print(token)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -1,7 +1,7 @@
 """What is too much for one request, or not for its sender to say.
 
 Promises: pure functions; a request that breaks a limit, or names a field that is the engine's own
-(engine.yaml), is refused with a `RequestError` that names the field, what it has and what is
+(parameters.yaml), is refused with a `RequestError` that names the field, what it has and what is
 allowed, before vLLM sees any of it. Types are left to vLLM, which says more of them. A limit that
 is None is none.
 """
@@ -12,23 +12,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from predict import schemas
 from predict.errors import RequestError
+from predict.parameters import REFUSED, REFUSED_PARTS, shown
 from predict.settings import Limits
-from predict.takes import shown
-
-with Path(__file__).with_name("engine.yaml").open(encoding="utf-8") as file:
-    _TABLES = yaml.safe_load(file)
-
-REFUSED: dict[str, str] = _TABLES["refused"]
-REFUSED_PARTS: dict[str, str] = _TABLES["refused_parts"]
-HEADERS = frozenset(name.encode() for name in _TABLES["headers"])
-OPEN: dict[str, list[str]] = _TABLES["open"]
 
 LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1  # what vLLM's engine is told a number in
 

@@ -21,14 +21,11 @@ READERS = (
     "vllm.tokenizers",
     "vllm.tool_parsers",
 )
-
 # And of the code that logs a batch's requests, as text, when the engine fails at it.
 DUMPS = "vllm.logging_utils.dump_input"
 
-Filter = Callable[[logging.LogRecord], bool]
 
-
-def discreet() -> Filter:
+def discreet() -> Callable[..., bool]:
     """The filter, made by logging's `dictConfig`. Python's warnings are logged from then on."""
     logging.captureWarnings(True)
     return quote_nothing
@@ -38,18 +35,18 @@ def quote_nothing(record: logging.LogRecord) -> bool:
     """Takes out of a record what it quotes of a request; every record stays."""
     if not hasattr(record, "vllm_process_name"):  # before vLLM has set it
         record.vllm_process_name = record.processName
-    if record.exc_info:
+    if record.exc_info and record.exc_info[1]:
         record.exc_text = "\n".join(_traces(record.exc_info[1]))
         record.exc_info = None
     if record.name == "py.warnings":
         found = WARNING.match(record.getMessage())
         record.msg, record.args = (found[0] if found else "a warning"), ()
     elif isinstance(record.args, tuple):
-        if record.name == "uvicorn.access" and len(record.args) == 5:
+        if record.name == "uvicorn.access":
             client, method, path, version, status = record.args
             record.args = (client, method, str(path).partition("?")[0], version, status)
-        complains = record.levelno >= logging.WARNING and record.name.startswith(READERS)
-        reader = complains or record.name == DUMPS
+        reader = record.levelno >= logging.WARNING and record.name.startswith(READERS)
+        reader |= record.name == DUMPS
         record.args = tuple(_unquoted(value, reader) for value in record.args)
     return True
 
@@ -57,18 +54,17 @@ def quote_nothing(record: logging.LogRecord) -> bool:
 def _unquoted(value: Any, reader: bool) -> Any:
     """A value's type in the place of what it says: an exception's, that of an answer of vLLM's, and
     that of anything but a number where a `reader` logs."""
-    quotes = isinstance(value, BaseException) or hasattr(type(value), "model_dump")
-    quotes = quotes or (reader and not isinstance(value, (int, float)))
-    return f"<{type(value).__name__}>" if quotes else value
+    kind = type(value)
+    quotes = issubclass(kind, BaseException) or hasattr(kind, "model_dump")
+    quotes |= reader and not issubclass(kind, (int, float))
+    return f"<{kind.__name__}>" if quotes else value
 
 
-def _traces(error: BaseException | None) -> Iterator[str]:
+def _traces(error: BaseException) -> Iterator[str]:
     """Where an exception was raised and of what type it was, and the same of its causes, first."""
-    if error is None:
-        return
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    yield from _traces(before)
     if before is not None:
+        yield from _traces(before)
         yield "which led to:"
     yield "Traceback (most recent call last):"
     yield from (line.rstrip("\n") for line in traceback.format_tb(error.__traceback__))

@@ -35,11 +35,13 @@ from predict.asgi import (
 )
 from predict.dialects import Older
 from predict.errors import Errors, RequestError
+from predict.gate import PLACED
+from predict.parameters import HEADERS
 
 PREDICT = "/predict"
 CHAT_COMPLETIONS = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
-READ = frozenset([CHAT_COMPLETIONS, *limits.OPEN])  # the routes whose requests are read
+READ = PLACED - {PREDICT}  # the routes whose requests are read
 TEXT = frozenset([COMPLETIONS, "/detokenize"])  # those of them that take no image
 
 # What of a chat request decides its prompt, as /tokenize takes it.
@@ -112,9 +114,7 @@ class Predict:
 
     async def _read(self, scope: Scope, receive: Receive, answer: Errors) -> None:
         chunks = await self._chunks(scope, receive)
-        if chunks is None:
-            return  # the client left
-        scope = as_json(scope, limits.HEADERS)  # curl calls it a form unless told otherwise
+        scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
         request = self._understood(scope["path"], chunks, answer)
         if isinstance(request, Older):
             await self._older(scope, request, receive, answer)
@@ -124,29 +124,23 @@ class Predict:
         del chunks  # or they would stay for as long as the answer takes
         await self.app(scope, replay(request, receive), answer)
 
-    async def _chunks(self, scope: Scope, receive: Receive) -> list[bytes] | None:
-        """The body as it came; None when the client left before its end."""
+    async def _chunks(self, scope: Scope, receive: Receive) -> list[bytes]:
         encoding = header(scope, b"content-encoding").decode("latin-1")
         if encoding not in ("", "identity"):
             shown = errors.shortened(encoding, 40)
             raise RequestError(
                 f"the body's Content-Encoding is {shown!r}; send it as it is", None, 415
             )
-        most = self._most(scope["path"])
+        limits = self.settings.limits
+        # where no image can be, a body has as many bytes as text may have
+        sizes = (limits.body_bytes, limits.text_bytes if scope["path"] in TEXT else None)
+        most = min((size for size in sizes if size is not None), default=None)
         try:
             return await read_chunks(scope, receive, most)
         except TooLongError:
             raise RequestError(
                 f"the body is too large; at most {most} bytes are allowed", None, 413
             ) from None
-
-    def _most(self, path: str) -> int | None:
-        """The most bytes of a body. Where no image can be, that is what text may have."""
-        limits = self.settings.limits
-        if path not in TEXT or limits.text_bytes is None:
-            return limits.body_bytes
-        most = limits.text_bytes
-        return most if limits.body_bytes is None else min(most, limits.body_bytes)
 
     def _understood(self, path: str, chunks: list[bytes], answer: Errors) -> list[bytes] | Older:
         """A body as vLLM is to get it, in pieces, or the request it is in an older shape."""
@@ -159,40 +153,32 @@ class Predict:
         older = path == CHAT_COMPLETIONS and dialects.is_older(given)
         if path == COMPLETIONS:
             dialects.refuse_removed(given)
-        missing = {} if older or path != CHAT_COMPLETIONS else self._missing_defaults(body)
+        missing = {}
+        if self.settings.defaults_for_messages and path == CHAT_COMPLETIONS and not older:
+            missing = dialects.missing_defaults(body, self.settings)
         if seen.cut != images or seen.changed or older or missing.keys() & body.keys():
             body = decoded(whole)  # what is to be written anew, or has images in odd places
             limits.check(body, len(whole), self.settings.limits)
             return dialects.translate(body, self.settings) if older else [encoded(body | missing)]
         return with_fields(chunks, missing) if missing else chunks
 
-    def _missing_defaults(self, body: Body) -> Body:
-        if not self.settings.defaults_for_messages:
-            return {}
-        return dialects.missing_defaults(body, self.settings)
-
     async def _older(self, scope: Scope, older: Older, receive: Receive, answer: Errors) -> None:
         answer.names = older.names
         prompt_tokens, bad_words = 0, []
         if older.max_length is not None or older.min_length is not None:
-            prompt_tokens = await self._count(scope, receive, older)
+            counted = await self._tokenizer(scope, receive, "/tokenize", older, PROMPT)
+            prompt_tokens = len(counted["tokens"])
         for ids in older.bad_words_ids:
             bad_words.append(await self._spell(scope, receive, older, ids))
         chat = encoded(dialects.finish(older, prompt_tokens, bad_words))
         wrapped = (TextStream if older.stream else WholeAnswer)(answer, older)
         await self.app(with_length(scope, len(chat)), replay([chat], receive), wrapped)
 
-    async def _count(self, scope: Scope, receive: Receive, older: Older) -> int:
-        """The prompt's tokens, counted by vLLM."""
-        answer = await self._tokenizer(scope, receive, "/tokenize", older, PROMPT)
-        return len(answer["tokens"])
-
     async def _spell(self, scope: Scope, receive: Receive, older: Older, ids: list[int]) -> str:
         """The text by which vLLM's `bad_words` bans these tokens."""
         model = ("model",)
         answer = await self._tokenizer(scope, receive, "/detokenize", older, model, tokens=ids)
-        spelt = answer["prompt"]
-        word = spelt.replace(WORD_START, " ").lstrip()
+        word = answer["prompt"].replace(WORD_START, " ").lstrip()
         # vLLM bans a word's tokens at the start of a text, and those behind a space if as many.
         readings = []
         for text in (word, f" {word}"):
@@ -216,13 +202,12 @@ class Predict:
         older: Older,
         names: tuple[str, ...],
         **more: Any,
-    ) -> dict[str, Any]:
+    ) -> Any:
         asked = {name: older.chat[name] for name in names if name in older.chat}
         status, body = await ask(self.app, scope, receive, path, encoded({**asked, **more}))
         if status != 200:
             raise VllmError(status, body)
-        answer: dict[str, Any] = json.loads(body)
-        return answer
+        return json.loads(body)
 
 
 class VllmError(Exception):
@@ -257,8 +242,7 @@ def _what_is_wrong(body: bytes, error: msgspec.MsgspecError) -> str:
     return f"the body is not JSON (which has no NaN or Infinity) in UTF-8: {error}"
 
 
-def encoded(body: Body) -> bytes:
-    return msgspec.json.encode(body)
+encoded = msgspec.json.encode
 
 
 def without_images(body: bytes) -> tuple[bytes, int]:

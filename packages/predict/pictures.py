@@ -89,8 +89,7 @@ def check(data: bytes, most_pixels: int, formats: tuple[str, ...]) -> None:
     try:
         with open_image(io.BytesIO(data), formats, HEADER_READS) as image:
             pixels = image.width * image.height
-            run_lengths = image.info.get("compression") in BMP_RUN_LENGTHS
-            slow = image.format == "BMP" and run_lengths
+            slow = image.format == "BMP" and image.info.get("compression") in BMP_RUN_LENGTHS
     except Image.DecompressionBombError:
         raise _too_many(most_pixels) from None
     except Exception:  # Pillow's readers raise what they come across: struct.error, SyntaxError …

@@ -14,8 +14,8 @@ import msgspec
 
 from predict import regexes
 from predict.errors import RequestError
+from predict.parameters import shown
 from predict.settings import Limits, variable
-from predict.takes import shown
 
 # Where a schema stands. Tools' are taken together, as the engine does.
 SCHEMAS = ("response_format", "structured_outputs", "text", "output_config", "tools")

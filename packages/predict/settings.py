@@ -66,22 +66,13 @@ def read(environment: Mapping[str, str]) -> Settings:
         except ValueError:
             raise ValueError(f"{name} is {text!r}, which is not {kind.__name__}") from None
 
-    sampling = {
-        "temperature": value("PREDICT_TEMPERATURE", float),
-        "top_p": value("PREDICT_TOP_P", float),
-        "top_k": value("PREDICT_TOP_K", int),
-    }
+    kinds = {"temperature": float, "top_p": float, "top_k": int}
+    sampling = {name: value(f"PREDICT_{name.upper()}", kind) for name, kind in kinds.items()}
     return Settings(
         max_new_tokens=value("PREDICT_MAX_NEW_TOKENS", int),
         max_new_tokens_limit=value("PREDICT_MAX_NEW_TOKENS_LIMIT", int),
         sampling={name: number for name, number in sampling.items() if number is not None},
-        defaults_for_messages=bool(value("PREDICT_DEFAULTS_FOR_MESSAGES", _flag)),
+        defaults_for_messages=bool(value("PREDICT_DEFAULTS_FOR_MESSAGES", int)),
         stall_seconds=value("PREDICT_STALL_SECONDS", float),
         limits=Limits(**{row.name: value(variable(row.name), int) for row in fields(Limits)}),
     )
-
-
-def _flag(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError
-    return text == "1"

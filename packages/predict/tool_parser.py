@@ -21,9 +21,6 @@ from typing import Any
 from vllm.parser.engine import streaming_parser_engine
 from vllm.parser.mistral import MistralParser
 
-FUNCTION = "_build_drop_info"
-COROUTINE = "update_stream_state_pre_v11_tokenizer"
-
 Build = Callable[[Any, Any], Any]
 
 
@@ -40,15 +37,14 @@ def remembered(build: Build) -> Build:
     return once
 
 
-if hasattr(streaming_parser_engine, FUNCTION):
-    build = getattr(streaming_parser_engine, FUNCTION)
-    setattr(streaming_parser_engine, FUNCTION, remembered(build))
-
-
 def weakly(start: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """`start(self)`, of a coroutine that does not keep `self`, which keeps it."""
     return lambda self: start(weakref.proxy(self))
 
 
-if hasattr(MistralParser, COROUTINE):
-    setattr(MistralParser, COROUTINE, weakly(getattr(MistralParser, COROUTINE)))
+for owner, name, better in (
+    (streaming_parser_engine, "_build_drop_info", remembered),
+    (MistralParser, "update_stream_state_pre_v11_tokenizer", weakly),
+):
+    if hasattr(owner, name):
+        setattr(owner, name, better(getattr(owner, name)))

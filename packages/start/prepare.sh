@@ -1,6 +1,5 @@
-# What shortens the start of vLLM without changing what it does; the start command reads this file
-# before it becomes vLLM. But for `completed`, nothing here may keep vLLM from starting: what fails
-# only costs its seconds.
+# What shortens the start of vLLM (docs/operations.md); the start command reads this file before it
+# becomes vLLM. But for `completed`, nothing here may keep vLLM from starting.
 
 # Asked what a model's class can do, vLLM imports it in a process of its own, for seconds, and keeps
 # the answer in its cache under a hash of the class's source. A hash that does not match is asked anew.
@@ -15,10 +14,9 @@ export PYTHONPATH="/packages/start${PYTHONPATH:+:$PYTHONPATH}"
 
 # completed FROM TO LENGTH: the folder TO, with links to all files of FROM and a config.json.
 #
-# params.json of a repo in Mistral's format does not say how long the context may be. vLLM then looks
-# into config.json and, where the repo has none, tries twice, 2 s apart, whenever it reads the
-# configuration, which is several times a start. The one made here says what vLLM would be told by
-# its own default or by the model's card, LENGTH in tokens.
+# vLLM looks for the length of the context in config.json; where a repo in Mistral's format has none,
+# it tries twice, 2 s apart, several times a start. The one made here says what vLLM would be told
+# by its own default or by the model's card, LENGTH in tokens.
 completed() {
     [ -d "$1" ] || { echo "prepare.sh: there is no folder $1 to serve" >&2; return 1; }
     rm -rf "$2" && mkdir -p "$2" && ln -sf "$1"/* "$2" && {

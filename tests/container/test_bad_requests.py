@@ -21,8 +21,8 @@ import hypothesis
 import pytest
 import schemathesis
 from hypothesis import strategies as st
-from predict import limits
 from predict.middleware import READ
+from predict.parameters import REFUSED
 from schemathesis import GenerationMode
 
 from local import faults, hostile
@@ -266,7 +266,7 @@ def test_random_requests(container: Running, described: list[Case], unharmed: No
 @pytest.mark.parametrize("path", sorted(READ))
 def test_the_engine_s_own_fields_are_refused_by_name(container: Running, path: str) -> None:
     body = valid(container.card.name)[path]
-    for name in limits.REFUSED:
+    for name in REFUSED:
         response = container.http.post(path, json={**body, name: "x"})
         assert response.status_code == 400
         assert response.json()["error"]["param"] == name

@@ -1,7 +1,9 @@
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from predict import instruct
+from predict.dialects import MARKERS, Conversation, instruct_text, read_instruct
 
 Q1 = {"role": "user", "content": "What is a mistral?"}
 A1 = {"role": "assistant", "content": "A wind."}
@@ -38,17 +40,17 @@ Q2 = {"role": "user", "content": "How does it form?"}
     ],
 )
 def test_a_prompt_in_the_format_becomes_its_turns(
-    prompt: str, expected: list[instruct.Message]
+    prompt: str, expected: list[dict[str, str]]
 ) -> None:
-    assert instruct.read(prompt) == instruct.Conversation(expected, ended=False)
+    assert read_instruct(prompt) == Conversation(expected, ended=False)
 
 
 @pytest.mark.parametrize("end", ["</s>", " </s>\n", "</s><s>", " <s> ", "</s> <s>"])
 def test_a_prompt_may_end_with_a_finished_answer(end: str) -> None:
     prompt = f"[INST] What is a mistral? [/INST] A wind.{end}"
-    assert instruct.read(prompt) == instruct.Conversation([Q1, A1], ended=True)
-    empty = instruct.read(f"[INST] What is a mistral? [/INST]{end}")
-    assert empty == instruct.Conversation([Q1], ended=True)
+    assert read_instruct(prompt) == Conversation([Q1, A1], ended=True)
+    empty = read_instruct(f"[INST] What is a mistral? [/INST]{end}")
+    assert empty == Conversation([Q1], ended=True)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_prompt_may_end_with_a_finished_answer(end: str) -> None:
     ],
 )
 def test_any_other_text_is_not_read_as_turns(prompt: str) -> None:
-    assert instruct.read(prompt) is None
+    assert read_instruct(prompt) is None
 
 
 words = st.text("abc é\n<>/[]INSTs", min_size=1).map(str.strip).filter(bool)
@@ -83,7 +85,7 @@ spaces = st.sampled_from(["", " ", "\n", "  \t"])
 def test_what_is_written_in_the_format_is_read_back(
     said: list[str], start: bool, gaps: list[str]
 ) -> None:
-    if any(instruct.MARKERS.search(text) for text in said):
+    if any(MARKERS.search(text) for text in said):
         return
     said = said[: len(said) - (len(said) + 1) % 2]  # an odd number: it ends with a question
     gap = iter(gaps * len(said)).__next__
@@ -93,34 +95,34 @@ def test_what_is_written_in_the_format_is_read_back(
         prompt += f"{gap()}[INST]{around}[/INST]" if index % 2 == 0 else f"{around}</s>"
     roles = ["user", "assistant"]
     expected = [{"role": roles[i % 2], "content": text} for i, text in enumerate(said)]
-    assert instruct.read(prompt) == instruct.Conversation(expected, ended=False)
+    assert read_instruct(prompt) == Conversation(expected, ended=False)
 
 
 @given(st.lists(st.sampled_from(["<s>", "</s>", "[INST]", "[/INST]", " ", "a", "\n"])))
 @example(["[INST]", "a", "[/INST]", "</s>"])
 def test_turns_alternate_and_begin_with_a_question(parts: list[str]) -> None:
-    read = instruct.read("".join(parts))
+    read = read_instruct("".join(parts))
     if read is not None:
         roles = [message["role"] for message in read.messages]
         assert roles == (["user", "assistant"] * len(roles))[: len(roles)]
 
 
 def test_messages_are_written_as_the_library_page_prints_them() -> None:
-    assert instruct.text([Q1, A1, Q2]) == (
+    assert instruct_text([Q1, A1, Q2]) == (
         "<s> [INST] What is a mistral? [/INST] A wind. </s><s> [INST] How does it form? [/INST] "
     )
 
 
 def test_a_continued_answer_is_left_open() -> None:
-    assert instruct.text([Q1, A1], continued=True) == (
+    assert instruct_text([Q1, A1], continued=True) == (
         "<s> [INST] What is a mistral? [/INST] A wind."
     )
 
 
 def test_a_system_message_and_an_image_have_their_place_in_the_text() -> None:
     parts = [{"type": "text", "text": "Which colour?"}, {"type": "image_url", "image_url": {}}]
-    messages: list[instruct.Message] = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": parts},
     ]
-    assert instruct.text(messages) == "<s> [INST] Be brief.\n\nWhich colour?\n[IMG] [/INST] "
+    assert instruct_text(messages) == "<s> [INST] Be brief.\n\nWhich colour?\n[IMG] [/INST] "

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from predict import limits
 from predict.errors import RequestError
-from predict.parameters import VLLM
+from predict.middleware import CHAT_COMPLETIONS, READ
+from predict.parameters import HEADERS, REFUSED, REFUSED_PARTS, VLLM
 from predict.settings import Limits, variable
 
 from scripts import cards, render
@@ -130,14 +131,14 @@ def test_a_field_s_number_has_64_bits_however_it_is_written(number: float) -> No
     limits.check({"text": {"maximum": number}}, 10, Limits())
 
 
-@pytest.mark.parametrize("name", limits.REFUSED)
+@pytest.mark.parametrize("name", REFUSED)
 def test_fields_of_the_engine_s_own_are_refused_unless_null(name: str) -> None:
     assert f"'{name}'" in refused({name: 0})
-    assert limits.REFUSED[name] in refused({name: {}})
+    assert REFUSED[name] in refused({name: {}})
     limits.check({name: None}, 10, Limits())
 
 
-@pytest.mark.parametrize("kind", limits.REFUSED_PARTS)
+@pytest.mark.parametrize("kind", REFUSED_PARTS)
 def test_parts_of_tensors_are_refused(kind: str) -> None:
     for part in ({"type": kind}, {kind: "a"}, {"type": "text", kind: None}):
         assert kind in refused(user(part))
@@ -158,6 +159,34 @@ def test_the_place_of_a_malformed_message_is_named(messages: Any, said: str) -> 
         assert f"'{name}{said}" in refused({name: messages})
 
 
+# What is open beside the chat completion's own fields, by route.
+OPEN = {
+    "/v1/completions": ["prompt", "suffix"],
+    "/v1/responses": [
+        "background",
+        "include",
+        "input",
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "previous_response_id",
+        "prompt",
+        "prompt_cache_key",
+        "reasoning",
+        "service_tier",
+        "store",
+        "text",
+        "truncation",
+        "enable_response_messages",
+    ],
+    "/v1/messages": ["metadata", "output_config", "stop_sequences", "system", "thinking"],
+    "/v1/messages/count_tokens": ["output_config", "system", "thinking"],
+    "/tokenize": ["prompt", "return_token_strs"],
+    "/detokenize": ["tokens"],
+}
+
+
 def test_every_field_of_vllm_s_requests_is_decided_on() -> None:
     from vllm.entrypoints.anthropic import protocol as anthropic
     from vllm.entrypoints.openai.completion.protocol import CompletionRequest
@@ -172,13 +201,13 @@ def test_every_field_of_vllm_s_requests_is_decided_on() -> None:
         "/tokenize": [tokenize.TokenizeCompletionRequest, tokenize.TokenizeChatRequest],
         "/detokenize": [tokenize.DetokenizeRequest],
     }
-    assert limits.OPEN.keys() == requests.keys()
+    assert requests.keys() == OPEN.keys() == READ - {CHAT_COMPLETIONS}
     every = set(VLLM)  # a chat's, which tests/unit/test_parameters.py holds against vLLM's
     for path, classes in requests.items():
         fields = {name for request in classes for name in request.model_fields}
-        assert fields - VLLM - set(limits.REFUSED) == set(limits.OPEN[path])
+        assert fields - VLLM - set(REFUSED) == set(OPEN[path])
         every |= fields
-    assert set(limits.REFUSED) <= every
+    assert set(REFUSED) <= every
 
 
 def test_every_kind_of_content_part_is_decided_on() -> None:
@@ -186,11 +215,11 @@ def test_every_kind_of_content_part_is_decided_on() -> None:
 
     by_url = {"image_url", "input_image", "audio_url", "input_audio", "video_url"}
     text = {"text", "input_text", "output_text", "refusal", "thinking", "tool_reference"}
-    assert set(MM_PARSER_MAP) == by_url | text | set(limits.REFUSED_PARTS)
+    assert set(MM_PARSER_MAP) == by_url | text | set(REFUSED_PARTS)
 
 
 def test_every_header_vllm_reads_is_decided_on() -> None:
     from vllm.entrypoints.generate.base import serving
 
     given = {serving.PRIORITY_HEADER.lower().encode(), serving.SESSION_ID_HEADER.lower().encode()}
-    assert given <= limits.HEADERS
+    assert given <= HEADERS

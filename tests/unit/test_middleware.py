@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from predict import download, errors, limits, settings
-from predict.limits import REFUSED
 from predict.middleware import READ, TEXT, Predict, decoded, encoded
-from predict.parameters import CHAT
+from predict.parameters import CHAT, REFUSED
 from starlette.responses import JSONResponse
 
 CHAT_PATH = "/v1/chat/completions"

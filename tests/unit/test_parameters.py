@@ -8,14 +8,17 @@ from predict.parameters import (
     BEAMS,
     CHAT,
     GENERATE,
+    HARMLESS,
     MAPPED,
     OLDER,
     OPENAI,
     REMOVED,
+    TAKES,
     UNAVAILABLE,
     VLLM,
 )
-from predict.takes import TAKES
+
+from scripts import document
 
 
 def test_every_argument_of_generation_config_has_a_row() -> None:
@@ -60,11 +63,16 @@ def test_the_tables_do_not_overlap() -> None:
 def test_every_row_says_what_it_must() -> None:
     for name, row in MAPPED.items():
         assert row.takes in TAKES, name
-        assert row.becomes or row.note, name
-        for field in filter(None, row.becomes.split(", ")):
-            assert field in VLLM, name
+        assert row.fields or name in document.NOTES, name
+        assert VLLM.issuperset(row.fields), name
     for name, unavailable in UNAVAILABLE.items():
         assert unavailable.instead, name
+
+
+def test_the_notes_of_the_documents_are_of_the_arguments_there_are() -> None:
+    assert MAPPED.keys() >= document.NOTES.keys()
+    explained = [name for names in document.WHY_HARMLESS.values() for name in names]
+    assert sorted(explained) == sorted(HARMLESS)
 
 
 def test_what_vllm_s_beam_search_takes_is_known_to_act() -> None:
