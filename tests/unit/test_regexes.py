@@ -1,11 +1,11 @@
-"""Which regular expressions are let through to the engine."""
+"""Which regular expressions are let through to the engine (schemas.py)."""
 
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predict.regexes import RegexError, check
+from predict.schemas import RegexError, check_regex
 
 NESTED, OVERLAPPING = 32, 400  # the cards'
 
@@ -79,29 +79,29 @@ UNREADABLE = ["(", "a{5,1}", r"\p{L}+", "[^](a*)*]", "(?=a)a", "a{99999999999999
 
 @pytest.mark.parametrize("regex", HARMLESS, ids=lambda regex: regex[:40])
 def test_usual_expressions_pass(regex: str) -> None:
-    check(regex, NESTED, OVERLAPPING)
+    check_regex(regex, NESTED, OVERLAPPING)
 
 
 @pytest.mark.parametrize("regex", SLOW + DOUBTFUL, ids=lambda regex: regex[:40])
 def test_what_may_stop_the_engine_is_refused_unless_nothing_is_limited(regex: str) -> None:
     with pytest.raises(RegexError):
-        check(regex, NESTED, OVERLAPPING)
-    check(regex, None, None)
+        check_regex(regex, NESTED, OVERLAPPING)
+    check_regex(regex, None, None)
 
 
 @pytest.mark.parametrize("regex", [*UNREADABLE, "(" * 10_000 + "a" + ")" * 10_000])
 def test_what_cannot_be_judged_is_refused(regex: str) -> None:
     with pytest.raises(RegexError):
-        check(regex, NESTED, OVERLAPPING)
+        check_regex(regex, NESTED, OVERLAPPING)
 
 
 def test_the_limits_say_how_much() -> None:
-    check("([a-z]{1,5}){1,5}", 25, None)
+    check_regex("([a-z]{1,5}){1,5}", 25, None)
     with pytest.raises(RegexError, match=r"25 times.*at most 24 is allowed"):
-        check("([a-z]{1,5}){1,5}", 24, None)
-    check("[a-z]{0,30}[a-m]{0,30}", None, 60)
+        check_regex("([a-z]{1,5}){1,5}", 24, None)
+    check_regex("[a-z]{0,30}[a-m]{0,30}", None, 60)
     with pytest.raises(RegexError, match="add up to 60; at most 59 is allowed"):
-        check("[a-z]{0,30}[a-m]{0,30}", None, 59)
+        check_regex("[a-z]{0,30}[a-m]{0,30}", None, 59)
 
 
 expressions = st.recursive(
@@ -121,7 +121,7 @@ expressions = st.recursive(
 def test_what_is_refused_alone_is_refused_when_repeated(regex: str) -> None:
     re.compile(regex)
     try:
-        check(regex, NESTED, None)
+        check_regex(regex, NESTED, None)
     except RegexError:
         with pytest.raises(RegexError):
-            check(f"({regex})*", NESTED, None)
+            check_regex(f"({regex})*", NESTED, None)
