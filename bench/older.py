@@ -264,7 +264,8 @@ In the older ways' favour: vLLM and transformers are today's; nothing is sampled
 them; there is no nginx. As it was: `predict_concurrency`, which is 128 for AsyncLLM and for
 `generate` Truss's default, one request at a time; outputs of AsyncLLM that each hold all text so
 far, from which the new is cut; Hugging Face's tokenizer. Not as it was: `generate` served a dense
-model, in float16, on a GPU. It gets fewer requests here, and at most 16 streams.
+model, in float16, on a GPU, and its stream began with the prompt, which is left out here, so that
+the first token is one of the answer's. It gets fewer requests, and at most 16 streams.
 
 CPU time is that of all processes of a server but the engine's, whose threads spin. What this Truss
 takes more of it than AsyncLLM's way is told apart by bare vLLM's: its chat route makes an object
