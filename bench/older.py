@@ -85,11 +85,11 @@ class Plan:
 FULL = Plan(
     5,
     (Load(1, 10, 64), Load(4, 24, 64), Load(16, 96, 64), Load(32, 128, 64), Load(64, 192, 64)),
-    (Load(1, 2, 32), Load(4, 4, 32), Load(16, 16, 32)),
+    (Load(1, 2, 32), Load(4, 4, 32), Load(16, 16, 32), Load(32, 32, 16)),
     150,
 )
-QUICK = Plan(2, (Load(1, 3, 16), Load(16, 48, 32)), (Load(1, 1, 8), Load(16, 16, 4)), 15)
-WARM_UP = Plan(1, (Load(64, 64, 16),), (Load(64, 1, 4),), 0)
+QUICK = Plan(2, (Load(1, 3, 16), Load(16, 48, 32)), (Load(1, 2, 16), Load(16, 16, 4)), 15)
+WARM_UP = Plan(1, (Load(64, 64, 16),), (Load(64, 2, 16),), 0)
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ them; there is no nginx. As it was: `predict_concurrency`, which is 128 for Asyn
 `generate` Truss's default, one request at a time; outputs of AsyncLLM that each hold all text so
 far, from which the new is cut; Hugging Face's tokenizer. Not as it was: `generate` served a dense
 model, in float16, on a GPU, and its stream began with the prompt, which is left out here, so that
-the first token is one of the answer's. It gets fewer requests, and at most 16 streams.
+the first token is one of the answer's. It gets fewer requests, and at most 32 streams.
 
 CPU time is that of all processes of a server but the engine's, whose threads spin. What this Truss
 takes more of it than AsyncLLM's way is told apart by bare vLLM's: its chat route makes an object

@@ -20,7 +20,7 @@ from local import sandbox
 from scripts import cards, render, serve, standin
 from scripts.cards import Card
 
-ROUNDS = 3
+ROUNDS = 5
 
 PREPARED = "/packages/start"
 NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": "/nowhere"}

@@ -184,7 +184,7 @@ def kills() -> Iterator[Row]:
             f"kill -9 of {who}, under 4 streams",
             f"nothing of the container is left after {killed.ended_after:.1f} s; the streams: "
             f"{shown(killed.outcomes)}",
-            killed.ended_after < END_SECONDS,
+            killed.ended_after < END_SECONDS and faults.broken_off(killed.outcomes, 4),
         )
 
 
@@ -219,7 +219,7 @@ def drains() -> Iterator[Row]:
         "and under streams that take longer than the card gives them",
         f"nothing is left after {stopped.ended_after:.1f} s; the streams: "
         f"{shown(stopped.outcomes)}",
-        stopped.ended_after < END_SECONDS,
+        stopped.ended_after < END_SECONDS and faults.broken_off(stopped.outcomes, 8),
     )
 
 
@@ -228,7 +228,7 @@ def stops(server: Server) -> Iterator[Row]:
     yield Row(
         "SIGTERM to the container, under 4 streams",
         f"nothing is left after {seconds:.1f} s; the streams: {shown(outcomes)}",
-        seconds < END_SECONDS,
+        seconds < END_SECONDS and faults.broken_off(outcomes, 4),
     )
 
 

@@ -17,6 +17,7 @@ hypothesis.settings.register_profile(
     "shared",
     deadline=None,
     database=None,
+    derandomize=True,  # a check of a change is to fail for the change
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
     max_examples=300,
 )

@@ -188,11 +188,12 @@ def check_regex(regex: str, nested: int | None, overlapping: int | None) -> None
     `overlapping`: the most that they add up to where it is unclear which is at work."""
     if nested is None and overlapping is None:
         return
-    if "[^]" in regex:
-        raise RegexError(r"has '[^]', which is read in two ways; write '[\s\S]' or '[^\]]'")
+    for sign in ("[^]", r"\0"):
+        if sign in regex:
+            raise RegexError(f"has '{sign}', which is read in two ways")
     try:
         with warnings.catch_warnings(action="ignore"):
-            tree = parser.parse(regex.replace("(?<", "(?P<"))
+            tree = parser.parse(regex)
         whole = _sequence(tree, inf if nested is None else nested)
     except (re.error, OverflowError) as error:
         raise RegexError(f"cannot be read: {error}") from None

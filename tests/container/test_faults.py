@@ -1,21 +1,15 @@
 """A part of the container that is killed, and a stop: how it ends, and what clients see of it."""
 
 import signal
-from collections.abc import Sequence
 
 import pytest
 from predict.gate import RETRY_SECONDS
 
 from local import faults
-from local.faults import API_SERVER, END_SECONDS, ENDED_WELL, ENGINE, NGINX, WORKER, Outcome
+from local.faults import API_SERVER, END_SECONDS, ENGINE, NGINX, WORKER
 from tests.container.running import gone, leftovers
 
 pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
-
-
-def broken_off(outcomes: Sequence[Outcome]) -> bool:
-    """Whether each ended with an error, before or within its stream."""
-    return ENDED_WELL not in map(faults.ending, outcomes)
 
 
 @pytest.mark.parametrize(
@@ -33,10 +27,10 @@ def test_a_killed_part_ends_the_container_and_every_open_request(
     with faults.server(model) as server:
         killed = faults.kill(server, who)
         assert gone(), leftovers()
-    assert killed.ended_after < END_SECONDS
-    assert broken_off(killed.outcomes)
+    assert killed.ended_after < 2 * END_SECONDS
+    assert faults.broken_off(killed.outcomes, 4)
     if who in (ENGINE, WORKER):
-        assert "exit status 1;" in killed.exit_line
+        assert "exit status 1" in killed.exit_line
 
 
 def test_a_client_that_does_not_read_does_not_hold_up_the_end(container: None) -> None:
@@ -44,15 +38,15 @@ def test_a_client_that_does_not_read_does_not_hold_up_the_end(container: None) -
     with faults.server("mistral-7b") as server, faults.unread("mistral-7b", fill_seconds=15):
         assert faults.status(faults.LIVENESS) == 200
         faults.send(ENGINE, signal.SIGKILL)
-        faults.wait(lambda: server.process.poll() is not None, END_SECONDS)
-        assert "exit status 1;" in server.log.read_text()
+        faults.wait(lambda: server.process.poll() is not None, 2 * END_SECONDS)
+        assert "exit status 1" in server.log.read_text()
 
 
 def test_a_stop_of_vllm_lets_streams_finish_and_refuses_new_ones(container: None) -> None:
     with faults.server("mistral-7b", drain_seconds=300) as server:
         stopped = faults.drain(server)
         assert gone(), leftovers()
-    assert "model-server (exit status 0;" in stopped.exit_line
+    assert "model-server (exit status 0" in stopped.exit_line
     assert [outcome for outcome in stopped.outcomes if not outcome.right] == []
     assert (stopped.refused.status, stopped.refused.retry_after) == (503, str(RETRY_SECONDS))
     assert (stopped.liveness, stopped.readiness) == (200, 503)
@@ -62,9 +56,9 @@ def test_a_stop_of_vllm_cuts_off_what_takes_longer_than_it_gives(container: None
     with faults.server("mistral-7b") as server:
         stopped = faults.drain(server, tokens=30000)
         assert gone(), leftovers()
-    assert "model-server (exit status 0;" in stopped.exit_line
-    assert stopped.ended_after < END_SECONDS
-    assert {outcome.status for outcome in stopped.outcomes} == {0}
+    assert "model-server (exit status 0" in stopped.exit_line
+    assert stopped.ended_after < 2 * END_SECONDS
+    assert faults.broken_off(stopped.outcomes, 8)
 
 
 def test_a_stop_of_the_container_ends_it_and_its_streams(container: None) -> None:
@@ -72,15 +66,15 @@ def test_a_stop_of_the_container_ends_it_and_its_streams(container: None) -> Non
         seconds, outcomes = faults.stop(server)
         assert server.process.returncode == 0
         assert gone(), leftovers()
-    assert seconds < END_SECONDS
-    assert broken_off(outcomes)
+    assert seconds < 2 * END_SECONDS
+    assert faults.broken_off(outcomes, 4)
 
 
 def test_nginx_s_worker_processes_come_back(container: None) -> None:
     with faults.server("mistral-7b") as server:
         seconds, outcomes = faults.kill_nginx_worker("mistral-7b")
         assert server.process.poll() is None
-    assert seconds < END_SECONDS
+    assert seconds < 2 * END_SECONDS
     assert {outcome.status for outcome in outcomes} == {0}
 
 

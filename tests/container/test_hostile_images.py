@@ -68,7 +68,6 @@ NOT_REACHED = [
     "http://100.64.0.1/a.png",
     "http://[::ffff:127.0.0.1]/a.png",
     "http://[64:ff9b::7f00:1]/a.png",
-    "http://no-such-host.invalid/a.png",
 ]
 MALFORMED = [
     "file:///etc/passwd",
@@ -257,9 +256,11 @@ def test_a_data_url_that_is_too_large_is_refused(container: Running) -> None:
 def test_a_client_that_leaves_ends_the_download(
     container: Running, image_host: ImageHost, more: dict[str, Any]
 ) -> None:
+    asked = body(image_host.url("/drip"), **more)
+
     def leave() -> float:
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{URL}/predict", json=body(image_host.url("/drip"), **more), timeout=2)
+            httpx.post(f"{URL}/predict", json=asked, timeout=2, trust_env=False)
         return image_host.wait_until_left()
 
     assert within(1, leave)  # of the 8 s it had left

@@ -1,6 +1,7 @@
 """Every card × SOURCE renders to what Truss loads and builds, and vLLM's own parser accepts."""
 
 import itertools
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -46,6 +47,7 @@ def test_truss_builds_it_with_its_own_command(card: Card, choices: Choices, tmp_
     serve.stage(render.render(card, choices), truss)
     build = subprocess.run(
         [ROOT / ".venv" / "bin" / "truss", "image", "build-context", context, truss],
+        env={**os.environ, "TRUSS_NO_UPDATE_CHECK": "1"},  # it would ask the network
         capture_output=True,
         text=True,
     )
