@@ -51,7 +51,7 @@ def test_what_is_held_takes_no_cpu_time_and_goes_on_afterwards(
         until(lambda: all(peer.stat(Path(f"/proc/{pid}/stat"))[0] == "T" for pid in family))
         before = peer.cpu_seconds(family)
         time.sleep(0.3)
-        assert peer.cpu_seconds(family) == before
+        assert peer.cpu_seconds(family) - before < 0.1  # the kernel's books lag by a tick or two
     until(lambda: peer.cpu_seconds(family) > before)
 
 
