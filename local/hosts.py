@@ -189,10 +189,10 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[ImageHost]:
 
     def run() -> None:
         loop.run_until_complete(serving)
-        rest = asyncio.all_tasks(loop)
-        for task in rest:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        if rest := asyncio.all_tasks(loop):  # without any, there would be no loop to wait in
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
         loop.close()
 
     thread = threading.Thread(target=run)
