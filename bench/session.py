@@ -81,9 +81,12 @@ class Session:
         return (self.rounds - self._finished()) * a_round
 
     def doing(self, text: str) -> None:
-        """What is being done, shown on a terminal until the next."""
-        if self.status:
-            self.status.update(f"{text}; {shown(self.left())} left")
+        """What is being done, shown until the next on a terminal, else in a line of its own."""
+        text = f"{text}; {shown(self.left())} left"
+        if self.status and self.console.is_terminal:
+            self.status.update(text)
+        else:
+            self.say(text)
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)

@@ -107,9 +107,10 @@ def models(results: Mapping[str, Any]) -> list[str]:
 
 
 def provenance(results: Mapping[str, Any]) -> str:
+    rough = "**Rough figures of a quick run.** " if results.get("quick") else ""
     return (
-        f"Machine: {results['machine']}. {results['versions']}; vLLM on the CPU, the stand-in of "
-        f"{', '.join(models(results))}. Commit {results['commit']}, {results['date']}."
+        f"{rough}Machine: {results['machine']}. {results['versions']}; vLLM on the CPU, the "
+        f"stand-in of {', '.join(models(results))}. Commit {results['commit']}, {results['date']}."
     )
 
 
@@ -139,8 +140,6 @@ def write(to: Path, name: str, results: Mapping[str, Any]) -> None:
 
 def measure(name: str, options: argparse.Namespace, to: Path, console: Console) -> None:
     """Measures a part and writes its figures, its plots and the page they are in."""
-    if options.model:
-        cards.load(options.model)
     serve.check_machine({"nginx": serve.NGINX_PORT, "vLLM": render.PORT})
     run = opened(name, options, to, console)
     results = {
@@ -148,6 +147,7 @@ def measure(name: str, options: argparse.Namespace, to: Path, console: Console) 
         "versions": versions(),
         "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
+        "quick": options.quick,
         **PARTS[name].measure(options.model, options.quick, run),
     }
     write(to, name, results)
@@ -211,6 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(file=sys.stderr)  # this one: while vLLM measures, another has its name
     doing = options.url or "page"
     try:
+        if options.model:
+            cards.load(options.model)  # or no part would be for it
         if options.url:
             print(f"wrote {measure_deployment(options, console)}")
             return 0
@@ -225,7 +227,9 @@ def main(arguments: list[str] | None = None) -> int:
             wanted = [options.part]
         else:
             wanted = applying([*(QUICK_PARTS if options.quick else PARTS)], options.model)
-        for doing in [] if options.page_only else wanted:
+        for number, doing in enumerate([] if options.page_only else wanted, 1):
+            if len(wanted) > 1:
+                console.print(f"{doing}: part {number} of {len(wanted)}", highlight=False)
             measure(doing, options, to, console)
             print(f"wrote {to / PAGE} and {folder / f'{doing}.json'}")
     except (cards.CardError, serve.CannotServeError, BasetenError, BenchError) as error:

@@ -1,9 +1,8 @@
 """What is too much for one request, or not for its sender to say.
 
-Promises: pure functions; a request that breaks a limit, or names a field that is the engine's own
-(parameters.yaml), is refused with a `RequestError` that names the field, what it has and what is
-allowed, before vLLM sees any of it. Types are left to vLLM, which says more of them. A limit that
-is None is none.
+Promises: pure functions; a request that breaks a limit, or names a field that is the engine's own,
+is refused with a `RequestError` that names the field, what it has and what is allowed, before vLLM
+sees any of it. Types are left to vLLM. A limit that is None is none.
 """
 
 import json
@@ -63,7 +62,7 @@ TOKEN_IDS = (
 )
 
 IMAGES = ("image_url", "input_image", "image")
-# What stands for a data URL that was cut out of a body: a string no request can say by chance.
+# What stands for a data URL that was cut out of a body: no request says it by chance.
 MARK = "data:\0" + os.urandom(8).hex()
 CUT_OUT = json.dumps(MARK).encode()
 
@@ -211,6 +210,8 @@ def _check_sequences(body: Mapping[str, Any], limits: Limits) -> None:
 
 
 def _read_messages(name: str, messages: list[Any], seen: Seen, limits: Limits) -> None:
+    if not messages and name != "system":
+        raise RequestError(f"'{name}' is empty", name)
     for position, message in enumerate(messages):
         where = f"{name}[{position}]"
         if not isinstance(message, dict):
