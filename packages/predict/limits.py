@@ -210,8 +210,6 @@ def _check_sequences(body: Mapping[str, Any], limits: Limits) -> None:
 
 
 def _read_messages(name: str, messages: list[Any], seen: Seen, limits: Limits) -> None:
-    if not messages and name != "system":
-        raise RequestError(f"'{name}' is empty", name)
     for position, message in enumerate(messages):
         where = f"{name}[{position}]"
         if not isinstance(message, dict):

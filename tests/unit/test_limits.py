@@ -223,9 +223,3 @@ def test_every_header_vllm_reads_is_decided_on() -> None:
 
     given = {serving.PRIORITY_HEADER.lower().encode(), serving.SESSION_ID_HEADER.lower().encode()}
     assert given <= HEADERS
-
-
-@pytest.mark.parametrize("name", ["messages", "input"])
-def test_an_empty_list_of_messages_is_said_to_be_empty(name: str) -> None:
-    with pytest.raises(RequestError, match=f"'{name}' is empty"):
-        limits.check({name: []}, 20, Limits())
