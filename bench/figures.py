@@ -7,11 +7,14 @@ compared is a round's figures of two ways, never figures of two runs.
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from bench.errors import BenchError
 
 DTYPE = "bfloat16"  # CPUs have no arithmetic in float16: several times slower, and hides the rest
 PROMPT_TOKENS = 8
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,31 @@ class Spread:
 def spread(values: Iterable[float]) -> Spread:
     values = sorted(values)
     return Spread(values[0], statistics.median(values), values[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a goal allows a figure to be."""
+
+    least: float | None = None
+    most: float | None = None
+
+    def met(self, by: Spread) -> bool:
+        """By the median, which is what is shown first."""
+        return (self.least is None or by.median >= self.least) and (
+            self.most is None or by.median <= self.most
+        )
+
+
+def at(rounds: Sequence[Mapping[str, Any]], streams: int | str) -> list[dict[str, Figures]]:
+    """The rounds at so many streams: of each the figures by way."""
+    return [done[str(streams)] for done in rounds]
+
+
+def turned(ways: Sequence[T], number: int) -> list[T]:
+    """The ways in the order of a round: another one begins each."""
+    turn = number % len(ways)
+    return [*ways[turn:], *ways[:turn]]
 
 
 Rounds = Sequence[Mapping[str, Mapping[str, float]]]  # of each, the figures by the way's name

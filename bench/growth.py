@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import load
 from bench.errors import BenchError
-from bench.figures import Figures, Load, Way, head, of, ratio, row, spread
+from bench.figures import Figures, Load, Way, head, of, ratio, row, spread, turned
 from bench.load import Bench
 from bench.path import BARE, OPENAI
 from bench.plots import Panel, Plot, link
@@ -139,7 +139,7 @@ def _rounds(
         for it in sweep.loads:
             at = str(getattr(it, sweep.over))
             session.doing(f"{name}: round {number + 1} of {sweep.rounds}, {sweep.axis}: {at}")
-            ways = load.turned(WAYS, number)
+            ways = turned(WAYS, number)
             if sweep.memory:
                 found[at] = {way.name: _with_memory(bench, way, it) for way in ways}
             else:

@@ -7,8 +7,6 @@ import io
 import itertools
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +19,12 @@ from bench import backends, images, switch
 from bench.backends import Send
 from bench.errors import BenchError
 from bench.figures import DTYPE, Figures, Load, Way, measured
-from scripts import cards, render, serve, standin
+from local import container
+from scripts import render, serve, standin
 from scripts.cards import Card
 from scripts.choices import Choices
 
 VLLM = f"http://127.0.0.1:{render.PORT}"  # past nginx
-START_SECONDS = 400
 CHAT = "/v1/chat/completions"
 
 console = Console(stderr=True)
@@ -59,13 +57,14 @@ def server(card: Card, flags: Mapping[str, str] | None = None) -> Iterator[None]
         truss.mkdir()
         serve.stage(with_doors(card, flags or {}), truss)
         (truss / "packages" / "bench_switch.py").write_text(Path(switch.__file__).read_text())
-        command = [sys.executable, "-m", "scripts.serve", "--truss", str(truss)]
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=cards.ROOT, stdout=output, stderr=output)
+        process = container.launch("--truss", str(truss), log=log)
         try:
             started = time.monotonic()
             while not serve.is_ready():
-                if process.poll() is not None or time.monotonic() - started > START_SECONDS:
+                if (
+                    process.poll() is not None
+                    or time.monotonic() - started > container.START_SECONDS
+                ):
                     last = log.read_text(errors="replace").splitlines()[-1:]
                     raise BenchError(f"vLLM did not start: {' '.join(last)}")
                 time.sleep(0.5)
@@ -167,12 +166,6 @@ def _figures(outputs: Sequence[Any], seconds: float) -> Figures:
     return measured(
         seconds, tokens, [output.ttft for output in outputs], [output.itl for output in outputs]
     )
-
-
-def turned(ways: Sequence[Way], number: int) -> list[Way]:
-    """The ways in the order of a round: another one begins each."""
-    turn = number % len(ways)
-    return [*ways[turn:], *ways[:turn]]
 
 
 def under(

@@ -19,16 +19,19 @@ from bench.errors import BenchError
 from bench.figures import (
     DTYPE,
     FIGURES,
+    Bounds,
     Figure,
     Figures,
     Load,
     Spread,
     Way,
+    at,
     head,
     of,
     ratio,
     row,
     spread,
+    turned,
 )
 from bench.load import VLLM, Bench
 from bench.peer import Peer
@@ -93,21 +96,13 @@ WARM_UP = Plan(1, (Load(64, 64, 16),), (Load(64, 2, 16),), 0)
 
 
 @dataclass(frozen=True)
-class Goal:
+class Goal(Bounds):
     """What a figure of this Truss in the older shape is to be, as a ratio to an older way's."""
 
     text: str
     figure: str
     streams: tuple[int, ...]
     to: str
-    least: float | None = None
-    most: float | None = None
-
-    def met(self, by: Spread) -> bool:
-        """By the median, which is what is shown first."""
-        return (self.least is None or by.median >= self.least) and (
-            self.most is None or by.median <= self.most
-        )
 
 
 STREAMS = tuple(it.streams for it in FULL.loads)
@@ -199,7 +194,7 @@ def measure_round(
     held = dict.fromkeys(servers, 0.0)
     for streams in (it.streams for it in plan.loads):
         found = figures[str(streams)] = {}
-        for way in load.turned(WAYS, number):
+        for way in turned(WAYS, number):
             if given := plan.load(way, streams):
                 name = way.name if way.name in PEERS else TRUSS
                 others = {server: pids for server, pids in servers.items() if server != name}
@@ -304,10 +299,6 @@ def section(results: Mapping[str, Any]) -> list[str]:
 def work(loads: Sequence[Mapping[str, Any]]) -> str:
     each = (f"{it['requests']} of {it['new_tokens']} new tokens at {it['streams']}" for it in loads)
     return f"{', '.join(each)} streams"
-
-
-def at(rounds: Sequence[Mapping[str, Any]], streams: int | str) -> list[dict[str, Figures]]:
-    return [done[str(streams)] for done in rounds]
 
 
 def goal_table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,16 +13,19 @@ from bench import backends, load, reading
 from bench.figures import (
     DTYPE,
     FIGURES,
+    Bounds,
     Figures,
     Load,
     Spread,
     Way,
+    at,
     difference,
     head,
     of,
     ratio,
     row,
     spread,
+    turned,
 )
 from bench.load import VLLM, Bench
 from bench.plots import Panel, Plot, link
@@ -79,29 +82,23 @@ QUICK_MODEL = "mistral-7b"
 
 
 @dataclass(frozen=True)
-class Goal:
+class Goal(Bounds):
     """What a figure at so many streams is to be against bare vLLM's of the same round."""
 
     text: str
     figure: str
     streams: int
     against: str  # "ratio" or "difference"
-    least: float | None = None
-    most: float | None = None
 
     def of(self, rounds: Sequence[Mapping[str, Figures]], way: str) -> Spread:
         held = ratio if self.against == "ratio" else difference
         return held(rounds, way, BARE.name, self.figure)
 
-    def met(self, by: Spread) -> bool:
-        """By the median, which is what is shown first."""
-        return (self.least is None or by.median >= self.least) and (
-            self.most is None or by.median <= self.most
-        )
-
 
 GOALS = (
-    Goal("requests/s at 16 streams, ratio: at least 0.98", "requests_per_s", 16, "ratio", 0.98),
+    Goal(
+        "requests/s at 16 streams, ratio: at least 0.98", "requests_per_s", 16, "ratio", least=0.98
+    ),
     Goal(
         "median TTFT at one stream, difference: at most 1 ms", "ttft_p50_ms", 1, "difference",
         most=1.0,
@@ -168,7 +165,7 @@ def _measure_kind(bench: Bench, name: str, kind: Kind, session: Session) -> None
         bench.run(way, replace(kind.loads[-1], requests=kind.loads[-1].streams))
 
     def one_round(number: int) -> dict[str, dict[str, Figures]]:
-        ways = load.turned(kind.ways, number)
+        ways = turned(kind.ways, number)
         place = f"{name}: round {number + 1} of {kind.plan.rounds}"
         return {
             str(it.streams): load.under(
@@ -178,11 +175,6 @@ def _measure_kind(bench: Bench, name: str, kind: Kind, session: Session) -> None
         }
 
     session.each(name, kind.plan.rounds, one_round)
-
-
-def at(measured: Mapping[str, Any], streams: int | str) -> list[dict[str, Figures]]:
-    """The rounds at so many streams: of each the figures by way."""
-    return [done[str(streams)] for done in measured["rounds"]]
 
 
 def ways_of(measured: Mapping[str, Any]) -> list[str]:
@@ -236,7 +228,7 @@ def goal_table(every: Sequence[Mapping[str, Any]]) -> list[str]:
             for way in ways_of(measured):
                 if way == BARE.name:
                     continue
-                found = goal.of(at(measured, goal.streams), way)
+                found = goal.of(at(measured["rounds"], goal.streams), way)
                 what = f"{measured['model']}, {measured['kind']}"
                 met = "met" if goal.met(found) else "**missed**"
                 lines.append(row(goal.text, what, way, found.shown(2), met))
@@ -247,7 +239,7 @@ def figure_table(measured: Mapping[str, Any]) -> list[str]:
     lines = head("streams", "way", *(figure.title for figure in FIGURES.values()))
     for streams in measured["rounds"][0]:
         for way in ways_of(measured):
-            found = at(measured, streams)
+            found = at(measured["rounds"], streams)
             cells = (of(found, way, name).shown(it.digits) for name, it in FIGURES.items())
             lines.append(row(streams, way, *cells))
     return lines
@@ -258,7 +250,7 @@ def ratio_table(measured: Mapping[str, Any]) -> list[str]:
     lines = head("streams", "way", *titles)
     for streams in measured["rounds"][0]:
         for way in ways_of(measured)[1:]:
-            found = at(measured, streams)
+            found = at(measured["rounds"], streams)
             cells = (ratio(found, way, BARE.name, name).shown(2) for name in FIGURES)
             lines.append(row(streams, way, *cells))
     return lines
@@ -293,7 +285,9 @@ def over_streams(measured: Mapping[str, Any]) -> Plot:
     def panel(title: str, figure: str) -> Panel:
         lines = {
             way: {
-                float(streams): spread(done[way][figure] for done in at(measured, streams))
+                float(streams): spread(
+                    done[way][figure] for done in at(measured["rounds"], streams)
+                )
                 for streams in measured["rounds"][0]
             }
             for way in ways_of(measured)

@@ -7,7 +7,7 @@ have left it, for all alike.
 from collections.abc import Mapping
 from typing import Any
 
-from bench.figures import spread
+from bench.figures import spread, turned
 from bench.plots import Bars, Plot, link
 from bench.session import Session
 from bench.startup_ways import (
@@ -78,8 +78,7 @@ def in_turn(
 
     def one_round(number: int) -> dict[str, Any]:
         found = {}
-        turn = number % len(compared)
-        for name in [*list(compared)[turn:], *list(compared)[:turn]]:
+        for name in turned([*compared], number):
             session.doing(f"{what}: round {number + 1} of {rounds}, {name}")
             found[name] = vars(compared[name]())
         return found

@@ -6,7 +6,7 @@ an unknown or missing key, a value of the wrong type or out of range, a name tha
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,6 +28,9 @@ class CardError(ChoiceError):
 class Section(BaseModel):
     # strict: "32" is not 32, so that a quoting slip is found here and not in a start command
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+S = TypeVar("S", bound=Section)
 
 
 def _url(value: str) -> str:
@@ -314,6 +317,16 @@ class Card(Section):
         return self
 
 
+def read(path: Path, kind: type[S]) -> S:
+    """A file of templates/ as what it must be; `CardError` when it is not valid."""
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise CardError(f"{path.name}: not valid YAML: {error}") from error
+    except ValidationError as error:
+        raise CardError("\n".join(fault(path, one) for one in error.errors())) from error
+
+
 def names(folder: Path = MODELS) -> list[str]:
     """The names MODEL= takes: one per file in `folder`, sorted."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
@@ -324,12 +337,7 @@ def load(name: str, folder: Path = MODELS) -> Card:
     path = folder / f"{name}.yaml"
     if name not in names(folder):
         raise CardError(f"there is no model {name!r}; MODEL is one of: {', '.join(names(folder))}")
-    try:
-        card = Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise CardError(f"{path.name}: not valid YAML: {error}") from error
-    except ValidationError as error:
-        raise CardError("\n".join(fault(path, one) for one in error.errors())) from error
+    card = read(path, Card)
     if card.name != name:
         raise CardError(f"{path.name}: name: is {card.name!r}, must be the file's, {name!r}")
     return card

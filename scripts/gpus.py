@@ -9,10 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from scripts.cards import ROOT, CardError, ChoiceError, Count, Section, Source, fault
+from scripts.cards import ROOT, ChoiceError, Count, Section, Source, read
 
 GPUS = ROOT / "templates" / "gpus.yaml"
 
@@ -61,12 +60,7 @@ class _File(Section):
 @cache
 def load_all(path: Path = GPUS) -> tuple[Gpu, ...]:
     """Every accelerator, least usable memory first; `CardError` when the file is not valid."""
-    try:
-        content = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise CardError(f"{path.name}: not valid YAML: {error}") from error
-    except ValidationError as error:
-        raise CardError("\n".join(fault(path, one) for one in error.errors())) from error
+    content = read(path, _File)
     found = [Gpu(name=name, **dict(facts)) for name, facts in content.accelerators.items()]
     return tuple(sorted(found, key=lambda gpu: gpu.usable))
 

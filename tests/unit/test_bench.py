@@ -96,7 +96,7 @@ def test_each_round_begins_with_another_way(run: Session) -> None:
     startup.in_turn(run, "starts", {name: way(name) for name in "abc"}, rounds=3)
     assert "".join(order) == "abcbcacab"
     ways = [Way(name, "", "") for name in "abc"]
-    assert [[way.name for way in load.turned(ways, number)] for number in range(3)] == [
+    assert [[way.name for way in figures.turned(ways, number)] for number in range(3)] == [
         ["a", "b", "c"],
         ["b", "c", "a"],
         ["c", "a", "b"],
