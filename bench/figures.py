@@ -5,8 +5,8 @@ compared is a round's figures of two ways, never figures of two runs.
 """
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from bench.errors import BenchError
@@ -43,6 +43,16 @@ class Load:
     @property
     def shown(self) -> str:
         return "one stream" if self.streams == 1 else f"{self.streams} streams"
+
+    @property
+    def pieces(self) -> list["Load"]:
+        """The same, two requests a stream at a time: ways that take turns after each piece have the
+        machine's better and worse seconds alike."""
+        most = 2 * self.streams
+        return [
+            replace(self, requests=min(most, self.requests - done))
+            for done in range(0, self.requests, most)
+        ]
 
 
 @dataclass(frozen=True)
@@ -155,3 +165,36 @@ def row(*cells: object) -> str:
 def head(*cells: object) -> list[str]:
     """The first two lines of a table."""
     return [row(*cells), row(*("---" for _ in cells))]
+
+
+Table = Sequence[Mapping[str, Mapping[str, Figures]]]  # of each round, by streams and way
+
+
+def figure_table(
+    rounds: Table, ways: Sequence[str], figures: Mapping[str, Figure] = FIGURES
+) -> list[str]:
+    """By streams and way, where there are such figures."""
+    lines = head("streams", "way", *(it.title for it in figures.values()))
+    for streams, there in rounds[0].items():
+        for way in ways:
+            if figures.keys() <= there.get(way, {}).keys():
+                found = at(rounds, streams)
+                cells = (of(found, way, name).shown(it.digits) for name, it in figures.items())
+                lines.append(row(streams, way, *cells))
+    return lines
+
+
+def ratio_table(
+    rounds: Table, title: str, pairs: Mapping[str, tuple[str, str]], but: Collection[str] = ()
+) -> list[str]:
+    """Ratios of a way's figures to those of another by streams; `pairs` are by what they are called
+    in the column `title`. `but`: figures that are no use in a ratio."""
+    figures = {name: it for name, it in FIGURES.items() if name not in but}
+    lines = head("streams", title, *(it.title.removesuffix(", ms") for it in figures.values()))
+    for streams, there in rounds[0].items():
+        for label, (way, to) in pairs.items():
+            if way in there and to in there:
+                found = at(rounds, streams)
+                cells = (ratio(found, way, to, name).shown(2) for name in figures)
+                lines.append(row(streams, label, *cells))
+    return lines

@@ -10,15 +10,16 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bench import backends, images, switch
+from bench import backends, images, processes, switch
 from bench.backends import Send
 from bench.errors import BenchError
-from bench.figures import DTYPE, Figures, Load, Way, measured
+from bench.figures import DTYPE, Figures, Load, Way, measured, turned
 from local import container
 from scripts import render, serve, standin
 from scripts.cards import Card
@@ -74,6 +75,16 @@ def server(card: Card, flags: Mapping[str, str] | None = None) -> Iterator[None]
             process.wait()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What came of requests: vLLM's `RequestFuncOutput`s, all of which succeeded, the seconds they
+    took together, and the CPU time in s that went into them, where it was read."""
+
+    outputs: Sequence[Any]
+    seconds: float
+    cpu: Mapping[str, float]
+
+
 class Bench:
     """`vllm bench serve`, called as often as needed without its seconds of imports."""
 
@@ -93,6 +104,7 @@ class Bench:
         vllm_serve.add_cli_args(self.parser)
         self.model, self.base_url, self.endpoint = model, base_url, endpoint
         self.tokenizer = str(standin.ensure(card, console=console))
+        self.meter: processes.Meter | None = None  # of the server, once it runs
         # a prompt that comes again would be answered from the prefix cache
         self.seeds = itertools.count(1)
 
@@ -101,15 +113,20 @@ class Bench:
 
     def run(self, way: Way, load: Load) -> Figures:
         """One way under a load."""
+        return figures([self.asked(way, load)])
+
+    def asked(self, way: Way, load: Load) -> Asked:
+        before = self.meter.read() if self.meter else {}
         turns, seconds = self._measure([way], load)
-        return _figures(turns.outputs[0], seconds)
+        after = self.meter.read() if self.meter else {}
+        return Asked(turns.outputs[0], seconds, {it: after[it] - before[it] for it in before})
 
     def in_turn(self, ways: Sequence[Way], load: Load) -> dict[str, Figures]:
         """Several ways, request by request, by their names; one stream in all. Throughput is that
         of the requests put one after the other."""
         turns, _ = self._measure(ways, load)
         return {
-            way.name: _figures(outputs, sum(output.latency for output in outputs))
+            way.name: figures([Asked(outputs, sum(output.latency for output in outputs), {})])
             for way, outputs in zip(ways, turns.outputs, strict=True)
         }
 
@@ -160,23 +177,27 @@ class Bench:
         return backends.with_images(send, urls, load.images)
 
 
-def _figures(outputs: Sequence[Any], seconds: float) -> Figures:
-    """Of vLLM's `RequestFuncOutput`s, all of which succeeded."""
+def figures(pieces: Sequence[Asked]) -> Figures:
+    """Of all pieces of a load together; CPU time is in µs a token."""
+    outputs = [output for piece in pieces for output in piece.outputs]
+    seconds = sum(piece.seconds for piece in pieces)
     tokens = sum(output.output_tokens for output in outputs)
-    return measured(
+    found = measured(
         seconds, tokens, [output.ttft for output in outputs], [output.itl for output in outputs]
     )
+    cpu = {name: sum(piece.cpu[name] for piece in pieces) for name in pieces[0].cpu}
+    return found | {name: spent * 1_000_000 / tokens for name, spent in cpu.items()}
 
 
 def under(
     bench: Bench, ways: Sequence[Way], load: Load, doing: Callable[[str], None]
 ) -> dict[str, Figures]:
-    """All ways under a load: at one stream request by request, else one after the other."""
+    """All ways under a load: at one stream request by request, else piece by piece."""
+    doing(load.shown)
     if load.streams == 1:
-        doing(load.shown)
         return bench.in_turn(ways, load)
-    found = {}
-    for way in ways:
-        doing(f"{load.shown}, {way.name}")
-        found[way.name] = bench.run(way, load)
-    return found
+    found: dict[str, list[Asked]] = {way.name: [] for way in ways}
+    for number, piece in enumerate(load.pieces):
+        for way in turned(ways, number):
+            found[way.name].append(bench.asked(way, piece))
+    return {name: figures(pieces) for name, pieces in found.items()}

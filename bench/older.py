@@ -1,8 +1,8 @@
 """This Truss against the older ways to serve the same model: a part of `make bench`.
 
-Promises: the same weights, prompts, arithmetic and variables for all; each has answered to the
-letter before anything is measured; they take turns, round by round. A server whose turn it is not
-stands still, and the CPU time it takes meanwhile is measured. Nothing that was started is left.
+Promises: the same weights, prompts and arithmetic for all; each has answered to the letter before
+anything is measured; they take turns, piece by piece. A server whose turn it is not stands still,
+and the CPU time it takes meanwhile is measured. Nothing that was started is left.
 """
 
 import contextlib
@@ -13,29 +13,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench import backends, load, peer
+from bench import backends, load, peer, processes
 from bench.backends import Send
 from bench.errors import BenchError
 from bench.figures import (
     DTYPE,
-    FIGURES,
     Bounds,
-    Figure,
     Figures,
     Load,
     Spread,
     Way,
     at,
+    figure_table,
     head,
-    of,
     ratio,
+    ratio_table,
     row,
     spread,
     turned,
 )
-from bench.load import VLLM, Bench
+from bench.load import VLLM, Asked, Bench
 from bench.peer import Peer
 from bench.plots import Panel, Plot, link
+from bench.processes import CPU, Meter
 from bench.session import Session
 from bench.switch import BARE as BARE_DOOR
 from local.standins.corpus import chat, dialogues
@@ -68,9 +68,6 @@ OPENAI = Way("this Truss, OpenAI's shape", backends.CHAT, f"{serve.URL}{load.CHA
 BARE = Way("bare vLLM", backends.CHAT, f"{VLLM}{BARE_DOOR}{load.CHAT}")
 WAYS = (THIS, OPENAI, BARE, *(Way(it.name, it.folder, it.predict) for it in PEERS.values()))
 
-CPU = "cpu_ms_a_token"
-SHOWN = {**FIGURES, CPU: Figure("CPU time before the engine, ms a token", 3)}
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -87,8 +84,8 @@ class Plan:
 
 FULL = Plan(
     5,
-    (Load(1, 6, 64), Load(4, 16, 64), Load(16, 48, 64), Load(32, 64, 64), Load(64, 96, 64)),
-    (Load(1, 2, 16), Load(4, 4, 8), Load(16, 16, 4), Load(32, 32, 4)),
+    (Load(1, 6, 64), Load(4, 16, 64), Load(16, 64, 64), Load(32, 128, 64), Load(64, 256, 64)),
+    (Load(1, 2, 64), Load(4, 4, 32), Load(16, 16, 16), Load(32, 32, 8)),
     75,
 )
 QUICK = Plan(2, (Load(1, 3, 16), Load(16, 48, 32)), (Load(1, 2, 16), Load(16, 16, 4)), 15)
@@ -127,7 +124,7 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
             with running() as servers:
                 for way in WAYS:
                     check(way)
-                benches = each_bench()
+                benches = each_bench(servers)
                 session.doing("warming up")
                 measure_round(benches, servers, WARM_UP, 0)
                 session.each(
@@ -145,7 +142,6 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
 
 Servers = Mapping[str, Sequence[int]]  # the process ids of each, by its name
 TRUSS = "this Truss"
-ENGINE = "VLLM::EngineCore"  # the title of vLLM's process for it
 
 
 @contextlib.contextmanager
@@ -158,12 +154,13 @@ def running() -> Iterator[Servers]:
         stack.enter_context(load.server(card))
         for it in starting:
             it.wait()
-        found = {it.peer.name: peer.family(it.process.pid) for it in starting}
+        found = {it.peer.name: processes.family(it.process.pid) for it in starting}
         others = {pid for pids in found.values() for pid in pids} | {os.getpid()}
-        yield {TRUSS: [pid for pid in peer.family(os.getpid()) if pid not in others], **found}
+        this = [pid for pid in processes.family(os.getpid()) if pid not in others]
+        yield {TRUSS: this, **found}
 
 
-def each_bench() -> dict[str, Bench]:
+def each_bench(servers: Servers) -> dict[str, Bench]:
     """By the server's name: it asks for the metrics of what it measures, and must not wait for a
     server that stands still."""
     card = cards.load(MODEL)
@@ -171,6 +168,8 @@ def each_bench() -> dict[str, Bench]:
     for it in PEERS.values():
         benches[it.name] = Bench(card, MODEL, it.url)
         benches[it.name].table[it.folder] = asking(it)
+    for name, pids in servers.items():
+        benches[name].meter = Meter([*pids, os.getpid()])
     return benches
 
 
@@ -193,33 +192,27 @@ def measure_round(
     figures: dict[str, dict[str, Figures]] = {}
     held = dict.fromkeys(servers, 0.0)
     for streams in (it.streams for it in plan.loads):
-        found = figures[str(streams)] = {}
-        for way in turned(WAYS, number):
-            if given := plan.load(way, streams):
-                name = way.name if way.name in PEERS else TRUSS
-                others = {server: pids for server, pids in servers.items() if server != name}
-                with still(others, held):
-                    found[way.name] = turn(benches[name], servers[name], way, given)
+        loads = {way: given for way in WAYS if (given := plan.load(way, streams))}
+        asked: dict[str, list[Asked]] = {way.name: [] for way in loads}
+        for place in range(max(len(given.pieces) for given in loads.values())):
+            for way in turned(list(loads), number + place):
+                for piece in loads[way].pieces[place : place + 1]:
+                    name = way.name if way.name in PEERS else TRUSS
+                    others = {server: pids for server, pids in servers.items() if server != name}
+                    with still(others, held):
+                        asked[way.name].append(benches[name].asked(way, piece))
+        figures[str(streams)] = {name: load.figures(pieces) for name, pieces in asked.items()}
     return {"figures": figures, "held": held}
 
 
 @contextlib.contextmanager
 def still(servers: Servers, took: dict[str, float]) -> Iterator[None]:
     """The servers stand still; CPU time they take all the same is added to what each `took`."""
-    with peer.held(pid for pids in servers.values() for pid in pids):
-        before = {name: peer.cpu_seconds(pids) for name, pids in servers.items()}
+    with processes.held(pid for pids in servers.values() for pid in pids):
+        before = {name: processes.cpu_seconds(pids) for name, pids in servers.items()}
         yield
         for name, pids in servers.items():
-            took[name] += peer.cpu_seconds(pids) - before[name]
-
-
-def turn(bench: Bench, pids: Sequence[int], way: Way, given: Load) -> Figures:
-    """One way's figures under a load."""
-    before_engine = [pid for pid in pids if not peer.command(pid).startswith(ENGINE)]
-    before = peer.cpu_seconds(before_engine)
-    found = bench.run(way, given)
-    spent = peer.cpu_seconds(before_engine) - before
-    return {**found, CPU: spent * 1000 / (given.requests * given.new_tokens)}
+            took[name] += processes.cpu_seconds(pids) - before[name]
 
 
 def check(way: Way) -> None:
@@ -251,8 +244,9 @@ The two older ways are Trusses of our own, in `bench/peers`, made like those of 
 whose place this Truss has: a `model.py` around vLLM's AsyncLLM (Mixtral's), and one around
 transformers' `generate` with a text streamer in a thread (Mistral 7B's). Each runs in Truss's own
 Python server, laid out by Truss's builder, as a process here. All have the same stand-in in
-{DTYPE}, the same prompts, greedy decoding and the variables of `local/environment.yaml`, and have
-answered a question to the letter first. Those whose turn it is not are stopped (SIGSTOP).
+{DTYPE}, the same prompts, greedy decoding, those with vLLM the variables of
+`local/environment.yaml`, and have answered a question to the letter first. They take turns after
+two requests a stream; those whose turn it is not are stopped (SIGSTOP).
 
 In the older ways' favour: vLLM and transformers are today's; nothing is sampled, which costs
 `generate` more than vLLM; prompts come with their template, so that nothing is left to do with
@@ -262,18 +256,18 @@ far, from which the new is cut; Hugging Face's tokenizer. Not as it was: `genera
 model, in float16, on a GPU, and its stream began with the prompt, which is left out here, so that
 the first token is one of the answer's. It gets fewer requests, and at most 32 streams.
 
-CPU time is that of all processes of a server but the engine's, whose threads spin. What this Truss
-takes more of it than AsyncLLM's way is told apart by bare vLLM's: its chat route makes an object
-and JSON of each token, and vLLM turns the tokens of Mistral's tokenizer into text in Python, those
-of Hugging Face's in Rust; the rest is nginx, and the classes of `packages/predict`. All of it goes
-on beside the engine on a GPU; here it takes the engine's cores. vLLM's `--stream-interval` would
-spare most of it by sending several tokens at a time, which this Truss does not ask for.
+What this Truss takes more CPU time a token for than AsyncLLM's way is told apart below: nginx is
+Truss's own; what the server before the engine takes more is told apart by bare vLLM's, whose chat
+route makes an object and JSON of each token, and turns those of Mistral's tokenizer into text in
+Python, those of Hugging Face's in Rust; the rest is the classes of `packages/predict`. All of it
+goes on beside the engine on a GPU; here it takes the engine's cores. vLLM's `--stream-interval`
+would spare most of it by sending several tokens at a time, which this Truss does not ask for.
 """
 
 
 def section(results: Mapping[str, Any]) -> list[str]:
     """The part's lines of docs/benchmarks.md."""
-    rounds = results["rounds"]
+    rounds, names = results["rounds"], [way.name for way in WAYS]
     return [
         "## Against the older ways",
         "",
@@ -286,11 +280,15 @@ def section(results: Mapping[str, Any]) -> list[str]:
         f"{len(rounds)} rounds, each way in each {work(results['loads'])};",
         f"`generate` {work(results['generate'])}:",
         "",
-        *figure_table(rounds),
+        *figure_table(rounds, names),
         "",
         f"{THIS.name}, as a ratio to each other way in the same round:",
         "",
-        *ratio_table(rounds),
+        *ratio_table(rounds, "to", {to: (THIS.name, to) for to in names[1:]}, ["requests_per_s"]),
+        "",
+        "CPU time, µs a token:",
+        "",
+        *figure_table(rounds, names, CPU),
         "",
         *held_lines(results["held"]),
     ]
@@ -309,27 +307,6 @@ def goal_table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
                 found = ratio(at(rounds, streams), THIS.name, goal.to, goal.figure)
                 met = "met" if goal.met(found) else "**missed**"
                 lines.append(row(goal.text, streams, goal.to, found.shown(2), met))
-    return lines
-
-
-def figure_table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = head("streams", "way", *(figure.title for figure in SHOWN.values()))
-    for streams, ways in rounds[0].items():
-        for way in (it.name for it in WAYS if it.name in ways):
-            found = at(rounds, streams)
-            cells = (of(found, way, name).shown(it.digits) for name, it in SHOWN.items())
-            lines.append(row(streams, way, *cells))
-    return lines
-
-
-def ratio_table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
-    held = {name: it for name, it in SHOWN.items() if name != "requests_per_s"}  # of any length
-    lines = head("streams", "to", *(it.title.removesuffix(", ms") for it in held.values()))
-    for streams, ways in rounds[0].items():
-        for way in (it.name for it in WAYS[1:] if it.name in ways):
-            found = at(rounds, streams)
-            cells = (ratio(found, THIS.name, way, name).shown(2) for name in held)
-            lines.append(row(streams, way, *cells))
     return lines
 
 

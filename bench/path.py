@@ -5,14 +5,14 @@ and at one stream request by request. Images are data URLs, and weigh what they 
 """
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bench import backends, load, reading
+from bench import backends, load, processes, reading
 from bench.figures import (
     DTYPE,
-    FIGURES,
     Bounds,
     Figures,
     Load,
@@ -20,15 +20,17 @@ from bench.figures import (
     Way,
     at,
     difference,
+    figure_table,
     head,
-    of,
     ratio,
+    ratio_table,
     row,
     spread,
     turned,
 )
 from bench.load import VLLM, Bench
 from bench.plots import Panel, Plot, link
+from bench.processes import CPU, Meter
 from bench.session import Session
 from bench.switch import BARE as BARE_DOOR
 from scripts import cards, serve
@@ -68,7 +70,7 @@ class Kind:
         return [replace(it, **images) for it in self.plan.loads]
 
 
-TEXT_LOADS = (Load(1, 30, 16), Load(4, 48, 32), Load(16, 160, 64), Load(64, 256, 32))
+TEXT_LOADS = (Load(1, 30, 16), Load(4, 32, 64), Load(16, 128, 128), Load(64, 256, 64))
 SMALL_LOADS = (Load(1, 20, 8), Load(4, 32, 8), Load(16, 96, 8), Load(64, 128, 8))
 LARGE_LOADS = (Load(1, 10, 8), Load(4, 16, 8), Load(16, 48, 8), Load(64, 64, 8))
 
@@ -153,6 +155,7 @@ def _measure(card: Card, wanted: Sequence[Kind], session: Session) -> None:
     bench = Bench(card, card.name)
     session.doing(f"{card.name}: starting vLLM")
     with load.server(card):
+        bench.meter = Meter(processes.family(os.getpid()))
         for kind in wanted:
             _measure_kind(bench, _name(card, kind), kind, session)
 
@@ -187,11 +190,11 @@ TEXT_OF_PART = f"""\
 One vLLM server a model, in {DTYPE}, measured by `vllm bench serve` through all ways in turn,
 another one first in each round: its own port past the classes (bare vLLM), Truss's nginx before
 that, and nginx and the classes of `packages/predict`. At one stream the ways take turns request by
-request. Ratios and differences are of figures of one round. Images are small, 40 × 40 pixels; what
-makes a data URL of 2 MB large is a chunk of the file that decoders pass over: it is the way of the
-bytes that is measured, not a model at a large picture. Older-shaped streams have no events: their
-ITL is between pieces of text. Events that a client reads at once have an ITL of next to nothing:
-where many do, ratios of ITL say little.
+request, at more after two requests a stream. Ratios and differences are of figures of one round.
+Images are small, 40 × 40 pixels; what makes a data URL of 2 MB large is a chunk of the file that
+decoders pass over: it is the way of the bytes that is measured, not a model at a large picture.
+Older-shaped streams have no events: their ITL is between pieces of text. Events that a client reads
+at once have an ITL of next to nothing: where many do, ratios of ITL say little.
 """
 
 
@@ -207,9 +210,11 @@ def section(results: Mapping[str, Any]) -> list[str]:
         lines += ["", f"### {measured['model']}, {measured['kind']}", ""]
         lines += [link("throughput and TTFT over streams", plot_name(measured)), ""]
         lines += [f"{loads_shown(measured)}:", ""]
-        lines += figure_table(measured)
+        rounds, ways = measured["rounds"], ways_of(measured)
+        lines += figure_table(rounds, ways)
         lines += ["", "The same, held against bare vLLM in each round, as ratios:", ""]
-        lines += ratio_table(measured)
+        lines += ratio_table(rounds, "way", {way: (way, BARE.name) for way in ways[1:]})
+        lines += ["", "CPU time, µs a token:", "", *figure_table(rounds, ways, CPU)]
     return [*lines, "", *reading_table(results["reading"])]
 
 
@@ -232,27 +237,6 @@ def goal_table(every: Sequence[Mapping[str, Any]]) -> list[str]:
                 what = f"{measured['model']}, {measured['kind']}"
                 met = "met" if goal.met(found) else "**missed**"
                 lines.append(row(goal.text, what, way, found.shown(2), met))
-    return lines
-
-
-def figure_table(measured: Mapping[str, Any]) -> list[str]:
-    lines = head("streams", "way", *(figure.title for figure in FIGURES.values()))
-    for streams in measured["rounds"][0]:
-        for way in ways_of(measured):
-            found = at(measured["rounds"], streams)
-            cells = (of(found, way, name).shown(it.digits) for name, it in FIGURES.items())
-            lines.append(row(streams, way, *cells))
-    return lines
-
-
-def ratio_table(measured: Mapping[str, Any]) -> list[str]:
-    titles = (figure.title.removesuffix(", ms") for figure in FIGURES.values())
-    lines = head("streams", "way", *titles)
-    for streams in measured["rounds"][0]:
-        for way in ways_of(measured)[1:]:
-            found = at(measured["rounds"], streams)
-            cells = (ratio(found, way, BARE.name, name).shown(2) for name in FIGURES)
-            lines.append(row(streams, way, *cells))
     return lines
 
 

@@ -1,8 +1,8 @@
 """The older ways of bench/peers, each in a process of its own here, without Docker.
 
 Promises: what runs is Truss's own Python server as Truss's builder lays it out, with the peer's
-`model.py`, on a port of its own; ready means that Truss's readiness route answers 200. Whatever is
-held takes no CPU time. Nothing is left: no process, no folder. Refuses a peer that does not start.
+`model.py`, on a port of its own; ready means that Truss's readiness route answers 200. Nothing is
+left: no process, no folder. Refuses a peer that does not start.
 """
 
 import contextlib
@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bench import processes
 from bench.errors import BenchError
 from bench.figures import DTYPE
 from scripts import serve
@@ -26,7 +27,6 @@ from scripts.cards import ROOT
 
 FOLDER = ROOT / "bench" / "peers"
 START_SECONDS = 400
-TICKS = os.sysconf("SC_CLK_TCK")  # a second, as /proc counts CPU time
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,11 @@ def lay_out(truss: Path, app: Path) -> None:
 def environment(
     config: Mapping[str, Any], port: int, checkpoint: Path, folder: Path
 ) -> dict[str, str]:
-    """The variables of a peer's process: its config's, those of every local run of vLLM, and what
-    differs here."""
-    local = yaml.safe_load(serve.LOCAL_ENVIRONMENT.read_text(encoding="utf-8"))
+    """The variables of a peer's process: its config's, those of every local run of vLLM if it runs
+    vLLM, and what differs here."""
+    local = {}
+    if "vllm" in config["requirements"]:
+        local = yaml.safe_load(serve.LOCAL_ENVIRONMENT.read_text(encoding="utf-8"))
     return {
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",
@@ -136,68 +138,8 @@ def environment(
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ends a process and all that it started, held or not."""
-    pids = family(process.pid)
-    send(pids, signal.SIGKILL)
+    pids = processes.family(process.pid)
+    processes.send(pids, signal.SIGKILL)
     process.wait()
-    while any(map(is_alive, pids)):  # or they would still write where all is about to be removed
+    while any(map(processes.is_alive, pids)):  # or they would write where all is removed next
         time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def held(pids: Iterable[int]) -> Iterator[None]:
-    """The processes stand still for as long as the block lasts."""
-    pids = list(pids)
-    try:
-        send(pids, signal.SIGSTOP)
-        yield
-    finally:
-        send(pids, signal.SIGCONT)
-
-
-def send(pids: Iterable[int], number: int) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended while we looked
-            children.setdefault(int(stat(path)[1]), []).append(int(path.parent.name))
-    found, ahead = [], [pid]
-    while ahead:
-        found.append(ahead.pop())
-        ahead += children.get(found[-1], [])
-    return found
-
-
-def command(pid: int) -> str:
-    """What a process calls itself; nothing when it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
-    except OSError:
-        return ""
-
-
-def cpu_seconds(pids: Iterable[int]) -> float:
-    """CPU time that processes have used, those included that they have waited for."""
-    ticks = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            ticks += sum(map(int, stat(Path(f"/proc/{pid}/stat"))[11:15]))
-    return ticks / TICKS
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return stat(Path(f"/proc/{pid}/stat"))[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def stat(path: Path) -> list[str]:
-    """The fields of a /proc/…/stat behind the program's name, which may have spaces: the state, the
-    parent's id and so on, as proc(5) has them from the third on."""
-    return path.read_text().rpartition(")")[2].split()

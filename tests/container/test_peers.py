@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import older, peer
+from bench import older, peer, processes
 from bench.errors import BenchError
 from bench.peer import Peer
 from scripts import cards, serve, standin
@@ -45,14 +45,14 @@ def test_the_peers_answer_to_the_letter_in_streams_and_leave_nothing(container: 
         ]
         for it in starting:
             it.wait()
-            pids += peer.family(it.process.pid)
+            pids += processes.family(it.process.pid)
         for way in older.WAYS:
             if way.name in older.PEERS:
                 older.check(way)
         assert {it.peer.name: pieces(it.peer) > 5 for it in starting} == dict.fromkeys(
             older.PEERS, True
         )
-    assert not any(map(peer.is_alive, pids))
+    assert not any(map(processes.is_alive, pids))
     assert folders() <= before
 
 

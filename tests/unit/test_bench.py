@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import itertools
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -26,6 +28,7 @@ from bench import (
     load,
     path,
     plots,
+    processes,
     session,
     startup,
     startup_phases,
@@ -215,7 +218,8 @@ def growth_results() -> dict[str, Any]:
 
 def test_a_row_for_every_way_at_every_number_of_streams() -> None:
     (measured,) = path_results()["measured"]
-    table = path.figure_table(measured)[2:]
+    ways = [way.name for way in (BARE, NGINX, OPENAI, OLDER)]
+    table = figures.figure_table(measured["rounds"], ways)[2:]
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table]
     assert [cell[:2] for cell in cells] == [
         [streams, way.name]
@@ -223,7 +227,58 @@ def test_a_row_for_every_way_at_every_number_of_streams() -> None:
         for way in (BARE, NGINX, OPENAI, OLDER)
     ]
     assert all(len(cell) == 2 + len(figures.FIGURES) and all(cell) for cell in cells)
-    assert len(path.ratio_table(measured)[2:]) == 4 * 3
+    pairs = {way: (way, BARE.name) for way in ways[1:]}
+    assert len(figures.ratio_table(measured["rounds"], "way", pairs)[2:]) == 4 * 3
+    cpu = figures.figure_table(measured["rounds"], ways, processes.CPU)[2:]
+    assert not cpu, "these rounds have none"
+
+
+def test_ways_take_turns_piece_by_piece_and_the_pieces_are_one_load() -> None:
+    asked = []
+
+    @dataclass
+    class Output:
+        ttft: float = 0.002
+        output_tokens: int = 10
+        itl: tuple[float, ...] = (0.001,)
+
+    class Recorded(load.Bench):
+        def __init__(self) -> None:
+            pass
+
+        def asked(self, way: Way, piece: figures.Load) -> load.Asked:
+            asked.append((way.name, piece.requests))
+            return load.Asked([Output()] * piece.requests, 2.0, {processes.NGINX: 0.001})
+
+    found = load.under(Recorded(), [BARE, NGINX], figures.Load(4, 20, 10), lambda text: None)
+    assert asked == [
+        *((BARE.name, 8), (NGINX.name, 8)),
+        *((NGINX.name, 8), (BARE.name, 8)),
+        *((BARE.name, 4), (NGINX.name, 4)),
+    ]
+    assert found[NGINX.name]["requests_per_s"] == pytest.approx(20 / 6)
+    assert found[NGINX.name][processes.NGINX] == pytest.approx(0.003 / 200 * 1e6)
+
+
+def test_cpu_time_is_told_apart_by_what_a_process_calls_itself() -> None:
+    commands = ["VLLM::EngineCore", "nginx: worker process", "vllm serve"]
+    with contextlib.ExitStack() as stack:
+        pids = [
+            stack.enter_context(
+                subprocess.Popen([command, "-c", "read x"], executable="/bin/sh", stdin=-1)
+            ).pid
+            for command in commands
+        ]
+        meter = processes.Meter([*pids, os.getpid()])
+        found = {name: pids for name, pids in meter.pids.items()}
+    engine, nginx, front = pids
+    assert found == {
+        processes.CLIENT: [os.getpid()],
+        processes.NGINX: [nginx],
+        processes.FRONT: [front],
+        processes.ENGINE: [engine],
+    }
+    assert meter.read()[processes.CLIENT] > 0
 
 
 def test_a_goal_that_is_missed_is_said_to_be() -> None:

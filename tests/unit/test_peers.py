@@ -12,9 +12,9 @@ from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from rich.console import Console
 
-from bench import older, peer
+from bench import older, peer, processes
 from bench.errors import BenchError
-from bench.figures import DTYPE
+from bench.figures import DTYPE, FIGURES
 from bench.older import ASYNC_LLM, BARE, FULL, GENERATE, GOALS, OPENAI, QUICK, THIS, WAYS
 from bench.plots import Panel
 from bench.session import Session
@@ -29,7 +29,7 @@ BUSY = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while Tru
 def busy() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
         try:
-            until(lambda: len(peer.family(process.pid)) == 2)
+            until(lambda: len(processes.family(process.pid)) == 2)
             yield process
         finally:
             peer.end(process)
@@ -45,44 +45,48 @@ def until(condition: Any) -> None:
 def test_what_is_held_takes_no_cpu_time_and_goes_on_afterwards(
     busy: subprocess.Popen[bytes],
 ) -> None:
-    family = peer.family(busy.pid)
-    until(lambda: peer.cpu_seconds(family) > 0)
-    with peer.held(family):
-        until(lambda: all(peer.stat(Path(f"/proc/{pid}/stat"))[0] == "T" for pid in family))
-        before = peer.cpu_seconds(family)
+    family = processes.family(busy.pid)
+    until(lambda: processes.cpu_seconds(family) > 0)
+    with processes.held(family):
+        until(lambda: all(processes.stat(Path(f"/proc/{pid}/stat"))[0] == "T" for pid in family))
+        before = processes.cpu_seconds(family)
         time.sleep(0.3)
-        assert peer.cpu_seconds(family) - before < 0.1  # the kernel's books lag by a tick or two
-    until(lambda: peer.cpu_seconds(family) > before)
+        assert processes.cpu_seconds(family) - before < 0.1  # a tick or two
+    until(lambda: processes.cpu_seconds(family) > before)
 
 
 def test_what_is_held_goes_on_after_an_error(busy: subprocess.Popen[bytes]) -> None:
-    family = peer.family(busy.pid)
-    with pytest.raises(BenchError), peer.held(family):
+    family = processes.family(busy.pid)
+    with pytest.raises(BenchError), processes.held(family):
         raise BenchError("no figures")
-    before = peer.cpu_seconds(family)
-    until(lambda: peer.cpu_seconds(family) > before)
+    before = processes.cpu_seconds(family)
+    until(lambda: processes.cpu_seconds(family) > before)
 
 
 def test_the_end_of_a_process_is_that_of_its_children_held_or_not(
     busy: subprocess.Popen[bytes],
 ) -> None:
-    family = peer.family(busy.pid)
-    with peer.held(family):
+    family = processes.family(busy.pid)
+    with processes.held(family):
         peer.end(busy)
-    assert not any(map(peer.is_alive, family))
+    assert not any(map(processes.is_alive, family))
 
 
 def test_a_peer_gets_its_config_s_variables_and_those_of_a_local_run_and_no_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "a secret of whoever measures")
-    config = {"environment_variables": {"OWN": "1", "PEER_MODEL": "the hub's"}}
+    own = {"OWN": "1", "PEER_MODEL": "the hub's"}
+    config = {"environment_variables": own, "requirements": ["vllm"]}
     got = peer.environment(config, 8101, Path("/weights"), Path("/here"))
     assert got["OWN"] == "1"
     assert (got["PEER_MODEL"], got["PEER_DTYPE"]) == ("/weights", DTYPE)
     assert got["TORCH_COMPILE_DISABLE"] == "1"  # of local/environment.yaml
     assert got["INFERENCE_SERVER_PORT"] == "8101"
     assert "HF_TOKEN" not in got
+    without_vllm = {**config, "requirements": ["transformers"]}
+    others = peer.environment(without_vllm, 8101, Path("/weights"), Path("/here"))
+    assert "TORCH_COMPILE_DISABLE" not in others
 
 
 def test_a_peer_s_prompt_is_what_mistral_common_makes_of_a_question() -> None:
@@ -127,7 +131,9 @@ def made_up(this: float, async_llm: float, generate: float) -> dict[str, Any]:
         ASYNC_LLM.name: async_llm,
         GENERATE.name: generate,
     }
-    figures = {way: dict.fromkeys(older.SHOWN, value) for way, value in given.items()}
+    figures = {
+        way: dict.fromkeys([*FIGURES, *processes.CPU], value) for way, value in given.items()
+    }
     return {
         "loads": [{"requests": 64, "new_tokens": 32, "streams": 16}],
         "generate": [{"requests": 16, "new_tokens": 8, "streams": 16}],
