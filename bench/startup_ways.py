@@ -87,12 +87,12 @@ def today(card: Card) -> Truss:
     return build(render.render(card, Choices()), serve.PACKAGES, serve.LOCAL_ENVIRONMENT)
 
 
-def first_versions(card: Card) -> list[Truss]:
-    """The same model by the first version's own config and package, with its own variables for
-    the local run and with today's; none when this clone's history does not go back to it."""
+def first_version(card: Card) -> Truss | None:
+    """The same model by the first version's own config and package, with today's variables for the
+    local run; None when this clone's history does not go back to it."""
     archive = subprocess.run(["git", "archive", FIRST_VERSION], cwd=ROOT, capture_output=True)
     if archive.returncode:
-        return []
+        return None
     with tempfile.TemporaryDirectory(prefix="bench-first-") as folder:
         then = Path(folder)
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
@@ -103,8 +103,7 @@ def first_versions(card: Card) -> list[Truss]:
         if done.returncode:
             raise BenchError(f"the first version does not render {card.name}: {done.stderr}")
         config = (then / "config.yaml").read_text(encoding="utf-8")
-        variables = [then / "local" / "environment.yaml", serve.LOCAL_ENVIRONMENT]
-        return [build(config, then / "packages", local) for local in variables]
+        return build(config, then / "packages", serve.LOCAL_ENVIRONMENT)
 
 
 @contextmanager
@@ -207,6 +206,26 @@ def answered(port: int, asked: Question) -> bool:
     if got.strip() != asked.answer:
         raise BenchError(f"the first answer is {got!r}, not {asked.answer!r}")
     return True
+
+
+def cold(way: Way, truss: Truss) -> Way:
+    """The same start, of files that this machine has not read since it was switched on."""
+
+    def from_disk() -> Start:
+        for folder in (sandbox.VENV, *truss.image.mounts.values()):
+            forget(folder)
+        return way()
+
+    return from_disk
+
+
+def forget(folder: Path) -> None:
+    """Takes the files in a folder out of the page cache, but for what a running process has open as
+    its own memory."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def in_container(truss: Truss, asked: Question) -> Way:
