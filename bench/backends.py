@@ -8,11 +8,13 @@ import itertools
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 CHAT = "openai-chat"  # vLLM's own
 TEXT = "predict-text"
 WAYS = "ways-in-turn"
+
+T = TypeVar("T")
 
 # vLLM's `RequestFunc`: RequestFuncInput, session, progress bar → RequestFuncOutput
 Send = Callable[..., Awaitable[Any]]
@@ -100,6 +102,24 @@ class InTurn:
         output = await send(given, session, pbar)
         self.outputs[turn].append(output)
         return output
+
+
+def metered(send: Send, requests: int, read: Callable[[], T]) -> tuple[Send, list[T]]:
+    """`send`, and what is read before the first of so many requests is sent, and after the last."""
+    readings: list[T] = []
+    answered = 0
+
+    async def sent(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
+        nonlocal answered
+        if not readings:
+            readings.append(read())
+        output = await send(request_func_input, session, pbar)
+        answered += 1
+        if answered == requests:
+            readings.append(read())
+        return output
+
+    return sent, readings
 
 
 def registered() -> dict[str, Send]:

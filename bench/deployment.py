@@ -20,11 +20,12 @@ from bench.errors import BenchError
 from bench.figures import FIGURES, Load, Way, head, of, row, spread
 from bench.load import Bench
 from bench.plots import Panel, Plot, link
-from bench.session import Session
+from bench.session import Session, file_name
 from scripts import baseten, cards
 from scripts.cards import Card
 
 CHAT = "/chat/completions"
+PREDICT = "/predict"
 # What vLLM's client makes the Authorization header of
 VLLM_KEY = "OPENAI_API_KEY"
 # The first answer may wait for a replica. https://docs.baseten.co/deployment/autoscaling/request-lifecycle
@@ -46,8 +47,9 @@ class Target:
     key: str | None
 
     @property
-    def host(self) -> str:
-        return urlsplit(self.base).netloc.replace(":", "-")
+    def name(self) -> str:
+        """The address, as a file can be called."""
+        return file_name(self.base.partition("://")[2])
 
 
 def target(url: str, environment: Mapping[str, str] = os.environ) -> Target:
@@ -55,10 +57,12 @@ def target(url: str, environment: Mapping[str, str] = os.environ) -> Target:
     parts = urlsplit(baseten.checked_address(url, "URL"))
     if parts.query or parts.fragment or parts.username or parts.password:
         raise BenchError("URL= takes an address alone: no key, query or fragment belongs in it")
+    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
     path = parts.path.rstrip("/").removesuffix(CHAT)
+    if path.endswith(PREDICT):  # Baseten has what is behind it under /sync
+        path = path.removesuffix(PREDICT) + ("" if local else "/sync")
     if "v1" not in path.split("/"):
         path += "/v1"
-    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
     wanted = bool(environment.get(baseten.KEY)) or not local
     key = baseten.api_key(environment) if wanted else None
     return Target(parts._replace(path=path).geturl(), key)
@@ -127,13 +131,13 @@ def measure(where: Target, model: str | None, quick: bool, session: Session) -> 
         def one_round(number: int) -> dict[str, Any]:
             found = {}
             for it in loads:
-                session.doing(f"{where.host}: round {number + 1} of {rounds}, {it.shown}")
+                session.doing(f"{where.name}: round {number + 1} of {rounds}, {it.shown}")
                 found[str(it.streams)] = {way.name: bench.run(way, it)}
             return found
 
         with key_for_vllm(where.key):
             bench.run(way, replace(loads[0], requests=2))  # nothing is measured cold
-            found = session.each(where.host, rounds, one_round)
+            found = session.each(where.name, rounds, one_round)
     return {
         "url": where.base,
         "asked_for": name,

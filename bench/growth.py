@@ -1,6 +1,7 @@
 """How cost grows with the prompt, the streams and the images: a part of `make bench`.
 
-Promises: bare vLLM and this Truss, nginx and all, in turn, round by round, on one server a model.
+Promises: bare vLLM and this Truss, nginx and all, in turn, round by round, on one server a model;
+memory, which a server mostly keeps, is that of a server of its own a way and a round.
 """
 
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 from bench import load
 from bench.errors import BenchError
-from bench.figures import Figures, Load, Way, head, of, ratio, row, spread, turned
+from bench.figures import Figures, Load, head, of, ratio, row, spread, turned
 from bench.load import Bench
 from bench.path import BARE, OPENAI
 from bench.plots import Panel, Plot, link
@@ -41,7 +42,7 @@ class Sweep:
     axis: str
     loads: tuple[Load, ...]
     of_images: bool
-    memory: bool = False  # of the front process, instead of turns request by request
+    memory: bool = False  # of the front process; the loads are to grow
     rounds: int = 5
     seconds: float = 20  # of a round, about
 
@@ -57,13 +58,21 @@ PROMPTS = Sweep(
     of_images=False,
 )
 STREAMS = Sweep(
-    "Streams, and the memory of the front process",
+    "Streams",
     "streams",
     "streams",
     tuple(Load(count, max(16, 2 * count), 32) for count in (1, 4, 16, 64, 256)),
     of_images=False,
+    seconds=25,
+)
+OPEN_STREAMS = Sweep(
+    "Memory of the front process",
+    "streams",
+    "open streams",
+    tuple(Load(count, count, 64) for count in (1, 64, 256)),
+    of_images=False,
     memory=True,
-    seconds=45,
+    seconds=80,
 )
 IMAGES = Sweep(
     "Images",
@@ -72,7 +81,7 @@ IMAGES = Sweep(
     tuple(Load(1, 24, 8, images=count, image_bytes=10_000) for count in (1, 2, 3, 4)),
     of_images=True,
 )
-SWEEPS = (PROMPTS, STREAMS, IMAGES)
+SWEEPS = (PROMPTS, STREAMS, OPEN_STREAMS, IMAGES)
 
 # The models that are swept unless one is named: a text model, and the one with images.
 DEFAULT_MODELS = ("mistral-7b", "pixtral-12b")
@@ -119,40 +128,53 @@ def _measure(card: Card, sweeps: Sequence[Sweep], session: Session) -> None:
     if not wanted:
         return
     bench = Bench(card, card.name)
-    session.doing(f"{card.name}: starting vLLM")
-    with load.server(card, ROOM):
-        for sweep in wanted:
+    in_turn = [sweep for sweep in wanted if not sweep.memory]
+    if in_turn:
+        session.doing(f"{card.name}: starting vLLM")
+        with load.server(card, ROOM):
+            for sweep in in_turn:
+                name = _name(card, sweep)
+                session.doing(f"{name}: warming up")
+                for way in WAYS:  # nothing is measured cold
+                    bench.run(way, sweep.loads[-1])
+                session.each(name, sweep.rounds, _rounds(bench, name, sweep, session))
+    for sweep in wanted:
+        if sweep.memory:
             name = _name(card, sweep)
-            session.doing(f"{name}: warming up")
-            # Nothing is measured cold; but memory that 256 streams once took would stay.
-            for way in WAYS:
-                bench.run(way, sweep.loads[0 if sweep.memory else -1])
-            one_round = _rounds(bench, name, sweep, session)
-            session.each(name, sweep.rounds, one_round)
+            session.each(name, sweep.rounds, _memory_rounds(bench, card, name, sweep, session))
 
 
-def _rounds(
-    bench: Bench, name: str, sweep: Sweep, session: Session
-) -> Callable[[int], dict[str, dict[str, Figures]]]:
+Rounds = Callable[[int], dict[str, dict[str, Figures]]]
+
+
+def _rounds(bench: Bench, name: str, sweep: Sweep, session: Session) -> Rounds:
     def one_round(number: int) -> dict[str, dict[str, Figures]]:
         found: dict[str, dict[str, Figures]] = {}
         for it in sweep.loads:
             at = str(getattr(it, sweep.over))
             session.doing(f"{name}: round {number + 1} of {sweep.rounds}, {sweep.axis}: {at}")
-            ways = turned(WAYS, number)
-            if sweep.memory:
-                found[at] = {way.name: _with_memory(bench, way, it) for way in ways}
-            else:
-                found[at] = bench.in_turn(ways, it)
+            found[at] = load.under(bench, turned(WAYS, number), it)
         return found
 
     return one_round
 
 
-def _with_memory(bench: Bench, way: Way, under: Load) -> Figures:
-    with most_memory() as seen:
-        figures = bench.run(way, under)
-    return {**figures, MEMORY: max(seen) / MIB}
+def _memory_rounds(bench: Bench, card: Card, name: str, sweep: Sweep, session: Session) -> Rounds:
+    def one_round(number: int) -> dict[str, dict[str, Figures]]:
+        found: dict[str, dict[str, Figures]] = {
+            str(getattr(it, sweep.over)): {} for it in sweep.loads
+        }
+        for way in turned(WAYS, number):
+            session.doing(f"{name}: round {number + 1} of {sweep.rounds}, {way.name}")
+            with load.server(card, ROOM):
+                for it in sweep.loads:
+                    with most_memory() as seen:
+                        bench.asked(way, it)
+                    at = str(getattr(it, sweep.over))
+                    found[at][way.name] = {MEMORY: max(seen) / MIB}
+        return found
+
+    return one_round
 
 
 @contextmanager
@@ -192,10 +214,10 @@ def section(results: Mapping[str, Any]) -> list[str]:
     for measured in results["measured"]:
         sweep = swept(measured)
         lines += ["", f"### {sweep.title}: {measured['model']}", ""]
-        lines += [link(f"throughput and TTFT over {sweep.axis}", plot_name(measured)), ""]
-        lines += [f"{len(measured['rounds'])} rounds.", "", *table(measured)]
-        if sweep.memory:
-            lines += ["", *memory_table(measured)]
+        what = "memory" if sweep.memory else "throughput and TTFT"
+        lines += [link(f"{what} over {sweep.axis}", plot_name(measured)), ""]
+        lines += [f"{len(measured['rounds'])} rounds.", ""]
+        lines += memory_table(measured) if sweep.memory else table(measured)
     return lines
 
 
@@ -227,9 +249,9 @@ def table(measured: Mapping[str, Any]) -> list[str]:
 def memory_table(measured: Mapping[str, Any]) -> list[str]:
     ways = [way.name for way in WAYS]
     lines = [
-        "The most resident memory of the process that answers requests, `vllm serve`'s, in MiB. It",
-        "is one process for both ways, and what it once took it mostly keeps: the least is the",
-        "first round's, when no more streams had ever been open.",
+        "The most resident memory of the process that answers requests, `vllm serve`'s, in MiB,",
+        "while so many streams are open. What it once took it mostly keeps: so each way has a new",
+        "server in each round, and the streams grow.",
         "",
         *head("streams", *ways),
     ]
@@ -239,7 +261,9 @@ def memory_table(measured: Mapping[str, Any]) -> list[str]:
 
 
 def plot_name(measured: Mapping[str, Any]) -> str:
-    return f"growth-{measured['model']}-{swept(measured).over.replace('_', '-')}.svg"
+    sweep = swept(measured)
+    over = "memory" if sweep.memory else sweep.over.replace("_", "-")
+    return f"growth-{measured['model']}-{over}.svg"
 
 
 def plots(results: Mapping[str, Any]) -> dict[str, Plot]:
@@ -260,7 +284,8 @@ def over(measured: Mapping[str, Any]) -> Plot:
         }
         return Panel(title, sweep.axis, lines, evenly=sweep.over == "images")
 
-    panels = [panel("output tokens/s", "tokens_per_s"), panel("median TTFT, ms", "ttft_p50_ms")]
     if sweep.memory:
-        panels.append(panel("memory of the front process, MiB", MEMORY))
+        panels = [panel("memory of the front process, MiB", MEMORY)]
+    else:
+        panels = [panel("output tokens/s", "tokens_per_s"), panel("median TTFT, ms", "ttft_p50_ms")]
     return Plot(f"{measured['model']}: {sweep.title.lower()}", tuple(panels))

@@ -9,7 +9,7 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,26 +116,28 @@ class Bench:
         return figures([self.asked(way, load)])
 
     def asked(self, way: Way, load: Load) -> Asked:
-        before = self.meter.read() if self.meter else {}
-        turns, seconds = self._measure([way], load)
-        after = self.meter.read() if self.meter else {}
-        return Asked(turns.outputs[0], seconds, {it: after[it] - before[it] for it in before})
+        turns, seconds, cpu = self._measure([way], load)
+        return Asked(turns.outputs[0], seconds, cpu)
 
     def in_turn(self, ways: Sequence[Way], load: Load) -> dict[str, Figures]:
         """Several ways, request by request, by their names; one stream in all. Throughput is that
         of the requests put one after the other."""
-        turns, _ = self._measure(ways, load)
+        turns, _, _ = self._measure(ways, load)
         return {
             way.name: figures([Asked(outputs, sum(output.latency for output in outputs), {})])
             for way, outputs in zip(ways, turns.outputs, strict=True)
         }
 
-    def _measure(self, ways: Sequence[Way], load: Load) -> tuple[backends.InTurn, float]:
+    def _measure(
+        self, ways: Sequence[Way], load: Load
+    ) -> tuple[backends.InTurn, float, dict[str, float]]:
+        """What came of each way's turns, the seconds they took, and the CPU time in s."""
         seed, requests = next(self.seeds), load.requests * len(ways)
         turns = backends.InTurn(
             [(self._send(way, load, (seed, place)), way.url) for place, way in enumerate(ways)]
         )
-        self.table[backends.WAYS] = turns
+        read = self.meter.read if self.meter else dict[str, float]
+        self.table[backends.WAYS], readings = backends.metered(turns, requests, read)
         arguments = {
             "--model": self.model,
             "--tokenizer": self.tokenizer,
@@ -167,14 +169,18 @@ class Bench:
                 f"{failed} of {requests} requests failed at {load.shown}, {names}: "
                 f"{why.strip().splitlines()[-1]}"
             )
-        return turns, result["duration"]
+        before, after = readings
+        cpu = {name: spent - before[name] for name, spent in after.items()}
+        return turns, result["duration"], cpu
 
     def _send(self, way: Way, load: Load, seed: tuple[int, int]) -> Send:
         send = self.table[way.backend]
         if not load.images:
             return send
-        urls = (images.data_url(load.image_bytes, hash((*seed, n))) for n in itertools.count())
-        return backends.with_images(send, urls, load.images)
+        # made before anything is sent: no time of the client's is to go into it later
+        wanted = range(load.requests * load.images)
+        urls = [images.data_url(load.image_bytes, hash((*seed, n))) for n in wanted]
+        return backends.with_images(send, iter(urls), load.images)
 
 
 def figures(pieces: Sequence[Asked]) -> Figures:
@@ -189,11 +195,8 @@ def figures(pieces: Sequence[Asked]) -> Figures:
     return found | {name: spent * 1_000_000 / tokens for name, spent in cpu.items()}
 
 
-def under(
-    bench: Bench, ways: Sequence[Way], load: Load, doing: Callable[[str], None]
-) -> dict[str, Figures]:
+def under(bench: Bench, ways: Sequence[Way], load: Load) -> dict[str, Figures]:
     """All ways under a load: at one stream request by request, else piece by piece."""
-    doing(load.shown)
     if load.streams == 1:
         return bench.in_turn(ways, load)
     found: dict[str, list[Asked]] = {way.name: [] for way in ways}

@@ -84,11 +84,13 @@ class Plan:
 
 FULL = Plan(
     5,
-    (Load(1, 6, 64), Load(4, 16, 64), Load(16, 64, 64), Load(32, 128, 64), Load(64, 256, 64)),
-    (Load(1, 2, 64), Load(4, 4, 32), Load(16, 16, 16), Load(32, 32, 8)),
+    (Load(1, 16, 64), Load(4, 16, 64), Load(16, 64, 64), Load(32, 128, 64), Load(64, 256, 64)),
+    (Load(1, 4, 64), Load(4, 4, 64), Load(16, 16, 64), Load(32, 32, 64)),
     75,
 )
-QUICK = Plan(2, (Load(1, 3, 16), Load(16, 48, 32)), (Load(1, 2, 16), Load(16, 16, 4)), 15)
+QUICK = Plan(2, (Load(1, 4, 16), Load(16, 48, 32)), (Load(1, 2, 16), Load(16, 16, 32)), 15)
+# of each server whose turn comes, before it is measured
+WAKING = Load(1, 1, 4)
 WARM_UP = Plan(1, (Load(64, 64, 16),), (Load(64, 2, 16),), 0)
 
 
@@ -200,6 +202,7 @@ def measure_round(
                     name = way.name if way.name in PEERS else TRUSS
                     others = {server: pids for server, pids in servers.items() if server != name}
                     with still(others, held):
+                        benches[name].asked(way, WAKING)
                         asked[way.name].append(benches[name].asked(way, piece))
         figures[str(streams)] = {name: load.figures(pieces) for name, pieces in asked.items()}
     return {"figures": figures, "held": held}
@@ -244,9 +247,10 @@ The two older ways are Trusses of our own, in `bench/peers`, made like those of 
 whose place this Truss has: a `model.py` around vLLM's AsyncLLM (Mixtral's), and one around
 transformers' `generate` with a text streamer in a thread (Mistral 7B's). Each runs in Truss's own
 Python server, laid out by Truss's builder, as a process here. All have the same stand-in in
-{DTYPE}, the same prompts, greedy decoding, those with vLLM the variables of
+{DTYPE}, greedy decoding, and random prompts of as many tokens, those with vLLM the variables of
 `local/environment.yaml`, and have answered a question to the letter first. They take turns after
-two requests a stream; those whose turn it is not are stopped (SIGSTOP).
+two requests a stream; those whose turn it is not are stopped (SIGSTOP), and a request that is not
+counted comes first.
 
 In the older ways' favour: vLLM and transformers are today's; nothing is sampled, which costs
 `generate` more than vLLM; prompts come with their template, so that nothing is left to do with
@@ -254,14 +258,18 @@ them; there is no nginx. As it was: `predict_concurrency`, which is 128 for Asyn
 `generate` Truss's default, one request at a time; outputs of AsyncLLM that each hold all text so
 far, from which the new is cut; Hugging Face's tokenizer. Not as it was: `generate` served a dense
 model, in float16, on a GPU, and its stream began with the prompt, which is left out here, so that
-the first token is one of the answer's. It gets fewer requests, and at most 32 streams.
+the first token is one of the answer's. It gets fewer requests, of as many tokens, and at most 32
+streams.
 
 What this Truss takes more CPU time a token for than AsyncLLM's way is told apart below: nginx is
 Truss's own; what the server before the engine takes more is told apart by bare vLLM's, whose chat
 route makes an object and JSON of each token, and turns those of Mistral's tokenizer into text in
 Python, those of Hugging Face's in Rust; the rest is the classes of `packages/predict`. All of it
-goes on beside the engine on a GPU; here it takes the engine's cores. vLLM's `--stream-interval`
-would spare most of it by sending several tokens at a time, which this Truss does not ask for.
+goes on beside the engine where that has a GPU; here it takes the engine's cores.
+
+Thirty times the tokens/s of `generate` at 16 streams would need a step for 16 streams in half the
+time that `generate` takes for one. Here a step of either is mostly Python, and takes about as long
+(ITL at one stream, and at 16); on a GPU it is mostly the model's, which 16 streams share.
 """
 
 

@@ -168,14 +168,11 @@ def _measure_kind(bench: Bench, name: str, kind: Kind, session: Session) -> None
         bench.run(way, replace(kind.loads[-1], requests=kind.loads[-1].streams))
 
     def one_round(number: int) -> dict[str, dict[str, Figures]]:
-        ways = turned(kind.ways, number)
-        place = f"{name}: round {number + 1} of {kind.plan.rounds}"
-        return {
-            str(it.streams): load.under(
-                bench, ways, it, lambda text: session.doing(f"{place}, {text}")
-            )
-            for it in kind.loads
-        }
+        found = {}
+        for it in kind.loads:
+            session.doing(f"{name}: round {number + 1} of {kind.plan.rounds}, {it.shown}")
+            found[str(it.streams)] = load.under(bench, turned(kind.ways, number), it)
+        return found
 
     session.each(name, kind.plan.rounds, one_round)
 
@@ -193,8 +190,14 @@ that, and nginx and the classes of `packages/predict`. At one stream the ways ta
 request, at more after two requests a stream. Ratios and differences are of figures of one round.
 Images are small, 40 × 40 pixels; what makes a data URL of 2 MB large is a chunk of the file that
 decoders pass over: it is the way of the bytes that is measured, not a model at a large picture.
-Older-shaped streams have no events: their ITL is between pieces of text. Events that a client reads
-at once have an ITL of next to nothing: where many do, ratios of ITL say little.
+Older-shaped streams have no events: their ITL is between pieces of text, and vLLM's client, which
+reads events as JSON, has less to do for them, on the same cores. Events that a client reads at once
+have an ITL of next to nothing: where many do, ratios of ITL say little.
+
+What nginx costs is Truss's own: its proxy.conf passes each event on by itself (`proxy_buffering
+off`), and has no keep-alive to the server, so that each request opens a connection there. CPU time
+says what of a token is whose; all of it goes on beside the engine where that has a GPU, and here
+takes the engine's cores.
 """
 
 

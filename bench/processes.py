@@ -18,12 +18,14 @@ ENGINE = "engine_cpu_us"
 NGINX = "nginx_cpu_us"
 FRONT = "front_cpu_us"
 CLIENT = "client_cpu_us"
+ALL = "cpu_us"
 # By the name the figure has in the JSON; in the order of the tables
 CPU = {
     CLIENT: Figure("the client", 0),
     NGINX: Figure("nginx", 0),
     FRONT: Figure("the server before the engine", 0),
     ENGINE: Figure("the engine", 0),
+    ALL: Figure("all of them", 0),
 }
 TITLES = {"VLLM::": ENGINE, "nginx:": NGINX}  # how these begin what they call themselves
 
@@ -35,6 +37,7 @@ class Meter:
         self.pids: dict[str, list[int]] = {name: [] for name in CPU}
         for pid in pids:
             self.pids[_figure(pid)].append(pid)
+            self.pids[ALL].append(pid)
 
     def read(self) -> dict[str, float]:
         """In s, by the name of the figure it is for."""

@@ -40,6 +40,8 @@ class Session:
         """`file` keeps what is done; `key` says what the figures are of."""
         self.file, self.key, self.console = file, dict(key), console
         self.done: dict[str, list[Any]] = {} if fresh else read(file, self.key)
+        if file.exists() and not self.done:
+            self.say(f"{file.name} is of other sources than these, or unreadable; begun anew")
         self.expected = 0.0  # seconds of a round, before the first has been timed
         self.rounds = 0  # in all
         self.spent: list[float] = []  # seconds of the rounds of this run

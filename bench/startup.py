@@ -40,19 +40,19 @@ GOALS = {name: Bounds(most=1.05) for name in (BARE, COLD_BARE)} | {FIRST: Bounds
 
 PHASES_TEXT = """\
 By the lines that supervisord and vLLM log as they go: a phase ends with its line, and what other
-processes do meanwhile counts to it. Medians of the starts of a column,
-which need not add up to the median of the whole. torch.compile is off in the local run.
+processes do meanwhile counts to it. Medians of the starts of a column, which need not add up to the
+median of the whole. torch.compile is off in the local run. The other models start once.
 """
 
 WAYS_TEXT = f"""\
 The ways took turns, each with an empty cache of vLLM's, as a new replica has it. Cold is a start
-for which all of the virtual environment and of the stand-in was taken out of the page cache; the
-others find what earlier starts have read. Bare vLLM gets the start command's flags and the same
-variables, without the sandbox, supervisord, nginx and `packages/start`. The start command alone has
-`packages/start`: the difference to it is what supervisord and nginx take, and supervisord waits a
-second before it starts anything. The first version is commit {FIRST_VERSION}, with today's
-variables for the local run, sandbox, supervisord's files and vLLM. What kept caches of vLLM's are
-worth stands under the steps.
+for which the virtual environment, Python's standard library and the stand-in were taken out of the
+page cache; the others find what earlier starts have read. Bare vLLM gets the start command's flags
+and the same variables, without the sandbox, supervisord, nginx and `packages/start`. The start
+command alone has `packages/start`: the difference to it is what supervisord and nginx take, and
+supervisord waits a second before it starts anything. The first version, where the clone's history
+has it, is commit {FIRST_VERSION}, with today's variables for the local run, sandbox, supervisord's
+files and vLLM. What kept caches of vLLM's are worth stands under the steps.
 """
 
 

@@ -3,7 +3,10 @@
 Promises: as in bench/startup.py, the ways to start take turns.
 """
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -68,15 +71,22 @@ def engine_starts(card: Card) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-home-") as home:
         output = Path(home) / "startup.json"
         given += ["--model", str(standin.ensure(card)), "--dtype", "bfloat16"]
-        done = subprocess.run(
+        process = subprocess.Popen(
             [VLLM, "bench", "startup", *iterations, *given, "--output-json", str(output)],
             env={**sandbox.IMAGE_ENVIRONMENT, **local, "HOME": home, "HF_HUB_OFFLINE": "1"}
             | {"TORCHINDUCTOR_CACHE_DIR": f"{home}/inductor"},
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
-        if done.returncode:
-            raise BenchError(f"vllm bench startup failed: {done.stderr.splitlines()[-1:]}")
+        try:
+            _, said = process.communicate()
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # a stop ends its engines too
+                os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode:
+            raise BenchError(f"vllm bench startup failed: {said.splitlines()[-1:]}")
         figures: dict[str, Any] = json.loads(output.read_text())
     return {name: figures[name] for name in ENGINE_FIGURES}
 

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import threading
@@ -58,7 +59,7 @@ class Truss:
         """Less the files of the image whose path begins so."""
         files = {path: data for path, data in self.image.files.items() if not path.startswith(part)}
         if len(files) == len(self.image.files):
-            raise BenchError(f"no file of the image is in {part}; mend bench/startup.py")
+            raise BenchError(f"no file of the image is in {part}; mend bench/startup_steps.py")
         return dataclasses.replace(self, image=dataclasses.replace(self.image, files=files))
 
     def with_variables(self, variables: Mapping[str, str]) -> "Truss":
@@ -212,7 +213,8 @@ def cold(way: Way, truss: Truss) -> Way:
     """The same start, of files that this machine has not read since it was switched on."""
 
     def from_disk() -> Start:
-        for folder in (sandbox.VENV, *truss.image.mounts.values()):
+        standard_library = Path(sysconfig.get_path("stdlib"))
+        for folder in (sandbox.VENV, standard_library, *truss.image.mounts.values()):
             forget(folder)
         return way()
 
@@ -220,8 +222,8 @@ def cold(way: Way, truss: Truss) -> Way:
 
 
 def forget(folder: Path) -> None:
-    """Takes the files in a folder out of the page cache, but for what a running process has open as
-    its own memory."""
+    """Takes the files in a folder out of the page cache, but for what a running process has mapped
+    into its memory."""
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             with path.open("rb") as file:

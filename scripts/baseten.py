@@ -48,6 +48,7 @@ def checked_address(value: str, name: str = "BASE_URL") -> str:
     there."""
     try:
         parts = urlsplit(value)
+        _ = parts.port  # read only now: a ValueError when it is no number
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from rich.console import Console
 from bench import deployment, growth, older, path, plots, session, startup, startup_steps
 from bench.errors import BenchError
 from bench.session import Session
-from scripts import cards, render, serve
+from scripts import cards, render, serve, setup
 from scripts.baseten import BasetenError
 from scripts.cards import ROOT
 
@@ -62,6 +63,8 @@ PARTS: dict[str, Part] = {
     "steps": startup_steps,
 }
 QUICK_PARTS = ("path", "older")
+# Measured before the others, which load into this process what a cold start is to read from disk.
+STARTS = ("startup", "steps")
 
 
 def applying(wanted: Sequence[str], model: str | None) -> list[str]:
@@ -93,7 +96,8 @@ def machine() -> str:
 def versions() -> str:
     import aiohttp
 
-    nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr
+    program = shutil.which("nginx", path=setup.SEARCH_PATH) or "nginx"
+    nginx = subprocess.run([program, "-v"], capture_output=True, text=True).stderr
     return (
         f"vLLM {render.vllm_version()}, nginx {nginx.strip().rpartition('/')[2]}, "
         f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}"
@@ -159,7 +163,7 @@ def measure(name: str, options: argparse.Namespace, to: Path, console: Console) 
 def measure_deployment(options: argparse.Namespace, console: Console) -> Path:
     """Measures what is at --url → the page."""
     where = deployment.target(options.url)
-    to: Path = options.output or CACHE / where.host
+    to: Path = options.output or CACHE / where.name
     run = opened(where.base, options, to, console)
     results = {
         "from": machine(),
@@ -185,7 +189,8 @@ def opened(name: str, options: argparse.Namespace, to: Path, console: Console) -
         "sources": session.sources(),
         "machine": machine(),
     }
-    file = f"{session.file_name(name)}{'-quick' if options.quick else ''}.partial.json"
+    words = [name, options.model, "quick" if options.quick else None]
+    file = f"{session.file_name('-'.join(filter(None, words)))}.partial.json"
     return Session((CACHE if to == DOCS else to) / file, key, console, options.fresh)
 
 
@@ -204,10 +209,15 @@ def main(arguments: list[str] | None = None) -> int:
         "--page-only", action="store_true", help="write page and plots from the figures there are"
     )
     parser.add_argument(
-        "--output", type=Path, help="the folder to write to; a quick page is not docs/benchmarks.md"
+        "--output",
+        type=Path,
+        help="the folder to write to; docs/ by default if all is measured, else .cache/bench/",
     )
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop unwinds, and ends the server
+    if options.url and (options.part or options.page_only):
+        parser.error("--url (URL=) measures a deployment, which has no parts")
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, signal.default_int_handler)  # which unwinds, and ends the server
     console = Console(file=sys.stderr)  # this one: while vLLM measures, another has its name
     doing = options.url or "page"
     try:
@@ -216,9 +226,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.url:
             print(f"wrote {measure_deployment(options, console)}")
             return 0
-        to: Path = options.output or (CACHE if options.quick else DOCS)
+        published = not options.quick and not options.model
+        to: Path = options.output or (DOCS if published else CACHE)
         folder = to / plots.FOLDER
         if options.page_only:
+            if not folder.is_dir():
+                raise BenchError(f"there is no {folder}, and so no figures for a page")
             for name, part in PARTS.items():
                 if (folder / f"{name}.json").exists():
                     drawn(part, json.loads((folder / f"{name}.json").read_text("utf-8")), folder)
@@ -227,6 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
             wanted = [options.part]
         else:
             wanted = applying([*(QUICK_PARTS if options.quick else PARTS)], options.model)
+            wanted.sort(key=lambda name: name not in STARTS)
         for number, doing in enumerate([] if options.page_only else wanted, 1):
             if len(wanted) > 1:
                 console.print(f"{doing}: part {number} of {len(wanted)}", highlight=False)

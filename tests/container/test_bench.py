@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from bench import figures as measured_as
 from bench import older, path
+from bench.figures import FIGURES
+from bench.processes import CPU, ENGINE, NGINX
 from scripts import bench
 from scripts.cards import ROOT
 from tests.container.running import Running, gone, leftovers
@@ -66,11 +67,16 @@ def test_a_quick_run_has_every_figure_of_its_parts(container: None, tmp_path: Pa
         assert list(done) == ["1", "16"]
         for by_way in done.values():
             assert by_way.keys() == {way.name for way in ways}
-            assert all(row.keys() == measured_as.FIGURES.keys() for row in by_way.values())
-    assert min(numbers(measured["rounds"])) > 0
+        for streams, more in {"1": {}, "16": CPU}.items():
+            for row in done[streams].values():
+                assert row.keys() == {*FIGURES, *more}
+                assert min(row[name] for name in FIGURES) > 0
+        assert done["16"][path.NGINX.name][NGINX] > 0
+        assert done["16"][path.BARE.name][ENGINE] > done["16"][path.BARE.name][NGINX]
     of_path = page.split("\n## ")[1]
     rows = [line for line in of_path.splitlines() if line.startswith(("| 1 |", "| 16 |"))]
-    assert len(rows) == 2 * (2 * len(ways) - 1)  # the figures, and all but bare vLLM's as ratios
+    # the figures, and all but bare vLLM's as ratios; of 16 streams the CPU time too
+    assert len(rows) == 2 * (2 * len(ways) - 1) + len(ways)
     compared = figures(tmp_path, "older")
     names = {way.name for way in older.WAYS}
     for done in compared["rounds"]:

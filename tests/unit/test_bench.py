@@ -8,6 +8,7 @@ import itertools
 import os
 import subprocess
 import sys
+import sysconfig
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_a_cold_start_forgets_the_environment_and_the_weights_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     order = []
-    for folder in ("venv/bin", "weights"):
+    for folder in ("venv/bin", "python", "weights"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "file").touch()
 
@@ -112,9 +113,10 @@ def test_a_cold_start_forgets_the_environment_and_the_weights_first(
 
     monkeypatch.setattr(os, "posix_fadvise", advise)
     monkeypatch.setattr(sandbox, "VENV", tmp_path / "venv")
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: tmp_path / "python")
     image = serve.Image({}, {"/models/x": tmp_path / "weights"}, {})
     assert startup_ways.cold(way, startup_ways.Truss(image, ""))() == Start(1.0, {})
-    assert order == ["venv/bin/file", "weights/file", "start"]
+    assert order == ["venv/bin/file", "python/file", "weights/file", "start"]
 
 
 def test_each_round_begins_with_another_way(run: Session) -> None:
@@ -241,8 +243,8 @@ SOMEWHERE = {"machine": "m", "versions": "v", "commit": "c", "date": "d"}
 def growth_results() -> dict[str, Any]:
     measured = []
     for sweep in growth.SWEEPS:
-        memory = {growth.MEMORY: 900.0} if sweep.memory else {}
-        at = {way.name: {**some_figures(), **memory} for way in growth.WAYS}
+        row = {growth.MEMORY: 900.0} if sweep.memory else some_figures()
+        at = {way.name: row for way in growth.WAYS}
         rounds = [{str(getattr(it, sweep.over)): at for it in sweep.loads}] * 5
         measured.append({"model": "mistral-7b", "sweep": sweep.title, "rounds": rounds})
     return {**SOMEWHERE, "measured": measured}
@@ -282,7 +284,7 @@ def test_ways_take_turns_piece_by_piece_and_the_pieces_are_one_load() -> None:
             asked.append((way.name, piece.requests))
             return load.Asked([Output()] * piece.requests, 2.0, {processes.NGINX: 0.001})
 
-    found = load.under(Recorded(), [BARE, NGINX], figures.Load(4, 20, 10), lambda text: None)
+    found = load.under(Recorded(), [BARE, NGINX], figures.Load(4, 20, 10))
     assert asked == [
         *((BARE.name, 8), (NGINX.name, 8)),
         *((NGINX.name, 8), (BARE.name, 8)),
@@ -309,6 +311,7 @@ def test_cpu_time_is_told_apart_by_what_a_process_calls_itself() -> None:
         processes.NGINX: [nginx],
         processes.FRONT: [front],
         processes.ENGINE: [engine],
+        processes.ALL: [*pids, os.getpid()],
     }
     assert meter.read()[processes.CLIENT] > 0
 
@@ -335,7 +338,7 @@ def test_the_page_has_each_part_and_every_plot_it_links_to(tmp_path: Path) -> No
     assert "## From the start of the container" not in page
     assert "**Not measured by us**" in page
     linked = [line.split("(")[-1].rstrip(")") for line in page.splitlines() if line[:2] == "!["]
-    assert len(linked) == 4
+    assert len(linked) == 1 + len(growth.SWEEPS)
     for link in linked:
         assert ElementTree.parse(tmp_path / link).getroot().tag.endswith("svg")
     there = {f"{plots.FOLDER}/{file.name}" for file in (tmp_path / plots.FOLDER).glob("*.svg")}
@@ -346,10 +349,11 @@ def test_the_published_page_is_made_of_the_figures_beside_it() -> None:
     assert (bench.DOCS / bench.PAGE).read_text() == bench.page(bench.DOCS / plots.FOLDER)
 
 
-def test_the_published_plots_are_there() -> None:
+def test_the_published_plots_are_there_and_no_others() -> None:
     page = (bench.DOCS / bench.PAGE).read_text()
     linked = [line.split("(")[-1].rstrip(")") for line in page.splitlines() if line[:2] == "!["]
-    assert [link for link in linked if not (bench.DOCS / link).is_file()] == []
+    there = {f"{plots.FOLDER}/{file.name}" for file in (bench.DOCS / plots.FOLDER).glob("*.svg")}
+    assert there == set(linked)
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -571,6 +575,11 @@ def test_a_run_that_is_stopped_says_that_it_goes_on(
     [
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1"),
         ("http://127.0.0.1:8080/v1/", "http://127.0.0.1:8080/v1"),
+        ("http://127.0.0.1:8080/predict", "http://127.0.0.1:8080/v1"),
+        (
+            "https://model-abc.api.baseten.co/environments/production/predict",
+            "https://model-abc.api.baseten.co/environments/production/sync/v1",
+        ),
         ("https://bridge.baseten.co/abc/v1/direct", "https://bridge.baseten.co/abc/v1/direct"),
         (
             "https://model-abc.api.baseten.co/environments/production/sync",
@@ -589,10 +598,18 @@ def test_a_server_of_this_machine_needs_no_key_and_others_do() -> None:
         deployment.target("https://model-abc.api.baseten.co", {})
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "nothing", "http://elsewhere.example"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "nothing", "http://elsewhere.example", "http://127.0.0.1:abc"]
+)
 def test_an_address_that_is_none_is_said(url: str) -> None:
     with pytest.raises(BasetenError, match=f"^URL='{url}'"):
         deployment.target(url, {baseten.KEY: KEY})
+
+
+def test_a_deployment_has_no_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(["--url", "http://127.0.0.1:8080", "--part", "path"])
+    assert "--url (URL=) measures a deployment, which has no parts" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["https://user:secret@x.example", "https://x.example?key=secret"])
