@@ -78,9 +78,11 @@ docs: setup
 modelinfos: standins
 	@$(RUN) scripts.modelinfos
 
-bench: $(if $(call given,URL),setup,standins)
+# an URL= that is empty, a variable not set, is not to measure this machine instead
+URL_GIVEN = $(findstring command,$(origin URL))
+bench: $(if $(URL_GIVEN),setup,standins)
 	@PYTHONPATH=packages $(RUN) scripts.bench $(call option,--model,$(call given,MODEL)) $(call option,--part,$(call given,PART)) \
-	  $(call option,--url,$(call given,URL)) $(call option,--output,$(call given,OUTPUT)) $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
+	  $(if $(URL_GIVEN),--url $(call quoted,$(URL))) $(call option,--output,$(call given,OUTPUT)) $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
 withstands: standins
 	@PYTHONPATH=packages $(RUN) scripts.withstand

@@ -68,9 +68,9 @@ def target(url: str, environment: Mapping[str, str] = os.environ) -> Target:
     return Target(parts._replace(path=path).geturl(), key)
 
 
-def model_of(target: Target, card: Card) -> str:
-    """The name that the deployment knows the card's model by, else the first it lists; it has
-    answered to it once."""
+def served(target: Target, model: str | None) -> tuple[Card, str]:
+    """The card of the model that is deployed, whose name may be given, and the name by which the
+    deployment knows it; it has answered to it once."""
     headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
     timeout = httpx.Timeout(PATIENCE_SECONDS, connect=CONNECT_SECONDS)
     with httpx.Client(headers=headers, timeout=timeout) as client:
@@ -79,11 +79,15 @@ def model_of(target: Target, card: Card) -> str:
             names = [str(model["id"]) for model in listed.json()["data"]]
         except (ValueError, KeyError, TypeError):  # not all gateways pass on this route
             names = []
+        known = next((it for it in cards.names() if it in names), None)
+        if model and known and model != known:
+            raise BenchError(f"{target.base} serves {known}, not {model}; use MODEL={known}")
+        card = cards.load(model or known or cards.DEFAULT_MODEL)
         name = card.name if card.name in names or not names else names[0]
         message = {"role": "user", "content": "Hello"}
         asked = {"model": name, "messages": [message], "max_tokens": 1}
         _checked(target, lambda: client.post(f"{target.base}{CHAT}", json=asked))
-    return name
+    return card, name
 
 
 def _checked(
@@ -116,13 +120,12 @@ def key_for_vllm(key: str | None) -> Iterator[None]:
 
 
 def measure(where: Target, model: str | None, quick: bool, session: Session) -> dict[str, Any]:
-    card = cards.load(model or cards.DEFAULT_MODEL)
-    images = {"images": 1, "image_bytes": IMAGE_BYTES} if card.features.images else {}
-    loads = [replace(it, **images) for it in (QUICK_LOADS if quick else LOADS)]
     rounds = 1 if quick else ROUNDS
     with session.expecting(rounds, 60):
         session.doing("asking what it serves; a replica may have to start first")
-        name = model_of(where, card)
+        card, name = served(where, model)
+        images = {"images": 1, "image_bytes": IMAGE_BYTES} if card.features.images else {}
+        loads = [replace(it, **images) for it in (QUICK_LOADS if quick else LOADS)]
         bench = Bench(card, name, where.base, CHAT)
         # what was asked in an earlier run may still be in the prefix cache
         bench.seed_from(random.SystemRandom().randrange(2**30))

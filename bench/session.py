@@ -39,7 +39,9 @@ class Session:
     def __init__(self, file: Path, key: Key, console: Console, fresh: bool = False) -> None:
         """`file` keeps what is done; `key` says what the figures are of."""
         self.file, self.key, self.console = file, dict(key), console
-        self.done: dict[str, list[Any]] = {} if fresh else read(file, self.key)
+        if fresh:
+            self.forget()
+        self.done: dict[str, list[Any]] = read(file, self.key)
         if file.exists() and not self.done:
             self.say(f"{file.name} is of other sources than these, or unreadable; begun anew")
         self.expected = 0.0  # seconds of a round, before the first has been timed
@@ -54,7 +56,7 @@ class Session:
         kept = self._finished()
         if kept:
             self.say(f"{kept} of {rounds} rounds are there from an earlier run; going on")
-        with self.console.status("") as self.status:
+        with self.console.status("getting ready") as self.status:
             yield
         self.status = None
 

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,8 @@ from scripts.serve import Image
 PATIENCE_SECONDS = 400
 POLL_SECONDS = 0.05
 STOP_SECONDS = 20
+LAST_LINES = 5  # of a log, shown when a start fails
+SUPERVISORD = re.compile(r" INFO (spawned|stopped|exited|success|waiting|reaped|received)\b")
 
 # The last commit of the version that only served: before the older requests, the gate and all that.
 FIRST_VERSION = "a394b66"
@@ -180,12 +183,18 @@ def start(running: Running, port: int, asked: Question) -> tuple[float, Log]:
         while not answered(port, asked):
             spent = time.monotonic() - begun
             if spent > PATIENCE_SECONDS or not reader.is_alive():
-                last = log[-1][1].strip() if log else "nothing was logged"
-                raise BenchError(f"no answer after {spent:.0f} s: {last}")
+                raise BenchError(f"no answer after {spent:.0f} s; last of all: {last_words(log)}")
             time.sleep(POLL_SECONDS)
         seconds = time.monotonic() - begun
     reader.join()
     return seconds, log
+
+
+def last_words(log: Log) -> str:
+    """What a server logged last that says something: supervisord tells each end of a process."""
+    lines = [line.strip() for _, line in log if line.strip()]
+    telling = [line for line in lines if not SUPERVISORD.search(line)]
+    return " / ".join((telling or lines or ["nothing was logged"])[-LAST_LINES:])
 
 
 def answered(port: int, asked: Question) -> bool:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,9 @@ Absolute figures say nothing about a GPU; ratios and differences are within one 
 A figure is a median, with the least and the most behind it; the lines of a plot are medians, its
 bars the least and the most.
 """
+
+
+ROUGH = "**Rough figures of a quick run.** "
 
 
 class Part(Protocol):
@@ -111,7 +115,7 @@ def models(results: Mapping[str, Any]) -> list[str]:
 
 
 def provenance(results: Mapping[str, Any]) -> str:
-    rough = "**Rough figures of a quick run.** " if results.get("quick") else ""
+    rough = ROUGH if results.get("quick") else ""
     return (
         f"{rough}Machine: {results['machine']}. {results['versions']}; vLLM on the CPU, the "
         f"stand-in of {', '.join(models(results))}. Commit {results['commit']}, {results['date']}."
@@ -137,9 +141,8 @@ def drawn(part: object, results: Mapping[str, Any], folder: Path) -> None:
 
 
 def write(to: Path, name: str, results: Mapping[str, Any]) -> None:
-    folder = to / plots.FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    (to / plots.FOLDER).mkdir(exist_ok=True)
+    (to / plots.FOLDER / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
 
 def measure(name: str, options: argparse.Namespace, to: Path, console: Console) -> None:
@@ -160,10 +163,57 @@ def measure(name: str, options: argparse.Namespace, to: Path, console: Console) 
     run.forget()
 
 
+def measure_parts(options: argparse.Namespace, to: Path, console: Console) -> None:
+    """Measures the parts that are asked for, one after the other."""
+    if options.part:
+        wanted = [options.part]
+    else:
+        wanted = applying([*(QUICK_PARTS if options.quick else PARTS)], options.model)
+        wanted.sort(key=lambda name: name not in STARTS)
+    for number, name in enumerate(wanted, 1):
+        if len(wanted) > 1:
+            console.print(f"{name}: part {number} of {len(wanted)}", highlight=False)
+        try:
+            measure(name, options, to, console)
+        except (BenchError, serve.CannotServeError) as error:
+            raise BenchError(f"{name}: {error}") from error
+        print(f"wrote {to / PAGE} and {to / plots.FOLDER / name}.json")
+
+
+def draw_again(to: Path) -> None:
+    """Page and plots from the figures there are."""
+    figures = to / plots.FOLDER
+    if not figures.is_dir():
+        raise BenchError(f"there is no {figures}, and so no figures for a page")
+    for name, part in PARTS.items():
+        if (figures / f"{name}.json").exists():
+            drawn(part, json.loads((figures / f"{name}.json").read_text("utf-8")), figures)
+    (to / PAGE).write_text(page(figures), encoding="utf-8")
+
+
+def folder(options: argparse.Namespace) -> Path:
+    """Where a run writes to: what is published is of all models, and not rough."""
+    kind = "-".join(filter(None, [options.model, "quick" if options.quick else None]))
+    return writable(options.output or (CACHE / kind if kind else DOCS))
+
+
+def writable(to: Path) -> Path:
+    """The folder, which is made if it is not there; `BenchError` before anything is measured for
+    one that cannot be written to."""
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=to):
+            return to
+    except OSError as error:
+        raise BenchError(
+            f"{to} cannot be written to ({error.strerror}); OUTPUT= takes a folder"
+        ) from None
+
+
 def measure_deployment(options: argparse.Namespace, console: Console) -> Path:
     """Measures what is at --url → the page."""
     where = deployment.target(options.url)
-    to: Path = options.output or CACHE / where.name
+    to = writable(options.output or CACHE / where.name)
     run = opened(where.base, options, to, console)
     results = {
         "from": machine(),
@@ -174,7 +224,8 @@ def measure_deployment(options: argparse.Namespace, console: Console) -> Path:
     write(to, "deployment", results)
     drawn(deployment, results, to / plots.FOLDER)
     heading, *rest = deployment.section(results)
-    said = f"Asked from {results['from']}. Commit {results['commit']}, {results['date']}."
+    rough = ROUGH if options.quick else ""
+    said = f"{rough}Asked from {results['from']}. Commit {results['commit']}, {results['date']}."
     (to / PAGE).write_text("\n".join([heading, "", said, *rest]) + "\n", encoding="utf-8")
     run.forget()
     return to / PAGE
@@ -189,8 +240,7 @@ def opened(name: str, options: argparse.Namespace, to: Path, console: Console) -
         "sources": session.sources(),
         "machine": machine(),
     }
-    words = [name, options.model, "quick" if options.quick else None]
-    file = f"{session.file_name('-'.join(filter(None, words)))}.partial.json"
+    file = f"{session.file_name(name)}{'-quick' if options.quick else ''}.partial.json"
     return Session((CACHE if to == DOCS else to) / file, key, console, options.fresh)
 
 
@@ -214,45 +264,27 @@ def main(arguments: list[str] | None = None) -> int:
         help="the folder to write to; docs/ by default if all is measured, else .cache/bench/",
     )
     options = parser.parse_args(arguments)
-    if options.url and (options.part or options.page_only):
+    if options.url is not None and (options.part or options.page_only):
         parser.error("--url (URL=) measures a deployment, which has no parts")
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, signal.default_int_handler)  # which unwinds, and ends the server
     console = Console(file=sys.stderr)  # this one: while vLLM measures, another has its name
-    doing = options.url or "page"
     try:
         if options.model:
             cards.load(options.model)  # or no part would be for it
-        if options.url:
+        if options.url is not None:
             print(f"wrote {measure_deployment(options, console)}")
-            return 0
-        published = not options.quick and not options.model
-        to: Path = options.output or (DOCS if published else CACHE)
-        folder = to / plots.FOLDER
-        if options.page_only:
-            if not folder.is_dir():
-                raise BenchError(f"there is no {folder}, and so no figures for a page")
-            for name, part in PARTS.items():
-                if (folder / f"{name}.json").exists():
-                    drawn(part, json.loads((folder / f"{name}.json").read_text("utf-8")), folder)
-            (to / PAGE).write_text(page(folder), encoding="utf-8")
-        elif options.part:
-            wanted = [options.part]
+        elif options.page_only:
+            draw_again(folder(options))
         else:
-            wanted = applying([*(QUICK_PARTS if options.quick else PARTS)], options.model)
-            wanted.sort(key=lambda name: name not in STARTS)
-        for number, doing in enumerate([] if options.page_only else wanted, 1):
-            if len(wanted) > 1:
-                console.print(f"{doing}: part {number} of {len(wanted)}", highlight=False)
-            measure(doing, options, to, console)
-            print(f"wrote {to / PAGE} and {folder / f'{doing}.json'}")
+            measure_parts(options, folder(options), console)
     except (cards.CardError, serve.CannotServeError, BasetenError, BenchError) as error:
-        print(f"{parser.prog}: {doing}: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(
-            f"{parser.prog}: {doing}: stopped; the rounds that were done are kept, and the same "
-            "command goes on from there",
+            f"{parser.prog}: stopped; rounds that were done are kept, and the same command goes on "
+            "from there",
             file=sys.stderr,
         )
         return 130

@@ -606,6 +606,28 @@ def test_an_address_that_is_none_is_said(url: str) -> None:
         deployment.target(url, {baseten.KEY: KEY})
 
 
+def test_a_folder_that_cannot_be_written_to_is_said_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert bench.main(["--output", str(file)]) == 1
+    assert "OUTPUT= takes a folder" in capsys.readouterr().err
+
+
+def test_an_address_that_is_empty_does_not_measure_this_machine(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert bench.main(["--url", ""]) == 1
+    assert "URL='' is no address" in capsys.readouterr().err
+
+
+def test_what_a_failed_start_said_last_is_shown_without_supervisord_s_ends() -> None:
+    log = [(1.0, "ValueError: no such model\n"), (2.0, "x INFO stopped: nginx (exit status 0)\n")]
+    assert startup_ways.last_words(log) == "ValueError: no such model"
+    assert startup_ways.last_words([]) == "nothing was logged"
+
+
 def test_a_deployment_has_no_parts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         bench.main(["--url", "http://127.0.0.1:8080", "--part", "path"])
