@@ -84,9 +84,9 @@ class Plan:
 
 FULL = Plan(
     5,
-    (Load(1, 16, 64), Load(4, 16, 64), Load(16, 64, 64), Load(32, 128, 64), Load(64, 256, 64)),
-    (Load(1, 4, 64), Load(4, 4, 64), Load(16, 16, 64), Load(32, 32, 64)),
-    75,
+    (Load(1, 8, 128), Load(4, 16, 128), Load(16, 64, 128), Load(32, 64, 128), Load(64, 128, 128)),
+    (Load(1, 2, 128), Load(4, 4, 128), Load(16, 16, 128), Load(32, 32, 128)),
+    95,
 )
 QUICK = Plan(2, (Load(1, 4, 16), Load(16, 48, 32)), (Load(1, 2, 16), Load(16, 16, 32)), 15)
 # of each server whose turn comes, before it is measured

@@ -239,7 +239,7 @@ def goal_table(every: Sequence[Mapping[str, Any]]) -> list[str]:
                 found = goal.of(at(measured["rounds"], goal.streams), way)
                 what = f"{measured['model']}, {measured['kind']}"
                 met = "met" if goal.met(found) else "**missed**"
-                lines.append(row(goal.text, what, way, found.shown(2), met))
+                lines.append(row(goal.text, what, way, found.shown(3), met))
     return lines
 
 

@@ -7,6 +7,7 @@ have left it, for all alike; for a cold start it is emptied of what a start read
 from collections.abc import Mapping
 from typing import Any
 
+from bench import startup_engine
 from bench.figures import Bounds, head, row, spread, turned
 from bench.plots import Bars, Plot, link
 from bench.session import Session
@@ -52,7 +53,7 @@ and the same variables, without the sandbox, supervisord, nginx and `packages/st
 command alone has `packages/start`: the difference to it is what supervisord and nginx take, and
 supervisord waits a second before it starts anything. The first version, where the clone's history
 has it, is commit {FIRST_VERSION}, with today's variables for the local run, sandbox, supervisord's
-files and vLLM. What kept caches of vLLM's are worth stands under the steps.
+files and vLLM.
 """
 
 
@@ -96,16 +97,19 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
     model = model or cards.DEFAULT_MODEL
     compared = ways(cards.load(model), session)
     others: dict[str, Start] = {}
+    engine: dict[str, list[float]] | None = None
     if quick:
         with session.expecting(1, 60):
             few = {name: compared[name] for name in (CONTAINER, BARE)}
             rounds = in_turn(session, "starts", few, 1)
     else:
         more = [other for other in cards.load_all() if other.name != model]
-        with session.expecting(ROUNDS + 1, 30 * len(compared)):
+        with session.expecting(ROUNDS + 2, 30 * len(compared)):
             also = {it.name: in_container(today(it), question(it)) for it in more}
             others = in_turn(session, "other models", also, 1)[0]
             rounds = in_turn(session, "starts", compared, ROUNDS)
+            card, what = cards.load(model), "vllm bench startup, some minutes"
+            (engine,) = session.each(what, 1, lambda _: startup_engine.measure(card))
     columns = {f"{model}, first version": FIRST, model: CONTAINER, f"{model}, cold": COLD_CONTAINER}
     return {
         "model": model,
@@ -118,6 +122,7 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
             **{name: [begun.phases] for name, begun in others.items()},
         },
         "rounds": seconds_of(rounds),
+        "engine": engine,
     }
 
 
@@ -137,7 +142,13 @@ def section(results: dict[str, Any]) -> list[str]:
         link("seconds to the first correct answer", PLOT),
         "",
         *way_table(results["rounds"]),
+        *engine_lines(results.get("engine")),
     ]
+
+
+def engine_lines(engine: Mapping[str, list[float]] | None) -> list[str]:
+    """Of a run that is not quick."""
+    return ["", startup_engine.TEXT, *startup_engine.table(engine)] if engine else []
 
 
 def phase_table(columns: Mapping[str, list[dict[str, float]]]) -> list[str]:
