@@ -116,6 +116,9 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(values[0], statistics.median(values), values[-1])
 
 
+MET, MISSED = "met", "**missed**"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
     """What a goal allows a figure to be."""
@@ -123,11 +126,10 @@ class Bounds:
     least: float | None = None
     most: float | None = None
 
-    def met(self, by: Spread) -> bool:
-        """By the median, which is what is shown first."""
-        return (self.least is None or by.median >= self.least) and (
-            self.most is None or by.median <= self.most
-        )
+    def met(self, by: Spread) -> str:
+        """`MET` or `MISSED` by the median, which is what is shown first."""
+        enough = self.least is None or by.median >= self.least
+        return MET if enough and (self.most is None or by.median <= self.most) else MISSED
 
 
 def at(rounds: Sequence[Mapping[str, Any]], streams: int | str) -> list[dict[str, Figures]]:

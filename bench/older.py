@@ -261,11 +261,11 @@ model, in float16, on a GPU, and its stream began with the prompt, which is left
 the first token is one of the answer's. It gets fewer requests, of as many tokens, and at most 32
 streams.
 
-What this Truss takes more CPU time a token for than AsyncLLM's way is told apart below: nginx is
-Truss's own; what the server before the engine takes more is told apart by bare vLLM's, whose chat
-route makes an object and JSON of each token, and turns those of Mistral's tokenizer into text in
-Python, those of Hugging Face's in Rust; the rest is the classes of `packages/predict`. All of it
-goes on beside the engine where that has a GPU; here it takes the engine's cores.
+Bare vLLM stands here to tell apart what this Truss loses: what bare vLLM has and this Truss has not
+is nginx's, which is Truss's own, and that of the classes of `packages/predict`; what AsyncLLM's way
+has beyond bare vLLM is the chat route's, which makes an object and JSON of each token, and turns
+those of Mistral's tokenizer into text in Python, those of Hugging Face's in Rust. All of it goes on
+beside the engine where that has a GPU; here it takes the engine's cores.
 
 Thirty times the tokens/s of `generate` at 16 streams would need a step for 16 streams in half the
 time that `generate` takes for one. Here a step of either is mostly Python, and takes about as long
@@ -313,8 +313,7 @@ def goal_table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
         for streams in goal.streams:
             if str(streams) in rounds[0]:
                 found = ratio(at(rounds, streams), THIS.name, goal.to, goal.figure)
-                met = "met" if goal.met(found) else "**missed**"
-                lines.append(row(goal.text, streams, goal.to, found.shown(2), met))
+                lines.append(row(goal.text, streams, goal.to, found.shown(2), goal.met(found)))
     return lines
 
 

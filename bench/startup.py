@@ -173,9 +173,8 @@ def way_table(rounds: list[dict[str, float]]) -> list[str]:
             lines.append(row(name, seconds, "", "", ""))
             continue
         found, goal = spread(done[ours] / done[name] for done in rounds), GOALS.get(name)
-        is_it = goal and ("met" if goal.met(found) else "**missed**")
-        shown = goal and f"at most {goal.most}"
-        lines.append(row(name, seconds, found.shown(2), shown or "", is_it or ""))
+        told = (f"at most {goal.most}", goal.met(found)) if goal else ("", "")
+        lines.append(row(name, seconds, found.shown(2), *told))
     return lines
 
 

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from bench import deployment, growth, older, path, plots, session, startup, startup_steps
 from bench.errors import BenchError
+from bench.figures import MET, MISSED
 from bench.session import Session
 from scripts import cards, render, serve, setup
 from scripts.baseten import BasetenError
@@ -130,8 +131,14 @@ def page(folder: Path) -> str:
         if file.exists():
             results = json.loads(file.read_text(encoding="utf-8"))
             heading, *rest = part.section(results)
-            lines += [heading, "", provenance(results), *rest, ""]
+            lines += [heading, "", provenance(results), *goals_met(rest), *rest, ""]
     return "\n".join([*lines, ELSEWHERE.read_text(encoding="utf-8")]).rstrip("\n") + "\n"
+
+
+def goals_met(lines: Sequence[str]) -> list[str]:
+    """How many of the goals in a part's tables are met."""
+    met, missed = (sum(line.endswith(f"| {it} |") for line in lines) for it in (MET, MISSED))
+    return [f"Goals met: {met} of {met + missed}."] if met + missed else []
 
 
 def drawn(part: object, results: Mapping[str, Any], folder: Path) -> None:

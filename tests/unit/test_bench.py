@@ -334,6 +334,8 @@ def test_the_page_has_each_part_and_every_plot_it_links_to(tmp_path: Path) -> No
         bench.drawn(bench.PARTS[name], results, tmp_path / plots.FOLDER)
     page = bench.page(tmp_path / plots.FOLDER)
     assert "## What stands before vLLM costs" in page
+    goals = path.goal_table(path_results()["measured"])[2:]
+    assert f"Goals met: {len(goals)} of {len(goals)}." in page
     assert "## How cost grows" in page
     assert "## From the start of the container" not in page
     assert "**Not measured by us**" in page
@@ -343,6 +345,14 @@ def test_the_page_has_each_part_and_every_plot_it_links_to(tmp_path: Path) -> No
         assert ElementTree.parse(tmp_path / link).getroot().tag.endswith("svg")
     there = {f"{plots.FOLDER}/{file.name}" for file in (tmp_path / plots.FOLDER).glob("*.svg")}
     assert there == set(linked)
+
+
+def test_goals_that_are_missed_are_not_counted_as_met() -> None:
+    rows = path.goal_table(path_results(1.2)["measured"])
+    missed = sum("missed" in row for row in rows)
+    assert missed
+    assert bench.goals_met(rows) == [f"Goals met: {len(rows) - 2 - missed} of {len(rows) - 2}."]
+    assert bench.goals_met(["no table"]) == []
 
 
 def test_the_published_page_is_made_of_the_figures_beside_it() -> None:
