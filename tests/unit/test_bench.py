@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import io
 import itertools
 import os
@@ -292,28 +291,6 @@ def test_ways_take_turns_piece_by_piece_and_the_pieces_are_one_load() -> None:
     ]
     assert found[NGINX.name]["requests_per_s"] == pytest.approx(20 / 6)
     assert found[NGINX.name][processes.NGINX] == pytest.approx(0.003 / 200 * 1e6)
-
-
-def test_cpu_time_is_told_apart_by_what_a_process_calls_itself() -> None:
-    commands = ["VLLM::EngineCore", "nginx: worker process", "vllm serve"]
-    with contextlib.ExitStack() as stack:
-        pids = [
-            stack.enter_context(
-                subprocess.Popen([command, "-c", "read x"], executable="/bin/sh", stdin=-1)
-            ).pid
-            for command in commands
-        ]
-        meter = processes.Meter([*pids, os.getpid()])
-        found = {name: pids for name, pids in meter.pids.items()}
-    engine, nginx, front = pids
-    assert found == {
-        processes.CLIENT: [os.getpid()],
-        processes.NGINX: [nginx],
-        processes.FRONT: [front],
-        processes.ENGINE: [engine],
-        processes.ALL: [*pids, os.getpid()],
-    }
-    assert meter.read()[processes.CLIENT] > 0
 
 
 def test_a_goal_that_is_missed_is_said_to_be() -> None:

@@ -1,5 +1,7 @@
 """The comparison with the older ways: what is decided, held and shown, on what is made up."""
 
+import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -40,6 +42,29 @@ def until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_cpu_time_is_told_apart_by_what_a_process_calls_itself() -> None:
+    commands = ["VLLM::EngineCore", "nginx: worker process", "vllm serve"]
+    with contextlib.ExitStack() as stack:
+        pids = [
+            stack.enter_context(
+                subprocess.Popen([command, "-c", "read x"], executable="/bin/sh", stdin=-1)
+            ).pid
+            for command in commands
+        ]
+        until(lambda: all(map(processes.command, pids)))
+        meter = processes.Meter([*pids, os.getpid()])
+        found = {name: pids for name, pids in meter.pids.items()}
+    engine, nginx, front = pids
+    assert found == {
+        processes.CLIENT: [os.getpid()],
+        processes.NGINX: [nginx],
+        processes.FRONT: [front],
+        processes.ENGINE: [engine],
+        processes.ALL: [*pids, os.getpid()],
+    }
+    assert meter.read()[processes.CLIENT] > 0
 
 
 def test_what_is_held_takes_no_cpu_time_and_goes_on_afterwards(
