@@ -8,7 +8,7 @@ that is none or does not answer, a key that is missing or refused, and failed re
 import contextlib
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,9 +17,9 @@ import httpx
 
 from bench import backends
 from bench.errors import BenchError
-from bench.figures import FIGURES, Load, Way, head, of, row, spread
+from bench.figures import FIGURES, Load, Way, at, head, of, row
 from bench.load import Bench
-from bench.plots import Panel, Plot, link
+from bench.plots import Plot, link, throughput_and_ttft
 from bench.session import Session, file_name
 from scripts import baseten, cards
 from scripts.cards import Card
@@ -57,7 +57,7 @@ def target(url: str, environment: Mapping[str, str] = os.environ) -> Target:
     parts = urlsplit(baseten.checked_address(url, "URL"))
     if parts.query or parts.fragment or parts.username or parts.password:
         raise BenchError("URL= takes an address alone: no key, query or fragment belongs in it")
-    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    local = parts.hostname in baseten.THIS_MACHINE
     path = parts.path.rstrip("/").removesuffix(CHAT)
     if path.endswith(PREDICT):  # Baseten has what is behind it under /sync
         path = path.removesuffix(PREDICT) + ("" if local else "/sync")
@@ -164,23 +164,14 @@ def section(results: Mapping[str, Any]) -> list[str]:
         "",
         *head("streams", *(figure.title for figure in FIGURES.values())),
     ]
-    for streams, rounds in _points(results["rounds"]).items():
-        cells = (of(rounds, "deployment", name).shown(it.digits) for name, it in FIGURES.items())
+    rounds = results["rounds"]
+    for streams in rounds[0]:
+        found = at(rounds, streams)
+        cells = (of(found, "deployment", name).shown(it.digits) for name, it in FIGURES.items())
         lines.append(row(streams, *cells))
     return lines
 
 
-def _points(rounds: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {streams: [done[streams] for done in rounds] for streams in rounds[0]}
-
-
 def plots(results: Mapping[str, Any]) -> dict[str, Plot]:
-    def panel(title: str, figure: str) -> Panel:
-        line = {
-            float(streams): spread(done["deployment"][figure] for done in rounds)
-            for streams, rounds in _points(results["rounds"]).items()
-        }
-        return Panel(title, "streams", {results["asked_for"]: line})
-
-    panels = (panel("output tokens/s", "tokens_per_s"), panel("median TTFT, ms", "ttft_p50_ms"))
+    panels = throughput_and_ttft(results["rounds"], {results["asked_for"]: "deployment"})
     return {PLOT: Plot(urlsplit(results["url"]).netloc, panels)}

@@ -14,10 +14,10 @@ from typing import Any
 
 from bench import load
 from bench.errors import BenchError
-from bench.figures import Figures, Load, head, of, ratio, row, spread, turned
+from bench.figures import Figures, Load, at, head, of, ratio, row, turned
 from bench.load import Bench
 from bench.path import BARE, OPENAI
-from bench.plots import Panel, Plot, link
+from bench.plots import Panel, Plot, link, panel, throughput_and_ttft
 from bench.session import Session
 from local import container
 from scripts import cards
@@ -151,9 +151,9 @@ def _rounds(bench: Bench, name: str, sweep: Sweep, session: Session) -> Rounds:
     def one_round(number: int) -> dict[str, dict[str, Figures]]:
         found: dict[str, dict[str, Figures]] = {}
         for it in sweep.loads:
-            at = str(getattr(it, sweep.over))
-            session.doing(f"{name}: round {number + 1} of {sweep.rounds}, {sweep.axis}: {at}")
-            found[at] = load.under(bench, turned(WAYS, number), it)
+            point = str(getattr(it, sweep.over))
+            session.doing(f"{name}: round {number + 1} of {sweep.rounds}, {sweep.axis}: {point}")
+            found[point] = load.under(bench, turned(WAYS, number), it)
         return found
 
     return one_round
@@ -170,8 +170,7 @@ def _memory_rounds(bench: Bench, card: Card, name: str, sweep: Sweep, session: S
                 for it in sweep.loads:
                     with most_memory() as seen:
                         bench.asked(way, it)
-                    at = str(getattr(it, sweep.over))
-                    found[at][way.name] = {MEMORY: max(seen) / MIB}
+                    found[str(getattr(it, sweep.over))][way.name] = {MEMORY: max(seen) / MIB}
         return found
 
     return one_round
@@ -225,24 +224,19 @@ def swept(measured: Mapping[str, Any]) -> Sweep:
     return next(sweep for sweep in SWEEPS if sweep.title == measured["sweep"])
 
 
-def points(measured: Mapping[str, Any]) -> dict[str, list[dict[str, Figures]]]:
-    """The rounds at each point of a sweep."""
-    rounds = measured["rounds"]
-    return {at: [done[at] for done in rounds] for at in rounds[0]}
-
-
 def table(measured: Mapping[str, Any]) -> list[str]:
     ways = [way.name for way in WAYS]
     titles = [f"{what}, {way}" for what in ("output tokens/s", "TTFT p50, ms") for way in ways]
     lines = head(swept(measured).axis, *titles, "ratio of tokens/s", "ratio of TTFT")
-    for at, rounds in points(measured).items():
+    for point in measured["rounds"][0]:
+        rounds = at(measured["rounds"], point)
         cells = [of(rounds, way, "tokens_per_s").shown(0) for way in ways]
         cells += [of(rounds, way, "ttft_p50_ms").shown(1) for way in ways]
         cells += [
             ratio(rounds, THROUGH.name, BARE.name, figure).shown(2)
             for figure in ("tokens_per_s", "ttft_p50_ms")
         ]
-        lines.append(row(f"{int(at):,}", *cells))
+        lines.append(row(f"{int(point):,}", *cells))
     return lines
 
 
@@ -255,8 +249,9 @@ def memory_table(measured: Mapping[str, Any]) -> list[str]:
         "",
         *head("streams", *ways),
     ]
-    for at, rounds in points(measured).items():
-        lines.append(row(at, *(of(rounds, way, MEMORY).shown(0) for way in ways)))
+    for point in measured["rounds"][0]:
+        rounds = at(measured["rounds"], point)
+        lines.append(row(point, *(of(rounds, way, MEMORY).shown(0) for way in ways)))
     return lines
 
 
@@ -274,18 +269,10 @@ def plots(results: Mapping[str, Any]) -> dict[str, Plot]:
 def over(measured: Mapping[str, Any]) -> Plot:
     sweep = swept(measured)
 
-    def panel(title: str, figure: str) -> Panel:
-        lines = {
-            way.name: {
-                float(at): spread(done[way.name][figure] for done in rounds)
-                for at, rounds in points(measured).items()
-            }
-            for way in WAYS
-        }
-        return Panel(title, sweep.axis, lines, evenly=sweep.over == "images")
-
+    rounds, ways = measured["rounds"], {way.name: way.name for way in WAYS}
     if sweep.memory:
-        panels = [panel("memory of the front process, MiB", MEMORY)]
+        memory = "memory of the front process, MiB"
+        panels: tuple[Panel, ...] = (panel(memory, MEMORY, rounds, ways, sweep.axis),)
     else:
-        panels = [panel("output tokens/s", "tokens_per_s"), panel("median TTFT, ms", "ttft_p50_ms")]
-    return Plot(f"{measured['model']}: {sweep.title.lower()}", tuple(panels))
+        panels = throughput_and_ttft(rounds, ways, sweep.axis, evenly=sweep.over == "images")
+    return Plot(f"{measured['model']}: {sweep.title.lower()}", panels)

@@ -11,6 +11,7 @@ import os
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any
 
 from bench import backends, load, peer, processes
@@ -21,7 +22,6 @@ from bench.figures import (
     Bounds,
     Figures,
     Load,
-    Spread,
     Way,
     at,
     figure_table,
@@ -29,12 +29,11 @@ from bench.figures import (
     ratio,
     ratio_table,
     row,
-    spread,
     turned,
 )
 from bench.load import VLLM, Asked, Bench
 from bench.peer import Peer
-from bench.plots import Panel, Plot, link
+from bench.plots import Plot, link, throughput_and_ttft
 from bench.processes import CPU, Meter
 from bench.session import Session
 from bench.switch import BARE as BARE_DOOR
@@ -196,14 +195,15 @@ def measure_round(
     for streams in (it.streams for it in plan.loads):
         loads = {way: given for way in WAYS if (given := plan.load(way, streams))}
         asked: dict[str, list[Asked]] = {way.name: [] for way in loads}
-        for place in range(max(len(given.pieces) for given in loads.values())):
-            for way in turned(list(loads), number + place):
-                for piece in loads[way].pieces[place : place + 1]:
-                    name = way.name if way.name in PEERS else TRUSS
-                    others = {server: pids for server, pids in servers.items() if server != name}
-                    with still(others, held):
-                        benches[name].asked(way, WAKING)
-                        asked[way.name].append(benches[name].asked(way, piece))
+        for place, pieces in enumerate(zip_longest(*(it.pieces for it in loads.values()))):
+            for way, piece in turned([*zip(loads, pieces, strict=True)], number + place):
+                if piece is None:  # some have less to do
+                    continue
+                name = way.name if way.name in PEERS else TRUSS
+                others = {server: pids for server, pids in servers.items() if server != name}
+                with still(others, held):
+                    benches[name].asked(way, WAKING)
+                    asked[way.name].append(benches[name].asked(way, piece))
         figures[str(streams)] = {name: load.figures(pieces) for name, pieces in asked.items()}
     return {"figures": figures, "held": held}
 
@@ -330,14 +330,5 @@ PLOT = f"older-{MODEL}.svg"
 
 def plots(results: Mapping[str, Any]) -> dict[str, Plot]:
     """Plots by the names of their files."""
-
-    def panel(title: str, figure: str) -> Panel:
-        lines: dict[str, dict[float, Spread]] = {}
-        for streams in results["rounds"][0]:
-            for way, _ in results["rounds"][0][streams].items():
-                values = spread(done[way][figure] for done in at(results["rounds"], streams))
-                lines.setdefault(way, {})[float(streams)] = values
-        return Panel(title, "streams", lines)
-
-    panels = (panel("output tokens/s", "tokens_per_s"), panel("median TTFT, ms", "ttft_p50_ms"))
+    panels = throughput_and_ttft(results["rounds"], {way.name: way.name for way in WAYS})
     return {PLOT: Plot(f"{MODEL}, against the older ways", panels)}

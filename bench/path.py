@@ -25,11 +25,10 @@ from bench.figures import (
     ratio,
     ratio_table,
     row,
-    spread,
     turned,
 )
 from bench.load import VLLM, Bench
-from bench.plots import Panel, Plot, link
+from bench.plots import Plot, link, throughput_and_ttft
 from bench.processes import CPU, Meter
 from bench.session import Session
 from bench.switch import BARE as BARE_DOOR
@@ -270,19 +269,5 @@ def plots(results: Mapping[str, Any]) -> dict[str, Plot]:
 
 
 def over_streams(measured: Mapping[str, Any]) -> Plot:
-    def panel(title: str, figure: str) -> Panel:
-        lines = {
-            way: {
-                float(streams): spread(
-                    done[way][figure] for done in at(measured["rounds"], streams)
-                )
-                for streams in measured["rounds"][0]
-            }
-            for way in ways_of(measured)
-        }
-        return Panel(title, "streams", lines)
-
-    return Plot(
-        f"{measured['model']}, {measured['kind']}",
-        (panel("output tokens/s", "tokens_per_s"), panel("median TTFT, ms", "ttft_p50_ms")),
-    )
+    panels = throughput_and_ttft(measured["rounds"], {way: way for way in ways_of(measured)})
+    return Plot(f"{measured['model']}, {measured['kind']}", panels)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.figures import Spread
+from bench.figures import Spread, Table, at, of
 
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind
 MARKERS = "osD^v"
@@ -42,6 +42,31 @@ class Bars:
 class Plot:
     title: str
     panels: tuple[Panel | Bars, ...]
+
+
+def panel(
+    title: str,
+    figure: str,
+    rounds: Table,
+    ways: Mapping[str, str],
+    axis: str = "streams",
+    evenly: bool = False,
+) -> Panel:
+    """A figure over what the rounds have figures by; `ways` are by the names of their lines."""
+    lines = {
+        name: {float(x): of(at(rounds, x), way, figure) for x in rounds[0] if way in rounds[0][x]}
+        for name, way in ways.items()
+    }
+    return Panel(title, axis, lines, evenly)
+
+
+def throughput_and_ttft(
+    rounds: Table, ways: Mapping[str, str], axis: str = "streams", evenly: bool = False
+) -> tuple[Panel, Panel]:
+    return (
+        panel("output tokens/s", "tokens_per_s", rounds, ways, axis, evenly),
+        panel("median TTFT, ms", "ttft_p50_ms", rounds, ways, axis, evenly),
+    )
 
 
 def link(text: str, file: str) -> str:

@@ -154,12 +154,12 @@ def engine_lines(engine: Mapping[str, list[float]] | None) -> list[str]:
 def phase_table(columns: Mapping[str, list[dict[str, float]]]) -> list[str]:
     """The median of each phase over the starts of a column, in s, and of the whole."""
     names = list(next(iter(columns.values()))[0])
-    lines = [f"| seconds | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
+    lines = head("seconds", *columns)
     for name in names:
         medians = [spread(begun[name] for begun in starts).median for starts in columns.values()]
-        lines.append(f"| {name} | {' | '.join(f'{median:.2f}' for median in medians)} |")
+        lines.append(row(name, *(f"{median:.2f}" for median in medians)))
     wholes = [spread(sum(begun.values()) for begun in starts) for starts in columns.values()]
-    lines.append(f"| **to the first answer** | {' | '.join(w.shown(1) for w in wholes)} |")
+    lines.append(row("**to the first answer**", *(whole.shown(1) for whole in wholes)))
     return lines
 
 

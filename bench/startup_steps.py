@@ -5,7 +5,7 @@ Promises: as in bench/startup.py, the ways to start take turns.
 
 from typing import Any
 
-from bench.figures import spread
+from bench.figures import head, row, spread
 from bench.session import Session
 from bench.startup import CONTAINER, in_turn, seconds_of
 from bench.startup_ways import Way, in_container, question, today
@@ -54,9 +54,9 @@ def section(results: dict[str, Any]) -> list[str]:
 
 
 def single_table(rounds: list[dict[str, float]]) -> list[str]:
-    lines = ["| this Truss | seconds | seconds more, a round |", "| --- | --- | --- |"]
+    lines = head("this Truss", "seconds", "seconds more, a round")
     for name in rounds[0]:
         values = spread(done[name] for done in rounds).shown(1)
         more = spread(done[name] - done[CONTAINER] for done in rounds).shown(1)
-        lines.append(f"| {name} | {values} | {'' if name == CONTAINER else more} |")
+        lines.append(row(name, values, "" if name == CONTAINER else more))
     return lines

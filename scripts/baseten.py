@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 KEY = "BASETEN_API_KEY"
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 KEYS_PAGE = "https://app.baseten.co/settings/account/api_keys"
 
 
@@ -55,7 +56,7 @@ def checked_address(value: str, name: str = "BASE_URL") -> str:
         raise BasetenError(
             f"{name}={value!r} is no address; it begins with https://, or http:// on this machine"
         )
-    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+    if parts.scheme == "http" and parts.hostname not in THIS_MACHINE:
         raise BasetenError(f"{name}={value!r} would send the key unencrypted; use https://")
     return value.rstrip("/")
 

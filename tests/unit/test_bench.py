@@ -147,8 +147,8 @@ def test_a_clone_without_history_leaves_the_first_version_out(
         compared = startup.ways(
             cards.load("mistral-7b"), Session(tmp_path / "kept.json", {}, console)
         )
-    assert startup.CONTAINER in compared
-    assert startup.FIRST not in compared
+    warm = [startup.CONTAINER, startup.COMMAND, startup.BARE]
+    assert list(compared) == [*warm, startup.COLD_CONTAINER, startup.COLD_BARE]
     assert "git fetch --unshallow" in (tmp_path / "said").read_text()
 
 
