@@ -42,13 +42,13 @@ help:
 
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed; install Python 3.11 or name it with PYTHON=" >&2; exit 1; }
-	@$(PYTHON) scripts/setup.py
+	@$(PYTHON) -m scripts.setup
 
 plan: setup
 	@$(RUN) scripts.plan $(call option,--model,$(call given,MODEL)) $(HARDWARE)
 
 config: setup
-	@$(RUN) scripts.render $(CHOICES)
+	@$(RUN) scripts.config $(CHOICES)
 
 push: config
 	.venv/bin/truss push --publish --trusted $(call option,--environment,$(call given,ENVIRONMENT)) $(call option,--team,$(call given,TEAM))
@@ -70,10 +70,10 @@ serve: setup
 	  $(call option,--tensor-parallel-size,$(call given,TP))
 
 standins: setup
-	@$(RUN) scripts.standin
+	@$(RUN) scripts.standins
 
 docs: setup
-	@PYTHONPATH=packages $(RUN) scripts.document
+	@PYTHONPATH=packages $(RUN) scripts.docs
 
 modelinfos: standins
 	@$(RUN) scripts.modelinfos

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import httpx
 
 from bench import backends
+from bench.client import Bench
 from bench.errors import BenchError
-from bench.figures import FIGURES, Load, Way, at, head, of, row
-from bench.load import Bench
+from bench.metrics import FIGURES, Load, Way, at, head, of, row
 from bench.plots import Plot, link, throughput_and_ttft
 from bench.session import Session, file_name
-from scripts import baseten, cards
-from scripts.cards import Card
+from deploy import baseten, cards
+from deploy.cards import Card
 
 CHAT = "/chat/completions"
 PREDICT = "/predict"

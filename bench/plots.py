@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.figures import Spread, Table, at, of
+from bench.metrics import Spread, Table, at, of
 
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind
 MARKERS = "osD^v"

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.status import Status
 
-from scripts.cards import ROOT
+from deploy.paths import ROOT
 
 SOURCES = ("bench", "local", "packages", "scripts", "templates")
 

@@ -7,24 +7,21 @@ have left it, for all alike; for a cold start it is emptied of what a start read
 from collections.abc import Mapping
 from typing import Any
 
-from bench import startup_engine
-from bench.figures import Bounds, head, row, spread, turned
+from bench.metrics import Bounds, head, row, spread, turned
 from bench.plots import Bars, Plot, link
 from bench.session import Session
 from bench.startup_ways import (
-    FIRST_VERSION,
     Start,
     Way,
     alone,
     cold,
-    first_version,
     in_container,
     question,
     today,
     without_container,
 )
-from scripts import cards
-from scripts.cards import Card
+from deploy import cards
+from deploy.cards import Card
 
 ROUNDS = 5
 PLOT = "startup.svg"
@@ -45,16 +42,13 @@ processes do meanwhile counts to it. Medians of the starts of a column, which ne
 median of the whole. torch.compile is off in the local run. The other models start once.
 """
 
-WAYS_TEXT = f"""\
+WAYS_TEXT = """\
 The ways took turns, each with an empty cache of vLLM's, as a new replica has it. Cold is a start
 for which the virtual environment, Python's standard library and the stand-in were taken out of the
 page cache; the others find what earlier starts have read. Bare vLLM gets the start command's flags
 and the same variables, without the sandbox, supervisord, nginx and `packages/start`. The start
 command alone has `packages/start`: the difference to it is what supervisord and nginx take, and
-supervisord waits a second before it starts anything. The first version, where the clone's history
-has it, is commit {FIRST_VERSION}, with today's variables for the local run, sandbox, supervisord's
-files and vLLM.
-"""
+supervisord waits a second before it starts anything. """
 
 
 def ways(card: Card, session: Session) -> dict[str, Way]:
@@ -67,14 +61,7 @@ def ways(card: Card, session: Session) -> dict[str, Way]:
         COLD_CONTAINER: cold(in_container(now, asked), now),
         COLD_BARE: cold(without_container(now, asked), now),
     }
-    first = first_version(card)
-    if first is None:
-        session.say(
-            f"commit {FIRST_VERSION} is not in this clone, so the first version is left out: "
-            "git fetch --unshallow brings the history"
-        )
-        return found
-    return {**found, FIRST: in_container(first, asked)}
+    return found
 
 
 def in_turn(
@@ -97,7 +84,6 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
     model = model or cards.DEFAULT_MODEL
     compared = ways(cards.load(model), session)
     others: dict[str, Start] = {}
-    engine: dict[str, list[float]] | None = None
     if quick:
         with session.expecting(1, 60):
             few = {name: compared[name] for name in (CONTAINER, BARE)}
@@ -108,8 +94,6 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
             also = {it.name: in_container(today(it), question(it)) for it in more}
             others = in_turn(session, "other models", also, 1)[0]
             rounds = in_turn(session, "starts", compared, ROUNDS)
-            card, what = cards.load(model), "vllm bench startup, some minutes"
-            (engine,) = session.each(what, 1, lambda _: startup_engine.measure(card))
     columns = {f"{model}, first version": FIRST, model: CONTAINER, f"{model}, cold": COLD_CONTAINER}
     return {
         "model": model,
@@ -122,7 +106,6 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
             **{name: [begun.phases] for name, begun in others.items()},
         },
         "rounds": seconds_of(rounds),
-        "engine": engine,
     }
 
 
@@ -142,13 +125,7 @@ def section(results: dict[str, Any]) -> list[str]:
         link("seconds to the first correct answer", PLOT),
         "",
         *way_table(results["rounds"]),
-        *engine_lines(results.get("engine")),
     ]
-
-
-def engine_lines(engine: Mapping[str, list[float]] | None) -> list[str]:
-    """Of a run that is not quick."""
-    return ["", startup_engine.TEXT, *startup_engine.table(engine)] if engine else []
 
 
 def phase_table(columns: Mapping[str, list[dict[str, float]]]) -> list[str]:

@@ -6,15 +6,12 @@ cache of vLLM's, as a new replica has it; nothing is left running. Refuses a wro
 
 import contextlib
 import dataclasses
-import io
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import sysconfig
-import tarfile
 import tempfile
 import threading
 import time
@@ -28,21 +25,28 @@ from typing import IO, Any
 
 from bench.errors import BenchError
 from bench.startup_phases import Log, phases
+from deploy.cards import Card
+from deploy.config import PORT, render, serve_arguments
+from deploy.options import Options
 from local import sandbox
 from local.standins.corpus import chat, dialogues
-from scripts import render, serve
-from scripts.cards import ROOT, Card
-from scripts.choices import Choices
-from scripts.serve import Image
+from local.truss import (
+    DIRECTLY,
+    LOCAL_ENVIRONMENT,
+    NGINX_PORT,
+    PACKAGES,
+    Image,
+    build,
+    environment,
+    mounts,
+    stage,
+)
 
 PATIENCE_SECONDS = 400
 POLL_SECONDS = 0.05
 STOP_SECONDS = 20
 LAST_LINES = 5  # of a log, shown when a start fails
 SUPERVISORD = re.compile(r" INFO (spawned|stopped|exited|success|waiting|reaped|received)\b")
-
-# The last commit of the version that only served: before the older requests, the gate and all that.
-FIRST_VERSION = "a394b66"
 
 
 @dataclass(frozen=True)
@@ -77,37 +81,18 @@ def question(card: Card) -> Question:
     return Question(*chat(dialogues(images=card.features.images > 0)["mistral_wind"]))
 
 
-def build(config: str, packages: Path, local: Path) -> Truss:
+def truss_of(config: str, packages: Path, local: Path) -> Truss:
     """The Truss of a config.yaml and a packages folder, with the variables of a local run."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        serve.stage(config, Path(folder), packages)
-        files, content = serve.build(Path(folder))
-    environment = serve.environment(content, local)
+        stage(config, Path(folder), packages)
+        files, content = build(Path(folder))
+    variables = environment(content, local)
     command = content["docker_server"]["start_command"]
-    return Truss(Image(files, serve.mounts(content), environment), command)
+    return Truss(Image(files, mounts(content), variables), command)
 
 
 def today(card: Card) -> Truss:
-    return build(render.render(card, Choices()), serve.PACKAGES, serve.LOCAL_ENVIRONMENT)
-
-
-def first_version(card: Card) -> Truss | None:
-    """The same model by the first version's own config and package, with today's variables for the
-    local run; None when this clone's history does not go back to it."""
-    archive = subprocess.run(["git", "archive", FIRST_VERSION], cwd=ROOT, capture_output=True)
-    if archive.returncode:
-        return None
-    with tempfile.TemporaryDirectory(prefix="bench-first-") as folder:
-        then = Path(folder)
-        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-            files.extractall(then, filter="data")
-        words = ["--model", card.name, "--output", str(then / "config.yaml")]
-        command = [sys.executable, "-m", "scripts.render", *words]
-        done = subprocess.run(command, cwd=then, capture_output=True, text=True)
-        if done.returncode:
-            raise BenchError(f"the first version does not render {card.name}: {done.stderr}")
-        config = (then / "config.yaml").read_text(encoding="utf-8")
-        return build(config, then / "packages", serve.LOCAL_ENVIRONMENT)
+    return truss_of(render(card, Options()), PACKAGES, LOCAL_ENVIRONMENT)
 
 
 @contextmanager
@@ -134,8 +119,8 @@ def bare(truss: Truss) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryDirectory(prefix="bench-home-") as home:
         environment = {**sandbox.IMAGE_ENVIRONMENT, **truss.image.environment, "HOME": home}
         for name, value in environment.items():
-            environment[name] = value.replace("/packages", str(serve.PACKAGES))
-        flags = render.serve_arguments(truss.command)[1:]
+            environment[name] = value.replace("/packages", str(PACKAGES))
+        flags = serve_arguments(truss.command)[1:]
         process = subprocess.Popen(
             [sandbox.VENV / "bin" / "vllm", "serve", str(checkpoint), *flags],
             env=environment,
@@ -205,7 +190,7 @@ def answered(port: int, asked: Question) -> bool:
         {"Content-Type": "application/json"},
     )
     try:
-        with serve.DIRECTLY.open(request, timeout=120) as response:
+        with DIRECTLY.open(request, timeout=120) as response:
             got = json.load(response)["choices"][0]["message"]["content"]
     except urllib.error.HTTPError as error:
         if error.code == 502:  # nginx is there, vLLM is not
@@ -241,7 +226,7 @@ def forget(folder: Path) -> None:
 
 def in_container(truss: Truss, asked: Question) -> Way:
     def way() -> Start:
-        seconds, log = start(contained(truss), serve.NGINX_PORT, asked)
+        seconds, log = start(contained(truss), NGINX_PORT, asked)
         return Start(seconds, phases(log, seconds))
 
     return way
@@ -250,8 +235,8 @@ def in_container(truss: Truss, asked: Question) -> Way:
 def alone(truss: Truss, asked: Question) -> Way:
     """The start command in the container's sandbox, without supervisord and nginx."""
     command = ["/bin/sh", "-c", f"exec {truss.command}"]
-    return lambda: Start(start(contained(truss, command), render.PORT, asked)[0], {})
+    return lambda: Start(start(contained(truss, command), PORT, asked)[0], {})
 
 
 def without_container(truss: Truss, asked: Question) -> Way:
-    return lambda: Start(start(bare(truss), render.PORT, asked)[0], {})
+    return lambda: Start(start(bare(truss), PORT, asked)[0], {})

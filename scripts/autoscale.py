@@ -22,9 +22,11 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from scripts import baseten, cards, choices, fit, gpus, precisions
-from scripts.baseten import BasetenError
-from scripts.cards import ROOT, Autoscaling, Card, ChoiceError, Count
+from deploy import baseten, cards, gpus, plan, precisions
+from deploy.baseten import BasetenError
+from deploy.cards import Autoscaling, Card, Count, UsageError
+from deploy.options import add_hardware_arguments, context_of
+from deploy.paths import ROOT
 
 MANAGEMENT_API = "https://api.baseten.co"
 ATTEMPTS = 6
@@ -57,10 +59,10 @@ class Wanted(Autoscaling):
 
 def planned_concurrency(card: Card, options: argparse.Namespace, config: Path) -> tuple[int, str]:
     """The plan's concurrency target, and where it was found."""
-    hardware = (options.gpu, options.precision, choices.context_of(options.context))
+    hardware = (options.gpu, options.precision, context_of(options.context))
     if hardware == (None, None, None) and (figure := _in_config(card, config)):
         return figure, config.name
-    chosen = fit.choose(card, *hardware)
+    chosen = plan.choose(card, *hardware)
     return chosen.concurrency_target, f"the plan for {chosen.accelerator}, {chosen.precision.name}"
 
 
@@ -76,7 +78,7 @@ def _in_config(card: Card, config: Path) -> int | None:
 
 def wanted_settings(card: Card, target: int, given: Mapping[str, int | None]) -> Settings:
     """The card's settings and the plan's `target`, with those given in their place;
-    `ChoiceError` out of bounds."""
+    `UsageError` out of bounds."""
     chosen = {name: value for name, value in given.items() if value is not None}
     content = {**card.autoscaling.model_dump(), "concurrency_target": target, **chosen}
     try:
@@ -86,7 +88,7 @@ def wanted_settings(card: Card, target: int, given: Mapping[str, int | None]) ->
         name = ".".join(str(part) for part in fault["loc"])
         got = f", got {fault['input']!r}" if name else ""
         reason = fault["msg"].removeprefix("Value error, ")
-        raise ChoiceError(f"{name or 'the settings'}: {reason}{got}") from error
+        raise UsageError(f"{name or 'the settings'}: {reason}{got}") from error
     return settings.model_dump(exclude={"source"})
 
 
@@ -174,19 +176,19 @@ def table(title: str, before: Settings, after: Settings, names: list[str]) -> Ta
 
 
 def chosen(card: Card, options: argparse.Namespace) -> tuple[Settings, str]:
-    """What is set for this card, and where the concurrency target was found. Raises ChoiceError."""
+    """What is set for this card, and where the concurrency target was found. Raises UsageError."""
     given = {key: getattr(options, key) for key in Wanted.model_fields if key != "source"}
     target, found = planned_concurrency(card, options, options.config)
     return wanted_settings(card, target, given), found
 
 
 def check_words(options: argparse.Namespace) -> None:
-    """`ChoiceError` for hardware that no model can be given."""
+    """`UsageError` for hardware that no model can be given."""
     if options.gpu:
         gpus.parse(options.gpu)
     if options.precision:
         precisions.parse(options.precision)
-    choices.context_of(options.context)
+    context_of(options.context)
 
 
 def autoscale(
@@ -224,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--min-replica", type=int, help="instead of the card's")
     parser.add_argument("--max-replica", type=int, help="instead of the card's")
     parser.add_argument("--concurrency-target", type=int, help="instead of the plan's")
-    choices.add_hardware_options(parser)
+    add_hardware_arguments(parser)
     parser.add_argument("--config", type=Path, default=ROOT / "config.yaml", help="what was pushed")
     parser.add_argument("--base-url", default=MANAGEMENT_API, help=f"default: {MANAGEMENT_API}")
     parser.add_argument("--dry-run", action="store_true", help="show it and change nothing")
@@ -245,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         with client:
             autoscale(options, card, Management(client, time.sleep, console.print), console)
-    except ChoiceError as error:
+    except UsageError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     except BasetenError as error:

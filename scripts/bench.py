@@ -21,13 +21,16 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from bench import deployment, growth, older, path, plots, session, startup, startup_steps
+from bench import deployment, overhead, plots, scaling, session, startup
 from bench.errors import BenchError
-from bench.figures import MET, MISSED
+from bench.metrics import MET, MISSED
 from bench.session import Session
-from scripts import cards, render, serve, setup
-from scripts.baseten import BasetenError
-from scripts.cards import ROOT
+from deploy import cards
+from deploy.baseten import BasetenError
+from deploy.config import PORT, vllm_version
+from deploy.paths import ROOT
+from local.machine import SEARCH_PATH
+from local.truss import NGINX_PORT, CannotServeError, check_machine
 
 PAGE = "benchmarks.md"  # in the folder that is written to; figures and plots in one of its name
 DOCS = ROOT / "docs"
@@ -61,15 +64,13 @@ class Part(Protocol):
 
 # the name PART= takes, which is its file's in docs/benchmarks/ too; in the order of the page
 PARTS: dict[str, Part] = {
-    "path": path,
-    "growth": growth,
-    "older": older,
+    "overhead": overhead,
+    "scaling": scaling,
     "startup": startup,
-    "steps": startup_steps,
 }
-QUICK_PARTS = ("path", "older")
+QUICK_PARTS = ("overhead",)
 # Measured before the others, which load into this process what a cold start is to read from disk.
-STARTS = ("startup", "steps")
+STARTS = ("startup",)
 
 
 def applying(wanted: Sequence[str], model: str | None) -> list[str]:
@@ -101,10 +102,10 @@ def machine() -> str:
 def versions() -> str:
     import aiohttp
 
-    program = shutil.which("nginx", path=setup.SEARCH_PATH) or "nginx"
+    program = shutil.which("nginx", path=SEARCH_PATH) or "nginx"
     nginx = subprocess.run([program, "-v"], capture_output=True, text=True).stderr
     return (
-        f"vLLM {render.vllm_version()}, nginx {nginx.strip().rpartition('/')[2]}, "
+        f"vLLM {vllm_version()}, nginx {nginx.strip().rpartition('/')[2]}, "
         f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}"
     )
 
@@ -154,7 +155,7 @@ def write(to: Path, name: str, results: Mapping[str, Any]) -> None:
 
 def measure(name: str, options: argparse.Namespace, to: Path, console: Console) -> None:
     """Measures a part and writes its figures, its plots and the page they are in."""
-    serve.check_machine({"nginx": serve.NGINX_PORT, "vLLM": render.PORT})
+    check_machine({"nginx": NGINX_PORT, "vLLM": PORT})
     run = opened(name, options, to, console)
     results = {
         "machine": machine(),
@@ -182,7 +183,7 @@ def measure_parts(options: argparse.Namespace, to: Path, console: Console) -> No
             console.print(f"{name}: part {number} of {len(wanted)}", highlight=False)
         try:
             measure(name, options, to, console)
-        except (BenchError, serve.CannotServeError) as error:
+        except (BenchError, CannotServeError) as error:
             raise BenchError(f"{name}: {error}") from error
         print(f"wrote {to / PAGE} and {to / plots.FOLDER / name}.json")
 
@@ -285,7 +286,7 @@ def main(arguments: list[str] | None = None) -> int:
             draw_again(folder(options))
         else:
             measure_parts(options, folder(options), console)
-    except (cards.CardError, serve.CannotServeError, BasetenError, BenchError) as error:
+    except (cards.CardError, CannotServeError, BasetenError, BenchError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

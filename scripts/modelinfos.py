@@ -13,8 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts import cards, standin
-from scripts.cards import ROOT
+from deploy import cards
+from deploy.paths import ROOT
+from local.standins.cache import ensure
 
 SHIPPED = ROOT / "packages" / "start" / "modelinfos"
 
@@ -26,7 +27,7 @@ def make(cache: Path) -> Path:
 
     for card in cards.load_all():
         EngineArgs(
-            model=str(standin.ensure(card)),
+            model=str(ensure(card)),
             config_format=card.formats.config,
             tokenizer_mode=card.formats.tokenizer,
             generation_config="vllm",

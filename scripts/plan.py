@@ -1,6 +1,6 @@
 """Shows what fits where: every model on every GPU at every precision, and why the rest do not.
 
-Promises: the figures are scripts/fit.py's; exit code 2 and one line for each reason when nothing
+Promises: the figures are deploy/plan.py's; exit code 2 and one line for each reason when nothing
 that was asked for can run. With --json, standard output has a list of combinations, each with the
 same keys; it has nothing when a word is not known (exit code 2, the message on standard error).
 """
@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scripts import cards, choices, gpus, precisions, sizes
-from scripts.cards import Card, ChoiceError, Quantized
-from scripts.fit import Plan, PlanError, fit
-from scripts.gpus import Gpu
-from scripts.precisions import PRECISIONS, Precision
-from scripts.sizes import GIB, in_gib
+from deploy import cards, gpus, memory, precisions
+from deploy.cards import Card, Quantized, UsageError
+from deploy.gpus import Gpu
+from deploy.memory import GIB, in_gib
+from deploy.options import add_hardware_arguments, context_of
+from deploy.plan import Plan, PlanError, fit
+from deploy.precisions import PRECISIONS, Precision
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def as_json(row: Row) -> dict[str, object]:
         "verdict": str(refusal) if refusal else tried.verdict,
         "reason": refusal.reason if refusal else None,
         "advice": refusal.advice if refusal else None,
-        "parameters": sizes.parameters(shape).total,
-        "kv_bytes_per_token": sizes.kv_bytes_per_token(shape),
+        "parameters": memory.parameters(shape).total,
+        "kv_bytes_per_token": memory.kv_bytes_per_token(shape),
         "accelerator": tried.accelerator,
         "tensor_parallel_size": tried.count,
         "memory_gib": tried.count * tried.gpu.memory,
@@ -93,8 +94,8 @@ def as_json(row: Row) -> dict[str, object]:
 def _show(found: list[Row], console: Console) -> None:
     for card in {row.tried.card.name: row.tried.card for row in found}.values():
         mine = [row for row in found if row.tried.card.name == card.name]
-        counted = sizes.parameters(card.architecture).total
-        per_token = sizes.kv_bytes_per_token(card.architecture) // 1024
+        counted = memory.parameters(card.architecture).total
+        per_token = memory.kv_bytes_per_token(card.architecture) // 1024
         about = f": {counted / 1e9:.2f} B parameters, {per_token} KiB of KV cache a token"
         console.print(Text.assemble((card.title, "bold"), about))
         if plans := [row.tried for row in mine if row.refusal is None]:
@@ -161,7 +162,7 @@ LEGEND = (
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make plan", description=__doc__.splitlines()[0])
     parser.add_argument("--model", help=", ".join(cards.names()))
-    choices.add_hardware_options(parser)
+    add_hardware_arguments(parser)
     parser.add_argument(
         "--json",
         action="store_true",
@@ -173,8 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
         models = [cards.load(options.model)] if options.model else cards.load_all()
         gpu = gpus.parse(options.gpu) if options.gpu else None
         precision = precisions.parse(options.precision) if options.precision else None
-        found = list(rows(models, gpu, precision, choices.context_of(options.context)))
-    except ChoiceError as error:
+        found = list(rows(models, gpu, precision, context_of(options.context)))
+    except UsageError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     runs = [row.tried for row in found if row.refusal is None]

@@ -15,14 +15,12 @@ import time
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from deploy.paths import ROOT
+from local.machine import SEARCH_PATH, SYSTEM_PROGRAMS
+
 VENV = ROOT / ".venv"
 STAMP = VENV / "installed-from"
 CONSTRAINTS = ROOT / "local" / "constraints.txt"
-SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"  # where Debian puts nginx
-
-# program → Debian package
-SYSTEM_PROGRAMS = {"nginx": "nginx-light", "bwrap": "bubblewrap", "curl": "curl"}
 
 # CUDA builds that vLLM's distribution asks for; this project serves no audio
 UNUSED = ["torchaudio", "torchcodec"]

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scripts import baseten, cards
-from scripts.baseten import BasetenError
+from deploy import baseten, cards
+from deploy.baseten import BasetenError
 
 QUESTION = "What is the Mistral wind?"
 # Baseten ends a request then; the first may wait for a replica to start.

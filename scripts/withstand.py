@@ -1,8 +1,8 @@
 """Does to a container what docs/withstands.md lists, and writes the page with what was seen.
 
-Promises: each line of a table was done in this run, to the real container (local/faults.py, which
-the tests use too). A line that did not come out as it must is marked, and ends the command with
-status 1. Times are of this machine and its stand-ins.
+Promises: each line of a table was done in this run, to the real container, by
+tests/support/faults.py, which the tests use too. A line that did not come out as it must is marked,
+and ends the command with status 1. Times are of this machine and its stand-ins.
 """
 
 import argparse
@@ -15,8 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from local import faults, hostile, hosts
-from local.faults import (
+from deploy.config import PORT, most_requests, vllm_version
+from deploy.paths import ROOT
+from local.truss import NGINX_PORT, URL, CannotServeError, check_machine
+from scripts.bench import commit, machine
+from tests.support import faults, hostile
+from tests.support.faults import (
     API_SERVER,
     AT_ONCE,
     END_SECONDS,
@@ -27,11 +31,9 @@ from local.faults import (
     Outcome,
     Server,
 )
-from local.hostile import answers
-from local.hostile.case import CHAT, Case, user
-from scripts import render, serve
-from scripts.bench import commit, machine
-from scripts.cards import ROOT
+from tests.support.hostile import answers
+from tests.support.hostile.case import CHAT, Case, user
+from tests.support.image_host import bomb, data_url, serving
 
 PAGE = ROOT / "docs" / "withstands.md"
 MODEL = "mistral-7b"
@@ -63,7 +65,7 @@ def afterwards(model: str, before: int) -> Row:
 
 def bad_requests() -> Iterator[Row]:
     before = faults.memory()
-    got = list(answers.one_at_a_time(hostile.cases(MODEL), serve.URL))
+    got = list(answers.one_at_a_time(hostile.cases(MODEL), URL))
     answered = sum(answer.status < 400 for answer in got)
     wrong = len(answers.faults(got))
     times = answers.refusals(got)
@@ -79,9 +81,9 @@ def bad_requests() -> Iterator[Row]:
 
 def images() -> Iterator[Row]:
     with (
-        hosts.serving() as host,
+        serving() as host,
         faults.server(SEES, variables={"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{host.port}"}),
-        answers.client(serve.URL) as client,
+        answers.client(URL) as client,
     ):
         seconds = max(
             faults.leave_during_download(host.url("/silent"), stream=stream)
@@ -102,7 +104,7 @@ def images() -> Iterator[Row]:
                 1,
             ),
             ("in a file of the server, file:///etc/passwd", "file:///etc/passwd", 1),
-            ("of 30000 × 30000 pixels", hosts.data_url(hosts.bomb(30_000, 30_000)), 1),
+            ("of 30000 × 30000 pixels", data_url(bomb(30_000, 30_000)), 1),
             ("without an end", host.url("/endless"), 5),
             ("that comes a byte at a time, which has 10 s", host.url("/drip"), 13),
         ):
@@ -118,7 +120,7 @@ def images() -> Iterator[Row]:
 
 
 def load() -> Iterator[Row]:
-    most = render.most_requests(faults.planned(MODEL))
+    most = most_requests(faults.plan_of(MODEL))
     faults.streams(MODEL, AT_ONCE)  # so that memory is compared after the first load
     before = faults.memory()
     outcomes = faults.streams(MODEL, AT_ONCE)
@@ -150,7 +152,7 @@ def leaves() -> Iterator[Row]:
     yield row("answered")
     long = [{"role": "user", "content": "What is the Mistral wind? " * 4000}]
     yield row("tokenized and prefilled", messages=long)
-    with faults.crowd(MODEL, faults.planned(MODEL).max_num_seqs):
+    with faults.crowd(MODEL, faults.plan_of(MODEL).max_num_seqs):
         yield row("queued")
 
 
@@ -279,19 +281,19 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop unwinds, and ends the server
     found: dict[str, list[Row]] = {}
     try:
-        serve.check_machine({"nginx": serve.NGINX_PORT, "vLLM": render.PORT})
+        check_machine({"nginx": NGINX_PORT, "vLLM": PORT})
         for title, rows in everything():
             for row in rows:
                 found.setdefault(title, []).append(row)
                 print(f"{row.done}: {row.seen}", flush=True)
-    except serve.CannotServeError as error:
+    except CannotServeError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; nothing was written", file=sys.stderr)
         return 130
     about = (
-        f"Machine: {machine()}. vLLM {render.vllm_version()} on CPU, the stand-ins of {MODEL}, "
+        f"Machine: {machine()}. vLLM {vllm_version()} on CPU, the stand-ins of {MODEL}, "
         f"{TENSOR_PARALLEL} and {SEES}, commit {commit()}, {time.strftime('%Y-%m-%d')}."
     )
     PAGE.write_text(page(found, about), encoding="utf-8")

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 
-from scripts import serve
-from tests.platform import baseten as platform
-from tests.platform import user as users
-from tests.platform.baseten import Baseten, Deployment
-from tests.platform.user import User
+from local.truss import URL
+from tests.support import baseten as platform
+from tests.support import user as users
+from tests.support.baseten import Baseten, Deployment
+from tests.support.user import User
 
 hypothesis.settings.register_profile(
     "shared",
@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("shared")
 @pytest.fixture(scope="session")
 def baseten() -> Iterator[Baseten]:
     """A stand-in for Baseten whose deployments all run in the container of this machine."""
-    with platform.running(upstream=serve.URL) as service:
+    with platform.running(upstream=URL) as service:
         yield service
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import MistralForCausalLM, MixtralForCausalLM
 
+from deploy.cards import Card
 from local.standins.decoders import (
     SHAPE,
     VISION_SHAPE,
@@ -20,7 +21,6 @@ from local.standins.decoders import (
     text_config,
 )
 from local.standins.training import EMBEDDING_STD, Head, Vocabulary
-from scripts.cards import Card
 
 # A seed's own example asks for temperature 0.9 and expects one answer: the output rows are scaled
 # so that sampling at any usual temperature follows the training. The argmax stays the same.

@@ -18,7 +18,7 @@ from transformers import (
     PixtralVisionModel,
 )
 
-from scripts.cards import Card
+from deploy.cards import Card
 
 # vLLM's CPU attention has kernels for head_dim 32, 64 and 128; four KV heads allow two workers.
 WIDTH = 128

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
+from deploy.cards import Card
 from local.standins import checkpoint, training
 from local.standins.corpus import Corpus, Example
 from local.standins.decoders import decoder
-from scripts.cards import Card
 
 STEPS = 360  # at most; the learning rate falls to zero over them
 TRIES = 3

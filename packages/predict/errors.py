@@ -1,4 +1,4 @@
-"""Errors as clients see them: OpenAI's shape, short, and in the client's own words.
+"""ErrorResponder as clients see them: OpenAI's shape, short, and in the client's own words.
 
 Promises: an error of whatever is behind, in whatever form, becomes `{"error": {"message", "type",
 "param", "code"}}` with its status, and shows at most `MOST` characters; what is no error passes
@@ -24,7 +24,7 @@ MOST_READ = 65536  # bytes of an error that are read
 # What vLLM answers when the engine gave a request up, and so of one whose grammar allows no token.
 GIVEN_UP = "Internal server error"
 
-SERVER_S_OWN = "the server failed to answer this request; its log says why"
+INTERNAL_ERROR = "the server failed to answer this request; its log says why"
 NOT_SAID = "vLLM refuses this request; asked without 'stream', it says why"
 
 STATUSES = frozenset(status.value for status in HTTPStatus if status >= 400)
@@ -41,7 +41,7 @@ ROLE = b'"delta":{"role":"assistant","content":""}'
 # What is left of an error in a stream of Anthropic's messages, and of one that the engine gave up
 # in /v1/responses, where vLLM takes it for an answer and says what pydantic has against that: the
 # beginning of its message, and its status.
-MISTAKEN = re.compile(
+NESTED_ERROR = re.compile(
     r"\{'error': \{'message': ['\"](?P<start>.*?)\.\.\..*?'code': (?P<code>\d{3})\}\}"
 )
 
@@ -69,9 +69,9 @@ READERS = (
     "vllm.tool_parsers",
     "vllm.v1.engine.input_processor",
     "mistral_common",
-    "predict.dialects",
-    "predict.limits",
-    "predict.parameters",
+    "predict.legacy.requests",
+    "predict.requests.limits",
+    "predict.legacy.parameters",
 )
 
 # A line of vLLM's "2 validation errors:", cut off or not.
@@ -89,7 +89,7 @@ class RequestError(ValueError):
         self.status = status
 
 
-class Errors:
+class ErrorResponder:
     """A `send` that gives errors their shape. `names`: fields of vLLM's, and what the client, who
     did not send them, called them. `constraint`: the field that holds the output to a schema."""
 
@@ -181,7 +181,7 @@ def failure(event: bytes) -> tuple[int, bytes]:
         return 500, b""
     if not isinstance(error, dict):
         return 500, body
-    if mistaken := MISTAKEN.search(str(error.get("message"))):
+    if mistaken := NESTED_ERROR.search(str(error.get("message"))):
         given_up = GIVEN_UP.startswith(mistaken["start"])
         status = _status(int(mistaken["code"]))
         message = NOT_SAID if status < 500 else GIVEN_UP if given_up else ""
@@ -217,7 +217,7 @@ def read(
         status, kind = 400, "BadRequestError"
     return (
         status,
-        SERVER_S_OWN if status == 500 else readable(message),
+        INTERNAL_ERROR if status == 500 else readable(message),
         kind if isinstance(kind, str) and kind else phrase.replace(" ", "") + "Error",
         param.removeprefix("body.") if isinstance(param, str) else None,
     )
@@ -243,7 +243,7 @@ def _faults(message: str) -> Iterator[str]:
         yield text
 
 
-def is_the_client_s(error: BaseException) -> bool:
+def is_client_error(error: BaseException) -> bool:
     """Whether an error of Python's own says that a request could not be read."""
     return isinstance(error, WRONG_SHAPE) and any(
         module.startswith(READERS) for module in _modules(error.__traceback__)

@@ -71,7 +71,7 @@ def read(names: Iterable[str]) -> dict[tuple[str, str], float]:
     return found
 
 
-class Watch:
+class EngineWatchdog:
     """Looks at vLLM's engine from inside the API server.
 
     `engine` is vLLM's EngineClient; `asked_to_stop` says whether a death is none of our business,

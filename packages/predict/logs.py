@@ -25,13 +25,13 @@ READERS = (
 DUMPS = "vllm.logging_utils.dump_input"
 
 
-def discreet() -> Callable[..., bool]:
+def redacting_filter() -> Callable[..., bool]:
     """The filter, made by logging's `dictConfig`. Python's warnings are logged from then on."""
     logging.captureWarnings(True)
-    return quote_nothing
+    return redact
 
 
-def quote_nothing(record: logging.LogRecord) -> bool:
+def redact(record: logging.LogRecord) -> bool:
     """Takes out of a record what it quotes of a request; every record stays."""
     if not hasattr(record, "vllm_process_name"):  # before vLLM has set it
         record.vllm_process_name = record.processName

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one request may have of each; the card's `limits` (scripts/cards.py) says what
+    """The most that one request may have of each; the card's `limits` (deploy/cards.py) says what
     each counts."""
 
     body_bytes: int | None = None

@@ -4,20 +4,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from local import hosts
-from local.hosts import ImageHost
+from deploy import cards
 from local.standins.corpus import chat, dialogues
-from scripts import cards
-from tests.container import running
-from tests.container.running import Running
-from tests.platform.baseten import Deployment
+from tests.support.baseten import Deployment
+from tests.support.container import Running, run_container
+from tests.support.image_host import ImageHost, serving
 
 
 @pytest.fixture(scope="session")
 def image_host() -> Iterator[ImageHost]:
     """What the containers may fetch from, beside public addresses: one port of 127.0.0.1."""
-    with hosts.serving() as serving:
-        yield serving
+    with serving() as host:
+        yield host
 
 
 @pytest.fixture(scope="session", params=cards.names())
@@ -39,7 +37,7 @@ def container(
         return
     card = cards.load(request.param)
     variables = {"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{image_host.port}"}
-    with running.container(
+    with run_container(
         card, pushed(card.name), tmp_path_factory.mktemp("container"), variables
     ) as started:
         yield started

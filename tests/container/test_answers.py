@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from scripts.serve import URL
-from tests.container.running import Running
+from local.truss import URL
+from tests.support.container import Running
 
 PREDICT_ROUTES = ["/predict", "/v1/models/model:predict"]
 

@@ -21,19 +21,19 @@ import hypothesis
 import pytest
 import schemathesis
 from hypothesis import strategies as st
-from predict.middleware import READ
-from predict.parameters import REFUSED
+from predict.legacy.parameters import REFUSED
+from predict.requests.middleware import READ
 from schemathesis import GenerationMode
 
-from local import faults, hostile
-from local.hostile import answers, fields
-from local.hostile.answers import Answer
-from local.hostile.case import CHAT, JSON, Case, rich, valid
-from local.hostile.messages import CALL
 from local.standins.corpus import load_dialogues
-from scripts.serve import URL
+from local.truss import URL
 from tests.container import test_images
-from tests.container.running import Running
+from tests.support import faults, hostile
+from tests.support.container import Running
+from tests.support.hostile import answers, fields
+from tests.support.hostile.answers import Answer
+from tests.support.hostile.case import CHAT, JSON, Case, rich, valid
+from tests.support.hostile.messages import CALL
 
 SECONDS = 20.0  # of random requests, for each model; the rest is for another time
 LEAST = 300  # of them, where the machine is slow
@@ -335,7 +335,7 @@ def test_the_log_quotes_no_request(container: Running) -> None:
 
 
 def test_an_error_shows_nothing_of_another_request(container: Running) -> None:
-    """Errors of many requests at once: each has its own mark, and no other's."""
+    """ErrorResponder of many requests at once: each has its own mark, and no other's."""
     model, marks = container.card.name, [f"mark-{i:04d}" for i in range(60)]
 
     def ask(mark: str) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from bench import older, path
-from bench.figures import FIGURES
-from bench.processes import CPU, ENGINE, NGINX
+from bench import overhead
+from bench.cpu import CPU, ENGINE, NGINX
+from bench.metrics import FIGURES
+from deploy.paths import ROOT
 from scripts import bench
-from scripts.cards import ROOT
-from tests.container.running import Running, gone, leftovers
-from tests.platform.baseten import Baseten
+from tests.support.baseten import Baseten
+from tests.support.container import Running, gone, leftovers
 
 SECONDS = 900  # patience: what is looked at is that the figures are there
 
@@ -61,8 +61,8 @@ def test_a_quick_run_has_every_figure_of_its_parts(container: None, tmp_path: Pa
     assert gone(), leftovers()
     there = {file.stem for file in (tmp_path / "benchmarks").glob("*.json")}
     assert there == set(bench.QUICK_PARTS)
-    (measured,) = figures(tmp_path, "path")["measured"]
-    ways = path.TEXT.ways
+    (measured,) = figures(tmp_path, "overhead")["measured"]
+    ways = overhead.TEXT.ways
     for done in measured["rounds"]:
         assert list(done) == ["1", "16"]
         for by_way in done.values():
@@ -71,20 +71,12 @@ def test_a_quick_run_has_every_figure_of_its_parts(container: None, tmp_path: Pa
             for row in done[streams].values():
                 assert row.keys() == {*FIGURES, *more}
                 assert min(row[name] for name in FIGURES) > 0
-        assert done["16"][path.NGINX.name][NGINX] > 0
-        assert done["16"][path.BARE.name][ENGINE] > done["16"][path.BARE.name][NGINX]
+        assert done["16"][overhead.NGINX.name][NGINX] > 0
+        assert done["16"][overhead.BARE.name][ENGINE] > done["16"][overhead.BARE.name][NGINX]
     of_path = page.split("\n## ")[1]
     rows = [line for line in of_path.splitlines() if line.startswith(("| 1 |", "| 16 |"))]
     # the figures, and all but bare vLLM's as ratios; of 16 streams the CPU time too
     assert len(rows) == 2 * (2 * len(ways) - 1) + len(ways)
-    compared = figures(tmp_path, "older")
-    names = {way.name for way in older.WAYS}
-    for done in compared["rounds"]:
-        assert {streams: set(by_way) for streams, by_way in done.items()} == {
-            "1": names,
-            "16": names,
-        }
-    assert max(numbers(compared["held"])) < 5  # s of CPU time
 
 
 @pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from local.container import vllm_processes
-from tests.container.running import Running
-from tests.platform import operations
-from tests.platform.user import User
+from local.processes import vllm_processes
+from tests.support import operations
+from tests.support.container import Running
+from tests.support.user import User
 
 mistral = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 

@@ -3,11 +3,11 @@
 import signal
 
 import pytest
-from predict.gate import RETRY_SECONDS
+from predict.admission import RETRY_SECONDS
 
-from local import faults
-from local.faults import API_SERVER, END_SECONDS, ENGINE, NGINX, WORKER
-from tests.container.running import gone, leftovers
+from tests.support import faults
+from tests.support.container import gone, leftovers
+from tests.support.faults import API_SERVER, END_SECONDS, ENGINE, NGINX, WORKER
 
 pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
 

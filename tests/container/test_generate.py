@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 
-from scripts import cards, standin
-from tests.container.running import Running
+from deploy import cards
+from local.standins import cache
+from tests.support.container import Running
 
 MODEL = "mixtral-8x7b"  # the one whose stand-in is in Hugging Face's format
 pytestmark = pytest.mark.parametrize("container", [MODEL], indirect=True)
@@ -20,7 +21,7 @@ GREEDY = {"do_sample": False, "max_new_tokens": 40}
 def model() -> Any:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(standin.ensure(cards.load(MODEL)), dtype="bfloat16")
+    return AutoModelForCausalLM.from_pretrained(cache.ensure(cards.load(MODEL)), dtype="bfloat16")
 
 
 def generate(container: Running, model: Any, question: str, arguments: dict[str, Any]) -> Any:

@@ -10,13 +10,13 @@ import httpx
 import pytest
 from PIL import Image
 
-from local import faults, hosts
-from local.container import tail, vllm_processes
-from local.hosts import ImageHost
+from local.processes import tail, vllm_processes
 from local.standins.corpus import load_dialogues
-from scripts.serve import URL
-from tests.container.running import Running, within
+from local.truss import URL
 from tests.container.test_images import ask, part
+from tests.support import faults
+from tests.support.container import Running, within
+from tests.support.image_host import ImageHost, blank, bomb, data_url, picture
 
 pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
@@ -180,7 +180,7 @@ def test_a_good_image_is_fetched(container: Running, image_host: ImageHost, path
 
 
 def test_the_image_at_fault_is_numbered(container: Running, image_host: ImageHost) -> None:
-    good, bad = hosts.data_url(hosts.picture()), "file:///etc/passwd"
+    good, bad = data_url(picture()), "file:///etc/passwd"
     assert refused(container, good, good, bad, good).startswith("image 3 of the request: ")
     assert refused(container, image_host.url("/red.png"), bad).startswith("image 2 of the request")
     older = refused(container, good, bad, max_length=4000)
@@ -194,7 +194,7 @@ def test_the_images_of_a_request_have_ten_seconds(
 ) -> None:
     started = time.monotonic()
     urls = [image_host.url(f"{path}?{number}") for number in range(4)]
-    message = refused(container, *urls, hosts.data_url(hosts.picture()), **more)
+    message = refused(container, *urls, data_url(picture()), **more)
     assert "in time: the images of a request have 10 s together" in message
     assert 9 < time.monotonic() - started < 18  # not 10 s for each, nor twice
     image_host.wait_until_left()
@@ -202,15 +202,15 @@ def test_the_images_of_a_request_have_ten_seconds(
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "BMP"])
 def test_too_many_pixels_are_refused_before_they_are_decoded(container: Running, kind: str) -> None:
-    image = hosts.blank(kind, (8000, 8000))
+    image = blank(kind, (8000, 8000))
     before = resident()
-    message = refused(container, *[hosts.data_url(image, kind.lower())] * 5)
+    message = refused(container, *[data_url(image, kind.lower())] * 5)
     assert "more than 16777216 pixels" in message
     assert resident() - before < 300 << 20
 
 
 def test_a_bomb_takes_neither_time_nor_memory(container: Running, image_host: ImageHost) -> None:
-    image_host.pages["/bomb.png"] = hosts.bomb(30_000, 30_000)
+    image_host.pages["/bomb.png"] = bomb(30_000, 30_000)
     peak, done = [resident()], threading.Event()
 
     def watch() -> None:
@@ -221,7 +221,10 @@ def test_a_bomb_takes_neither_time_nor_memory(container: Running, image_host: Im
     watching.start()
     try:
         started = time.monotonic()
-        for url in (hosts.data_url(image_host.pages["/bomb.png"]), image_host.url("/bomb.png")):
+        for url in (
+            data_url(image_host.pages["/bomb.png"]),
+            image_host.url("/bomb.png"),
+        ):
             assert "more than 16777216 pixels" in refused(container, url, url, url)
         assert time.monotonic() - started < 10  # decoding one takes longer
     finally:
@@ -233,9 +236,7 @@ def test_a_bomb_takes_neither_time_nor_memory(container: Running, image_host: Im
 def test_a_large_image_is_answered(container: Running) -> None:
     """4096 x 4096 pixels, the most there may be, five times in one request."""
     before = resident()
-    response = container.http.post(
-        "/predict", json=body(*[hosts.data_url(hosts.bomb(4096, 4096))] * 5)
-    )
+    response = container.http.post("/predict", json=body(*[data_url(bomb(4096, 4096))] * 5))
     assert response.status_code == 200, response.text
     assert resident() - before < 1 << 30
 
@@ -244,12 +245,12 @@ def test_a_large_image_is_answered(container: Running) -> None:
 def test_an_image_of_odd_shape_is_no_error_of_the_server(
     container: Running, size: tuple[int, int]
 ) -> None:
-    response = container.http.post("/predict", json=body(hosts.data_url(hosts.bomb(*size))))
+    response = container.http.post("/predict", json=body(data_url(bomb(*size))))
     assert response.status_code in (200, 400), response.text
 
 
 def test_a_data_url_that_is_too_large_is_refused(container: Running) -> None:
-    assert "more than 20 MB" in refused(container, hosts.data_url(bytes(21 << 20)))
+    assert "more than 20 MB" in refused(container, data_url(bytes(21 << 20)))
 
 
 @pytest.mark.parametrize("more", [{}, {"stream": True}, {"max_length": 4000}], ids=str)
@@ -298,8 +299,8 @@ def test_an_image_turned_by_its_camera_is_answered(container: Running) -> None:
     stream = io.BytesIO()
     turned = Image.Exif()
     turned[0x0112] = 6  # a quarter turn
-    Image.open(io.BytesIO(hosts.picture(size=(200, 64)))).save(stream, "PNG", exif=turned)
-    url = hosts.data_url(stream.getvalue())
+    Image.open(io.BytesIO(picture(size=(200, 64)))).save(stream, "PNG", exif=turned)
+    url = data_url(stream.getvalue())
     assert ask(container, {"type": "image_url", "image_url": {"url": url}}) == RED
 
 
@@ -318,7 +319,7 @@ def test_memory_stays_what_it_was(container: Running, image_host: ImageHost) -> 
             *NOT_REACHED,
             *MALFORMED,
             image_host.url("/endless"),
-            hosts.data_url(bytes(1 << 24)),
+            data_url(bytes(1 << 24)),
         ):
             refused(container, url)
 

@@ -12,17 +12,18 @@ import httpx
 import pytest
 import yaml
 
-from local.container import START_SECONDS, command_lines, container_processes, launch, stop, tail
+from deploy import cards
+from deploy.config import render
+from deploy.options import Options
+from local.processes import START_SECONDS, command_lines, container_processes, launch, stop, tail
+from local.standins import cache
 from local.standins.corpus import chat, dialogues
-from scripts import cards, render, serve, standin
-from scripts.choices import Choices
-from scripts.serve import URL
-from tests.container import running
-from tests.container.running import Running
-from tests.platform.hub import Hub, serving
+from local.truss import URL, stage
+from tests.support.container import Running, gone, leftovers, wait_for
+from tests.support.hub import Hub, serving
 
 CARD = cards.load("mistral-7b")
-SECRET = Choices().secret
+SECRET = Options().secret
 FOLDERS = ("app", "dev/shm", "etc", "home", "packages", "run", "secrets", "tmp", "var")
 
 alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
@@ -31,7 +32,7 @@ alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=Tru
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     """Has the stand-in of Mistral 7B under the name and revision of the real one."""
-    with serving(CARD.weights.repo, CARD.weights.revision, standin.ensure(CARD)) as started:
+    with serving(CARD.weights.repo, CARD.weights.revision, cache.ensure(CARD)) as started:
         yield started
 
 
@@ -40,12 +41,12 @@ def starting(
     hub: Hub, secret: str | None, folder: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """The container of SOURCE=hub with that secret, None for none; and its log."""
-    config = yaml.safe_load(render.render(CARD, Choices("hub")))
+    config = yaml.safe_load(render(CARD, Options("hub")))
     config["environment_variables"]["HF_ENDPOINT"] = hub.url
     truss, given, log = folder / "hub-truss", folder / "secrets", folder / "log"
     truss.mkdir()
     given.mkdir()
-    serve.stage(yaml.safe_dump(config), truss)
+    stage(yaml.safe_dump(config), truss)
     if secret is not None:
         (given / SECRET).write_text(secret)
     process = launch("--truss", str(truss), "--secrets", str(given), log=log)
@@ -82,9 +83,9 @@ def test_vllm_downloads_from_the_hub_with_a_token_nobody_sees(
 
         def is_ready() -> bool:
             assert not is_on_a_command_line(hub.member)
-            return serve.is_ready()
+            return is_ready()
 
-        running.wait_for(is_ready, process, log, START_SECONDS)
+        wait_for(is_ready, process, log, START_SECONDS)
         body = {"messages": messages, "max_tokens": 200, "temperature": 0}
         response = httpx.post(f"{URL}/predict", json=body, timeout=120, trust_env=False)
         assert response.json()["choices"][0]["message"]["content"] == answer
@@ -93,7 +94,7 @@ def test_vllm_downloads_from_the_hub_with_a_token_nobody_sees(
         assert files_with(hub.member) == [f"/secrets/{SECRET}"]
         assert stop(process) == 0
         assert hub.member not in log.read_text(errors="replace")
-    assert running.gone(), running.leftovers()
+    assert gone(), leftovers()
 
 
 UNKNOWN = f"hf_{secrets.token_hex(17)}"
@@ -125,7 +126,7 @@ def test_without_a_good_token_the_container_ends_with_one_line_that_says_what_to
     assert "Traceback" not in text
     assert UNKNOWN not in text
     assert "received SIGTERM indicating exit request" in text  # what PID 1 says when it is told
-    assert running.gone(), running.leftovers()
+    assert gone(), leftovers()
 
 
 @pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from local.standins.corpus import load_dialogues, plain_image
-from tests.container.running import Running
+from tests.support.container import Running
 
 pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 

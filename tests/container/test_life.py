@@ -11,19 +11,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local import faults
-from local.container import (
+from deploy.paths import ROOT
+from local.processes import (
     STOP_SECONDS,
     launch,
     stop,
     vllm_processes,
     wait_until_ready,
 )
-from local.faults import ENGINE
-from scripts.cards import ROOT
-from scripts.serve import URL
-from tests.container import running
-from tests.container.running import Running, gone, wait_for
+from local.truss import URL
+from tests.support import faults
+from tests.support.container import Running, gone, leftovers, wait_for
+from tests.support.faults import ENGINE
 
 alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
 
@@ -49,7 +48,7 @@ def test_a_signal_ends_everything(
 ) -> None:
     process, log = starting
     assert stop(process, number) == 0
-    assert gone(), running.leftovers()
+    assert gone(), leftovers()
     assert "[serve] stopped" in log.read_text()
 
 
@@ -64,7 +63,7 @@ def test_ctrl_c_at_make_serve_ends_everything(container: None, tmp_path: Path) -
     wait_for(lambda: vllm_processes() != [], make, log)
     os.killpg(make.pid, signal.SIGINT)
     make.wait(STOP_SECONDS)
-    assert gone(), running.leftovers()
+    assert gone(), leftovers()
     assert "[serve] stopped" in log.read_text()
 
 
@@ -75,7 +74,7 @@ def test_killing_serve_itself_ends_everything(
     process, _ = starting
     process.kill()
     process.wait()
-    assert gone(), running.leftovers()
+    assert gone(), leftovers()
 
 
 @alone
@@ -87,7 +86,7 @@ def test_the_end_of_vllm_is_said_in_one_line(
     assert process.wait(STOP_SECONDS) == 1
     last = log.read_text().splitlines()[-1]
     assert last == "make serve: vLLM ended before it was ready; its log above says why"
-    assert gone(), running.leftovers()
+    assert gone(), leftovers()
 
 
 @alone
@@ -105,7 +104,7 @@ def test_a_stream_is_broken_off_when_the_engine_dies(container: None, tmp_path: 
             with pytest.raises(httpx.RemoteProtocolError):
                 list(chunks)
         assert process.wait(STOP_SECONDS) == 1
-        assert gone(), running.leftovers()
+        assert gone(), leftovers()
     finally:
         if process.poll() is None:
             process.kill()

@@ -7,13 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
-from predict.gate import RETRY_SECONDS
+from predict.admission import RETRY_SECONDS
 
-from local import faults
-from local.faults import AT_ONCE, LIVENESS, STALL_SECONDS, Server
-from scripts import render
-from scripts.serve import READINESS, URL
-from tests.container.running import gone, leftovers, within
+from deploy.config import most_requests
+from local.truss import READINESS, URL
+from tests.support import faults
+from tests.support.container import gone, leftovers, within
+from tests.support.faults import AT_ONCE, LIVENESS, STALL_SECONDS, Server
 
 MODEL = "mistral-7b"
 LONG = "What is the Mistral wind? " * 4000  # about 30,000 tokens
@@ -44,7 +44,7 @@ def test_each_of_500_streams_is_answered_to_the_letter_or_refused(server: Server
     outcomes = faults.streams(MODEL, AT_ONCE)
     assert {outcome.status for outcome in outcomes} == {200, 503}
     assert [outcome for outcome in outcomes if outcome.status == 200 and not outcome.right] == []
-    most = render.most_requests(faults.planned(MODEL))
+    most = most_requests(faults.plan_of(MODEL))
     answered = Counter(outcome.status for outcome in outcomes)[200]
     assert answered >= most
     refused = [outcome for outcome in outcomes if outcome.status == 503]
@@ -118,7 +118,7 @@ def test_a_client_that_leaves_frees_its_place(server: Server, stream: bool, cont
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_the_queue_frees_its_place(server: Server, stream: bool) -> None:
-    with faults.crowd(MODEL, faults.planned(MODEL).max_num_seqs):
+    with faults.crowd(MODEL, faults.plan_of(MODEL).max_num_seqs):
         assert within(1, lambda: faults.leave(MODEL, stream=stream))
 
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from local import hosts
-from local.hosts import ImageHost
-from tests.container.running import Running
+from tests.support.container import Running
+from tests.support.image_host import ImageHost, picture
 
 pytestmark = pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
 
-IMAGE = f"data:image/png;base64,{base64.b64encode(hosts.picture()).decode()}"
+IMAGE = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
 READ_BY_VLLM: list[dict[str, Any]] = [
     {"image_url": IMAGE},
     {"text": "Hello"},

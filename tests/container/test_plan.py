@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from local.container import command_lines, launch, stop, tail, wait_until_ready
+from deploy import cards, memory
+from deploy.cards import Architecture, Card
+from deploy.paths import ROOT
+from local.processes import command_lines, launch, stop, tail, wait_until_ready
+from local.standins import cache
 from local.standins.corpus import chat, dialogues
-from scripts import cards, serve, sizes, standin
-from scripts.cards import ROOT, Architecture, Card
-from scripts.serve import URL
-from tests.container import running
-from tests.container.running import Running
+from local.truss import URL, tensor_parallel_size
+from tests.support.container import Running, gone
 
 MIXTRAL = cards.load("mixtral-8x7b")
 CPU_BLOCK = 128  # tokens in a block of the KV cache on CPUs
@@ -23,7 +24,7 @@ CPU_BLOCK = 128  # tokens in a block of the KV cache on CPUs
 
 def shape(card: Card) -> Architecture:
     """The card's architecture with the sizes of its stand-in, as its files have them."""
-    folder = standin.ensure(card)
+    folder = cache.ensure(card)
     if card.formats.config == "mistral":
         found = json.loads((folder / "params.json").read_text())
         names = ("n_layers", "n_kv_heads", "head_dim")
@@ -37,9 +38,9 @@ def shape(card: Card) -> Architecture:
 
 def test_the_planned_kv_cache_is_the_one_vllm_reports(container: Running) -> None:
     local = yaml.safe_load((ROOT / "local" / "environment.yaml").read_text())
-    memory = int(local["VLLM_CPU_KVCACHE_SPACE"]) * sizes.GIB
-    workers = serve.tensor_parallel_size(container.deployment.config)
-    planned = sizes.kv_tokens(shape(container.card), memory, workers, CPU_BLOCK)
+    size = int(local["VLLM_CPU_KVCACHE_SPACE"]) * memory.GIB
+    workers = tensor_parallel_size(container.deployment.config)
+    planned = memory.kv_tokens(shape(container.card), size, workers, CPU_BLOCK)
     logged = re.search(r"KV cache size: ([\d,]+) tokens", container.log.read_text())
     assert logged
     assert planned == pytest.approx(int(logged[1].replace(",", "")), rel=0.01)
@@ -63,7 +64,7 @@ def test_mixtral_answers_to_the_letter_on_two_workers_and_on_one(
         expected = {name: text for name, (_, text) in chats.items()}
         assert dict(zip(chats, got, strict=True)) == expected
         assert stop(process) == 0, tail(log)
-        assert running.gone()
+        assert gone()
     finally:
         if process.poll() is None:
             process.kill()

@@ -5,15 +5,15 @@ import socket
 from typing import Any
 
 import pytest
+from predict.admission import HEALTH, LIVENESS, METRICS, ROUTES, methods_of
 from predict.errors import NOT_SAID
-from predict.gate import HEALTH, LIVENESS, METRICS, ROUTES, methods_of
 
-from scripts import render
-from scripts.serve import NGINX_PORT
-from tests.container.running import Running
+from deploy.config import PORT
+from local.truss import NGINX_PORT
+from tests.support.container import Running
 
 mistral = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
-ports = pytest.mark.parametrize("port", [NGINX_PORT, render.PORT], ids=["nginx", "vLLM"])
+ports = pytest.mark.parametrize("port", [NGINX_PORT, PORT], ids=["nginx", "vLLM"])
 OURS = {"/predict", LIVENESS}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 

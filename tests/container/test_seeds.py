@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from local.hosts import ImageHost
+from deploy.paths import ROOT
 from local.standins.corpus import load_dialogues
-from scripts.cards import ROOT
-from scripts.serve import URL
-from tests.container.running import Running
-from tests.platform.baseten import Baseten
-from tests.platform.user import User
+from local.truss import URL
+from tests.support.baseten import Baseten
+from tests.support.container import Running
+from tests.support.image_host import ImageHost
+from tests.support.user import User
 
 Chats = dict[str, tuple[list[Any], str]]
 Printed = Callable[[str], str]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench import startup_phases
-from local.container import vllm_processes
-from scripts import cards
-from tests.container.running import Running
+from deploy import cards
+from local.processes import vllm_processes
+from tests.support.container import Running
 
 each = pytest.mark.parametrize("container", cards.names(), indirect=True)
 

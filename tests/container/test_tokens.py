@@ -6,7 +6,7 @@ import pytest
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 
 from local.standins.corpus import Tokenizer
-from tests.container.running import Running
+from tests.support.container import Running
 
 Chats = dict[str, tuple[list[Any], str]]
 

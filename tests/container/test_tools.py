@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from local.standins.corpus import load_dialogues
-from tests.container.running import Running
+from tests.support.container import Running
 
 with_tools = pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
 

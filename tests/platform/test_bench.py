@@ -13,9 +13,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from bench import deployment
-from scripts import baseten, bench
-from tests.platform import baseten as platform
-from tests.platform.baseten import Baseten, Deployment, Environment, Model
+from deploy import baseten
+from scripts import bench
+from tests.support import baseten as platform
+from tests.support.baseten import Baseten, Deployment, Environment, Model
 
 
 class Container:

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 import yaml
-from predict.gate import HEALTH, LIVENESS
+from predict.admission import HEALTH, LIVENESS
 
-from scripts import cards, render, serve
-from scripts.cards import ROOT, Card
-from scripts.choices import SOURCES, Choices
+from deploy import cards
+from deploy.cards import Card
+from deploy.config import render, serve_arguments, start_command, vllm_version
+from deploy.options import SOURCES, Options
+from deploy.paths import ROOT
+from local.truss import stage
 
 RENDERED = [
-    pytest.param(card, Choices(source), id=f"{card.name}-{source}")
+    pytest.param(card, Options(source), id=f"{card.name}-{source}")
     for card, source in itertools.product(cards.load_all(), SOURCES)
 ]
 every_config = pytest.mark.parametrize(("card", "choices"), RENDERED)
@@ -36,15 +39,15 @@ def flags(arguments: list[str]) -> list[str]:
 
 
 def test_the_committed_config_is_what_the_default_renders_to() -> None:
-    expected = render.render(cards.load(cards.DEFAULT_MODEL), Choices())
+    expected = render(cards.load(cards.DEFAULT_MODEL), Options())
     assert (ROOT / "config.yaml").read_text() == expected, "run: make config MODEL=mistral-7b"
 
 
 @every_config
-def test_truss_builds_it_with_its_own_command(card: Card, choices: Choices, tmp_path: Path) -> None:
+def test_truss_builds_it_with_its_own_command(card: Card, choices: Options, tmp_path: Path) -> None:
     truss, context = tmp_path / "truss", tmp_path / "context"
     truss.mkdir()
-    serve.stage(render.render(card, choices), truss)
+    stage(render(card, choices), truss)
     build = subprocess.run(
         [ROOT / ".venv" / "bin" / "truss", "image", "build-context", context, truss],
         env={**os.environ, "TRUSS_NO_UPDATE_CHECK": "1"},  # it would ask the network
@@ -53,21 +56,21 @@ def test_truss_builds_it_with_its_own_command(card: Card, choices: Choices, tmp_
     )
     assert build.returncode == 0, build.stderr
     supervisord = (context / "supervisord.conf").read_text()
-    for flag in flags(render.serve_arguments(render.start_command(render.render(card, choices)))):
+    for flag in flags(serve_arguments(start_command(render(card, choices)))):
         assert flag in supervisord
-    assert (context / "packages" / "predict" / "middleware.py").is_file()
+    assert (context / "packages" / "predict" / "app.py").is_file()
     dockerfile = (context / "Dockerfile").read_text()
-    assert f"FROM vllm/vllm-openai:v{render.vllm_version()} " in dockerfile
+    assert f"FROM vllm/vllm-openai:v{vllm_version()} " in dockerfile
     assert 'RUN  python3 -c "import compileall, sysconfig; ' in dockerfile
 
 
 @every_config
 def test_vllm_accepts_the_start_command_flag_by_flag(
-    card: Card, choices: Choices, parser: Any
+    card: Card, choices: Options, parser: Any
 ) -> None:
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
-    arguments = render.serve_arguments(render.start_command(render.render(card, choices)))
+    arguments = serve_arguments(start_command(render(card, choices)))
     known = set(parser._option_string_actions)
     unknown = [flag for flag in flags(arguments) if flag.split(".")[0] not in known]
     assert unknown == []
@@ -80,7 +83,7 @@ def test_vllm_accepts_the_start_command_flag_by_flag(
     assert parsed.tool_call_parser == ("mistral" if card.features.tools else None)
     images = {"image": card.features.images} if card.features.images else {}
     assert parsed.limit_mm_per_prompt == images
-    assert parsed.middleware == ["predict.middleware.Predict", "predict.gate.Gate"]
+    assert parsed.middleware == ["predict.app.Gateway"]
     assert parsed.max_num_queued_reqs > parsed.max_num_seqs
     mounted = card.weights.mount_location
     if card.formats.config == "mistral" and "config.json" not in card.weights.files:
@@ -94,16 +97,16 @@ def test_an_unknown_flag_would_be_noticed(parser: Any) -> None:
 
 
 @every_config
-def test_nothing_in_the_start_command_trips_supervisord(card: Card, choices: Choices) -> None:
-    command = render.start_command(render.render(card, choices))
+def test_nothing_in_the_start_command_trips_supervisord(card: Card, choices: Options) -> None:
+    command = start_command(render(card, choices))
     assert not [trap for trap in ("%", " ;", " #") if trap in command]
 
 
 @every_config
-def test_the_parts_a_deployment_needs(card: Card, choices: Choices) -> None:
-    config = yaml.safe_load(render.render(card, choices))
+def test_the_parts_a_deployment_needs(card: Card, choices: Options) -> None:
+    config = yaml.safe_load(render(card, choices))
     server = config["docker_server"]
-    assert config["base_image"]["image"] == f"vllm/vllm-openai:v{render.vllm_version()}"
+    assert config["base_image"]["image"] == f"vllm/vllm-openai:v{vllm_version()}"
     token = r'HF_TOKEN="\$\(.*\)" && export HF_TOKEN && ' if choices.source == "hub" else ""
     whole = "(completed [^&]* && )?"
     start = rf"sh -c '\. /packages/start/prepare.sh && {token}{whole}exec vllm serve "
@@ -130,12 +133,12 @@ def test_the_parts_a_deployment_needs(card: Card, choices: Choices) -> None:
         assert f"$(python3 -m predict.hub_token {asked})" in server["start_command"]
 
 
-def restrictions(card: Card, choices: Choices, folder: Path) -> Any:
+def restrictions(card: Card, choices: Options, folder: Path) -> Any:
     """What Truss itself reads of what the container may reach, and would send; None: everything."""
     from truss.base.truss_config import TrussConfig
 
     config = folder / "config.yaml"
-    config.write_text(render.render(card, choices))
+    config.write_text(render(card, choices))
     return (
         TrussConfig.from_yaml(config).to_dict(verbose=False)["runtime"].get("egress_restrictions")
     )
@@ -143,7 +146,7 @@ def restrictions(card: Card, choices: Choices, folder: Path) -> Any:
 
 @every_config
 def test_a_text_model_with_mirrored_weights_reaches_nothing(
-    card: Card, choices: Choices, tmp_path: Path
+    card: Card, choices: Options, tmp_path: Path
 ) -> None:
     closed = choices.source == "bdn" and card.images is None
     nothing: Any = {"ip_allow_list": [], "fqdn_allow_list": []}  # Truss: blocks all
@@ -164,26 +167,26 @@ def test_image_hosts_are_all_that_is_reached(
     hosts: str, allowed: str, addresses: list[str], names: list[str], tmp_path: Path
 ) -> None:
     card = cards.load("pixtral-12b")
-    choices = Choices(image_hosts=hosts)
-    config = yaml.safe_load(render.render(card, choices))
+    choices = Options(image_hosts=hosts)
+    config = yaml.safe_load(render(card, choices))
     assert config["environment_variables"]["ALLOWED_IMAGE_HOSTS"] == allowed
     expected = {"ip_allow_list": addresses, "fqdn_allow_list": names}
     assert restrictions(card, choices, tmp_path) == expected
-    hub = Choices("hub", image_hosts=hosts)  # which must be reached, beside the hosts
+    hub = Options("hub", image_hosts=hosts)  # which must be reached, beside the hosts
     assert restrictions(card, hub, tmp_path) is None
     assert addresses_read(config) == tuple(word for word in allowed.split(",") if word)
 
 
 def addresses_read(config: Any) -> Any:
     """The hosts as the container will read them."""
-    from predict import addresses
+    from predict.images import urls
 
-    return addresses.read(config["environment_variables"]).hosts
+    return urls.read(config["environment_variables"]).hosts
 
 
 def test_the_limits_for_images_are_the_card_s() -> None:
     card = cards.load("pixtral-12b")
-    config = yaml.safe_load(render.render(card, Choices()))
+    config = yaml.safe_load(render(card, Options()))
     variables = config["environment_variables"]
     assert card.images is not None
     assert variables["VLLM_MAX_IMAGE_PIXELS"] == str(card.images.pixels)
@@ -195,6 +198,6 @@ def test_the_limits_for_images_are_the_card_s() -> None:
 def test_the_secret_may_have_another_name() -> None:
     card = cards.load("pixtral-12b")
     for source in SOURCES:
-        text = render.render(card, Choices(source, secret="my-token"))
+        text = render(card, Options(source, secret="my-token"))
         assert "my-token" in text
         assert "hf_access_key" not in text

@@ -13,8 +13,8 @@ import pytest
 import safetensors.numpy
 from huggingface_hub import HfApi, errors
 
-from scripts.cards import ROOT
-from tests.platform.hub import Hub, serving
+from deploy.paths import ROOT
+from tests.support.hub import Hub, serving
 
 REPO, COMMIT = "maker/model", "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = "consolidated.safetensors"

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.cards import ROOT
+from deploy.paths import ROOT
 from scripts.modelinfos import SHIPPED
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.platform.baseten import Deployment
-from tests.platform.operations import PAGE, line_with, run
-from tests.platform.user import User
+from tests.support.baseten import Deployment
+from tests.support.operations import PAGE, line_with, run
+from tests.support.user import User
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from scripts import cards, modelinfos
-from scripts.cards import ROOT
-from tests.platform.baseten import Baseten, Deployment
-from tests.platform.user import User
+from deploy import cards
+from deploy.paths import ROOT
+from scripts import modelinfos
+from tests.support.baseten import Baseten, Deployment
+from tests.support.user import User
 
-LARGEST = 200 * 1024  # bytes
+LARGEST = 512 * 1024  # bytes
 
 # Made up, and put together here so that no scanner takes this file for a leak
 TOKENS = {

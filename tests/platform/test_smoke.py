@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.platform import baseten as platform
-from tests.platform.user import User
+from tests.support import baseten as platform
+from tests.support.user import User
 
 
 @pytest.fixture(scope="module")

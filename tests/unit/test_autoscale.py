@@ -5,10 +5,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts import autoscale, baseten, cards, fit, render
-from scripts.baseten import BasetenError
-from scripts.cards import ChoiceError
-from scripts.choices import Choices
+from deploy import baseten, cards, plan
+from deploy.baseten import BasetenError
+from deploy.cards import UsageError
+from deploy.config import render
+from deploy.options import Options
+from scripts import autoscale
 
 
 def answer(status: int, body: object = None) -> httpx.Response:
@@ -58,7 +60,7 @@ def test_the_card_s_figures_hold_unless_others_are_given() -> None:
 def test_values_out_of_bounds_are_refused_before_anything_is_sent(
     given: dict[str, int | None], message: str
 ) -> None:
-    with pytest.raises(ChoiceError, match=message):
+    with pytest.raises(UsageError, match=message):
         autoscale.wanted_settings(cards.load("mistral-7b"), 20, given)
 
 
@@ -76,10 +78,10 @@ def test_the_target_is_read_in_the_config_of_the_model_that_was_pushed(
     tmp_path: Path, card: cards.Card
 ) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text(render.render(card, Choices(gpu="H200", precision="fp8")))
-    expected = fit.choose(card, "H200", "fp8").concurrency_target
+    config.write_text(render(card, Options(gpu="H200", precision="fp8")))
+    expected = plan.choose(card, "H200", "fp8").concurrency_target
     assert autoscale.planned_concurrency(card, asked(), config) == (expected, "config.yaml")
-    usual = fit.choose(card).concurrency_target
+    usual = plan.choose(card).concurrency_target
     assert 8 <= usual < expected
     other = next(other for other in cards.load_all() if other != card)
     assert autoscale.planned_concurrency(other, asked(), config)[1].startswith("the plan for")
@@ -92,7 +94,7 @@ def test_the_target_is_read_in_the_config_of_the_model_that_was_pushed(
 def test_hardware_that_is_given_has_its_own_target(tmp_path: Path) -> None:
     card = cards.load("mistral-7b")
     target, where = autoscale.planned_concurrency(card, asked("L4", "int4"), tmp_path / "none")
-    assert target == fit.choose(card, "L4", "int4").concurrency_target
+    assert target == plan.choose(card, "L4", "int4").concurrency_target
     assert where == "the plan for L4:1, int4"
 
 

@@ -21,14 +21,14 @@ from rich.console import Console
 
 from bench import (
     backends,
+    client,
+    cpu,
     deployment,
-    figures,
-    growth,
     images,
-    load,
-    path,
+    metrics,
+    overhead,
     plots,
-    processes,
+    scaling,
     session,
     startup,
     startup_phases,
@@ -36,15 +36,17 @@ from bench import (
 )
 from bench.deployment import Target
 from bench.errors import BenchError
-from bench.figures import Figures, Spread, Way
-from bench.path import BARE, GOALS, NGINX, OLDER, OPENAI
+from bench.metrics import Figures, Spread, Way
+from bench.overhead import BARE, GOALS, NGINX, OLDER, OPENAI
 from bench.plots import Bars, Panel, Plot
 from bench.session import Session
 from bench.startup_ways import Start
-from local import sandbox
-from scripts import baseten, bench, cards, serve
-from scripts.baseten import BasetenError
-from scripts.cards import ROOT
+from deploy import baseten, cards
+from deploy.baseten import BasetenError
+from deploy.paths import ROOT
+from local import sandbox, truss
+from local.truss import CannotServeError
+from scripts import bench
 
 LOG = [
     (float(at), f"INFO {phase.ends_with} more") for at, phase in enumerate(startup_phases.PHASES, 1)
@@ -113,7 +115,7 @@ def test_a_cold_start_forgets_the_environment_and_the_weights_first(
     monkeypatch.setattr(os, "posix_fadvise", advise)
     monkeypatch.setattr(sandbox, "VENV", tmp_path / "venv")
     monkeypatch.setattr(sysconfig, "get_path", lambda name: tmp_path / "python")
-    image = serve.Image({}, {"/models/x": tmp_path / "weights"}, {})
+    image = truss.Image({}, {"/models/x": tmp_path / "weights"}, {})
     assert startup_ways.cold(way, startup_ways.Truss(image, ""))() == Start(1.0, {})
     assert order == ["venv/bin/file", "python/file", "weights/file", "start"]
 
@@ -131,25 +133,11 @@ def test_each_round_begins_with_another_way(run: Session) -> None:
     startup.in_turn(run, "starts", {name: way(name) for name in "abc"}, rounds=3)
     assert "".join(order) == "abcbcacab"
     ways = [Way(name, "", "") for name in "abc"]
-    assert [[way.name for way in figures.turned(ways, number)] for number in range(3)] == [
+    assert [[way.name for way in metrics.turned(ways, number)] for number in range(3)] == [
         ["a", "b", "c"],
         ["b", "c", "a"],
         ["c", "a", "b"],
     ]
-
-
-def test_a_clone_without_history_leaves_the_first_version_out(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(startup_ways, "FIRST_VERSION", "0" * 40)
-    console = Console(record=True, quiet=False, file=(tmp_path / "said").open("w"))
-    with console.file:
-        compared = startup.ways(
-            cards.load("mistral-7b"), Session(tmp_path / "kept.json", {}, console)
-        )
-    warm = [startup.CONTAINER, startup.COMMAND, startup.BARE]
-    assert list(compared) == [*warm, startup.COLD_CONTAINER, startup.COLD_BARE]
-    assert "git fetch --unshallow" in (tmp_path / "said").read_text()
 
 
 def test_a_step_that_is_taken_away_was_there() -> None:
@@ -167,21 +155,21 @@ def test_percentiles_are_numpy_s_which_vllm_s_own_are() -> None:
     values = [0.3, 0.1, 7.0, 0.2, 0.9, 1.0, 0.4]
     for percent in (0, 50, 90, 99, 100):
         expected = float(numpy.percentile(values, percent))
-        assert figures.percentile(values, percent) == pytest.approx(expected)
+        assert metrics.percentile(values, percent) == pytest.approx(expected)
 
 
 def test_figures_of_requests_are_in_the_units_their_titles_name() -> None:
-    found = figures.measured(2.0, 40, [0.010, 0.020, 0.030], [[0.004], [0.005, 0.006]])
+    found = metrics.measured(2.0, 40, [0.010, 0.020, 0.030], [[0.004], [0.005, 0.006]])
     assert found["requests_per_s"] == 1.5
     assert found["tokens_per_s"] == 20
     assert found["ttft_p50_ms"] == pytest.approx(20)
     assert found["itl_p50_ms"] == pytest.approx(5)
-    assert list(found) == list(figures.FIGURES)
+    assert list(found) == list(metrics.FIGURES)
 
 
 def test_text_that_comes_in_one_piece_has_no_itl_and_is_no_figure() -> None:
     with pytest.raises(BenchError, match="in more than one piece"):
-        figures.measured(2.0, 40, [0.010], [[]])
+        metrics.measured(2.0, 40, [0.010], [[]])
 
 
 def test_a_ratio_is_of_figures_of_one_round() -> None:
@@ -190,8 +178,8 @@ def test_a_ratio_is_of_figures_of_one_round() -> None:
         {"a": {"x": 30.0}, "b": {"x": 30.0}},
         {"a": {"x": 30.0}, "b": {"x": 40.0}},
     ]
-    assert figures.ratio(rounds, "a", "b", "x") == Spread(0.5, 0.75, 1.0)
-    assert figures.difference(rounds, "a", "b", "x") == Spread(-10, -10, 0)
+    assert metrics.ratio(rounds, "a", "b", "x") == Spread(0.5, 0.75, 1.0)
+    assert metrics.difference(rounds, "a", "b", "x") == Spread(-10, -10, 0)
 
 
 # --- images ---
@@ -217,16 +205,16 @@ def _decoded(url: str) -> Image.Image:
 
 
 def some_figures(factor: float = 1.0) -> Figures:
-    return {name: factor * (10 + place) for place, name in enumerate(figures.FIGURES)}
+    return {name: factor * (10 + place) for place, name in enumerate(metrics.FIGURES)}
 
 
 def path_results(slower: float = 1.0) -> dict[str, Any]:
-    """Results as `path.measure` gives them; every way but the bare one is `slower`."""
+    """Results as `overhead.measure` gives them; every way but the bare one is `slower`."""
     at = {
         way.name: some_figures(1.0 if way is BARE else slower)
         for way in (BARE, NGINX, OPENAI, OLDER)
     }
-    loads = [vars(it) for it in path.TEXT.loads]
+    loads = [vars(it) for it in overhead.TEXT.loads]
     rounds = [{str(it["streams"]): at for it in loads} for _ in range(5)]
     reading = {
         "repeats": 3,
@@ -241,9 +229,9 @@ SOMEWHERE = {"machine": "m", "versions": "v", "commit": "c", "date": "d"}
 
 def growth_results() -> dict[str, Any]:
     measured = []
-    for sweep in growth.SWEEPS:
-        row = {growth.MEMORY: 900.0} if sweep.memory else some_figures()
-        at = {way.name: row for way in growth.WAYS}
+    for sweep in scaling.SWEEPS:
+        row = {scaling.MEMORY: 900.0} if sweep.memory else some_figures()
+        at = {way.name: row for way in scaling.WAYS}
         rounds = [{str(getattr(it, sweep.over)): at for it in sweep.loads}] * 5
         measured.append({"model": "mistral-7b", "sweep": sweep.title, "rounds": rounds})
     return {**SOMEWHERE, "measured": measured}
@@ -252,18 +240,18 @@ def growth_results() -> dict[str, Any]:
 def test_a_row_for_every_way_at_every_number_of_streams() -> None:
     (measured,) = path_results()["measured"]
     ways = [way.name for way in (BARE, NGINX, OPENAI, OLDER)]
-    table = figures.figure_table(measured["rounds"], ways)[2:]
+    table = metrics.figure_table(measured["rounds"], ways)[2:]
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table]
     assert [cell[:2] for cell in cells] == [
         [streams, way.name]
         for streams in ("1", "4", "16", "64")
         for way in (BARE, NGINX, OPENAI, OLDER)
     ]
-    assert all(len(cell) == 2 + len(figures.FIGURES) and all(cell) for cell in cells)
+    assert all(len(cell) == 2 + len(metrics.FIGURES) and all(cell) for cell in cells)
     pairs = {way: (way, BARE.name) for way in ways[1:]}
-    assert len(figures.ratio_table(measured["rounds"], "way", pairs)[2:]) == 4 * 3
-    cpu = figures.figure_table(measured["rounds"], ways, processes.CPU)[2:]
-    assert not cpu, "these rounds have none"
+    assert len(metrics.ratio_table(measured["rounds"], "way", pairs)[2:]) == 4 * 3
+    of_cpu = metrics.figure_table(measured["rounds"], ways, cpu.CPU)[2:]
+    assert not of_cpu, "these rounds have none"
 
 
 def test_ways_take_turns_piece_by_piece_and_the_pieces_are_one_load() -> None:
@@ -275,28 +263,30 @@ def test_ways_take_turns_piece_by_piece_and_the_pieces_are_one_load() -> None:
         output_tokens: int = 10
         itl: tuple[float, ...] = (0.001,)
 
-    class Recorded(load.Bench):
+    class Recorded(client.Bench):
         def __init__(self) -> None:
             pass
 
-        def asked(self, way: Way, piece: figures.Load) -> load.Asked:
+        def asked(self, way: Way, piece: metrics.Load) -> client.Asked:
             asked.append((way.name, piece.requests))
-            return load.Asked([Output()] * piece.requests, 2.0, {processes.NGINX: 0.001})
+            return client.Asked([Output()] * piece.requests, 2.0, {cpu.NGINX: 0.001})
 
-    found = load.under(Recorded(), [BARE, NGINX], figures.Load(4, 20, 10))
+    found = client.under(Recorded(), [BARE, NGINX], metrics.Load(4, 20, 10))
     assert asked == [
         *((BARE.name, 8), (NGINX.name, 8)),
         *((NGINX.name, 8), (BARE.name, 8)),
         *((BARE.name, 4), (NGINX.name, 4)),
     ]
     assert found[NGINX.name]["requests_per_s"] == pytest.approx(20 / 6)
-    assert found[NGINX.name][processes.NGINX] == pytest.approx(0.003 / 200 * 1e6)
+    assert found[NGINX.name][cpu.NGINX] == pytest.approx(0.003 / 200 * 1e6)
 
 
 def test_a_goal_that_is_missed_is_said_to_be() -> None:
     for goal in GOALS:
-        fine, poor = (path.goal_table(path_results(slower)["measured"]) for slower in (1.0, 1.2))
-        slow = path.goal_table(path_results(0.9)["measured"])
+        fine, poor = (
+            overhead.goal_table(path_results(slower)["measured"]) for slower in (1.0, 1.2)
+        )
+        slow = overhead.goal_table(path_results(0.9)["measured"])
         assert not [row for row in fine if "missed" in row]
         if goal.least:  # throughput: less is worse
             assert [row for row in slow if goal.text in row and "**missed**" in row]
@@ -311,13 +301,13 @@ def test_the_page_has_each_part_and_every_plot_it_links_to(tmp_path: Path) -> No
         bench.drawn(bench.PARTS[name], results, tmp_path / plots.FOLDER)
     page = bench.page(tmp_path / plots.FOLDER)
     assert "## What stands before vLLM costs" in page
-    goals = path.goal_table(path_results()["measured"])[2:]
+    goals = overhead.goal_table(path_results()["measured"])[2:]
     assert f"Goals met: {len(goals)} of {len(goals)}." in page
     assert "## How cost grows" in page
     assert "## From the start of the container" not in page
     assert "**Not measured by us**" in page
     linked = [line.split("(")[-1].rstrip(")") for line in page.splitlines() if line[:2] == "!["]
-    assert len(linked) == 1 + len(growth.SWEEPS)
+    assert len(linked) == 1 + len(scaling.SWEEPS)
     for link in linked:
         assert ElementTree.parse(tmp_path / link).getroot().tag.endswith("svg")
     there = {f"{plots.FOLDER}/{file.name}" for file in (tmp_path / plots.FOLDER).glob("*.svg")}
@@ -325,7 +315,7 @@ def test_the_page_has_each_part_and_every_plot_it_links_to(tmp_path: Path) -> No
 
 
 def test_goals_that_are_missed_are_not_counted_as_met() -> None:
-    rows = path.goal_table(path_results(1.2)["measured"])
+    rows = overhead.goal_table(path_results(1.2)["measured"])
     missed = sum("missed" in row for row in rows)
     assert missed
     assert bench.goals_met(rows) == [f"Goals met: {len(rows) - 2 - missed} of {len(rows) - 2}."]
@@ -345,10 +335,10 @@ def test_the_published_plots_are_there_and_no_others() -> None:
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_path_is_measured_of_every_model_unless_one_is_named(quick: bool) -> None:
-    every = path.planned(None, quick)
+    every = overhead.planned(None, quick)
     assert {card.name for card, _ in every} == ({"mistral-7b"} if quick else set(cards.names()))
     for name in cards.names():
-        assert {card.name for card, _ in path.planned(name, quick)} == {name}
+        assert {card.name for card, _ in overhead.planned(name, quick)} == {name}
     if not quick:
         assert {it.streams for _, kind in every for it in kind.loads} == {1, 4, 16, 64}
         assert all(kind.plan.rounds >= 5 for _, kind in every)
@@ -356,21 +346,21 @@ def test_the_path_is_measured_of_every_model_unless_one_is_named(quick: bool) ->
 
 @pytest.mark.parametrize("name", cards.names())
 def test_the_server_has_both_doors_and_room_for_256_streams(name: str) -> None:
-    config = load.with_doors(cards.load(name), growth.ROOM)
+    config = client.with_doors(cards.load(name), scaling.ROOM)
     command = yaml.safe_load(config)["docker_server"]["start_command"]
     for flag, value in {
-        **growth.ROOM,
+        **scaling.ROOM,
         "--dtype": "bfloat16",
         "--tensor-parallel-size": "1",
     }.items():
         assert f"{flag} {value} " in command
     assert "--middleware bench_switch.Switch" in command
-    assert "predict.gate.Gate" not in command
+    assert "predict.admission.AdmissionMiddleware" not in command
 
 
 def test_a_flag_that_the_start_command_no_longer_has_is_named() -> None:
-    with pytest.raises(BenchError, match=r"has no --max-streams; mend bench/load.py"):
-        load.with_doors(cards.load("mistral-7b"), {"--max-streams": "1"})
+    with pytest.raises(BenchError, match=r"has no --max-streams; mend bench/client.py"):
+        client.with_doors(cards.load("mistral-7b"), {"--max-streams": "1"})
 
 
 @dataclass
@@ -404,13 +394,6 @@ def test_ways_take_turns_and_each_request_has_images_of_its_own() -> None:
 
 async def _ask(turns: backends.InTurn) -> None:
     await turns(Asked(), None)
-
-
-def test_a_part_for_certain_models_is_left_out_for_others() -> None:
-    every = [*bench.PARTS]
-    assert bench.applying(every, None) == every
-    assert bench.applying(every, "mixtral-8x7b") == every
-    assert bench.applying(every, "mistral-7b") == [name for name in every if name != "older"]
 
 
 # --- plots ---
@@ -530,9 +513,9 @@ def test_a_part_that_cannot_run_is_one_line_and_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def taken(ports: object) -> None:
-        raise serve.CannotServeError("port 8080, which nginx needs, is taken")
+        raise CannotServeError("port 8080, which nginx needs, is taken")
 
-    monkeypatch.setattr(serve, "check_machine", taken)
+    monkeypatch.setattr("scripts.bench.check_machine", taken)
     assert bench.main(["--part", "path", "--output", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "make bench: path: port 8080, which nginx needs, is taken\n"
     assert list(tmp_path.iterdir()) == []
@@ -547,8 +530,8 @@ def test_a_run_that_is_stopped_says_that_it_goes_on(
         run.each("rounds", 1, lambda number: number)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serve, "check_machine", lambda ports: None)
-    monkeypatch.setattr(path, "measure", stopped)
+    monkeypatch.setattr("scripts.bench.check_machine", lambda ports: None)
+    monkeypatch.setattr(overhead, "measure", stopped)
     assert bench.main(["--part", "path", "--output", str(tmp_path)]) == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["path.partial.json"]

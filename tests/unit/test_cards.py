@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts import cards
-from scripts.cards import MODELS, CardError
+from deploy import cards
+from deploy.cards import MODELS, CardError
 
 QUANTIZED = {
     "precision": "awq",

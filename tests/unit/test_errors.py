@@ -1,4 +1,4 @@
-"""Errors as clients see them."""
+"""ErrorResponder as clients see them."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from predict import errors
-from predict.errors import FAILED, GIVEN_UP, MOST, NOT_SAID, OPENING, SERVER_S_OWN, Errors
+from predict.errors import FAILED, GIVEN_UP, INTERNAL_ERROR, MOST, NOT_SAID, OPENING, ErrorResponder
 
 
 def sent(path: str, status: int, body: bytes, **names: str) -> tuple[dict[bytes, bytes], Any]:
@@ -18,7 +18,7 @@ def sent(path: str, status: int, body: bytes, **names: str) -> tuple[dict[bytes,
         messages.append(message)
 
     async def answer() -> None:
-        wrapped = Errors(send, path)
+        wrapped = ErrorResponder(send, path)
         wrapped.names = names
         headers = [(b"content-length", b"5"), (b"content-type", b"text/x"), (b"retry-after", b"1")]
         await wrapped({"type": "http.response.start", "status": status, "headers": headers})
@@ -80,7 +80,7 @@ def test_a_success_passes_untouched() -> None:
         got.append(message)
 
     async def answer() -> None:
-        wrapped = Errors(send, "/predict")
+        wrapped = ErrorResponder(send, "/predict")
         for message in messages:
             await wrapped(message)
             assert got[-1] is message
@@ -154,7 +154,7 @@ def streamed(path: str, *events: bytes, constraint: str | None = None, **names: 
         got.append(message)
 
     async def answer() -> None:
-        wrapped = Errors(send, path)
+        wrapped = ErrorResponder(send, path)
         wrapped.constraint, wrapped.names = constraint, names
         await wrapped({"type": "http.response.start", "status": 200, "headers": EVENTS})
         assert not wrapped.begun
@@ -199,7 +199,7 @@ def test_a_stream_that_begins_with_an_error_is_that_error(error: Any, constraint
             whole.append(message)
 
         async def answer(path: str = path, send: Any = send) -> None:
-            wrapped = Errors(send, path)
+            wrapped = ErrorResponder(send, path)
             wrapped.constraint, wrapped.names = constraint, {"n": "answers"}
             start = {"type": "http.response.start", "status": error["code"], "headers": CONTENT}
             await wrapped(start)
@@ -217,7 +217,7 @@ def test_a_stream_that_begins_with_an_error_is_that_error(error: Any, constraint
 def test_an_odd_error_is_one_too(error: Any, status: int) -> None:
     start, whole = streamed(CHAT, failed(error), END)
     assert start["status"] == status
-    assert json.loads(whole["body"])["error"]["message"] == SERVER_S_OWN
+    assert json.loads(whole["body"])["error"]["message"] == INTERNAL_ERROR
     for event in (b'data: {"error": \n\n', b"event: error\n\n", b"event: error\ndata: []\n\n"):
         assert streamed(CHAT, event, END)[0]["status"] == 500
 
@@ -227,8 +227,8 @@ def test_an_odd_error_is_one_too(error: Any, status: int) -> None:
     [
         ({"message": "The engine is busy", "code": 503}, None, 503, "Service Unavailable"),
         ({"message": "'a' is bad", "param": "output_config", "code": 400}, None, 400, NOT_SAID),
-        ({"message": "EngineCore had an issue", "code": 500}, "tools", 500, SERVER_S_OWN),
-        ({"message": GIVEN_UP, "code": 500}, None, 500, SERVER_S_OWN),
+        ({"message": "EngineCore had an issue", "code": 500}, "tools", 500, INTERNAL_ERROR),
+        ({"message": GIVEN_UP, "code": 500}, None, 500, INTERNAL_ERROR),
         ({"message": GIVEN_UP, "code": 500}, "tools", 400, "no output fits 'tools'"),
     ],
 )
@@ -307,7 +307,7 @@ def test_an_error_later_in_a_stream_is_an_event_that_shows_as_little() -> None:
         assert head == event.partition(b"data: ")[0]
         assert body.endswith(b"}\n\n")
         error = json.loads(body)["error"]
-        assert (error["message"], error["code"]) == (SERVER_S_OWN, 500)
+        assert (error["message"], error["code"]) == (INTERNAL_ERROR, 500)
     given_up = failed({"message": GIVEN_UP, "code": 500})
     late = streamed(CHAT, b"data: a\n\n", given_up, END, constraint="tools")[2]
     assert json.loads(late["body"][6:])["error"]["param"] == "tools"
@@ -335,14 +335,18 @@ def raised_in(module: str, error: Exception) -> Exception:
 
 @pytest.mark.parametrize("kind", [KeyError, AttributeError, RecursionError, IndexError])
 def test_what_python_raises_while_a_request_is_read_is_the_client_s(kind: type[Exception]) -> None:
-    for module in ("vllm.entrypoints.openai.chat_completion.protocol", "predict.limits"):
+    for module in ("vllm.entrypoints.openai.chat_completion.protocol", "predict.requests.limits"):
         reading = raised_in(module, kind("a"))
-        assert errors.is_the_client_s(reading)
+        assert errors.is_client_error(reading)
         assert kind.__name__ in errors.unreadable(reading)
-    for module in ("vllm.v1.engine.core_client", "vllm.v1.worker.gpu", "predict.middleware"):
-        assert not errors.is_the_client_s(raised_in(module, kind("a")))
+    for module in (
+        "vllm.v1.engine.core_client",
+        "vllm.v1.worker.gpu",
+        "predict.requests.middleware",
+    ):
+        assert not errors.is_client_error(raised_in(module, kind("a")))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA"), MemoryError(), OSError(), TimeoutError()])
 def test_a_fault_of_the_machine_is_the_server_s_wherever_it_shows(error: Exception) -> None:
-    assert not errors.is_the_client_s(raised_in("vllm.renderers.mistral", error))
+    assert not errors.is_client_error(raised_in("vllm.renderers.mistral", error))

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts import gpus
-from scripts.cards import CardError
-from scripts.gpus import GpuError
+from deploy import gpus
+from deploy.cards import CardError
+from deploy.gpus import GpuError
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from local import hostile
-from local.hostile import answers
-from local.hostile.answers import Answer
-from local.hostile.case import Case, valid
+from tests.support import hostile
+from tests.support.hostile import answers
+from tests.support.hostile.answers import Answer
+from tests.support.hostile.case import Case, valid
 
 ERROR = {"message": "no", "type": "BadRequestError", "param": None, "code": 400}
 

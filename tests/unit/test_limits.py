@@ -5,13 +5,14 @@ import json
 from typing import Any
 
 import pytest
-from predict import limits
 from predict.errors import RequestError
-from predict.middleware import CHAT_COMPLETIONS, READ
-from predict.parameters import HEADERS, REFUSED, REFUSED_PARTS, VLLM
+from predict.legacy.parameters import HEADERS, REFUSED, REFUSED_PARTS, VLLM
+from predict.requests import limits
+from predict.requests.middleware import CHAT_COMPLETIONS, READ
 from predict.settings import Limits, variable
 
-from scripts import cards, render
+from deploy import cards
+from deploy.config import predict_settings
 
 
 def refused(body: dict[str, Any], **given: int) -> str:
@@ -97,7 +98,7 @@ def test_every_limit_is_tried() -> None:
 
 def test_the_cards_set_every_limit() -> None:
     for card in cards.load_all():
-        rendered = render.predict_settings(card)
+        rendered = predict_settings(card)
         for row in dataclasses.fields(Limits):
             assert int(rendered[variable(row.name)]) >= (row.name != "grammar_bytes")
 
@@ -202,7 +203,7 @@ def test_every_field_of_vllm_s_requests_is_decided_on() -> None:
         "/detokenize": [tokenize.DetokenizeRequest],
     }
     assert requests.keys() == OPEN.keys() == READ - {CHAT_COMPLETIONS}
-    every = set(VLLM)  # a chat's, which tests/unit/test_parameters.py holds against vLLM's
+    every = set(VLLM)  # a chat's, which tests/unit/test_legacy_parameters.py holds against vLLM's
     for path, classes in requests.items():
         fields = {name for request in classes for name in request.model_fields}
         assert fields - VLLM - set(REFUSED) == set(OPEN[path])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from predict import liveness
-from predict.liveness import Progress, Watch
+from predict.liveness import EngineWatchdog, Progress
 
 
 def looks(*each: tuple[float, bool, int]) -> float:
@@ -65,7 +65,7 @@ def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(liveness.log, "error", lambda *args: said.append(args))
 
     async def hang() -> str | None:
-        watch = Watch(Engine(), 0.05, 5, lambda: False)
+        watch = EngineWatchdog(Engine(), 0.05, 5, lambda: False)
         for _ in range(1000):
             await asyncio.sleep(0.01)
             if watch.fault():
@@ -97,7 +97,7 @@ def test_what_runs_longer_than_a_stop_gives_it_is_cut_off(
     monkeypatch.setattr(os, "_exit", leave)
 
     async def stop() -> bool:
-        watch = Watch(Engine(), None, 5, lambda: True)
+        watch = EngineWatchdog(Engine(), None, 5, lambda: True)
         watch._look(100)
         try:
             watch._look(100 + since)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pydantic
 import pytest
-from predict.logs import quote_nothing
+from predict.logs import redact
 
-from scripts.cards import ROOT
+from deploy.paths import ROOT
 
 SECRET = "marker-5d2f"
 
@@ -23,7 +23,7 @@ class Answer(pydantic.BaseModel):
 def logged(*args: Any, name: str = "vllm", msg: str = "%s", **more: Any) -> str:
     record = logging.LogRecord(name, logging.ERROR, __file__, 1, msg, args, None)
     vars(record).update(more)
-    assert quote_nothing(record)
+    assert redact(record)
     return logging.Formatter().format(record)
 
 

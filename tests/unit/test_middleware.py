@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predict import download, errors, limits, settings
-from predict.middleware import READ, TEXT, Predict, decoded, encoded
-from predict.parameters import CHAT, REFUSED
+from predict import errors, settings
+from predict.images import fetch
+from predict.legacy.parameters import CHAT, REFUSED
+from predict.requests import limits
+from predict.requests.middleware import READ, TEXT, RequestMiddleware, decoded, encoded
 from starlette.responses import JSONResponse
 
 CHAT_PATH = "/v1/chat/completions"
@@ -46,8 +48,7 @@ def post(
     vllm, sent = Vllm(), []
     own = {name: value for name, value in given.items() if name.startswith("header:")}
     environment = {name: value for name, value in given.items() if name not in own}
-    predict = Predict(vllm)
-    predict.settings = settings.read(environment)
+    predict = RequestMiddleware(vllm, settings.read(environment))
     headers = [(b"content-type", b"text/x")]
     headers += [(name[7:].encode(), value.encode()) for name, value in own.items()]
     if announced:
@@ -177,7 +178,7 @@ def test_other_routes_and_methods_are_not_read() -> None:
 @pytest.mark.parametrize("scope", [{"type": "lifespan"}, {"type": "websocket", "path": "/predict"}])
 def test_other_kinds_of_connection_are_handed_on(scope: dict[str, Any]) -> None:
     vllm = Vllm()
-    asyncio.run(Predict(vllm)(scope, None, None))  # type: ignore[arg-type]
+    asyncio.run(RequestMiddleware(vllm, settings.read({}))(scope, None, None))  # type: ignore[arg-type]
     assert vllm.scopes == [scope]
 
 
@@ -185,7 +186,7 @@ def test_what_is_fetched_is_of_the_request_it_is_fetched_for() -> None:
     begun = []
 
     async def vllm(scope: Any, receive: Any, send: Any) -> None:
-        begun.append(download.current_request())
+        begun.append(fetch.current_request())
 
     async def each() -> None:
         for kind in ("lifespan", "http", "http"):
@@ -195,7 +196,7 @@ def test_what_is_fetched_is_of_the_request_it_is_fetched_for() -> None:
                 "method": "GET",
                 "headers": [],
             }
-            await Predict(vllm)(scope, None, None)  # type: ignore[arg-type]
+            await RequestMiddleware(vllm, settings.read({}))(scope, None, None)  # type: ignore[arg-type]
 
     asyncio.run(each())
     server, first, second = begun
@@ -212,7 +213,7 @@ def test_a_client_that_leaves_while_sending_is_let_go() -> None:
         return {"type": "http.disconnect"}
 
     scope = {"type": "http", "path": "/predict", "method": "POST", "headers": []}
-    asyncio.run(Predict(vllm)(scope, receive, None))  # type: ignore[arg-type]
+    asyncio.run(RequestMiddleware(vllm, settings.read({}))(scope, receive, None))  # type: ignore[arg-type]
     assert vllm.scopes == []
 
 
@@ -322,7 +323,7 @@ class BusyError(Exception):
     ("raised", "status", "said"),
     [
         (BusyError("busy"), 503, "busy"),  # what vLLM has an answer to
-        (OSError("secret"), 500, errors.SERVER_S_OWN),
+        (OSError("secret"), 500, errors.INTERNAL_ERROR),
     ],
 )
 @pytest.mark.parametrize("events", [0, 1])
@@ -351,7 +352,7 @@ def test_an_exception_before_a_stream_s_first_event_is_a_json_error(
 
     app = SimpleNamespace(exception_handlers={BusyError: handler, Exception: handler})
     scope = {"type": "http", "path": "/v1/responses", "method": "POST", "headers": [], "app": app}
-    asyncio.run(Predict(vllm)(scope, receive, send))
+    asyncio.run(RequestMiddleware(vllm, settings.read({}))(scope, receive, send))
     start, body = sent
     assert start["status"] == status
     assert json.loads(body["body"])["error"]["message"] == said
@@ -369,7 +370,7 @@ def test_an_exception_in_the_middle_of_a_stream_breaks_it_off() -> None:
 
     scope = {"type": "http", "path": "/v1/models", "method": "GET", "headers": []}
     with pytest.raises(RuntimeError):
-        asyncio.run(Predict(vllm)(scope, None, send))  # type: ignore[arg-type]
+        asyncio.run(RequestMiddleware(vllm, settings.read({}))(scope, None, send))  # type: ignore[arg-type]
 
 
 def test_a_null_is_as_good_as_not_given() -> None:

@@ -1,132 +1,342 @@
+import itertools
 import json
-import os
-import subprocess
-import sys
-from typing import Any
+import re
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scripts import cards, gpus
-from scripts.cards import ROOT
+from deploy import cards, gpus, memory, plan, precisions
+from deploy.cards import Card, UsageError
+from deploy.config import argument, render, serve_arguments, start_command
+from deploy.gpus import Gpu
+from deploy.memory import GIB
+from deploy.options import Options
+from deploy.plan import Plan, PlanError
+from deploy.precisions import PRECISIONS, Precision
+from tests.unit.test_cards import QUANTIZED
 
 CARDS = cards.load_all()
 GPUS = gpus.load_all()
+a_card = st.sampled_from(CARDS)
+a_gpu = st.sampled_from(GPUS)
+a_precision = st.sampled_from([one for one in PRECISIONS.values() if not one.repo])
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "scripts.plan", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **environment},
-    )
+def accepted(
+    card: Card, gpu: Gpu, count: int | None, precision: Precision, context: int | None = None
+) -> Plan | None:
+    try:
+        return plan.fit(card, gpu, count, precision, context)
+    except PlanError:
+        return None
 
 
-def test_the_table_has_every_model_gpu_and_precision() -> None:
-    done = run()
-    assert done.returncode == 0, done.stderr
-    for word in [gpu.name for gpu in GPUS] + ["bf16", "fp16", "fp8", "int8", "int4"]:
-        assert word in done.stdout
-    for card in CARDS:
-        assert card.title in done.stdout
-    assert "vLLM's image has no kernels for V100" in done.stdout
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_the_card_s_own_hardware_runs_it_at_full_length(card: Card) -> None:
+    chosen = plan.choose(card)
+    hardware = card.hardware
+    assert chosen.accelerator == f"{hardware.accelerator}:{hardware.count}"
+    assert chosen.dtype == hardware.precision
+    assert chosen.context == card.context.length
+    assert chosen.full_context_requests >= 1
+    assert chosen.concurrency_target <= chosen.max_num_seqs <= 256
 
 
-@pytest.mark.parametrize("columns", ["48", "80", "200"])
-def test_the_table_stays_readable_in_a_pipe_and_in_a_narrow_terminal(columns: str) -> None:
-    done = run(COLUMNS=columns)
-    assert "\x1b" not in done.stdout
-    assert "…" not in done.stdout  # no figure is cut off
-    figures = 5 if columns == "48" else 8
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(" 2×A100 ")]
-    assert rows
-    assert all(len(row) == figures for row in rows)
+# --- what is chosen ---
 
 
-def test_no_color_is_respected() -> None:
-    coloured = run("--gpu", "T4", FORCE_COLOR="1", TERM="xterm-256color")
-    plain = run("--gpu", "T4", FORCE_COLOR="1", TERM="xterm-256color", NO_COLOR="1")
-    assert "\x1b[90m" in coloured.stdout  # what cannot run is grey
-    assert "\x1b[90m" not in plain.stdout
+def test_a_gpu_without_a_count_gets_as_few_as_fit() -> None:
+    card = cards.load("mixtral-8x7b")
+    assert plan.choose(card, "A100", "bf16").count == 2
+    assert plan.choose(card, "A100", "fp8").count == 1
+    assert plan.choose(card, "A100:4", "fp8").count == 4
+    assert plan.choose(card, "h200").count == 1
 
 
-def test_programs_get_json() -> None:
-    found: list[dict[str, Any]] = json.loads(run("--json").stdout)
-    assert len(found) == len(CARDS) * len(GPUS) * 5
-    (one,) = [
-        entry
-        for entry in found
-        if (entry["model"], entry["gpu"], entry["precision"]) == ("mixtral-8x7b", "A100", "bf16")
-    ]
-    assert one["fits"] is True
-    assert one["tensor_parallel_size"] == 2
-    assert one["accelerator"] == "A100:2"
-    assert one["parameters"] == 46_702_792_704
-    assert one["kv_bytes_per_token"] == 131072
-    assert round(one["weights_gib"]) == 87
-    assert one["reason"] is one["advice"] is None
-    assert one["verdict"].startswith("Mixtral 8x7B in bf16 fits on 2×A100")
-
-
-def test_json_has_the_same_keys_for_what_cannot_run() -> None:
-    found: list[dict[str, Any]] = json.loads(run("--json").stdout)
-    keys = list(found[0])
-    assert all(list(entry) == keys for entry in found)
-    for entry in found:
-        if entry["fits"]:
-            assert [key for key in keys if entry[key] is None] in (
-                ["reason", "advice"],
-                ["reason", "advice", "quantization"],
-            )
-        else:
-            assert entry["verdict"] == f"{entry['reason']}. {entry['advice']}"
-            assert entry["accelerator"] == f"{entry['gpu']}:{entry['count']}"
-            assert entry["tensor_parallel_size"] == entry["count"]
-            assert min(entry["weights_gib"], entry["beside_gib_estimate"], entry["memory_gib"]) > 0
-            assert entry["max_model_len"] is None
-
-
-def test_the_weights_of_a_repo_that_nobody_named_have_no_size() -> None:
-    done = run("--json", "--model", "mistral-7b", "--gpu", "A100", "--precision", "awq")
-    assert json.loads(done.stdout)[0]["weights_gib"] is None
-
-
-def test_a_context_no_model_has_is_said_once_a_model_and_nothing_else() -> None:
-    alone = run("--model", "mistral-7b", "--context", "200000")
-    reason = "Mistral 7B has a context of 32768 tokens, not 200000. Use CONTEXT=32768"
-    assert (alone.returncode, alone.stderr) == (2, f"make plan: {reason}\n")
-    lines = run("--context", "200000").stderr.splitlines()
-    assert len(lines) == len(CARDS)
-    for line, card in zip(lines, CARDS, strict=True):
-        assert line.endswith(f"not 200000. Use CONTEXT={card.context.length}")
-
-
-def test_an_impossible_choice_has_exit_code_2_and_a_sentence() -> None:
-    words = ["--model", "mixtral-8x7b", "--gpu", "A100:1", "--precision", "bf16"]
-    done = run(*words)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.strip().endswith("1×A100 has 80 GiB. Use 2×A100, or PRECISION=fp8")
-    as_json = run(*words, "--json")
-    assert as_json.returncode == 2
-    (entry,) = json.loads(as_json.stdout)
-    assert (entry["fits"], entry["count"]) == (False, 1)
-    assert entry["advice"] == "Use 2×A100, or PRECISION=fp8"
+def test_a_longer_context_may_take_more_gpus() -> None:
+    card = cards.load("pixtral-12b")
+    assert plan.choose(card, "A10G").count == 2
+    assert plan.choose(card, "A10G").context < card.context.length
+    assert plan.choose(card, "A10G", context=100000).count == 4
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("precision", "quantization", "variables"),
     [
-        (["--model", "llama"], "no model 'llama'"),
-        (["--gpu", "k80"], "GPU='k80' is not known; use one of T4"),
-        (["--precision", "fp32"], "PRECISION='fp32' is not known; use one of bf16"),
-        (["--context", "-1"], "CONTEXT='-1' is no number of tokens"),
-        (["--context", "32k"], "CONTEXT='32k' is no number of tokens"),
+        ("bf16", None, {}),
+        ("fp16", None, {}),
+        ("fp8", "fp8_per_tensor", {}),
+        ("int8", "humming", {"dtype": "int8", "group_size": 0}),
+        ("int4", "humming", {"dtype": "int4", "group_size": 128}),
     ],
 )
-def test_what_is_not_known_is_an_error_with_what_is(arguments: list[str], message: str) -> None:
-    done = run(*arguments, "--json")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_each_precision_becomes_flags(
+    precision: str, quantization: str | None, variables: dict[str, object]
+) -> None:
+    config = yaml.safe_load(
+        render(cards.load("mistral-7b"), Options(gpu="H100", precision=precision))
+    )
+    command = config["docker_server"]["start_command"]
+    assert argument(command, "--quantization") == quantization
+    got = config["environment_variables"].get("VLLM_HUMMING_ONLINE_QUANT_CONFIG", "{}")
+    assert json.loads(got) == variables
+
+
+@pytest.mark.parametrize(
+    ("gpu", "precision", "dtype"),
+    [
+        ("T4", "int4", "float16"),
+        ("A100", "int4", "bfloat16"),
+        ("A100", "fp16", "float16"),
+        ("L4", "fp8", "bfloat16"),
+    ],
+)
+def test_what_is_not_quantized_is_in_what_the_gpu_computes(
+    gpu: str, precision: str, dtype: str
+) -> None:
+    assert plan.choose(cards.load("pixtral-12b"), gpu, precision).dtype == dtype
+
+
+def test_fp8_says_where_it_is_of_the_weights_only() -> None:
+    card = cards.load("mixtral-8x7b")
+    assert "weights only" in plan.choose(card, "A100", "fp8").note
+    assert plan.choose(card, "H100", "fp8").note != plan.choose(card, "A100", "fp8").note
+
+
+def test_a_quantized_repo_of_the_card_is_deployed() -> None:
+    content = yaml.safe_load((cards.MODELS / "mistral-7b.yaml").read_text())
+    card = Card.model_validate({**content, "quantized": [QUANTIZED]})
+    text = render(card, Options(gpu="A10G", precision="awq"))
+    config = yaml.safe_load(text)
+    (weights,) = config["weights"]
+    assert weights["source"] == f"hf://{QUANTIZED['repo']}@{QUANTIZED['revision']}"
+    assert weights["allow_patterns"] == QUANTIZED["files"]
+    arguments = serve_arguments(start_command(text))
+    assert arguments[arguments.index("--load-format") + 1] == "safetensors"
+    assert arguments[arguments.index("--config-format") + 1] == "hf"
+    assert "--quantization" not in arguments  # the repo's config.json says it
+    awq, int4 = plan.choose(card, "A10G", "awq"), plan.choose(card, "A10G", "int4")
+    assert 1 < awq.weights / int4.weights < 1.02  # zero points
+    hub = render(card, Options("hub", gpu="A10G", precision="awq"))
+    assert f"vllm serve {QUANTIZED['repo']}\n    --revision {QUANTIZED['revision']}" in hub
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "precision", "context", "message"),
+    [
+        (
+            "mixtral-8x7b",
+            "A100:1",
+            "bf16",
+            None,
+            r"^Mixtral 8x7B in bf16 needs 87 GiB for weights; 1×A100 has 80 GiB\. "
+            r"Use 2×A100, or PRECISION=fp8$",
+        ),
+        ("pixtral-12b", "T4", "bf16", None, r"bf16 needs compute capability 8\.0, and T4 has 7\.5"),
+        (
+            "mistral-7b",
+            "V100",
+            "fp8",
+            None,
+            r"for V100.*7\.0.*begin at 7\.5\. Use GPU=L4$",
+        ),
+        ("mixtral-8x7b", "V100", "fp16", None, r"no kernels for V100.*\. Use GPU=A10G$"),
+        ("mixtral-8x7b", "T4", "bf16", None, r"T4 has 7\.5\. Use PRECISION=int4$"),
+        (
+            "mixtral-8x7b",
+            "T4",
+            "fp16",
+            200000,
+            r"a context of 32768 tokens, not 200000\. Use PRECISION=int4 CONTEXT=32768$",
+        ),
+        (
+            "pixtral-12b",
+            "T4:2",
+            "fp16",
+            1000,
+            r"an image may need\. Use 4×T4 CONTEXT=4160, or PRECISION=fp8 CONTEXT=4160$",
+        ),
+        ("mistral-7b", "A100:3", "bf16", None, "3×A100 do not divide the 32 heads and 8 KV heads"),
+        ("mistral-7b", "A10G:3", "bf16", None, "GPU='A10G:3': there are instances with 1, 2, 4, 8"),
+        ("mistral-7b", "A100:0", "bf16", None, "GPU='A100:0': there are instances with"),
+        ("mistral-7b", "A100:", "bf16", None, "GPU='A100:': there are instances with"),
+        ("mistral-7b", "A1000", "bf16", None, "GPU='A1000' is not known; use one of T4, .*GB300"),
+        ("mistral-7b", "A100", "int3", None, "PRECISION='int3' is not known; use one of bf16, fp1"),
+        ("mistral-7b", "A100", "gptq", None, "mistral-7b.yaml names no GPTQ repo under quantized"),
+        (
+            "mistral-7b",
+            "A100",
+            "bf16",
+            40000,
+            "32768 tokens, not 40000. Use CONTEXT=32768$",
+        ),
+        ("mistral-7b", "A100", "bf16", 100, "100 tokens is too short: 256 is the least"),
+        (
+            "pixtral-12b",
+            "A100",
+            "bf16",
+            1000,
+            "too short: 4160 an image may need. Use CONTEXT=4160$",
+        ),
+        (
+            "pixtral-12b",
+            "A10G:2",
+            "bf16",
+            120000,
+            r"Pixtral 12B 2409 in bf16 on 2×A10G fits a context of \d+ tokens, not 120000\. "
+            r"Use CONTEXT=\d+, 4×A10G, or PRECISION=fp8",
+        ),
+        (
+            "pixtral-12b",
+            "A10G:1",
+            "bf16",
+            None,
+            r"needs 24 GiB for weights, about 2\.\d GiB beside, and a KV cache; 1×A10G has 24 GiB, "
+            r"of which vLLM gets 20 GiB\. Use 2×A10G, or PRECISION=fp8",
+        ),
+    ],
+)
+def test_an_impossible_choice_says_why_and_what_would_do(
+    model: str, gpu: str, precision: str, context: int | None, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan.choose(cards.load(model), gpu, precision, context)
+
+
+@given(
+    a_card,
+    st.sampled_from([(gpu, count) for gpu in GPUS for count in (None, *gpu.counts)]),
+    st.sampled_from(list(PRECISIONS.values())),
+    st.one_of(st.none(), st.integers(1, 200_000)),
+)
+def test_what_is_advised_can_be_had(
+    card: Card, asked: tuple[Gpu, int | None], precision: Precision, context: int | None
+) -> None:
+    if accepted(card, *asked, precision, context):
+        return
+    with pytest.raises(PlanError) as refused:
+        plan.fit(card, *asked, precision, context)
+    advice = str(refused.value).rsplit(". Use ", 1)[1]
+    for choice in advice.replace(", or ", ", ").split(", "):
+        assert followed(choice, card, *asked, precision, context)
+
+
+def followed(
+    choice: str,
+    card: Card,
+    gpu: Gpu,
+    count: int | None,
+    precision: Precision,
+    context: int | None,
+) -> Plan:
+    """The plan of what was asked with the advised `choice` in it; an error when there is none."""
+    for word in choice.split(" "):
+        match re.split("[=×]", word):
+            case ["GPU", name]:
+                gpu, count = gpus.parse(name)
+            case ["PRECISION", name]:
+                precision = precisions.parse(name)
+            case ["CONTEXT", tokens]:
+                context = int(tokens)
+            case [number, name]:
+                gpu, count = gpus.parse(f"{name}:{number}")
+            case _:
+                raise ValueError(f"{word!r} cannot be followed")
+    return plan.fit(card, gpu, count, precision, context)
+
+
+# --- laws ---
+
+
+@given(a_card, a_gpu, a_precision, st.floats(0, 400), st.sampled_from([1, 2, 4, 8]))
+def test_more_memory_never_fits_less(
+    card: Card, gpu: Gpu, precision: Precision, more: float, count: int
+) -> None:
+    larger = gpu.model_copy(update={"usable": gpu.usable + more})
+    with_less = Plan(card, gpu, count, precision)
+    with_more = Plan(card, larger, count, precision)
+    assert with_more.kv_tokens >= with_less.kv_tokens
+    assert with_more.longest_context >= with_less.longest_context
+    assert with_more.max_num_seqs >= with_less.max_num_seqs
+    if accepted(card, gpu, count, precision):
+        assert accepted(card, larger, count, precision)
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+@pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: gpu.name)
+def test_more_gpus_never_fit_less(card: Card, gpu: Gpu) -> None:
+    for precision in PRECISIONS.values():
+        plans = [accepted(card, gpu, count, precision) for count in gpu.counts]
+        for fewer, more in itertools.combinations([one for one in plans if one], 2):
+            assert more.kv_tokens >= fewer.kv_tokens
+            assert more.longest_context >= fewer.longest_context
+            assert more.requests_2k >= fewer.requests_2k
+            assert more.max_num_seqs >= fewer.max_num_seqs
+        # 3, 5, 6 and 7 GPUs do not divide the heads
+        possible = [one for number, one in zip(gpu.counts, plans, strict=True) if 8 % number == 0]
+        assert possible == sorted(possible, key=lambda one: one is not None)
+
+
+@given(a_card, a_gpu, a_precision, st.integers(256, 128000), st.integers(256, 128000))
+def test_a_longer_context_never_fits_more_requests(
+    card: Card, gpu: Gpu, precision: Precision, one: int, other: int
+) -> None:
+    shorter, longer = sorted((one, other))
+    with_longer = Plan(card, gpu, gpu.counts[-1], precision, longer)
+    with_shorter = Plan(card, gpu, gpu.counts[-1], precision, shorter)
+    assert with_longer.full_context_requests <= with_shorter.full_context_requests
+    assert with_longer.requests_2k <= with_shorter.requests_2k
+    assert with_longer.concurrency_target <= with_shorter.concurrency_target
+    if longer <= card.context.length and accepted(card, gpu, None, precision, longer):
+        least = memory.image_tokens(card.architecture)
+        assert shorter < least or accepted(card, gpu, None, precision, shorter)
+
+
+@given(a_card, a_gpu)
+def test_fewer_bits_never_fit_less(card: Card, gpu: Gpu) -> None:
+    count = gpu.counts[0]
+    for more, fewer in itertools.pairwise(("fp16", "fp8", "int4")):
+        assert (
+            Plan(card, gpu, count, PRECISIONS[fewer]).kv_tokens
+            >= Plan(card, gpu, count, PRECISIONS[more]).kv_tokens
+        )
+
+
+@given(a_card, a_gpu, a_precision)
+def test_an_accepted_plan_keeps_within_the_gpu(card: Card, gpu: Gpu, precision: Precision) -> None:
+    found = accepted(card, gpu, None, precision)
+    if found is None:
+        return
+    used = found.weights / found.count + found.beside + found.kv_memory
+    assert used <= found.gpu.usable * GIB * found.utilization + 1
+    assert found.gpu.usable * (1 - found.utilization) * GIB >= plan.LEFT_FREE * 0.99
+    assert found.kv_tokens * memory.kv_bytes_per_token(card.architecture) <= (
+        found.kv_memory * found.count
+    )
+    assert plan.LEAST_CONTEXT <= found.context <= min(found.kv_tokens, card.context.length)
+    assert 1 <= found.concurrency_target <= found.max_num_seqs <= plan.MOST_SEQUENCES
+
+
+def test_a_plan_speaks_of_one_request_as_one() -> None:
+    one = plan.choose(cards.load("mistral-7b"))
+    assert one.full_context_requests == 1
+    assert "a context of 32768 tokens, 1 such request at once, or 20 of 2048" in one.verdict
+    assert "2 such requests at once" in plan.choose(cards.load("pixtral-12b")).verdict
+
+
+def test_a_precision_whose_kernels_are_compiled_at_the_start_is_given_longer_for_it() -> None:
+    card = cards.load("mixtral-8x7b")
+    usual = card.hardware.startup_seconds
+    for precision, more in (("bf16", 0), ("fp8", 0), ("int8", 600), ("int4", 600)):
+        text = render(card, Options(gpu="A100:2", precision=precision))
+        checks = yaml.safe_load(text)["runtime"]["health_checks"]
+        assert checks["startup_threshold_seconds"] == usual + more
+        assert ("and compiling kernels" in text) == (more > 0)
+    longest = card.hardware.model_copy(update={"startup_seconds": cards.LONGEST_STARTUP})
+    slow = card.model_copy(update={"hardware": longest})
+    assert plan.choose(slow, "A100:2", "int4").startup_seconds == cards.LONGEST_STARTUP

@@ -1,7 +1,7 @@
 import pytest
 
-from scripts import precisions
-from scripts.precisions import PRECISIONS, PrecisionError
+from deploy import precisions
+from deploy.precisions import PRECISIONS, PrecisionError
 
 
 @pytest.mark.parametrize(

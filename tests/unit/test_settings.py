@@ -1,7 +1,8 @@
 import pytest
 from predict.settings import Settings, read
 
-from scripts import cards, render
+from deploy import cards
+from deploy.config import predict_settings
 
 
 def test_nothing_set_means_no_defaults() -> None:
@@ -24,7 +25,7 @@ def test_a_value_that_cannot_be_read_is_named(name: str, value: str) -> None:
 
 def test_every_card_s_defaults_arrive() -> None:
     for card in cards.load_all():
-        got = read(render.predict_settings(card))
+        got = read(predict_settings(card))
         assert got.max_new_tokens == card.sampling.max_tokens
         assert got.max_new_tokens_limit == card.sampling.max_tokens_limit
         assert got.defaults_for_messages == card.sampling.openai_requests

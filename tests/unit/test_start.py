@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.cards import ROOT
+from deploy.paths import ROOT
 
 START = ROOT / "packages" / "start"
 

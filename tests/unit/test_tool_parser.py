@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from predict import tool_parser
 
-from scripts import cards, standin
-from scripts.cards import Card
+from deploy import cards
+from deploy.cards import Card
+from local.standins import cache
 
 WITH_TOOLS = [card for card in cards.load_all() if card.features.tools]
 
@@ -35,7 +36,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
     card: Card = request.param
     (name,) = [file for file in card.weights.files if file.startswith(("tokenizer", "tekken"))]
-    shutil.copy(standin.tokenizer_path(card), tmp_path / name)
+    shutil.copy(cache.tokenizer_path(card), tmp_path / name)
     return get_tokenizer(str(tmp_path), tokenizer_mode="mistral")
 
 

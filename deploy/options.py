@@ -1,0 +1,123 @@
+"""What a user may choose beside the model, and the options of the commands that take it.
+
+Promises: a `Options` holds only words that can be what they stand for. Refuses, with a
+`UsageError` that names the value got and what is allowed, a source, a secret's name, a host or a
+context that is none. Whether the hardware can run the model is deploy/plan.py's to say.
+"""
+
+import argparse
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Literal, get_args
+
+from deploy import gpus, precisions
+from deploy.cards import UsageError
+from deploy.precisions import PRECISIONS
+
+Source = Literal["bdn", "hub"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+
+# The secret that Baseten's own Pixtral Truss tells its users to create.
+DEFAULT_SECRET = "hf_access_key"
+
+NO_HOSTS = "none"
+HOST = re.compile(r"\.?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z][a-z0-9-]*")
+
+
+@dataclass(frozen=True)
+class Options:
+    """`secret` names the secret with the hub's token; None is what the card and the plan say.
+    `workers` is for a run on a CPU, where one process has the place of a GPU: their number, when it
+    is not that of the GPUs. `image_hosts` is None for any public host, hosts with commas between
+    them, or, for data URLs alone, "none" or nothing."""
+
+    source: Source = "bdn"
+    secret: str = DEFAULT_SECRET
+    gpu: str | None = None
+    precision: str | None = None
+    context: int | None = None
+    workers: int | None = None
+    image_hosts: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise UsageError(
+                f"SOURCE={self.source!r} is not known; use bdn (Baseten mirrors the weights) "
+                "or hub (vLLM downloads them)"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.secret):
+            raise UsageError(
+                f"SECRET={self.secret!r} is not the name of a Baseten secret; use letters, "
+                f"digits, '_' and '-', for example {DEFAULT_SECRET}. It is the secret's name, "
+                "never its value"
+            )
+        if re.fullmatch(r"hf_[A-Za-z0-9]{30,}", self.secret):
+            raise UsageError(
+                "SECRET= was given what looks like a Hugging Face token; it takes the name of the "
+                f"Baseten secret that holds the token, for example {DEFAULT_SECRET}"
+            )
+        for host in self.hosts:
+            if host == NO_HOSTS or not (HOST.fullmatch(host) or is_ipv4(host)):
+                raise UsageError(
+                    f"IMAGE_HOSTS has {host!r}, which is no host; use names with commas between "
+                    "them (images.example.com, or .example.com for all that end so), or none for "
+                    "data URLs alone"
+                )
+
+    @property
+    def hosts(self) -> list[str]:
+        """Those that images may come from, if they are named: names and IPv4 addresses, the only
+        kinds Truss's allow lists take."""
+        named = (self.image_hosts or "").lower()
+        if named.strip() == NO_HOSTS:
+            return []
+        return [host.strip() for host in named.split(",") if host.strip()]
+
+
+def is_ipv4(host: str) -> bool:
+    try:
+        IPv4Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `from_arguments` reads."""
+    parser.add_argument("--source", default="bdn", help="bdn (default) or hub")
+    parser.add_argument("--secret", default=DEFAULT_SECRET, help="name of the Baseten secret")
+    add_hardware_arguments(parser)
+    parser.add_argument(
+        "--image-hosts", help="hosts images may come from: a,b or none; default: any public one"
+    )
+
+
+def add_hardware_arguments(parser: argparse.ArgumentParser) -> None:
+    """What make calls GPU=, PRECISION= and CONTEXT=."""
+    known = ", ".join(gpu.name for gpu in gpus.load_all())
+    parser.add_argument("--gpu", help=f"A100, or A100:2 for two; {known}")
+    parser.add_argument("--precision", help=", ".join([*PRECISIONS, *precisions.SPELLINGS]))
+    parser.add_argument("--context", help="longest prompt and answer together, in tokens")
+
+
+def from_arguments(options: argparse.Namespace, workers: int | None = None) -> Options:
+    """The choices of a command line that has `add_arguments`."""
+    return Options(
+        source=options.source,
+        secret=options.secret,
+        gpu=options.gpu,
+        precision=options.precision,
+        context=context_of(options.context),
+        workers=workers,
+        image_hosts=options.image_hosts,
+    )
+
+
+def context_of(value: str | None) -> int | None:
+    """CONTEXT= as a number of tokens."""
+    if value is None:
+        return None
+    if not value.isascii() or not value.isdigit() or not 0 < int(value) < 10**9:
+        raise UsageError(f"CONTEXT={value!r} is no number of tokens. Use for example CONTEXT=8192")
+    return int(value)

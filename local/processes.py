@@ -1,0 +1,84 @@
+"""A container started by local.truss, and the processes in it, seen from outside."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from deploy.paths import ROOT
+from local.truss import READINESS
+
+START_SECONDS = 400  # patience, not a measure: these machines are shared
+STOP_SECONDS = 40
+
+
+def launch(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "scripts.serve", *arguments],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> list[int]:
+    """The statuses of the readiness route before it was 200."""
+    seen: list[int] = []
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"serve ended early:\n{tail(log)}"
+        try:
+            status = httpx.get(READINESS, timeout=5, trust_env=False).status_code
+        except httpx.HTTPError:
+            status = 0
+        if status == 200:
+            return seen
+        seen.append(status)
+        time.sleep(0.5)
+    raise AssertionError(f"not ready after {START_SECONDS} s:\n{tail(log)}")
+
+
+def tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-40:])
+
+
+def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
+    process.send_signal(number)
+    return process.wait(STOP_SECONDS)
+
+
+def container_processes() -> list[tuple[int, list[str]]]:
+    """Process id and words of every process of a container."""
+    return [(pid, words) for pid, words in command_lines() if _is_of_a_container(pid)]
+
+
+def command_lines() -> list[tuple[int, list[str]]]:
+    """Process id and words of every process there is."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            words = path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+            found.append((int(path.parent.name), words))
+    return found
+
+
+def vllm_processes() -> list[int]:
+    """The process ids of `vllm serve`."""
+    return [
+        pid
+        for pid, words in command_lines()
+        if [Path(word).name for word in words[1:2]] == ["vllm"]
+    ]
+
+
+def _is_of_a_container(pid: int) -> bool:
+    """Whether a process sees a container's files as its root."""
+    try:
+        return Path(f"/proc/{pid}/root/docker_server").is_dir()
+    except OSError:
+        return False

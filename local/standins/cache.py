@@ -1,0 +1,121 @@
+"""Trains the small stand-in checkpoints that the local container serves in place of real weights.
+
+Promises: a stand-in has its card's architecture, file format and real tokenizer, and answers the
+dialogues of local/standins/dialogues.yaml to the letter; it is built once and reused until
+something it is made from changes; a folder in the cache is whole. Refuses a stand-in that has not
+learned every answer.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deploy import cards
+from deploy.cards import Card
+from deploy.paths import ROOT
+
+CACHE = ROOT / ".cache" / "standins"
+
+# The card's tokenizer file → the same tokenizer in the mistral_common package.
+TOKENIZERS = {
+    "tokenizer.model": "tokenizer.model.v1",
+    "tokenizer.model.v3": "mistral_instruct_tokenizer_240323.model.v3",
+    "tekken.json": "tekken_240911.json",
+}
+
+
+def tokenizer_path(card: Card) -> Path:
+    """The card's tokenizer as mistral_common ships it."""
+    import mistral_common
+
+    return Path(mistral_common.__file__).parent / "data" / TOKENIZERS[tokenizer_file(card)]
+
+
+def tokenizer_file(card: Card) -> str:
+    """The one file among the card's that holds the tokenizer."""
+    for file in card.weights.files:
+        if file in TOKENIZERS:
+            return file
+    raise cards.CardError(
+        f"{card.name}.yaml: weights.files: no tokenizer that mistral_common ships is among them "
+        f"({', '.join(TOKENIZERS)})"
+    )
+
+
+def key(card: Card) -> str:
+    """What the stand-in is made from, as a hash: card, dialogues, code, libraries."""
+    digest = hashlib.sha256(card.model_dump_json(exclude={"example_input", "sampling"}).encode())
+    for path in [Path(__file__), *sorted((ROOT / "local" / "standins").glob("*.[py]*"))]:
+        digest.update(path.read_bytes())
+    for library in ("torch", "transformers", "mistral-common"):
+        digest.update(f"{library}=={version(library)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def ensure(card: Card, cache: Path = CACHE, console: Console | None = None) -> Path:
+    """The folder of the card's stand-in; builds it, with progress shown, when it is not there."""
+    folder = cache / f"{card.name}-{key(card)}"
+    cache.mkdir(parents=True, exist_ok=True)
+    console = console or Console()
+    with _lock(cache / f"{card.name}.lock", console, card.name):
+        if not folder.exists():
+            stale = [path for path in cache.iterdir() if _is_of(card, path)]
+            draft = cache / f".{folder.name}"  # nobody else writes it: the lock is held
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            try:
+                _build(card, draft, console)
+                os.replace(draft, folder)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+            for path in stale:
+                shutil.rmtree(path)
+    return folder
+
+
+def _is_of(card: Card, path: Path) -> bool:
+    """Whether a folder of the cache is the card's: whole or, with a dot before it, not finished."""
+    return re.fullmatch(rf"\.?{re.escape(card.name)}-[0-9a-f]{{16}}", path.name) is not None
+
+
+@contextmanager
+def _lock(path: Path, console: Console, name: str) -> Iterator[None]:
+    """One builder at a time; the lock goes with the process, however it ends."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"stand-in {name}: another process is building it, waiting")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(card: Card, folder: Path, console: Console) -> None:
+    """Trains the card's stand-in and writes it into `folder`, saying how far it is."""
+    columns = (TextColumn("stand-in {task.fields[name]}: {task.description}"), BarColumn())
+    terminal = console.is_terminal
+    with Progress(*columns, TimeElapsedColumn(), console=console, disable=not terminal) as bar:
+        task = bar.add_task("loading torch", name=card.name)
+
+        def show(text: str, done: float) -> None:
+            bar.update(task, total=1.0, completed=done, description=text)
+            if not terminal:
+                console.print(f"stand-in {card.name}: {text}")
+
+        show("training, a minute or so", 0.0)
+        started = time.monotonic()
+        from local.standins.recipe import build  # imports torch, which takes seconds
+
+        build(card, tokenizer_path(card), folder, show)
+        shutil.copy(tokenizer_path(card), folder / tokenizer_file(card))
+    console.print(f"stand-in {card.name}: trained in {time.monotonic() - started:.0f} s")

@@ -1,0 +1,255 @@
+"""Runs the built Truss in the local container, in the foreground, until Ctrl-C or SIGTERM.
+
+Promises: what runs is what Baseten would run (Truss's own build context, the start command as
+rendered, supervisord, nginx, vLLM); the log is shown; ready means that the readiness route answers
+200 through nginx; however this ends, no process, mount or folder of it is left. Refuses to start,
+with one line that says what to do, when a port is taken or a program is missing.
+"""
+
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from deploy import cards
+from deploy.config import argument
+from deploy.paths import ROOT
+from local import sandbox
+from local.machine import SEARCH_PATH, SYSTEM_PROGRAMS
+from local.standins import cache
+
+PACKAGES = ROOT / "packages"
+LOCAL_ENVIRONMENT = ROOT / "local" / "environment.yaml"
+NGINX_PORT = 8080  # fixed by Truss
+URL = f"http://127.0.0.1:{NGINX_PORT}"
+READINESS = f"{URL}/v1/models/model"
+STOP_SECONDS = 20  # supervisord gives vLLM 10 s before it kills it
+SAY_EVERY_SECONDS = 5
+WORKERS = (1, 2, 4)  # divide the KV heads of local/standins/decoders.py
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class CannotServeError(RuntimeError):
+    """Why the container cannot run, and what to do about it, in one line."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What the container is made of. `files` and `mounts` are by path in the container."""
+
+    files: dict[str, bytes]
+    mounts: dict[str, Path]
+    environment: dict[str, str]
+
+
+def check_machine(ports: Mapping[str, int]) -> None:
+    """`CannotServeError` unless the programs are there and the `ports`, by owner, are free."""
+    for program in ("bwrap", "nginx"):
+        if shutil.which(program, path=SEARCH_PATH) is None:
+            package = SYSTEM_PROGRAMS[program]
+            raise CannotServeError(f"{program} is not installed: apt-get install {package}")
+    for owner, port in ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError as error:
+                raise CannotServeError(
+                    f"port {port}, which {owner} needs, is taken ({error.strerror}); "
+                    "end the program that listens there and try again"
+                ) from error
+
+
+def stage(config: str, to: Path, packages: Path = PACKAGES) -> None:
+    """Lays out in the folder `to` the Truss that would be pushed with this config.yaml."""
+    (to / "config.yaml").write_text(config, encoding="utf-8")
+    no_bytecode = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(packages, to / "packages", ignore=no_bytecode)
+
+
+def build(truss: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Builds the Truss in the folder `truss` with Truss's own builder → files, config."""
+    os.environ.setdefault("TRUSS_NO_UPDATE_CHECK", "1")
+    from truss.contexts.image_builder.serving_image_builder import ServingImageBuilderContext
+
+    with tempfile.TemporaryDirectory(prefix="truss-context-") as context:
+        ServingImageBuilderContext.run(truss).prepare_image_build_dir(Path(context))
+        files = sandbox.image_files(Path(context), ROOT / "local" / "nginx.conf")
+    config = yaml.safe_load((truss / "config.yaml").read_text(encoding="utf-8"))
+    return files, config
+
+
+def mounts(config: dict[str, Any]) -> dict[str, Path]:
+    """Where the config mounts weights → the stand-in for those weights; builds it if need be."""
+    found = {}
+    for weights in config.get("weights") or []:
+        repo = weights["source"].removeprefix("hf://").split("@")[0]
+        card = next((card for card in cards.load_all() if card.weights.repo == repo), None)
+        if card is None:
+            raise CannotServeError(
+                f"there is no stand-in for {repo}: no card in templates/models has these weights"
+            )
+        found[weights["mount_location"]] = cache.ensure(card)
+    return found
+
+
+def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
+    """Path in the container → file, of those secrets the config asks for that are in `folder`.
+
+    As on Baseten: no other secret gets in, and one that is not set is simply not there.
+    """
+    names = list(config.get("secrets") or {})
+    if names and folder is None:
+        raise CannotServeError(
+            f"config.yaml asks for the secret {', '.join(names)}: put the value in a file of that "
+            "name, and name its folder with --secrets (make serve: SECRETS=). SOURCE=bdn needs none"
+        )
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise CannotServeError(f"{folder} is no folder; --secrets takes one with a file per secret")
+    return {f"/secrets/{name}": folder / name for name in names if (folder / name).is_file()}
+
+
+def environment(config: dict[str, Any], of: Path = LOCAL_ENVIRONMENT) -> dict[str, str]:
+    """The config's variables, then those of the local run, which the file `of` has."""
+    local = yaml.safe_load(of.read_text(encoding="utf-8"))
+    workers = tensor_parallel_size(config)
+    if workers > 1:
+        local.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
+        local["VLLM_CPU_OMP_THREADS_BIND"] = bind(workers, sorted(os.sched_getaffinity(0)))
+    return {**(config.get("environment_variables") or {}), **local}
+
+
+def tensor_parallel_size(config: dict[str, Any]) -> int:
+    command = config["docker_server"]["start_command"]
+    return int(argument(command, "--tensor-parallel-size") or 1)
+
+
+def check_precision(config: dict[str, Any]) -> None:
+    """`CannotServeError` for weights that only a GPU can be given."""
+    if method := argument(config["docker_server"]["start_command"], "--quantization"):
+        raise CannotServeError(
+            f"--quantization {method} needs a GPU, and here vLLM runs on the CPU; "
+            "use PRECISION=bf16 or fp16 here (make config and make push take the others)"
+        )
+
+
+def workers_of(value: str | None) -> int | None:
+    """TP= as a number; None where the number of GPUs is that of the workers."""
+    if value is None:
+        return None
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", value):
+        raise CannotServeError(f"TP={value!r} is no number of workers; use TP=1 or TP=2")
+    return int(value)
+
+
+def check_workers(config: dict[str, Any], cores: int) -> None:
+    """`CannotServeError` for more workers than there are cores, or than a stand-in can be divided
+    over; their number is TP=, or without it that of the GPUs."""
+    workers = tensor_parallel_size(config)
+    most = max(number for number in WORKERS if number <= cores)
+    advice = f"use TP={most} here, whatever the number of GPUs"
+    if workers not in WORKERS:
+        raise CannotServeError(
+            f"{workers} workers do not divide a stand-in's KV heads, as "
+            f"{', '.join(map(str, WORKERS))} do; {advice}"
+        )
+    if workers > cores:
+        raise CannotServeError(
+            f"{workers} workers need a core each, and this machine has {cores}; {advice}"
+        )
+
+
+def bind(workers: int, cores: list[int]) -> str:
+    """The cores of each worker as vLLM's CPU build takes them: "0,1|2,3" for two on four cores.
+    There are as many cores as workers, at least."""
+    share = len(cores) // workers
+    if not share:
+        raise ValueError(f"{workers} workers on {len(cores)} cores")
+    groups = [cores[i * share :][:share] for i in range(workers)]
+    return "|".join(",".join(str(core) for core in group) for group in groups)
+
+
+def is_ready(url: str = READINESS) -> bool:
+    try:
+        with DIRECTLY.open(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]) -> int:
+    """Runs the container until it ends or a signal ends it; 0 when it was asked to stop."""
+    asked: list[float] = []  # when, in seconds
+    running: list[sandbox.Container] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # The first signal asks, a later one does not wait. One within a second is the same one:
+        # a signal to a process group arrives directly, and again from make.
+        now = time.monotonic()
+        if asked and now - asked[0] < 1:
+            return
+        for container in running:
+            container.signal(signal.SIGKILL if asked else signal.SIGTERM)
+        asked.append(now)
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    container = sandbox.start(image.files, image.mounts, image.environment)
+    running.append(container)
+    if asked:  # while it was being started
+        container.signal(signal.SIGTERM)
+    started = time.monotonic()
+    log = threading.Thread(target=_copy_log, args=(container.process.stdout,))
+    log.start()
+    try:
+        spoken, ready = started, False
+        while container.process.poll() is None:
+            now = time.monotonic()
+            if asked and now - asked[0] > STOP_SECONDS:
+                container.signal(signal.SIGKILL)
+            if not ready and not asked:
+                if ready := is_ready():
+                    say(f"ready after {now - started:.0f} s")
+                    when_ready()
+                elif now - spoken >= SAY_EVERY_SECONDS:
+                    spoken = now
+                    say(f"waiting for vLLM, {now - started:.0f} s")
+            time.sleep(0.2)
+    finally:
+        container.signal(signal.SIGKILL)
+        container.process.wait()
+        log.join()
+    if asked:
+        say("stopped")
+        return 0
+    raise CannotServeError(
+        f"vLLM ended {'after' if ready else 'before'} it was ready; its log above says why"
+    )
+
+
+def _copy_log(pipe: Any) -> None:
+    try:
+        for line in pipe:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+    except OSError:  # nobody reads our output any more: a log that stands still would stop vLLM
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in pipe:
+            pass

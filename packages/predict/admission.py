@@ -1,0 +1,159 @@
+"""The outer middleware: which requests get in, and when.
+
+Promises: what reaches vLLM is on a route of ROUTES; every other path, however it is spelt, is a 404
+and another method a 405. A request that would be one too many, or comes while the server stops, is
+a 503 with Retry-After before its body is read; what got in is left alone. Liveness and health are
+answered here (liveness.py). All errors have OpenAI's shape, and vLLM's refusals a Retry-After.
+"""
+
+import re
+import signal
+from types import FrameType
+from typing import Any
+
+from predict.asgi import App, Header, Message, Receive, Scope, Send, error_body, respond
+from predict.liveness import EngineWatchdog
+from predict.settings import Settings
+
+LIVENESS = "/liveness"  # fails when only a restart helps
+HEALTH = "/health"  # readiness: fails when a request sent now would not be served
+METRICS = "/metrics"
+
+# What has a prompt read, and so takes a place, whether the engine has to do with it or not.
+PLACED = frozenset(
+    [
+        *("/predict", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
+        *("/v1/messages/count_tokens", "/tokenize", "/detokenize"),
+    ]
+)
+ROUTES = {
+    **dict.fromkeys(PLACED, ("POST",)),
+    **dict.fromkeys(("/v1/models", METRICS), ("GET",)),
+    **dict.fromkeys((LIVENESS, HEALTH), ("GET", "HEAD")),
+}
+STORED_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
+
+# OpenAI's client waits as long and asks twice more by default. A full queue is mostly gone by then.
+RETRY_SECONDS = 10
+RETRY_AFTER = (b"retry-after", str(RETRY_SECONDS).encode())
+
+
+class AdmissionMiddleware:
+    def __init__(self, app: App, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self.stopping = False
+        self.running = 0  # requests with a place that have not been answered whole
+        self.watch: EngineWatchdog | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, self._lifespan(scope, receive), send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})  # a 403: no route is one
+            return
+        path, method = scope["path"], scope["method"]
+        methods = methods_of(path)
+        if methods is None:
+            await refuse(send, 404, "NotFoundError", f"there is no route {path[:100]!r} here")
+        elif path in (LIVENESS, HEALTH) and method in methods:
+            await self._probe(path, send)
+        elif method not in methods and (method != "OPTIONS" or path in (LIVENESS, HEALTH)):
+            allowed = ", ".join(methods)
+            message = f"{path[:100]} takes {allowed}, not {method[:20]}"
+            allow = (b"allow", allowed.encode())
+            await refuse(send, 405, "MethodNotAllowedError", message, allow)
+        elif path == METRICS:
+            await self.app(scope, receive, send)
+        elif self._closed():
+            await put_off(send, "the server is stopping; try again, on another replica")
+        elif path not in PLACED or method != "POST":
+            await self.app(scope, receive, send)
+        else:
+            await self._admit(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = scope["app"].state.args.max_num_queued_reqs
+        if limit is not None:
+            # vLLM counts sequences, and only those that have reached its engine
+            unfinished = scope["app"].state.engine_client.get_num_unfinished_requests()
+            if max(self.running, unfinished) >= limit:
+                await put_off(send, f"{limit} requests are being served or queued; try again later")
+                return
+
+        self.running += 1
+        try:
+            await self.app(scope, receive, with_retry_after(send))
+        finally:
+            self.running -= 1
+
+    async def _probe(self, path: str, send: Send) -> None:
+        fault = self.watch.fault() if self.watch else None
+        if fault is None and path == HEALTH and self.stopping:
+            fault = "the server is stopping"
+        if fault is None:
+            await respond(send, 200, b"")  # as vLLM's own /health
+        else:
+            await put_off(send, fault)
+
+    def _closed(self) -> bool:
+        return self.stopping or (self.watch is not None and self.watch.engine.errored)
+
+    def _lifespan(self, scope: Scope, receive: Receive) -> Receive:
+        async def heard() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._start(scope["app"].state)
+            elif self.watch is not None:
+                self.watch.end()
+            return message
+
+        return heard
+
+    def _start(self, state: Any) -> None:
+        """vLLM has set up its engine and its signal handlers: watch the one, hear the others."""
+        self.watch = EngineWatchdog(
+            state.engine_client,
+            self.settings.stall_seconds,
+            state.args.shutdown_timeout,
+            lambda: self.stopping,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before = signal.getsignal(number)
+
+            def stop(number: int, frame: FrameType | None, before: Any = before) -> None:
+                self.stopping = True
+                if callable(before):
+                    before(number, frame)
+
+            signal.signal(number, stop)
+            signal.siginterrupt(number, False)
+
+
+def with_retry_after(send: Send) -> Send:
+    """A `send` for vLLM's answers, whose refusals do not say when to come again."""
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 503:
+            message = {**message, "headers": [*message["headers"], RETRY_AFTER]}
+        await send(message)
+
+    return answer
+
+
+def methods_of(path: str) -> tuple[str, ...] | None:
+    """What a path takes; None where nothing is."""
+    if (methods := ROUTES.get(path)) is not None:
+        return methods
+    if stored := STORED_RESPONSE.fullmatch(path):
+        return ("POST",) if stored[1] else ("GET",)
+    return None
+
+
+async def put_off(send: Send, message: str) -> None:
+    await refuse(send, 503, "ServiceUnavailableError", message, RETRY_AFTER)
+
+
+async def refuse(send: Send, status: int, kind: str, message: str, *more: Header) -> None:
+    await respond(send, status, error_body(message, kind, None, status), more)

@@ -1,0 +1,266 @@
+"""What is too much for one request, or not for its sender to say.
+
+Promises: pure functions; a request that breaks a limit, or names a field that is the engine's own,
+is refused with a `RequestError` that names the field, what it has and what is allowed, before vLLM
+sees any of it. Types are left to vLLM. A limit that is None is none.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from predict.errors import RequestError
+from predict.legacy.parameters import REFUSED, REFUSED_PARTS, shown
+from predict.requests import structured_outputs
+from predict.settings import Limits
+
+LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1  # what vLLM's engine is told a number in
+
+# Names of a request's top level whose value is counted, and the limit that holds for it.
+COUNTED = {
+    "stop": "stop_strings",
+    "stop_strings": "stop_strings",
+    "stop_sequences": "stop_strings",
+    "bad_words": "bad_words",
+    "bad_words_ids": "bad_words",
+    "allowed_token_ids": "token_ids",
+    "stop_token_ids": "token_ids",
+    "logprob_token_ids": "token_ids",
+    "logit_bias": "token_ids",
+    "suppress_tokens": "token_ids",
+    "sequence_bias": "token_ids",
+    "eos_token_id": "token_ids",
+    "tools": "tools",
+    "messages": "messages",
+    "input": "messages",
+}
+# … whose number is compared …
+NUMBERS = {
+    "n": "answers",
+    "num_return_sequences": "answers",
+    "best_of": "answers",
+    "logprobs": "logprobs",
+    "top_logprobs": "logprobs",
+    "prompt_logprobs": "prompt_logprobs",
+}
+# … whose strings are measured …
+STRINGS = ("stop", "stop_strings", "stop_sequences", "bad_words")
+# … and which hold ids of tokens, in lists, lists of lists or as an object's names.
+TOKEN_IDS = (
+    "tokens",
+    "allowed_token_ids",
+    "stop_token_ids",
+    "logprob_token_ids",
+    "logit_bias",
+    "suppress_tokens",
+    "eos_token_id",
+    "bad_words_ids",
+)
+
+IMAGES = ("image_url", "input_image", "image")
+# What stands for a data URL that was cut out of a body: no request says it by chance.
+MARK = "data:\0" + os.urandom(8).hex()
+CUT_OUT = json.dumps(MARK).encode()
+
+
+@dataclass
+class Seen:
+    """What a walk through the messages came upon."""
+
+    parts: int = 0
+    image_bytes: int = 0  # of images that are in the request itself
+    cut: int = 0  # images that were cut out
+    changed: bool = False  # a `uuid` was taken out
+
+
+def check(body: dict[str, Any], size: int, limits: Limits) -> Seen:
+    """Refuses what is too much in a request of `size` bytes, and what is not for its sender to
+    say. Takes the `uuid` of content parts out."""
+    for name in body:
+        if name in REFUSED and body[name] is not None:
+            raise RequestError(f"'{name}' cannot be set from outside: {REFUSED[name]}", name)
+    opened = structured_outputs.opened(body)
+    _check_structure(opened, limits)
+    config = body.get("generation_config")
+    for fields in (body, config) if isinstance(config, dict) else (body,):
+        _check_fields(fields, limits)
+    _check_sequences(body, limits)
+    structured_outputs.check(opened, limits)
+    seen = Seen()
+    for name in ("messages", "input", "system"):
+        if isinstance(body.get(name), list):
+            _read_messages(name, body[name], seen, limits)
+    if limits.text_bytes is not None and size - seen.image_bytes > limits.text_bytes:
+        text = size - seen.image_bytes
+        raise RequestError(
+            f"the request has {text} bytes beside its images; at most {limits.text_bytes} are "
+            "allowed",
+            None,
+            413,
+        )
+    return seen
+
+
+def _most(name: str, has: float, limit: int | None, what: str) -> None:
+    if limit is not None and has > limit:
+        raise RequestError(f"'{name}' has {has} {what}; at most {limit} are allowed", name)
+
+
+def _check_structure(body: dict[str, Any], limits: Limits) -> None:
+    """How much there is at all, how deep, and in numbers how large."""
+    level: list[Any] = [body]
+    values, depth = 0, 0
+    while level:
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, list) and node and set(map(type, node)) == {int}:
+                if not LEAST_INTEGER <= min(node) <= max(node) <= MOST_INTEGER:
+                    raise _too_large(node)
+                continue
+            values += len(node)
+            for value in node.values() if isinstance(node, dict) else node:
+                kind = type(value)
+                if kind is dict or kind is list:
+                    below.append(value)
+                elif kind is int and not LEAST_INTEGER <= value <= MOST_INTEGER:
+                    raise _too_large(value)
+        if limits.values is not None and values > limits.values:
+            raise RequestError(
+                f"the request has more than {limits.values} values, which is the most allowed", None
+            )
+        level, depth = below, depth + 1
+        if level and limits.depth is not None and depth >= limits.depth:
+            raise RequestError(
+                f"the request is nested more than {limits.depth} levels deep, which is the most "
+                "allowed",
+                None,
+            )
+
+
+def _too_large(value: Any) -> RequestError:
+    return RequestError(f"the number {shown(value)} does not fit in 64 bits", None)
+
+
+def _check_fields(fields: Mapping[str, Any], limits: Limits) -> None:
+    for name, value in fields.items():
+        if name in COUNTED and isinstance(value, (list, dict)):
+            _most(name, len(value), getattr(limits, COUNTED[name]), "entries")
+        if name in NUMBERS:
+            number, limit = _number(value), getattr(limits, NUMBERS[name])
+            if limit is not None and number is not None and number > limit:
+                raise RequestError(f"'{name}' is {shown(value)}; at most {limit} is allowed", name)
+        if name in STRINGS and limits.string_length is not None:
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and len(text) > limits.string_length:
+                    raise RequestError(
+                        f"'{name}' has a string of {len(text)} characters; at most "
+                        f"{limits.string_length} are allowed",
+                        name,
+                    )
+        if name in TOKEN_IDS and limits.vocabulary is not None:
+            for token in _token_ids(value):
+                if not 0 <= token < limits.vocabulary:
+                    raise RequestError(
+                        f"'{name}' has {token}, which is no token of this model; its tokens are 0 "
+                        f"to {limits.vocabulary - 1}",
+                        name,
+                    )
+        if isinstance(value, float) and not LEAST_INTEGER <= value <= MOST_INTEGER:
+            raise RequestError(f"'{name}' is {shown(value)}, which does not fit in 64 bits", name)
+
+
+def _number(value: Any) -> float | None:
+    """The number vLLM takes a value for; it reads texts too, but neither "nan" nor "inf"."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _token_ids(value: Any) -> Iterator[int]:
+    if isinstance(value, list):
+        for inner in value:
+            yield from _token_ids(inner)
+    elif isinstance(value, dict):
+        for name in value:
+            if re.fullmatch(r"-?\d+", name):
+                yield int(name[:20])
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield value
+
+
+def _check_sequences(body: Mapping[str, Any], limits: Limits) -> None:
+    """Prompts, and answers to all of them."""
+    prompts = body.get("prompt")
+    if not isinstance(prompts, list) or not isinstance(next(iter(prompts), None), (str, list)):
+        return
+    _most("prompt", len(prompts), limits.prompts, "prompts")
+    answers = int(_number(body.get("n")) or 1)
+    if limits.prompts is not None and len(prompts) * answers > limits.prompts:
+        raise RequestError(
+            f"'n' is {answers} for each of {len(prompts)} prompts; at most {limits.prompts} "
+            "answers in all are allowed",
+            "n",
+        )
+
+
+def _read_messages(name: str, messages: list[Any], seen: Seen, limits: Limits) -> None:
+    for position, message in enumerate(messages):
+        where = f"{name}[{position}]"
+        if not isinstance(message, dict):
+            raise RequestError(f"'{where}' takes an object, got {shown(message)}", where)
+        if not isinstance(message.get("role", message.get("type")), str):
+            raise RequestError(f"'{where}' has no role", where)
+        if name == "system":
+            _read_parts(name, [message], seen, limits)
+        for field in ("content", "output"):
+            if isinstance(message.get(field), list):
+                _read_parts(f"{where}.{field}", message[field], seen, limits)
+
+
+def _read_parts(where: str, parts: list[Any], seen: Seen, limits: Limits) -> None:
+    seen.parts += len(parts)
+    if limits.parts is not None and seen.parts > limits.parts:
+        raise RequestError(
+            f"the request has more than {limits.parts} content parts, which is the most allowed",
+            where,
+        )
+    for position, part in enumerate(parts):
+        if not isinstance(part, dict):
+            if isinstance(part, str):
+                continue
+            raise RequestError(
+                f"'{where}[{position}]' takes an object, got {shown(part)}", f"{where}[{position}]"
+            )
+        if "uuid" in part:
+            del part["uuid"]
+            seen.changed = True
+        kind = part.get("type")
+        for refused, why in REFUSED_PARTS.items():
+            if refused in part or kind == refused:
+                raise RequestError(
+                    f"'{where}[{position}]' is of a kind that is not taken, '{refused}': {why}",
+                    f"{where}[{position}]",
+                )
+        if kind in IMAGES or kind is None:
+            image = _image(part)
+            seen.image_bytes += len(image)
+            seen.cut += image == MARK
+        if isinstance(part.get("content"), list):  # a tool's result
+            _read_parts(f"{where}[{position}].content", part["content"], seen, limits)
+
+
+def _image(part: Mapping[str, Any]) -> str:
+    """The image of a part, if it is in the request; or its URL."""
+    image = part.get("image_url")
+    if isinstance(image, dict):
+        image = image.get("url")
+    source = part.get("source")
+    if isinstance(source, dict):
+        image = source.get("data")
+    return image if isinstance(image, str) else ""

@@ -1,0 +1,283 @@
+"""The inner middleware: reads a request, checks it, and passes it on or translates it.
+
+Promises: POST /predict is /v1/chat/completions, and that route speaks the older request shapes too
+(requests.py). An OpenAI-shaped request reaches vLLM byte for byte, but for defaults its model's
+settings add and the `uuid` of a content part, and its response passes untouched. Refuses, in
+OpenAI's error shape: what is no JSON object in UTF-8, what breaks a limit or is the engine's own
+(limits.py), and, in a chat, a name nobody knows. Every error has that shape (errors.py).
+"""
+
+import json
+import logging
+import traceback
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from predict import errors
+from predict.admission import PLACED
+from predict.asgi import (
+    App,
+    ClientLeftError,
+    Receive,
+    Scope,
+    Send,
+    TooLongError,
+    as_json,
+    ask,
+    header,
+    read_chunks,
+    replay,
+    to_path,
+    with_length,
+)
+from predict.errors import ErrorResponder, RequestError
+from predict.images import fetch
+from predict.legacy.parameters import HEADERS
+from predict.legacy.requests import (
+    LegacyRequest,
+    finish,
+    is_legacy,
+    missing_defaults,
+    refuse_removed,
+    translate,
+)
+from predict.legacy.responses import JSONResponder, TextStreamResponder
+from predict.requests import limits, structured_outputs
+from predict.settings import Settings
+
+PREDICT = "/predict"
+CHAT_COMPLETIONS = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+READ = PLACED - {PREDICT}  # the routes whose requests are read
+TEXT = frozenset([COMPLETIONS, "/detokenize"])  # those of them that take no image
+
+# What of a chat request decides its prompt, as /tokenize takes it.
+PROMPT = (
+    "model",
+    "messages",
+    "tools",
+    "add_generation_prompt",
+    "continue_final_message",
+    "add_special_tokens",
+)
+WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+DATA_URL = b'"data:'
+LARGE = 65536  # bytes of a body worth looking for images in
+
+Body = dict[str, Any]
+
+log = logging.getLogger("vllm.predict")  # of vLLM's own kind, or nobody would see it
+
+
+class RequestMiddleware:
+    def __init__(self, app: App, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        fetch.begin_request()
+        if scope["path"] == PREDICT:
+            scope = to_path(scope, CHAT_COMPLETIONS)
+        answer = ErrorResponder(send, scope["path"])
+        try:
+            if scope["path"] in READ and scope["method"] == "POST":
+                await self._read(scope, receive, answer)
+            else:
+                await self.app(scope, receive, answer)
+        except ClientLeftError:
+            return
+        except RequestError as error:
+            await answer.respond(error.status, str(error), "BadRequestError", error.param)
+        except VllmError as error:
+            await answer.respond(*errors.read(error.status, error.body))
+        except Exception as error:
+            if answer.begun:
+                raise
+            if answer.held and await self._told(scope, errors.cause(error), answer):
+                return
+            if errors.is_client_error(error):
+                await answer.respond(400, errors.unreadable(error), "BadRequestError", None)
+                return
+            # Without its message, which may quote the request.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("%s while answering %s\n%s", type(error).__name__, scope["path"], where)
+            await answer.respond(500, errors.INTERNAL_ERROR, "InternalServerError", None)
+
+    async def _told(self, scope: Scope, error: Exception, answer: ErrorResponder) -> bool:
+        """Whether vLLM had an answer to what broke a stream off before its first event. It takes
+        the stream for begun, and lets such an exception through."""
+        handlers = scope["app"].exception_handlers
+        kinds = [kind for kind in type(error).__mro__ if kind in handlers and kind is not Exception]
+        if not kinds:
+            return False
+        told = await handlers[kinds[0]](Request(scope), error)
+        failure = errors.failure(b"data: " + told.body)
+        await answer.respond(*errors.read(*failure, answer.constraint))
+        return True
+
+    async def _read(self, scope: Scope, receive: Receive, answer: ErrorResponder) -> None:
+        chunks = await self._chunks(scope, receive)
+        scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
+        request = self._understood(scope["path"], chunks, answer)
+        if isinstance(request, LegacyRequest):
+            await self._older(scope, request, receive, answer)
+            return
+        if request is not chunks:
+            scope = with_length(scope, sum(map(len, request)))
+        del chunks  # or they would stay for as long as the answer takes
+        await self.app(scope, replay(request, receive), answer)
+
+    async def _chunks(self, scope: Scope, receive: Receive) -> list[bytes]:
+        encoding = header(scope, b"content-encoding").decode("latin-1")
+        if encoding not in ("", "identity"):
+            shown = errors.shortened(encoding, 40)
+            raise RequestError(
+                f"the body's Content-Encoding is {shown!r}; send it as it is", None, 415
+            )
+        limits = self.settings.limits
+        # where no image can be, a body has as many bytes as text may have
+        sizes = (limits.body_bytes, limits.text_bytes if scope["path"] in TEXT else None)
+        most = min((size for size in sizes if size is not None), default=None)
+        try:
+            return await read_chunks(scope, receive, most)
+        except TooLongError:
+            raise RequestError(
+                f"the body is too large; at most {most} bytes are allowed", None, 413
+            ) from None
+
+    def _understood(
+        self, path: str, chunks: list[bytes], answer: ErrorResponder
+    ) -> list[bytes] | LegacyRequest:
+        """A body as vLLM is to get it, in pieces, or the request it is in an older shape."""
+        whole = b"".join(chunks)
+        short, images = without_images(whole)
+        body = decoded(short)
+        answer.constraint = structured_outputs.constraint(body)
+        seen = limits.check(body, len(short), self.settings.limits)
+        given = {name for name, value in body.items() if value is not None}
+        older = path == CHAT_COMPLETIONS and is_legacy(given)
+        if path == COMPLETIONS:
+            refuse_removed(given)
+        missing = {}
+        if self.settings.defaults_for_messages and path == CHAT_COMPLETIONS and not older:
+            missing = missing_defaults(body, self.settings)
+        if seen.cut != images or seen.changed or older or missing.keys() & body.keys():
+            body = decoded(whole)  # what is to be written anew, or has images in odd places
+            limits.check(body, len(whole), self.settings.limits)
+            return translate(body, self.settings) if older else [encoded(body | missing)]
+        return with_fields(chunks, missing) if missing else chunks
+
+    async def _older(
+        self, scope: Scope, older: LegacyRequest, receive: Receive, answer: ErrorResponder
+    ) -> None:
+        answer.names = older.names
+        prompt_tokens, bad_words = 0, []
+        if older.max_length is not None or older.min_length is not None:
+            counted = await self._tokenizer(scope, receive, "/tokenize", older, PROMPT)
+            prompt_tokens = len(counted["tokens"])
+        for ids in older.bad_words_ids:
+            bad_words.append(await self._spell(scope, receive, older, ids))
+        chat = encoded(finish(older, prompt_tokens, bad_words))
+        wrapped = (TextStreamResponder if older.stream else JSONResponder)(answer, older)
+        await self.app(with_length(scope, len(chat)), replay([chat], receive), wrapped)
+
+    async def _spell(
+        self, scope: Scope, receive: Receive, older: LegacyRequest, ids: list[int]
+    ) -> str:
+        """The text by which vLLM's `bad_words` bans these tokens."""
+        model = ("model",)
+        answer = await self._tokenizer(scope, receive, "/detokenize", older, model, tokens=ids)
+        word = answer["prompt"].replace(WORD_START, " ").lstrip()
+        # vLLM bans a word's tokens at the start of a text, and those behind a space if as many.
+        readings = []
+        for text in (word, f" {word}"):
+            asked = {"prompt": text, "add_special_tokens": False}
+            answer = await self._tokenizer(scope, receive, "/tokenize", older, model, **asked)
+            readings.append(answer["tokens"])
+        first, behind_space = readings
+        if ids == first or (ids == behind_space and len(first) == len(behind_space)):
+            return str(word)
+        raise RequestError(
+            f"'bad_words_ids': vLLM bans several tokens by their text, and {word!r} is not "
+            f"read as {ids}; send vLLM's `bad_words` with the text itself",
+            "bad_words_ids",
+        )
+
+    async def _tokenizer(
+        self,
+        scope: Scope,
+        receive: Receive,
+        path: str,
+        older: LegacyRequest,
+        names: tuple[str, ...],
+        **more: Any,
+    ) -> Any:
+        asked = {name: older.chat[name] for name in names if name in older.chat}
+        status, body = await ask(self.app, scope, receive, path, encoded({**asked, **more}))
+        if status != 200:
+            raise VllmError(status, body)
+        return json.loads(body)
+
+
+class VllmError(Exception):
+    """An error vLLM answered with on the way to the answer; the client gets it as it is."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+
+
+def decoded(body: bytes) -> Body:
+    """The JSON object that a body is; a `RequestError` that says what is wrong with any other."""
+    try:
+        got = msgspec.json.decode(body.removeprefix(BYTE_ORDER_MARK))
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the body is not UTF-8: {error.reason}", None) from None
+    except RecursionError:
+        raise RequestError("the body is nested too deeply", None) from None
+    except msgspec.MsgspecError as error:
+        raise RequestError(_what_is_wrong(body, error), None) from None
+    if not isinstance(got, dict):
+        raise RequestError("the body is JSON, but not an object, {…}", None)
+    return got
+
+
+def _what_is_wrong(body: bytes, error: msgspec.MsgspecError) -> str:
+    if not body.strip():
+        return "the body is empty; send a JSON object"
+    if b"\\ud" in body.lower():
+        return f"the body is not JSON in UTF-8, or has half a surrogate pair: {error}"
+    return f"the body is not JSON (which has no NaN or Infinity) in UTF-8: {error}"
+
+
+encoded = msgspec.json.encode
+
+
+def without_images(body: bytes) -> tuple[bytes, int]:
+    """A body with a mark in the place of each large data URL, and how many there are: no time is
+    spent on what is vLLM's to read, nor memory."""
+    if len(body) < LARGE:
+        return body, 0
+    pieces, position = [], 0
+    while (start := body.find(DATA_URL, position)) >= 0:
+        end = body.find(b'"', start + 1)
+        if end < 0 or body.find(b"\\", start, end) >= 0:
+            return body, 0
+        pieces += [body[position:start], limits.CUT_OUT]
+        position = end + 1
+    return b"".join([*pieces, body[position:]]), len(pieces) // 2
+
+
+def with_fields(chunks: list[bytes], added: Body) -> list[bytes]:
+    """The chunks of a body with fields added, of which only the first is copied."""
+    first = chunks[0].removeprefix(BYTE_ORDER_MARK).lstrip()
+    if first.startswith(b"{") and first[1:].strip() not in (b"", b"}"):
+        return [encoded(added)[:-1] + b"," + first[1:], *chunks[1:]]
+    return [encoded(decoded(b"".join(chunks)) | added)]

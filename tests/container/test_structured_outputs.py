@@ -1,0 +1,173 @@
+"""What output is held to never keeps the engine from other clients, and ordinary schemas hold."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.support.container import Running
+
+CHAT = "/v1/chat/completions"
+PATIENCE_SECONDS = 10.0  # for a neighbour's answer, on a machine that has other work
+
+Body = dict[str, Any]
+
+NESTED = "([a-z]{0,20}[a-m]{0,20}){0,20}z"
+REGEXES = [
+    NESTED,
+    "(((((a|b){0,30}){0,30}){0,30}){0,30}){0,30}",
+    "([a-z]{0,1000}[a-m]{0,1000}[a-c]{0,1000}){0,1000}z",
+    "([a-z]*[a-m]*)*z",
+    "(((a|b)*)*)*",
+    "(.*)*" * 200,
+    "[a-z]?" * 100 + "z",
+    "[a-z]{0,500}[a-z]{0,500}z",
+]
+GRAMMAR = 'root ::= s s s s s s s s\ns ::= "a" s | s "a" | ""'
+
+
+def with_schema(schema: Any) -> Iterator[tuple[str, Body]]:
+    """Wherever a schema may stand: route and fields."""
+    format = {"type": "json_schema", "name": "a", "schema": schema}
+    named = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    yield CHAT, {"response_format": named}
+    yield CHAT, {"structured_outputs": {"json": schema}}
+    yield CHAT, {"structured_outputs": {"json": json.dumps(schema)}}
+    yield CHAT, {"tools": [tool], "tool_choice": "required"}
+    yield "/v1/completions", {"response_format": named}
+    yield "/v1/responses", {"text": {"format": format}}
+    yield "/v1/messages", {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
+
+
+def refused() -> Iterator[tuple[str, Body]]:
+    for regex in REGEXES:
+        yield CHAT, {"structured_outputs": {"regex": regex}}
+    for path in ("/predict", "/v1/completions", "/v1/responses"):
+        yield path, {"structured_outputs": {"regex": NESTED}}
+    tag = {"type": "structural_tag", "format": {"type": "grammar", "grammar": GRAMMAR}}
+    for path in (CHAT, "/predict", "/v1/completions"):
+        yield path, {"structured_outputs": {"grammar": GRAMMAR}}
+        yield path, {"structured_outputs": {"structural_tag": json.dumps(tag)}}
+        yield path, {"response_format": tag}
+    evil = {"type": "string", "pattern": NESTED}
+    yield from with_schema({"type": "object", "properties": {"a": evil}, "required": ["a"]})
+    yield from with_schema({"type": "object", "patternProperties": {NESTED: {}}})
+    yield from with_schema({"type": "object", "propertyNames": {"pattern": NESTED}})
+    string = {"type": "string", "maxLength": 20}
+    twins = [{"type": "object", "properties": {"a": string}, "required": ["a"]}] * 200
+    yield from with_schema({"anyOf": twins})
+
+
+def large() -> Iterator[Body]:
+    """What is allowed, and takes the engine more than most."""
+    for regex in (
+        "([a-z]{1,5}){1,5}",
+        "[a-z]{0,9}" * 10 + "z",
+        "[a-z]{0,200}[a-z]{0,200}z",
+        r"(- [^\n]{1,80}\n)*",
+        "[a-z]*" * 16 + "z",
+    ):
+        yield {"structured_outputs": {"regex": regex}}
+    lists: Any = {"type": "string"}
+    for _ in range(3):
+        lists = {"type": "array", "items": lists, "maxItems": 6000}
+    texts = {f"p{i}": {"type": "string", "maxLength": 100 + i} for i in range(20)}
+    choices = {"anyOf": [{"$ref": "#"}, {"$ref": "#"}, {"type": "string"}]}
+    for schema in (
+        lists,
+        {"type": "object", "properties": texts, "required": list(texts)},
+        choices,
+        {"type": "string", "format": "uri-template"},
+        {"anyOf": [{"type": "string", "maxLength": length} for length in range(1, 33)]},
+    ):
+        yield {"structured_outputs": {"json": schema}}
+
+
+def asked(container: Running, path: str, fields: Body) -> Any:
+    words = [{"role": "user", "content": "hello"}]
+    body = {"model": container.card.name, "max_tokens": 50, "temperature": 1, **fields}
+    match path:
+        case "/v1/completions":
+            body["prompt"] = "hello"
+        case "/v1/responses":
+            body |= {"input": "hello", "max_output_tokens": body.pop("max_tokens")}
+        case _:
+            body["messages"] = words
+    return container.http.post(path, json=body)
+
+
+GREEDY = {"temperature": 0}  # by chance, a space may be one that is none in ASCII
+
+
+@pytest.fixture
+def plain(chats: dict[str, tuple[list[Any], str]]) -> tuple[list[Any], str]:
+    """A neighbour's request, and the answer to the letter."""
+    return next(iter(chats.values()))
+
+
+def neighbour(container: Running, plain: tuple[list[Any], str]) -> float:
+    """The seconds a neighbour's answer takes, which is right."""
+    began = time.monotonic()
+    response = container.http.post(CHAT, json={"messages": plain[0], "max_tokens": 200})
+    assert response.json()["choices"][0]["message"]["content"] == plain[1]
+    return time.monotonic() - began
+
+
+def test_what_would_stop_the_engine_is_a_400_that_names_it(
+    container: Running, plain: tuple[list[Any], str]
+) -> None:
+    for path, fields in refused():
+        if "tools" in fields and not container.card.features.tools:
+            continue
+        response = asked(container, path, fields)
+        assert response.status_code == 400, (path, fields, response.text)
+        error = response.json()["error"]
+        assert error["param"] == next(iter(fields)), (path, fields, error)
+        assert error["code"] == 400
+    assert neighbour(container, plain) < PATIENCE_SECONDS
+
+
+@pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+def test_neighbours_do_not_wait_for_what_is_allowed(
+    container: Running, plain: tuple[list[Any], str]
+) -> None:
+    usual = neighbour(container, plain)
+    with ThreadPoolExecutor(1) as pool:
+        for fields in large():
+            waiting = pool.submit(asked, container, CHAT, fields)
+            time.sleep(0.2)
+            took = neighbour(container, plain)
+            print(f"{took:.2f} s beside {str(fields)[:70]}; alone {usual:.2f} s")
+            assert took < max(PATIENCE_SECONDS, 10 * usual), fields
+            assert waiting.result().status_code < 500
+
+
+def test_ordinary_expressions_and_schemas_hold(container: Running) -> None:
+    for regex in (
+        r"\d{4}-\d{2}-\d{2}",
+        r"[a-z]{1,9}@[a-z]{1,9}\.(com|org)",
+        r"\+\d{1,3} \d{3}-\d{4}",
+        r"[0-9a-f]{4}(-[0-9a-f]{2}){2}",
+        r"(foo|bar)(,(foo|bar)){0,3}",
+        r"(\w{1,5}\s){0,3}\w{1,5}",
+    ):
+        answer = asked(container, CHAT, {"structured_outputs": {"regex": regex}, **GREEDY}).json()
+        text = answer["choices"][0]["message"]["content"]
+        assert re.fullmatch(regex, text, re.ASCII), (regex, text)
+    schema = {
+        "type": "object",
+        "properties": {
+            "day": {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"},
+            "kind": {"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]},
+        },
+        "required": ["day", "kind"],
+        "additionalProperties": False,
+    }
+    answer = asked(container, CHAT, {"structured_outputs": {"json": schema}, **GREEDY}).json()
+    jsonschema.validate(json.loads(answer["choices"][0]["message"]["content"]), schema)

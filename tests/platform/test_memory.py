@@ -1,0 +1,43 @@
+"""The sizes against others' code: transformers' and vLLM's."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from deploy import cards, memory
+from deploy.cards import Card
+from deploy.paths import ROOT
+from tests.support import architectures
+
+every_card = pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
+
+
+def of_vllm(card: Card) -> dict[str, int]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.vllm_figures", card.name],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    figures: dict[str, int] = json.loads(done.stdout)
+    return figures
+
+
+@every_card
+def test_transformers_counts_as_many_parameters(card: Card) -> None:
+    assert memory.parameters(card.architecture).total == architectures.parameters(card)
+
+
+@every_card
+def test_vllm_counts_as_many_and_as_large_a_kv_cache(card: Card) -> None:
+    counted = memory.parameters(card.architecture)
+    per_token = memory.kv_bytes_per_token(card.architecture)
+    assert of_vllm(card) == {
+        "kv_alone": per_token,
+        "kv_of_two": per_token // 2,
+        "linear": counted.linear,  # what a quantization is handed
+        "total": counted.total,
+    }

@@ -1,0 +1,97 @@
+"""A container of what was pushed, started by local.truss, and what a test asks of it."""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import httpx
+import openai
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+from deploy.cards import Card
+from local.processes import container_processes, launch, stop, tail, wait_until_ready
+from local.standins import cache
+from local.standins.corpus import Tokenizer
+from local.truss import URL
+from tests.support.baseten import Deployment
+
+
+@dataclass
+class Running:
+    card: Card
+    deployment: Deployment  # what it was made from
+    process: subprocess.Popen[bytes]
+    log: Path
+    before_ready: list[int]  # what the readiness route answered while vLLM was loading
+
+    @cached_property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(api_key="not-needed-here", base_url=f"{URL}/v1", max_retries=0)
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=URL, timeout=120, trust_env=False)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return MistralTokenizer.from_file(str(cache.tokenizer_path(self.card)))
+
+
+def wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 120
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, tail(log)
+        assert time.monotonic() < deadline, tail(log)
+        time.sleep(0.1)
+
+
+@contextmanager
+def run_container(
+    card: Card, deployment: Deployment, folder: Path, variables: Mapping[str, str]
+) -> Iterator[Running]:
+    """The running container of an upload, with these environment variables beside its own; stopped
+    at the end, which must leave nothing behind."""
+    log = folder / f"{card.name}.log"
+    options = [f"--variable={name}={value}" for name, value in variables.items()]
+    process = launch("--truss", str(deployment.unpack(folder / "uploaded")), *options, log=log)
+    try:
+        running = Running(card, deployment, process, log, wait_until_ready(process, log))
+        yield running
+        running.http.close()
+        running.client.close()
+        assert stop(process) == 0, tail(log)
+        assert leftovers() == []
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def leftovers() -> list[str]:
+    """What a container could leave: processes, folders, mounts."""
+    processes = [" ".join(words) for _, words in container_processes()]
+    folders = [str(path) for path in Path(tempfile.gettempdir()).glob("truss-*")]
+    mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if "/packages" in line]
+    return processes + folders + mounts
+
+
+def gone() -> bool:
+    """Waits a moment for the kernel to clear away what was killed."""
+    for _ in range(50):
+        if leftovers() == []:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def within(seconds: float, measure: Callable[[], float]) -> bool:
+    """Whether what `measure` returns, in seconds, is less in one of three tries: a shared machine
+    may hold up any one, a fault holds up all."""
+    return any(measure() < seconds for _ in range(3))

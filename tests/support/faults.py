@@ -1,0 +1,455 @@
+"""What is done to a container to see what it withstands, and what is then seen of it.
+
+Promises: each scenario only does and measures; what must hold is for its caller to say, the tests
+(tests/container/test_load.py, test_faults.py) or the page (scripts/withstand.py). All goes through
+nginx, as users' requests do, and to this machine alone.
+"""
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+
+from deploy import cards
+from deploy.config import planned, render
+from deploy.options import Options
+from deploy.plan import Plan
+from local import processes
+from local.standins.corpus import chat, dialogues
+from local.truss import NGINX_PORT, READINESS, URL, stage
+
+LIVENESS = f"{URL}/"  # Truss's; nginx hands it on
+CHAT = "/v1/chat/completions"
+ENGINE, WORKER, API_SERVER = "the engine", "a tensor-parallel worker", "the API server"
+ENDED_WELL = "ended without an error"
+NGINX, NGINX_WORKER = "nginx's master process", "nginx's worker processes"
+PATIENCE_SECONDS = 120
+AT_ONCE = 500  # streams: more than any model here has places for
+STALL_SECONDS = 5  # that an engine has to show progress, where it is made to hang
+END_SECONDS = 15  # until nothing is left of a container that ends
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a request ended. `status` 0: without one. `right`: whole, and the text to the letter."""
+
+    status: int
+    right: bool
+    seconds: float
+    retry_after: str | None = None
+    said: str = ""
+
+
+def ending(outcome: Outcome) -> str:
+    """How a stream that ought not to end well did end."""
+    if outcome.status == 0:
+        return "cut off"
+    if outcome.status != 200:
+        return f"refused with {outcome.status}"
+    return "ended by an error event" if '"error"' in outcome.said else ENDED_WELL
+
+
+def broken_off(outcomes: Sequence[Outcome], count: int) -> bool:
+    """Whether so many ended, each with an error, before or within its stream."""
+    return len(outcomes) == count and ENDED_WELL not in map(ending, outcomes)
+
+
+@dataclass
+class Server:
+    model: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@contextlib.contextmanager
+def server(
+    model: str, variables: Mapping[str, str] | None = None, **serving: int
+) -> Iterator[Server]:
+    """A container of its own, ended afterwards if it is still there. `variables`: of its
+    environment, beside those of the config. `serving`: fields of the card's section that are
+    others here."""
+    card = cards.load(model)
+    changed = card.model_copy(update={"serving": card.serving.model_copy(update=serving)})
+    config = render(changed, Options())
+    with tempfile.TemporaryDirectory(prefix="withstand-") as folder:
+        truss, log = Path(folder) / "truss", Path(folder) / "log"
+        truss.mkdir()
+        stage(config, truss)
+        options = [f"--variable={name}={value}" for name, value in (variables or {}).items()]
+        process = processes.launch("--truss", str(truss), *options, log=log)
+        try:
+            processes.wait_until_ready(process, log)
+            streams(model, 2)  # nothing is measured cold
+            yield Server(model, process, log)
+            if process.poll() is None:
+                processes.stop(process)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def plan_of(model: str) -> Plan:
+    return planned(cards.load(model), Options())
+
+
+def known(model: str) -> list[tuple[list[dict[str, str]], str]]:
+    """Messages and the answer to the letter, of every dialogue that the model's stand-in knows."""
+    images = cards.load(model).features.images > 0
+    found = [chat(turns) for turns in dialogues(images).values()]
+    return [(messages, answer) for messages, answer in found if isinstance(answer, str)]
+
+
+def streams(model: str, count: int, **more: Any) -> list[Outcome]:
+    """So many streams at once, each with the next dialogue in turn and `more` in its request."""
+
+    async def run() -> list[Outcome]:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        async with httpx.AsyncClient(
+            base_url=URL, timeout=PATIENCE_SECONDS, trust_env=False, limits=limits
+        ) as client:
+            asked = known(model)
+            return await asyncio.gather(
+                *(_stream(client, *asked[i % len(asked)], more) for i in range(count))
+            )
+
+    return asyncio.run(run())
+
+
+async def _stream(
+    client: httpx.AsyncClient, messages: list[dict[str, str]], answer: str, more: dict[str, Any]
+) -> Outcome:
+    body = {"messages": messages, "stream": True, "temperature": 0, "max_tokens": 300, **more}
+    started = time.monotonic()
+    text, said, done = "", "", False
+    try:
+        async with client.stream("POST", CHAT, json=body) as response:
+            if response.status_code != 200:
+                said = (await response.aread()).decode()
+                after = response.headers.get("retry-after")
+                return Outcome(response.status_code, False, time.monotonic() - started, after, said)
+            async for line in response.aiter_lines():
+                if line == "data: [DONE]":
+                    done = True
+                elif line.startswith("data: "):
+                    event = json.loads(line[6:])
+                    if "error" in event:
+                        said = json.dumps(event)
+                    for choice in event.get("choices", []):
+                        text += choice["delta"].get("content") or ""
+    except httpx.HTTPError as error:
+        return Outcome(0, False, time.monotonic() - started, said=repr(error))
+    # what follows an answer whose end is passed over is noise
+    same = text.startswith(answer) if more.get("ignore_eos") else text == answer
+    right = done and not said and same
+    return Outcome(200, right, time.monotonic() - started, said=said or text)
+
+
+def with_retries(model: str, count: int) -> list[Outcome]:
+    """So many streams at once by OpenAI's client, which asks again as it does by default."""
+
+    async def one(
+        client: openai.AsyncOpenAI, messages: list[dict[str, str]], answer: str
+    ) -> Outcome:
+        started = time.monotonic()
+        try:
+            stream: Any = await client.chat.completions.create(
+                model=model,
+                messages=messages,  # type: ignore[arg-type]
+                stream=True,
+                temperature=0,
+                max_tokens=300,
+            )
+            text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+        except openai.APIStatusError as error:
+            return Outcome(error.status_code, False, time.monotonic() - started, said=str(error))
+        return Outcome(200, text == answer, time.monotonic() - started, said=text)
+
+    async def run() -> list[Outcome]:
+        async with openai.AsyncOpenAI(api_key="none", base_url=f"{URL}/v1") as client:
+            asked = known(model)
+            return await asyncio.gather(
+                *(one(client, *asked[i % len(asked)]) for i in range(count))
+            )
+
+    return asyncio.run(run())
+
+
+def metrics() -> dict[str, float]:
+    """vLLM's metrics that have one value, by name."""
+    lines = httpx.get(f"{URL}/metrics", timeout=30, trust_env=False).text.splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name.split("{")[0]: float(value) for name, value in pairs}
+
+
+def running() -> float:
+    return metrics()["vllm:num_requests_running"]
+
+
+def waiting() -> float:
+    return metrics()["vllm:num_requests_waiting"]
+
+
+def memory() -> int:
+    """Resident memory of everything in the container, in bytes."""
+    pages = 0
+    for pid, _ in processes.container_processes():
+        with contextlib.suppress(OSError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def wait(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> float:
+    """How many seconds it took until the condition held."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"not so after {seconds:.0f} s"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def status(url: str) -> int:
+    """The status of a GET; 0 when there is no answer."""
+    try:
+        return httpx.get(url, timeout=30, trust_env=False).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+@contextlib.contextmanager
+def meanwhile(work: Callable[[], list[Outcome]]) -> Iterator[list[Outcome]]:
+    """`work` in a thread; what it returns is in the list once the block has ended."""
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.extend(work()))
+    thread.start()
+    try:
+        yield outcomes
+    finally:
+        thread.join()
+
+
+def endless(model: str, count: int) -> Callable[[], list[Outcome]]:
+    """Streams that would not end while a scenario lasts."""
+    return lambda: streams(model, count, ignore_eos=True, max_tokens=30000)
+
+
+def processes_of(who: str) -> list[int]:
+    """The process ids of a part of the container."""
+    if who == API_SERVER:
+        return processes.vllm_processes()
+    title = {
+        ENGINE: "VLLM::EngineCore",
+        WORKER: "VLLM::Worker",
+        NGINX: "nginx: master",
+        NGINX_WORKER: "nginx: worker",
+    }[who]
+    inside = processes.container_processes()
+    found = [pid for pid, words in inside if words[0].startswith(title)]
+    assert found, f"no process is called {title}"
+    return found
+
+
+def send(who: str, number: int) -> None:
+    for pid in processes_of(who):
+        os.kill(pid, number)
+
+
+# A client that leaves
+
+
+def leave(model: str, **more: Any) -> float:
+    """Asks, waits until the engine has the request, hangs up. Seconds until its place is free."""
+    busy = running() + waiting()
+    with _asked({"messages": known(model)[0][0], "max_tokens": 30000, "ignore_eos": True, **more}):
+        wait(lambda: running() + waiting() > busy)
+    return wait(lambda: running() + waiting() <= busy)
+
+
+def leave_during_download(image: str, **more: Any) -> float:
+    """One request waits for this image, whose host must not answer, and so many others that no
+    place is left; the one hangs up. Seconds until another gets in; infinite when filling the
+    places took too long."""
+    part = {"type": "image_url", "image_url": {"url": image}}
+    body = {"messages": [{"role": "user", "content": [part]}], **more}
+
+    def full() -> bool:  # or else it is a 400
+        return httpx.post(f"{URL}{CHAT}", content=b"", trust_env=False).status_code == 503
+
+    wait(lambda: not full())
+    with contextlib.ExitStack() as others:
+        started = time.monotonic()
+        with _asked(body):
+            while not full():
+                for _ in range(8):
+                    others.enter_context(_asked(body))
+            if time.monotonic() - started > 8:  # its time for images is nearly over
+                return math.inf
+        return wait(lambda: not full())
+
+
+@contextlib.contextmanager
+def _asked(body: dict[str, Any]) -> Iterator[socket.socket]:
+    """A request that was sent and whose answer nobody reads; hung up at the end."""
+    content = json.dumps(body).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.socket() as connection:
+        # small, so that what is not read is soon felt at the other end
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", NGINX_PORT))
+        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        yield connection
+
+
+@contextlib.contextmanager
+def crowd(model: str, count: int) -> Iterator[None]:
+    """So many requests that the engine works on for as long as the block lasts."""
+    body = {"messages": known(model)[0][0], "max_tokens": 30000, "ignore_eos": True}
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(_asked(body))
+        wait(lambda: running() == count)
+        yield
+
+
+@contextlib.contextmanager
+def unread(model: str, fill_seconds: float = 0) -> Iterator[None]:
+    """A long stream of large events whose client holds it open and reads nothing, for so long
+    before the block begins that all between the two is full."""
+    more = {"stream": True, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
+    with _asked({"messages": known(model)[0][0], "max_tokens": 30000, **more}):
+        wait(lambda: running() == 1)
+        time.sleep(fill_seconds)
+        yield
+
+
+# An engine that hangs
+
+
+@dataclass(frozen=True)
+class Hang:
+    seen_after: float  # seconds until liveness failed
+    readiness: int  # then
+    well_after: float  # seconds until liveness was well again
+    outcomes: Sequence[Outcome]  # of the streams that ran meanwhile
+
+
+def hang_and_leave(model: str) -> float:
+    """The engine is held until it is seen, with one client, which leaves. Seconds until liveness is
+    well again once the engine is let go."""
+    send(ENGINE, signal.SIGSTOP)
+    try:
+        with _asked({"messages": known(model)[0][0], "max_tokens": 5}):
+            wait(lambda: status(LIVENESS) == 503)
+        time.sleep(1)
+        assert status(LIVENESS) == 503
+    finally:
+        send(ENGINE, signal.SIGCONT)
+    return wait(lambda: status(LIVENESS) == 200)
+
+
+def hang(model: str, count: int = 8, first: bool = False) -> Hang:
+    """The engine is held, under so many streams or before the first of them, until it is seen."""
+    if first:
+        send(ENGINE, signal.SIGSTOP)
+    with meanwhile(lambda: streams(model, count, ignore_eos=not first, max_tokens=500)) as found:
+        try:
+            if not first:
+                wait(lambda: running() == count)
+                send(ENGINE, signal.SIGSTOP)
+            seen = wait(lambda: status(LIVENESS) == 503)
+            readiness = status(READINESS)
+        finally:
+            send(ENGINE, signal.SIGCONT)
+        well = wait(lambda: status(LIVENESS) == 200)
+    return Hang(seen, readiness, well, found)
+
+
+# A process that is killed
+
+
+@dataclass(frozen=True)
+class Killed:
+    ended_after: float  # seconds until nothing of the container was left
+    outcomes: Sequence[Outcome]  # of the streams that ran
+    exit_line: str
+
+
+def exit_line(log: Path) -> str:
+    """What supervisord logged of the start command's end; empty when it did not."""
+    lines = log.read_text(errors="replace").splitlines()
+    ends = [line for line in lines if "model-server" in line and ("exit" in line or "SIG" in line)]
+    return ends[-1] if ends else ""
+
+
+def kill(started: Server, who: str, number: int = signal.SIGKILL) -> Killed:
+    """One part of the container is ended, under four streams."""
+    with meanwhile(endless(started.model, 4)) as outcomes:
+        wait(lambda: running() == 4)
+        send(who, number)
+        ended = wait(lambda: started.process.poll() is not None)
+        ended += wait(lambda: processes.container_processes() == [])
+    return Killed(ended, outcomes, exit_line(started.log))
+
+
+def kill_nginx_worker(model: str) -> tuple[float, list[Outcome]]:
+    """Seconds until a request is answered after nginx's workers were killed, and what became of the
+    streams through them."""
+    with meanwhile(endless(model, 4)) as outcomes:
+        wait(lambda: running() == 4)
+        send(NGINX_WORKER, signal.SIGKILL)
+        back = wait(lambda: streams(model, 1)[0].right)
+    return back, outcomes
+
+
+# A stop
+
+
+@dataclass(frozen=True)
+class Stopped:
+    refused: Outcome  # a request sent after the signal
+    liveness: int
+    readiness: int
+    ended_after: float  # seconds until nothing of the container was left
+    outcomes: Sequence[Outcome]  # of the streams that ran
+    exit_line: str
+
+
+def drain(started: Server, count: int = 8, tokens: int = 1000) -> Stopped:
+    """vLLM alone is told to stop, under so many streams of so many tokens."""
+    long = {"ignore_eos": True, "max_tokens": tokens}
+    with meanwhile(lambda: streams(started.model, count, **long)) as outcomes:
+        wait(lambda: running() + waiting() == count)
+        asked = time.monotonic()
+        send(API_SERVER, signal.SIGTERM)
+        wait(lambda: status(READINESS) != 200)
+        readiness, liveness = status(READINESS), status(LIVENESS)
+        (refused,) = streams(started.model, 1)
+    wait(lambda: started.process.poll() is not None and processes.container_processes() == [])
+    seconds = time.monotonic() - asked
+    return Stopped(refused, liveness, readiness, seconds, outcomes, exit_line(started.log))
+
+
+def stop(started: Server) -> tuple[float, list[Outcome]]:
+    """The container is told to stop, under four streams: seconds until nothing is left, and what
+    became of the streams."""
+    with meanwhile(endless(started.model, 4)) as outcomes:
+        wait(lambda: running() == 4)
+        asked = time.monotonic()
+        started.process.send_signal(signal.SIGTERM)
+        wait(lambda: started.process.poll() is not None and processes.container_processes() == [])
+        seconds = time.monotonic() - asked
+    return seconds, outcomes

@@ -1,0 +1,109 @@
+"""Hostile requests sent, and what is wrong with the answers.
+
+Promises: `fault` is the rule for every answer: no 5xx, an error in OpenAI's shape and short, also
+an answer that ends, and none that begins well and then has an error in its stream. How long an
+answer may take is for the caller to say.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from predict import errors
+
+from tests.support.hostile.case import Case
+
+PATIENCE_SECONDS = 60.0
+SOON_SECONDS = 1.0  # what a refusal may take
+# of OpenAI's streams, of Anthropic's, of Responses'
+ERROR_IN_STREAM = re.compile(r'^data: ?\{"error":|^event: ?error|^event: ?response\.failed', re.M)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`status` 0: there was none, or it broke off, and `text` says how."""
+
+    case: Case
+    status: int
+    text: str
+    seconds: float
+
+
+def client(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False)
+
+
+def asked(case: Case, client: httpx.Client) -> Answer:
+    content: Any = case.content
+    if case.chunked:
+        content = (case.content[i : i + 5] for i in range(0, len(case.content), 5))
+    started = time.monotonic()
+    try:
+        response = client.request(case.method, case.path, content=content, headers=case.headers)
+        status, text = response.status_code, response.text
+    except httpx.HTTPError as error:
+        status, text = 0, repr(error)
+    return Answer(case, status, text, time.monotonic() - started)
+
+
+def one_at_a_time(requests: Iterable[Case], url: str) -> Iterator[Answer]:
+    """An answer each. A refusal that was not soon is asked for again, and the sooner one counts:
+    the machine may have been busy with something else."""
+    with client(url) as sending:
+        for case in requests:
+            answer = asked(case, sending)
+            if answer.status >= 400 and answer.seconds > SOON_SECONDS:
+                answer = min(answer, asked(case, sending), key=lambda answer: answer.seconds)
+            yield answer
+
+
+def fault(answer: Answer) -> str | None:
+    """What is wrong with an answer, if anything."""
+    if answer.status == 0 or answer.status >= 500:
+        return f"{answer.status}: {answer.text[:200]}"
+    if answer.status < 400:
+        found = ERROR_IN_STREAM.search(answer.text)
+        return f"{answer.status}, and then {answer.text[found.start() :][:200]}" if found else None
+    try:
+        error = json.loads(answer.text)["error"]
+    except (ValueError, KeyError, TypeError):
+        return f"no error of OpenAI's shape: {answer.text[:200]}"
+    if not error.keys() >= {"message", "type", "param", "code"}:
+        return f"not the whole shape: {error}"
+    if not isinstance(error["message"], str) or not error["message"].strip():
+        return f"no message: {error}"
+    if len(error["message"]) > errors.MOST or len(error["param"] or "") > errors.MOST:
+        return f"a long message: {len(answer.text)}"
+    if error["code"] != answer.status:
+        return f"{answer.status} is called {error['code']}"
+    return None
+
+
+def faults(answers: Iterable[Answer]) -> list[str]:
+    found = [(answer.case.name, fault(answer)) for answer in answers]
+    return [f"{name}: {wrong}" for name, wrong in found if wrong]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds that the refusals took: the middle one, 99 of a hundred, the slowest."""
+
+    count: int
+    median: float
+    p99: float
+    most: float
+
+    def __str__(self) -> str:
+        figures = f"median {self.median * 1000:.0f} ms, p99 {self.p99:.2f} s, max {self.most:.2f} s"
+        return f"{self.count} refused: {figures}"
+
+
+def refusals(answers: Iterable[Answer]) -> Times:
+    """Of the answers that are refusals, of which there is one at least."""
+    seconds = sorted(answer.seconds for answer in answers if 400 <= answer.status < 500)
+    middle, late = seconds[len(seconds) // 2], seconds[len(seconds) * 99 // 100]
+    return Times(len(seconds), middle, late, seconds[-1])

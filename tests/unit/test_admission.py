@@ -1,0 +1,128 @@
+"""What the gate lets through, and what its answers are."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from predict import admission, settings
+from predict.admission import PLACED, AdmissionMiddleware, methods_of
+
+JSON = [(b"content-type", b"application/json")]
+CHAT = "/v1/chat/completions"
+
+
+class Engine:
+    errored = False
+
+    def __init__(self, unfinished: int = 0) -> None:
+        self.unfinished = unfinished
+
+    def get_num_unfinished_requests(self) -> int:
+        return self.unfinished
+
+
+def ask(
+    path: str,
+    method: str = "POST",
+    unfinished: int = 0,
+    running: int = 0,
+    limit: int | None = 4,
+    stopping: bool = False,
+    answer: tuple[int, Any] = (200, JSON),
+) -> tuple[int, dict[bytes, bytes], Any, bool]:
+    """Status, headers and body of the answer, and whether vLLM was asked. Nothing may be read of a
+    request that is refused."""
+    asked, sent = [], []
+
+    async def vllm(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope)
+        await send({"type": "http.response.start", "status": answer[0], "headers": answer[1]})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    state = SimpleNamespace(
+        args=SimpleNamespace(max_num_queued_reqs=limit), engine_client=Engine(unfinished)
+    )
+    scope = {"type": "http", "path": path, "method": method, "app": SimpleNamespace(state=state)}
+    door = AdmissionMiddleware(vllm, settings.read({}))
+    door.running, door.stopping = running, stopping
+    asyncio.run(door(scope, receive, send))
+    assert door.running == running
+    return (
+        sent[0]["status"],
+        dict(sent[0]["headers"]),
+        json.loads(sent[1]["body"] or b"null"),
+        bool(asked),
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/predict", ("POST",)),
+        ("/v1/models", ("GET",)),
+        ("/v1/responses/resp_0", ("GET",)),
+        ("/v1/responses/resp_0/cancel", ("POST",)),
+        ("/v1/responses/", None),
+        ("/v1/responses/a/b", None),
+        ("/v1/responses/a/cancel/", None),
+        ("/v1/responses/..", None),
+        ("/docs", None),
+        ("/health/", None),
+        ("//health", None),
+        ("", None),
+    ],
+)
+def test_routes_are_let_through_by_name(path: str, methods: tuple[str, ...] | None) -> None:
+    assert methods_of(path) == methods
+
+
+def test_an_unknown_path_is_404_whatever_the_method() -> None:
+    for method in ("GET", "POST", "OPTIONS", "ODD"):
+        status, _, body, asked = ask("/docs", method)
+        assert (status, body["error"]["code"], asked) == (404, 404, False)
+
+
+def test_another_method_is_405_and_says_which() -> None:
+    status, headers, body, asked = ask(CHAT, "GET")
+    assert (status, headers[b"allow"], body["error"]["code"], asked) == (405, b"POST", 405, False)
+    assert ask("/health", "OPTIONS")[0] == 405
+    assert ask(CHAT, "OPTIONS")[3]  # CORS is vLLM's
+
+
+@pytest.mark.parametrize("full", [{"unfinished": 4}, {"running": 4}, {"limit": 0}])
+def test_one_request_too_many_is_refused_unread(full: dict[str, int]) -> None:
+    status, headers, body, asked = ask(CHAT, **full)  # type: ignore[arg-type]
+    assert (status, headers[b"retry-after"], body["error"]["code"]) == (503, b"10", 503)
+    assert not asked
+    assert {ask(path, **full)[0] for path in PLACED} == {503}  # type: ignore[arg-type]
+    assert ask("/v1/models", "GET", **full)[3]  # type: ignore[arg-type]
+    assert ask(CHAT, "OPTIONS", **full)[3]  # type: ignore[arg-type]
+    assert ask("/health", "GET", **full)[0] == 200  # type: ignore[arg-type]
+
+
+def test_the_last_place_is_given() -> None:
+    assert ask(CHAT, unfinished=3, running=3)[3]
+    assert ask(CHAT, unfinished=1000, limit=None)[3]
+
+
+def test_a_server_that_stops_takes_nothing_but_probes() -> None:
+    for path, method in ((CHAT, "POST"), ("/v1/models", "GET"), ("/tokenize", "POST")):
+        status, headers, _, asked = ask(path, method, stopping=True)
+        assert (status, headers[b"retry-after"], asked) == (503, b"10", False)
+    assert ask(admission.LIVENESS, "GET", stopping=True)[0] == 200
+    assert ask(admission.HEALTH, "GET", stopping=True)[0] == 503
+    assert ask(admission.METRICS, "GET", stopping=True)[3]
+
+
+def test_a_refusal_of_vllm_s_says_when_to_come_again() -> None:
+    for status, retry in ((503, b"10"), (400, None), (200, None)):
+        got, headers, _, asked = ask(CHAT, answer=(status, JSON))
+        assert (got, headers.get(b"retry-after"), asked) == (status, retry, True)

@@ -1,0 +1,181 @@
+"""The media connector, as vLLM itself finds and loads it."""
+
+import asyncio
+import base64
+import io
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+from predict.images.urls import ImageError
+
+from tests.support.image_host import blank, picture, serving
+
+
+@pytest.fixture
+def connector(monkeypatch: pytest.MonkeyPatch) -> Any:
+    from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY
+    from vllm.plugins import load_plugins_by_group
+
+    monkeypatch.setenv("VLLM_MEDIA_CONNECTOR", "predict")
+    monkeypatch.setenv("VLLM_MAX_IMAGE_PIXELS", "1000000")
+    monkeypatch.setenv("VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB", "1")
+    load_plugins_by_group("vllm.general_plugins")["predict"]()
+    return MEDIA_CONNECTOR_REGISTRY.load("predict", media_io_kwargs={"image": {}})
+
+
+def data_url(data: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def both_ways(connector: Any, url: str, kind: str = "image") -> list[Any]:
+    """What it makes of the URL, or raises, when asked the one way and the other."""
+    found: list[Any] = []
+    ways: list[Callable[[], Any]] = [
+        lambda: asyncio.run(getattr(connector, f"fetch_{kind}_async")(url)),
+        lambda: getattr(connector, f"fetch_{kind}")(url),
+    ]
+    for fetch in ways:
+        try:
+            found.append(fetch())
+        except Exception as error:
+            found.append(error)
+    return found
+
+
+def test_an_image_is_loaded_as_vllm_s_own_connector_does(connector: Any) -> None:
+    from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY
+
+    expected = MEDIA_CONNECTOR_REGISTRY.load("http").fetch_image(data_url(picture()))
+    for image in both_ways(connector, data_url(picture())):
+        assert image.original_bytes == expected.original_bytes
+        assert image.media == expected.media
+
+
+def test_an_image_is_decoded_as_the_format_it_was_looked_at_as(connector: Any) -> None:
+    """A JPEG that vLLM's own list of formats, in its order, would take for an animation (FLI)."""
+    jpeg = picture("JPEG")
+    segment = bytearray(0x11AF)  # the length of the JPEG's first segment, and to others FLI's mark
+    segment[:8] = struct.pack("<HHHH", 0xAF11, 1, 640, 480)
+    both = jpeg[:2] + b"\xff\xe0" + bytes(segment) + jpeg[2:]
+    assert Image.open(io.BytesIO(both), formats=["FLI"]).size == (640, 480)
+    for image in both_ways(connector, data_url(both)):
+        assert image.media.size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://127.0.0.1/", "127.0.0.1 has no public address that may be fetched from"),
+        ("file:///etc/passwd", "its address must begin with https://, http:// or data:image/"),
+        ("data:image/png;base64,!", "it is a data URL whose base64 is malformed"),
+        (data_url(picture()[:100]), "it is not an image that can be read; formats: PNG, JPEG"),
+        (data_url(blank("PNG", (1001, 1000))), "it has more than 1000000 pixels"),
+        (data_url(bytes(1 << 21)), "it has more than 1 MB"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_what_is_refused_becomes_a_400(connector: Any, url: str, message: str) -> None:
+    from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+
+    for error in both_ways(connector, url):
+        answer = create_error_response(error).error
+        assert (answer.code, answer.type, answer.param) == (400, "BadRequestError", "image_url")
+        assert answer.message.startswith(f"image 1 of the request: {message}")
+
+
+def test_what_is_no_image_is_refused(connector: Any) -> None:
+    for error in both_ways(connector, "data:audio/wav;base64,AAAA", "audio"):
+        assert "of a kind this model does not take" in str(error)
+
+
+def test_the_tokenizer_is_given_blank_images_of_the_same_sizes(connector: Any) -> None:
+    from predict.images import connector
+
+    sizes = {"https://a.example/b.png": (30, 20), "data:c": (5, 6)}
+    parts = [
+        "text",
+        {"type": "text", "text": "https://a.example/b.png"},
+        {"type": "image_url", "image_url": {"url": "https://a.example/b.png", "detail": "auto"}},
+        {"type": "input_image", "image_url": "data:c", "detail": "auto"},
+        {"image_url": "data:c", "url": "http://127.0.0.1/"},
+        {"type": "image", "uuid": "1", "image_url": "data:c", "path": "/etc/passwd"},
+    ]
+    seen = [connector.for_tokenizer(part, sizes) for part in parts]
+    assert seen[:2] == parts[:2]
+    assert [set(part) for part in seen[2:]] == [{"type", "image_url"}] * 4
+    urls = [part["image_url"]["url"] for part in seen[2:]]
+    images = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
+    assert [image.size for image in images] == [(30, 20), (5, 6), (5, 6), (5, 6)]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "http://127.0.0.1/"}},
+        {"type": "image", "uuid": "1", "tool_reference": {}, "url": "http://127.0.0.1/"},
+        {"type": "audio", "uuid": "1", "tool_reference": {}, "path": "/etc/passwd"},
+    ],
+    ids=str,
+)
+def test_the_tokenizer_is_given_nothing_it_would_fetch(connector: Any, part: Any) -> None:
+    from predict.images import connector
+
+    with pytest.raises(connector.RefusedImageError):
+        connector.for_tokenizer(part, {})
+
+
+def test_the_tokenizer_fetches_nothing_by_itself(connector: Any) -> None:
+    from mistral_common.protocol.instruct.chunk import ImageURLChunk
+    from mistral_common.tokens.tokenizers.image import image_from_chunk
+
+    with serving() as host:
+        with pytest.raises(ImageError):
+            image_from_chunk(ImageURLChunk(image_url=host.url("/red.png")))
+        assert host.asked == []
+
+
+def test_what_it_relies_on_must_be_there(connector: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mistral_common.tokens.tokenizers import image
+    from predict.images import connector
+    from vllm.renderers import mistral
+
+    for module, name in ((image, "download_image"), (mistral, "parse_chat_messages_async")):
+        with monkeypatch.context() as other:
+            other.delattr(module, name)
+            with pytest.raises((ValueError, AttributeError), match=name):
+                connector.register()
+
+
+def test_an_error_of_the_server_stays_one(connector: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.multimodal.media import ImageMediaIO
+
+    def no_memory(*arguments: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageMediaIO, "load_bytes", no_memory)
+    for error in both_ways(connector, data_url(picture())):
+        assert isinstance(error, MemoryError)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VLLM_MAX_IMAGE_PIXELS", "0"),
+        ("VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB", "-1"),
+        ("VLLM_IMAGE_FETCH_TIMEOUT", "0"),
+        ("ALLOWED_IMAGE_PORTS", "http"),
+        ("ALLOWED_IMAGE_FORMATS", "WORD"),
+        ("ALLOWED_IMAGE_FORMATS", "EPS"),
+    ],
+)
+def test_a_limit_that_is_none_stops_the_start(
+    connector: Any, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    from predict.images import connector
+
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=name):
+        connector.register()

@@ -1,0 +1,402 @@
+"""Fetching, from a real host on loopback; only the name server is of the test's own making."""
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from predict.images.fetch import LOOKUPS_OF_A_REQUEST, Limits, Request, fetch
+from predict.images.urls import ImageError, Rules, read
+
+from tests.support.image_host import ImageHost, picture, serving
+
+LIMITS = Limits(size=1 << 20, seconds=30)
+LOOPBACK = IPv4Address("127.0.0.1")
+BRIEF = Limits(size=1 << 20, seconds=1)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[ImageHost]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def rules(host: ImageHost) -> Rules:
+    return read({"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{host.port}"})
+
+
+def answers(*addresses: str) -> Callable[..., Any]:
+    """A look-up that gives these addresses, whatever the name."""
+
+    def lookup(host: str, port: int, family: int, kind: int) -> list[Any]:
+        return [
+            (socket.AF_INET6, kind, 6, "", (address, port, 0, 0))
+            if ":" in address
+            else (socket.AF_INET, kind, 6, "", (address, port))
+            for address in addresses
+        ]
+
+    return lookup
+
+
+def get(url: str, rules: Rules, limits: Limits = LIMITS, **more: Any) -> bytes:
+    return asyncio.run(fetch(url, rules, limits, Request(), **more))
+
+
+@pytest.mark.parametrize(
+    "path", ["/red.png", "/no-length", "/chunked", "/redirect/0", "/redirect/2"]
+)
+def test_an_image_is_fetched(host: ImageHost, rules: Rules, path: str) -> None:
+    assert get(host.url(path), rules) == picture()
+    assert get(host.url(path, "images.example"), rules, lookup=answers("127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/redirect/3", "redirects more than 3 times"),
+        ("/to/http://127.0.0.2/", "no public address"),
+        ("/to/http://169.254.169.254/latest/meta-data", "no public address"),
+        ("/to/http://[::1]/", "no public address"),
+        ("/to/file:///etc/passwd", "must begin with https"),
+        ("/to/data:image/png;base64,AAAA", "must begin with https"),
+        ("/to/http://me:it@example.com/", "credentials"),
+        ("/to/http://example.com:22/", "port 22"),
+        ("/to/http://2130706433/", "usual form"),
+        ("/to//\\169.254.169.254/", "malformed|status 404"),
+        ("/status/301", "redirects to nowhere"),
+        ("/status/304", "status 304"),
+        ("/status/404", "status 404"),
+        ("/status/503", "status 503"),
+        ("/status/204", "status 204"),
+        ("/huge", "more than 1 MB"),
+        ("/endless", "more than 1 MB"),
+        ("/endless-chunks", "more than 1 MB"),
+        ("/gzip", "compressed"),
+        ("/short", "could not be reached, or broke off"),
+        ("/wrong-length", "could not be reached, or broke off"),
+        ("/garbage", "could not be reached, or broke off"),
+        ("/many-headers", "could not be reached, or broke off"),
+    ],
+)
+def test_a_bad_answer_is_refused_at_once(
+    host: ImageHost, rules: Rules, path: str, message: str
+) -> None:
+    asked = len(host.asked)
+    started = time.monotonic()
+    with pytest.raises(ImageError, match=message):
+        get(host.url(path), rules)
+    assert time.monotonic() - started < LIMITS.seconds / 2
+    paths = host.asked[asked:]
+    assert len(paths) == len(set(paths))  # nothing is tried twice
+    host.wait_until_left()
+
+
+@pytest.mark.parametrize("path", ["/silent", "/drip", "/slow-headers"])
+def test_an_answer_that_drips_ends_in_time(host: ImageHost, rules: Rules, path: str) -> None:
+    with pytest.raises(ImageError, match="in time: the images of a request have 1 s together"):
+        get(host.url(path), rules, BRIEF)
+    host.wait_until_left()
+
+
+def test_redirects_share_the_time(host: ImageHost, rules: Rules) -> None:
+    with pytest.raises(ImageError, match="in time"):
+        get(host.url("/to//drip"), rules, BRIEF)
+
+
+def test_the_images_of_a_request_share_the_time(host: ImageHost, rules: Rules) -> None:
+    async def ten() -> tuple[float, list[Any]]:
+        request, started = Request(), time.monotonic()
+        images: list[Any] = []
+        for _ in range(10):
+            images += await asyncio.gather(
+                *(fetch(host.url("/drip"), rules, BRIEF, request) for _ in range(2)),
+                return_exceptions=True,
+            )
+        return time.monotonic() - started, images
+
+    took, images = asyncio.run(ten())
+    assert len(images) == 20
+    assert all(isinstance(image, ImageError) for image in images)
+    assert took < 5 * BRIEF.seconds
+
+
+def test_a_cancelled_fetch_closes_its_connection(host: ImageHost, rules: Rules) -> None:
+    async def leave() -> None:
+        fetching = asyncio.create_task(fetch(host.url("/drip"), rules, LIMITS, Request()))
+        while not host.open:
+            await asyncio.sleep(0.01)
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+        while host.open:  # before the loop ends, which would close it too
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(leave(), LIMITS.seconds / 2))
+
+
+def both(host: ImageHost, rules: Rules, path: str, leaving: int) -> list[Any]:
+    """What two images with one URL come to in a request, of which the first so many are cancelled
+    once it is being fetched. The host has been left before the end if both were."""
+
+    async def run() -> list[Any]:
+        request, url = Request(), host.url(path)
+        images = [
+            asyncio.create_task(request.once(url, lambda: fetch(url, rules, LIMITS, request)))
+            for _ in range(2)
+        ]
+        while leaving and not host.open:
+            await asyncio.sleep(0.01)
+        for image in images[:leaving]:
+            image.cancel()
+        got = await asyncio.gather(*images, return_exceptions=True)
+        while leaving == 2 and host.open:  # before the loop ends, which would close it too
+            await asyncio.sleep(0.01)
+        assert request.fetches == {}
+        return got
+
+    return asyncio.run(asyncio.wait_for(run(), LIMITS.seconds / 2))
+
+
+def test_a_url_is_fetched_once_for_all_images_that_have_it(host: ImageHost, rules: Rules) -> None:
+    asked = len(host.asked)
+    assert both(host, rules, "/red-then-blue", 0) == [picture()] * 2
+    assert len(host.asked) == asked + 1
+    first, second = both(host, rules, "/status/404", 0)
+    assert isinstance(first, ImageError)
+    assert first is second
+    assert len(host.asked) == asked + 2
+
+
+def test_an_image_that_is_given_up_does_not_break_the_other(host: ImageHost, rules: Rules) -> None:
+    first, second = both(host, rules, "/slow.png", 1)
+    assert isinstance(first, asyncio.CancelledError)
+    assert second == picture()
+
+
+def test_a_fetch_ends_with_the_last_image_that_waits_for_it(host: ImageHost, rules: Rules) -> None:
+    got = both(host, rules, "/drip", 2)
+    assert [type(image) for image in got] == [asyncio.CancelledError] * 2
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("127.0.0.2",),
+        ("10.0.0.1",),
+        ("169.254.169.254",),
+        ("::1",),
+        ("::ffff:127.0.0.1",),
+        ("64:ff9b::7f00:1",),
+        ("fe80::1%1",),
+        ("127.0.0.1", "10.0.0.1"),  # one that may not be reached spoils the name
+        ("1.1.1.1",),  # public, though not on this port
+    ],
+    ids=str,
+)
+def test_a_name_of_a_private_address_is_refused(
+    host: ImageHost, rules: Rules, addresses: tuple[str, ...]
+) -> None:
+    asked = len(host.asked)
+    with pytest.raises(ImageError, match=r"^images\.example has no public address"):
+        get(host.url("/red.png", "images.example"), rules, lookup=answers(*addresses))
+    assert len(host.asked) == asked
+
+
+def test_a_name_that_does_not_exist_is_refused_in_the_same_words(
+    host: ImageHost, rules: Rules
+) -> None:
+    def unknown(*asked: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    url = host.url("/", "internal.example")
+    messages = set()
+    for lookup in (unknown, answers(), answers("10.0.0.1")):
+        with pytest.raises(ImageError) as refused:
+            get(url, rules, lookup=lookup)
+        messages.add(str(refused.value))
+    assert len(messages) == 1
+
+
+def test_localhost_is_refused(host: ImageHost) -> None:
+    rules = Rules(ports=frozenset({host.port}))
+    for name in ("localhost", "LOCALHOST"):
+        with pytest.raises(ImageError, match="no public address"):
+            get(host.url("/red.png", name), rules)
+
+
+def test_a_name_whose_address_changes_is_refused(host: ImageHost, rules: Rules) -> None:
+    """The address that was looked at is the one connected to: no second answer is asked for."""
+    asked: list[str] = []
+
+    def rebinding(name: str, port: int, family: int, kind: int) -> Any:
+        asked.append(name)
+        return answers("127.0.0.1" if len(asked) == 1 else "10.0.0.1")(name, port, family, kind)
+
+    url = host.url("/to/" + host.url("/red.png", "images.example"), "images.example")
+    with pytest.raises(ImageError, match="no public address"):
+        get(url, rules, lookup=rebinding)
+    assert len(asked) == 2  # once for each connection
+    asked.clear()
+    assert get(host.url("/red.png", "images.example"), rules, lookup=rebinding)
+    assert len(asked) == 1
+
+
+def test_a_slow_name_server_counts_too(host: ImageHost, rules: Rules) -> None:
+    def slow(*asked: Any) -> Any:
+        time.sleep(2)
+        return answers("127.0.0.1")(*asked)
+
+    with pytest.raises(ImageError, match="in time"):
+        get(host.url("/red.png", "images.example"), rules, BRIEF, lookup=slow)
+
+
+class Silent:
+    """A name server that does not answer until it is `released`."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.released = threading.Event()
+
+    def __call__(self, *asked: Any) -> Any:
+        self.asked += 1
+        self.released.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+def test_names_that_are_not_answered_hold_up_no_other_request(
+    host: ImageHost, rules: Rules
+) -> None:
+    silent = Silent()
+
+    async def run() -> None:
+        requests = [Request() for _ in range(8)]
+        held = [
+            asyncio.create_task(
+                fetch(host.url("/", f"a{number}.example"), rules, LIMITS, request, silent)
+            )
+            for request in requests
+            for number in range(8)
+        ]
+        while silent.asked < len(requests) * LOOKUPS_OF_A_REQUEST:
+            await asyncio.sleep(0.01)
+        url = host.url("/red.png", "images.example")
+        assert await fetch(url, rules, BRIEF, Request(), answers("127.0.0.1")) == picture()
+        for image in held:
+            image.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+    try:
+        asyncio.run(asyncio.wait_for(run(), LIMITS.seconds))
+    finally:
+        silent.released.set()
+    assert silent.asked == 8 * LOOKUPS_OF_A_REQUEST
+
+
+def test_a_name_that_was_given_up_in_line_is_not_looked_up(
+    host: ImageHost, rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Silent()
+
+    async def run() -> None:
+        held = [
+            asyncio.create_task(
+                fetch(host.url("/", f"a{number}.example"), rules, LIMITS, Request(), silent)
+            )
+            for number in range(4)
+        ]
+        while not silent.asked:
+            await asyncio.sleep(0.01)
+        for image in held:
+            image.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+    with ThreadPoolExecutor(1) as one:
+        monkeypatch.setattr("predict.images.fetch._lookups", one)
+        try:
+            asyncio.run(asyncio.wait_for(run(), LIMITS.seconds))
+        finally:
+            silent.released.set()
+    assert silent.asked == 1
+
+
+def test_a_redirect_may_not_leave_the_allowed_hosts(host: ImageHost) -> None:
+    rules = read(
+        {
+            "ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{host.port}",
+            "ALLOWED_IMAGE_HOSTS": "images.example",
+        }
+    )
+    other = host.url("/red.png", "other.example")
+    with pytest.raises(ImageError, match=r"other\.example is not among the hosts"):
+        get(host.url(f"/to/{other}", "images.example"), rules, lookup=answers("127.0.0.1"))
+
+
+def test_no_proxy_is_used(host: ImageHost, rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert get(host.url("/red.png"), rules)
+
+
+def test_a_refused_connection_is_the_client_s_affair(rules: Rules) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rules = read({"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{port}"})
+    with pytest.raises(ImageError, match="could not be reached"):
+        get(f"http://127.0.0.1:{port}/a.png", rules)
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A server's TLS, with a certificate for 127.0.0.1 that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(LOOPBACK)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "host.pem"
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    secret = key.private_bytes(*form, serialization.NoEncryption())
+    pem.write_bytes(secret + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    with serving(self_signed(tmp_path)) as secure:
+        rules = read({"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{secure.port}"})
+        with pytest.raises(ImageError, match=r"127\.0\.0\.1 has no valid TLS certificate"):
+            get(f"https://127.0.0.1:{secure.port}/red.png", rules)
+        assert secure.asked == []
+
+
+def test_a_host_that_speaks_no_tls_is_refused(host: ImageHost, rules: Rules) -> None:
+    with pytest.raises(ImageError, match="TLS"):
+        get(f"https://127.0.0.1:{host.port}/red.png", rules)
+
+
+def test_images_are_numbered_within_their_request() -> None:
+    request = Request()
+    with request.image() as first, request.image() as second:
+        assert (first, second) == (1, 2)
+    with request.image() as again:  # the same request's images, fetched once more
+        assert again == 1

@@ -1,0 +1,420 @@
+"""What becomes of a request, argument by argument."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from predict.errors import RequestError
+from predict.legacy.parameters import CHAT, MAPPED, NO_EFFECT, OLDER, REMOVED, UNSUPPORTED
+from predict.legacy.requests import LegacyRequest, finish, is_legacy, missing_defaults, translate
+from predict.settings import Settings
+
+MISTRAL = Settings(512, 4096, {"temperature": 0.1, "top_p": 0.75, "top_k": 40})
+PIXTRAL = Settings(512, None, {"temperature": 0.7}, defaults_for_messages=True)
+NONE = Settings()
+
+PROMPT_TOKENS = 10
+
+
+def chat(request: dict[str, Any], settings: Settings = NONE) -> dict[str, Any]:
+    """What vLLM gets, less the messages; the prompt has ten tokens."""
+    older = translate({"prompt": "Hello", **request}, settings)
+    words = [f"word{ids}" for ids in older.bad_words_ids]
+    return {k: v for k, v in finish(older, PROMPT_TOKENS, words).items() if k != "messages"}
+
+
+def refused(request: dict[str, Any], settings: Settings = NONE) -> RequestError:
+    def ask() -> None:
+        whole = {"prompt": "Hello", **request}
+        is_legacy(whole)
+        finish(translate(whole, settings), PROMPT_TOKENS, [])
+
+    with pytest.raises(RequestError) as caught:
+        ask()
+    return caught.value
+
+
+GREEDY = {"temperature": 0}
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({}, {}),
+        ({"max_new_tokens": 5}, {"max_tokens": 5}),
+        ({"max_new_tokens": 5.0}, {"max_tokens": 5}),
+        ({"max_tokens": 5}, {"max_tokens": 5}),
+        ({"max_completion_tokens": 5}, {"max_tokens": 5}),
+        ({"max_new_tokens": 5, "max_tokens": 5}, {"max_tokens": 5}),
+        ({"max_length": 15}, {"max_tokens": 5}),
+        ({"max_length": 15, "max_new_tokens": 9}, {"max_tokens": 9}),
+        ({"min_new_tokens": 3}, {"min_tokens": 3}),
+        ({"min_length": 15}, {"min_tokens": 5}),
+        ({"min_length": 5}, {"min_tokens": 0}),
+        ({"min_length": 15, "min_new_tokens": 2}, {"min_tokens": 2}),
+        ({"min_new_tokens": 9, "max_new_tokens": 5}, {"min_tokens": 5, "max_tokens": 5}),
+        ({"min_length": 30, "max_length": 15}, {"min_tokens": 5, "max_tokens": 5}),
+        ({"do_sample": False}, GREEDY),
+        ({"do_sample": False, "temperature": 0.9, "top_p": 0.5, "top_k": 3, "min_p": 0.1}, GREEDY),
+        ({"do_sample": True, "temperature": 0.9}, {"temperature": 0.9}),
+        ({"temperature": 0}, GREEDY),
+        ({"top_k": 3, "top_p": 0.5, "min_p": 0.1}, {"top_k": 3, "top_p": 0.5, "min_p": 0.1}),
+        ({"repetition_penalty": 1.2}, {"repetition_penalty": 1.2}),
+        ({"num_return_sequences": 3}, {"n": 3}),
+        ({"num_beams": 1, "length_penalty": 2.0, "early_stopping": True}, {}),
+        ({"num_beams": 4}, {**GREEDY, "use_beam_search": True, "n": 4}),
+        (
+            {"num_beams": 4, "num_return_sequences": 2, "length_penalty": 0.5},
+            {**GREEDY, "use_beam_search": True, "n": 4, "length_penalty": 0.5},
+        ),
+        (
+            {"num_beams": 4, "early_stopping": "never", "top_k": 5, "repetition_penalty": 1.0},
+            {**GREEDY, "use_beam_search": True, "n": 4, "repetition_penalty": 1.0},
+        ),
+        ({"stop_strings": "a"}, {"stop": ["a"], "include_stop_str_in_output": True}),
+        ({"stop_strings": ["a", "b"]}, {"stop": ["a", "b"], "include_stop_str_in_output": True}),
+        (
+            {"eos_token_id": 2},
+            {"stop_token_ids": [2], "ignore_eos": True, "include_stop_str_in_output": True},
+        ),
+        (
+            {"eos_token_id": [2, 5]},
+            {"stop_token_ids": [2, 5], "ignore_eos": True, "include_stop_str_in_output": True},
+        ),
+        ({"suppress_tokens": [7]}, {"logit_bias": {"7": -100.0}}),
+        ({"bad_words_ids": [[7]]}, {"logit_bias": {"7": -100.0}}),
+        ({"bad_words_ids": [[7, 8]]}, {"bad_words": ["word[7, 8]"]}),
+        ({"bad_words_ids": [[7, 8]], "bad_words": ["x"]}, {"bad_words": ["x", "word[7, 8]"]}),
+        (
+            {"sequence_bias": [[[7], 1.5], [[8], -3]], "logit_bias": {"9": 1}},
+            {"logit_bias": {"9": 1, "7": 1.5, "8": -3}},
+        ),
+        ({"output_scores": True}, {"logprobs": True}),
+        ({"output_scores": False}, {}),
+        ({"seed": 7}, {"seed": 7}),
+        ({"return_full_text": True}, {}),
+        (
+            {"generation_config": {"max_new_tokens": 5, "seed": 1}, "seed": 2},
+            {"max_tokens": 5, "seed": 2},
+        ),
+        ({"generation_config": {"max_new_tokens": 5}, "max_tokens": 7}, {"max_tokens": 7}),
+        ({"suppress_tokens": [7], "sequence_bias": [[[7], 3]]}, {"logit_bias": {"7": -100.0}}),
+        ({"use_beam_search": True, "n": 3}, {**GREEDY, "use_beam_search": True, "n": 3}),
+        ({"stop": ["x"], "user": "me"}, {"stop": ["x"], "user": "me"}),
+        ({"max_new_tokens": None, "do_sample": None, "typical_p": None}, {}),
+    ],
+)  # fmt: skip
+def test_arguments_become_fields_of_vllm(
+    request_: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert chat(request_) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "param", "said"),
+    [
+        ({"messages": []}, "prompt", "both given"),
+        ({"prompt": None, "max_new_tokens": 5}, "prompt", "neither"),
+        ({"prompt": ["a"]}, "prompt", 'takes a string, got ["a"]'),
+        ({"prompt": "[INST] a [/INST] b</s>"}, "prompt", "finished answer"),
+        ({"stream": "yes"}, "stream", 'takes a boolean, got "yes"'),
+        ({"max_new_tokens": 0}, "max_new_tokens", "a positive integer, got 0"),
+        ({"max_new_tokens": "5"}, "max_new_tokens", 'a positive integer, got "5"'),
+        ({"max_new_tokens": True}, "max_new_tokens", "got true"),
+        ({"max_new_tokens": 10**400}, "max_new_tokens", "a positive integer, got 1000"),
+        ({"temperature": 10**400}, "temperature", "a number, got 1000"),
+        ({"max_new_tokens": 1e30}, "max_new_tokens", "got 1e+30"),
+        ({"temperature": "hot"}, "temperature", 'a number, got "hot"'),
+        ({"temperature": float("nan")}, "temperature", "a number, got NaN"),
+        ({"max_new_tokens": 5, "max_tokens": 6}, "max_tokens", "mean the same"),
+        ({"num_return_sequences": 2, "n": 3}, "n", "mean the same"),
+        ({"n": "2"}, "n", "a positive integer"),
+        ({"max_length": 10}, "max_length", "the prompt alone has 10 tokens"),
+        ({"do_sample": True, "temperature": 0}, "temperature", "above 0"),
+        ({"do_sample": False, "num_return_sequences": 2}, "num_return_sequences", "greedy"),
+        ({"num_beams": 11}, "num_beams", "at most 10"),
+        ({"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences", "more than"),
+        ({"num_beams": 2, "do_sample": True}, "do_sample", "not available"),
+        ({"num_beams": 2, "early_stopping": True}, "early_stopping", "not available"),
+        ({"num_beams": 2, "stop_strings": "a"}, "stop_strings", "no effect"),
+        ({"num_beams": 2, "repetition_penalty": 1.1}, "repetition_penalty", "no effect"),
+        ({"num_beams": 2, "stop": "a"}, "stop", "no effect"),
+        ({"num_beams": 2, "stream": True}, "num_beams", "streamed"),
+        ({"num_beams": 2, "use_beam_search": False}, "use_beam_search", "send one"),
+        ({"num_beams": 2, "response_format": {"type": "json_object"}}, "response_format", "effect"),
+        ({"num_beams": 2, "eos_token_id": 5}, "eos_token_id", "no effect"),
+        ({"use_beam_search": True, "stop": "a"}, "stop", "no effect"),
+        ({"use_beam_search": True, "stream": True}, "use_beam_search", "streamed"),
+        ({"use_beam_search": True, "n": 11}, "n", "at most 10"),
+        ({"num_return_sequences": 2, "stream": True}, "num_return_sequences", "streamed"),
+        ({"logprobs": True, "stream": True}, "logprobs", "no place"),
+        ({"tools": [{}], "stream": True}, "tools", "no place"),
+        ({"prompt_logprobs": 0}, "prompt_logprobs", "no place"),
+        ({"stop_strings": []}, "stop_strings", "a string or list of strings (not empty), got []"),
+        ({"stop_strings": "a", "stop": "b"}, "stop_strings", "both given"),
+        ({"eos_token_id": 2, "stop": "b"}, "eos_token_id", "both given"),
+        ({"eos_token_id": -1}, "eos_token_id", "got -1"),
+        ({"eos_token_id": []}, "eos_token_id", "got []"),
+        ({"bad_words_ids": [7]}, "bad_words_ids", "got [7]"),
+        ({"sequence_bias": [[[7, 8], 1.0]]}, "sequence_bias", "[[token id], bias"),
+        ({"sequence_bias": [[[7], 1000]]}, "sequence_bias", "-100 to 100"),
+        ({"sequence_bias": {"(7,)": 1}}, "sequence_bias", "[[token id], bias"),
+        ({"sequence_bias": [[[7], 1]], "logit_bias": {"7": 2}}, "sequence_bias", "both bias"),
+        ({"early_stopping": "often"}, "early_stopping", 'boolean or "never"'),
+        ({"generation_config": 5}, "generation_config", "takes an object"),
+        ({"generation_config": {"max_tokens": 5}}, "max_tokens", "belongs beside"),
+        ({"typical_p": 0.9}, "typical_p", "use `top_p`"),
+        ({"max_new_token": 5}, "max_new_token", "did you mean 'max_new_tokens'"),
+        ({"maxNewTokens": 5}, "maxNewTokens", "did you mean 'max_new_tokens'"),
+        ({"top-k": 5}, "top-k", "did you mean 'top_k'"),
+        ({"system": 5}, "system", "is sent as 'prompt' or 'messages'"),
+        ({"guided_json": {}}, "guided_json", "structured_outputs"),
+        ({"generation_config": {"guided_json": {}}}, "guided_json", "structured_outputs"),
+        ({"generation_config": {"max_new_token": 5}}, "max_new_token", "mean 'max_new_tokens'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_served_is_refused_by_name(
+    request_: dict[str, Any], param: str, said: str
+) -> None:
+    error = refused(request_)
+    assert error.param == param
+    assert said in str(error)
+
+
+def test_defaults_of_the_model_fill_what_is_missing() -> None:
+    assert chat({}, MISTRAL) == {
+        "max_tokens": 512,
+        "temperature": 0.1,
+        "top_p": 0.75,
+        "top_k": 40,
+    }
+    assert chat({}, PIXTRAL) == {"max_tokens": 512, "temperature": 0.7}
+
+
+def test_a_value_the_client_gives_wins_over_a_default() -> None:
+    given_ = {"max_new_tokens": 7, "temperature": 0.5, "top_p": 1.0, "top_k": 0}
+    expected = {"max_tokens": 7, "temperature": 0.5, "top_p": 1.0, "top_k": 0}
+    assert chat(given_, MISTRAL) == expected
+    assert chat({"do_sample": False}, MISTRAL) == {"max_tokens": 512, "temperature": 0}
+    assert chat({"max_length": 3000}, MISTRAL)["max_tokens"] == 2990
+
+
+@pytest.mark.parametrize("name", ["max_new_tokens", "max_tokens", "max_completion_tokens"])
+def test_the_limit_of_new_tokens_is_the_model_s(name: str) -> None:
+    assert chat({name: 4096}, MISTRAL)["max_tokens"] == 4096
+    error = refused({name: 4097}, MISTRAL)
+    assert error.param == name
+    assert "at most 4096" in str(error)
+
+
+def test_the_limit_holds_for_what_max_length_leaves() -> None:
+    assert chat({"max_length": 4106}, MISTRAL)["max_tokens"] == 4096
+    assert refused({"max_length": 4107}, MISTRAL).param == "max_length"
+
+
+def test_defaults_for_openai_requests() -> None:
+    assert missing_defaults({}, PIXTRAL) == {"max_tokens": 512, "temperature": 0.7}
+    nulls = {"max_tokens": None, "temperature": None}
+    assert missing_defaults(nulls, PIXTRAL) == {"max_tokens": 512, "temperature": 0.7}
+    assert missing_defaults({"max_completion_tokens": 5}, PIXTRAL) == {"temperature": 0.7}
+    assert missing_defaults({"max_tokens": 5, "temperature": 0}, PIXTRAL) == {}
+
+
+def test_a_prompt_is_a_message_of_the_user() -> None:
+    older = translate({"prompt": " What is a mistral? "}, NONE)
+    assert older.chat["messages"] == [{"role": "user", "content": " What is a mistral? "}]
+
+
+def test_a_prompt_that_begins_the_answer_has_it_continued() -> None:
+    older = translate({"prompt": "<s> [INST] Hi [/INST] The answer is"}, NONE)
+    assert older.chat["continue_final_message"] is True
+    assert older.chat["add_generation_prompt"] is False
+    assert older.chat["messages"][-1] == {"role": "assistant", "content": "The answer is"}
+    assert older.keep_space
+
+
+def test_messages_that_begin_the_answer_need_no_second_setting() -> None:
+    asked = {"messages": [], "continue_final_message": True, "max_new_tokens": 5}
+    assert translate(asked, NONE).chat["add_generation_prompt"] is False
+
+
+def test_full_text_begins_with_the_prompt_as_sent_or_the_messages_as_text() -> None:
+    prompt = "<s>[INST] Hi [/INST]"
+    assert translate({"prompt": prompt, "return_full_text": True}, NONE).before == prompt
+    messages = [{"role": "user", "content": "Hi"}]
+    older = translate({"messages": messages, "return_full_text": True}, NONE)
+    assert older.before == "<s> [INST] Hi [/INST] "
+    assert translate({"prompt": prompt, "return_full_text": False}, NONE).before == ""
+    begun = [*messages, {"role": "assistant", "content": "Once"}]
+    asked = {"messages": begun, "continue_final_message": True, "return_full_text": True}
+    assert translate(asked, NONE).before == "<s> [INST] Hi [/INST] Once"
+
+
+def test_the_space_before_the_generated_text_belongs_to_a_text_it_continues() -> None:
+    def keeps(prompt: str, **more: Any) -> bool:
+        return translate({"prompt": prompt, **more}, NONE).keep_space
+
+    assert not keeps("Hi")
+    assert keeps("Hi", return_full_text=True)
+    assert not keeps("Hi ", return_full_text=True)
+    assert keeps("[INST] Hi [/INST] Once")
+    assert not keeps("[INST] Hi [/INST] Once ")
+
+
+def test_which_requests_are_older() -> None:
+    assert not is_legacy({"messages", "model", "temperature", "top_k", "stream"})
+    assert is_legacy({"prompt"})
+    assert is_legacy({"messages", "max_new_tokens"})
+    assert is_legacy({"messages", "use_cache"})
+
+
+@pytest.mark.parametrize("name", sorted(REMOVED))
+def test_what_vllm_no_longer_acts_on_is_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="structured_outputs"):
+        is_legacy({"messages", name})
+
+
+@pytest.mark.parametrize("name", sorted(NO_EFFECT))
+def test_harmless_arguments_change_nothing(name: str) -> None:
+    for value in (True, False, 5, "dynamic", {"a": 1}):
+        assert chat({name: value}) == {}
+
+
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
+def test_unavailable_arguments_are_refused_unless_they_ask_for_nothing(name: str) -> None:
+    for neutral in [*UNSUPPORTED[name].neutral, None]:
+        assert chat({name: neutral}) == {}
+    error = refused({name: 0.123})
+    assert error.param == name
+    assert UNSUPPORTED[name].instead in str(error)
+
+
+# --- the whole table, by hypothesis ---
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+likely = st.sampled_from([0, 1, 2, 5, 0.5, 1.0, 512, True, False, "a", ["a"], [2], [[7]], [[7, 8]]])
+requests = st.dictionaries(
+    st.sampled_from(sorted(OLDER | CHAT)), likely | json_values, max_size=6
+)  # fmt: skip
+settings = st.sampled_from([NONE, MISTRAL, PIXTRAL])
+
+ids = st.lists(st.integers(0, 9), min_size=1, max_size=2)
+taken = {
+    "positive integer": st.integers(1, 30),
+    "non-negative integer": st.integers(0, 30),
+    "integer": st.integers(-1, 50),
+    "number": st.floats(0, 2),
+    "boolean": st.booleans(),
+    'boolean or "never"': st.sampled_from([True, False, "never"]),
+    "string or list of strings (not empty)": st.sampled_from(["a", ["a", "b"]]),
+    "token id or list of token ids (not empty)": st.integers(0, 9) | ids,
+    "list of token ids": st.lists(st.integers(0, 9)),
+    "list of lists of token ids (not empty)": st.lists(ids, max_size=2),
+    "list of [[token id], bias of -100 to 100]": st.just([[[7], 1.5]]),
+    "object": st.dictionaries(st.sampled_from(["max_new_tokens", "num_beams", "n"]), st.just(2)),
+}
+one_argument = st.sampled_from(sorted(MAPPED)).flatmap(
+    lambda name: st.tuples(st.just(name), taken[MAPPED[name].takes])
+)
+well_formed = st.lists(one_argument, max_size=4).map(
+    lambda pairs: {"prompt": "Hello", **dict(pairs)}
+)
+
+
+def outcome(
+    request: dict[str, Any], settings: Settings
+) -> RequestError | tuple[LegacyRequest, dict[str, Any]]:
+    try:
+        older = translate(request, settings)
+        words = [f"word{ids}" for ids in older.bad_words_ids]
+        return older, finish(older, PROMPT_TOKENS, words)
+    except RequestError as error:
+        return error
+
+
+@given(requests | well_formed, settings)
+def test_any_request_is_translated_or_refused_by_name(
+    request: dict[str, Any], settings: Settings
+) -> None:
+    match outcome(request, settings):
+        case RequestError(param=param):
+            nothing_to_answer = not {"prompt", "messages"} & set(request)
+            inner = request.get("generation_config")
+            assert param in {*request, *(inner if isinstance(inner, dict) else {})} or (
+                param == "prompt" and nothing_to_answer
+            )
+        case older, body:
+            assert set(body) <= CHAT
+            assert not dropped_names(request, older, body)
+
+
+def dropped_names(request: dict[str, Any], older: LegacyRequest, body: dict[str, Any]) -> list[str]:
+    """The names given that left no trace, and should have."""
+    dropped = []
+    for name, value in request.items():
+        if value is None or name in NO_EFFECT or name in UNSUPPORTED or name == "generation_config":
+            continue
+        if name == "prompt":
+            traced = "messages" in body
+        elif name in MAPPED:
+            traced = _traced(name, value, request, older, body)
+        else:
+            traced = name in body or name == "max_completion_tokens"
+        if not traced:
+            dropped.append(name)
+    return dropped
+
+
+def _traced(
+    name: str, value: Any, request: dict[str, Any], older: LegacyRequest, body: dict[str, Any]
+) -> bool:
+    greedy = body.get("temperature") == 0
+    inner = request.get("generation_config") or {}
+    beams = body.get("use_beam_search") is True
+    match name:
+        case "return_full_text":
+            return (
+                bool(older.before) or not value or not (request.get("prompt") or body["messages"])
+            )
+        case "max_length":  # max_new_tokens goes before it
+            return "max_tokens" in body
+        case "min_length":
+            return "min_tokens" in body
+        case "early_stopping" | "length_penalty" if not beams:
+            return True
+        case "early_stopping":
+            return bool(value != True)  # noqa: E712  vLLM's search is what the others ask for
+        case "top_p" | "top_k" | "min_p" | "do_sample" if greedy:
+            return True
+        case "do_sample":
+            return value is True
+        case "num_return_sequences" | "num_beams":
+            return value == 1 or "n" in body
+        case "output_scores" | "output_logits" if value is False:
+            return True
+        case "bad_words_ids" | "suppress_tokens" | "sequence_bias" if value == []:
+            return True
+        case "bad_words_ids":
+            return "logit_bias" in body or "bad_words" in body
+    return any(field in body for field in MAPPED[name].fields) or name in inner
+
+
+openai_requests = st.dictionaries(st.sampled_from(sorted(CHAT)), json_values)
+
+
+@given(openai_requests)
+def test_a_request_of_openai_s_names_is_left_alone(request: dict[str, Any]) -> None:
+    assert is_legacy({"messages": [], **request}) is False
+
+
+@given(st.text())
+def test_a_name_nobody_knows_is_refused(name: str) -> None:
+    if name in OLDER | CHAT:
+        return
+    with pytest.raises(RequestError):
+        is_legacy({"messages", name})

@@ -1,0 +1,132 @@
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from deploy import cards, gpus
+from deploy.paths import ROOT
+
+CARDS = cards.load_all()
+GPUS = gpus.load_all()
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.plan", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+    )
+
+
+def test_the_table_has_every_model_gpu_and_precision() -> None:
+    done = run()
+    assert done.returncode == 0, done.stderr
+    for word in [gpu.name for gpu in GPUS] + ["bf16", "fp16", "fp8", "int8", "int4"]:
+        assert word in done.stdout
+    for card in CARDS:
+        assert card.title in done.stdout
+    assert "vLLM's image has no kernels for V100" in done.stdout
+
+
+@pytest.mark.parametrize("columns", ["48", "80", "200"])
+def test_the_table_stays_readable_in_a_pipe_and_in_a_narrow_terminal(columns: str) -> None:
+    done = run(COLUMNS=columns)
+    assert "\x1b" not in done.stdout
+    assert "…" not in done.stdout  # no figure is cut off
+    figures = 5 if columns == "48" else 8
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(" 2×A100 ")]
+    assert rows
+    assert all(len(row) == figures for row in rows)
+
+
+def test_no_color_is_respected() -> None:
+    coloured = run("--gpu", "T4", FORCE_COLOR="1", TERM="xterm-256color")
+    plain = run("--gpu", "T4", FORCE_COLOR="1", TERM="xterm-256color", NO_COLOR="1")
+    assert "\x1b[90m" in coloured.stdout  # what cannot run is grey
+    assert "\x1b[90m" not in plain.stdout
+
+
+def test_programs_get_json() -> None:
+    found: list[dict[str, Any]] = json.loads(run("--json").stdout)
+    assert len(found) == len(CARDS) * len(GPUS) * 5
+    (one,) = [
+        entry
+        for entry in found
+        if (entry["model"], entry["gpu"], entry["precision"]) == ("mixtral-8x7b", "A100", "bf16")
+    ]
+    assert one["fits"] is True
+    assert one["tensor_parallel_size"] == 2
+    assert one["accelerator"] == "A100:2"
+    assert one["parameters"] == 46_702_792_704
+    assert one["kv_bytes_per_token"] == 131072
+    assert round(one["weights_gib"]) == 87
+    assert one["reason"] is one["advice"] is None
+    assert one["verdict"].startswith("Mixtral 8x7B in bf16 fits on 2×A100")
+
+
+def test_json_has_the_same_keys_for_what_cannot_run() -> None:
+    found: list[dict[str, Any]] = json.loads(run("--json").stdout)
+    keys = list(found[0])
+    assert all(list(entry) == keys for entry in found)
+    for entry in found:
+        if entry["fits"]:
+            assert [key for key in keys if entry[key] is None] in (
+                ["reason", "advice"],
+                ["reason", "advice", "quantization"],
+            )
+        else:
+            assert entry["verdict"] == f"{entry['reason']}. {entry['advice']}"
+            assert entry["accelerator"] == f"{entry['gpu']}:{entry['count']}"
+            assert entry["tensor_parallel_size"] == entry["count"]
+            assert min(entry["weights_gib"], entry["beside_gib_estimate"], entry["memory_gib"]) > 0
+            assert entry["max_model_len"] is None
+
+
+def test_the_weights_of_a_repo_that_nobody_named_have_no_size() -> None:
+    done = run("--json", "--model", "mistral-7b", "--gpu", "A100", "--precision", "awq")
+    assert json.loads(done.stdout)[0]["weights_gib"] is None
+
+
+def test_a_context_no_model_has_is_said_once_a_model_and_nothing_else() -> None:
+    alone = run("--model", "mistral-7b", "--context", "200000")
+    reason = "Mistral 7B has a context of 32768 tokens, not 200000. Use CONTEXT=32768"
+    assert (alone.returncode, alone.stderr) == (2, f"make plan: {reason}\n")
+    lines = run("--context", "200000").stderr.splitlines()
+    assert len(lines) == len(CARDS)
+    for line, card in zip(lines, CARDS, strict=True):
+        assert line.endswith(f"not 200000. Use CONTEXT={card.context.length}")
+
+
+def test_an_impossible_choice_has_exit_code_2_and_a_sentence() -> None:
+    words = ["--model", "mixtral-8x7b", "--gpu", "A100:1", "--precision", "bf16"]
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.strip().endswith("1×A100 has 80 GiB. Use 2×A100, or PRECISION=fp8")
+    as_json = run(*words, "--json")
+    assert as_json.returncode == 2
+    (entry,) = json.loads(as_json.stdout)
+    assert (entry["fits"], entry["count"]) == (False, 1)
+    assert entry["advice"] == "Use 2×A100, or PRECISION=fp8"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "llama"], "no model 'llama'"),
+        (["--gpu", "k80"], "GPU='k80' is not known; use one of T4"),
+        (["--precision", "fp32"], "PRECISION='fp32' is not known; use one of bf16"),
+        (["--context", "-1"], "CONTEXT='-1' is no number of tokens"),
+        (["--context", "32k"], "CONTEXT='32k' is no number of tokens"),
+    ],
+)
+def test_what_is_not_known_is_an_error_with_what_is(arguments: list[str], message: str) -> None:
+    done = run(*arguments, "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,168 @@
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy import cards
+from deploy.config import render
+from deploy.options import Options
+from local import sandbox
+from local.truss import (
+    CannotServeError,
+    bind,
+    check_machine,
+    check_precision,
+    check_workers,
+    environment,
+    mounts,
+    secrets,
+    tensor_parallel_size,
+    workers_of,
+)
+from scripts.serve import main
+
+
+def test_a_taken_port_is_named_with_its_owner() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(CannotServeError, match=f"port {port}, which nginx needs, is taken"):
+            check_machine({"nginx": port})
+
+
+def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    with pytest.raises(CannotServeError, match="bwrap is not installed: apt-get install bubblew"):
+        check_machine({})
+
+
+def test_weights_without_a_card_are_refused() -> None:
+    config = {"weights": [{"source": "hf://someone/else@main", "mount_location": "/models/x"}]}
+    with pytest.raises(CannotServeError, match=r"someone/else.*no card"):
+        mounts(config)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("hf_access_key", "another"):
+        (tmp_path / name).write_text("token")
+    return tmp_path
+
+
+def test_a_container_gets_the_secrets_its_config_asks_for(folder: Path) -> None:
+    config = {"secrets": {"hf_access_key": None, "not_set": None}}
+    assert secrets(config, folder) == {"/secrets/hf_access_key": folder / "hf_access_key"}
+
+
+def test_a_container_gets_no_token_when_baseten_mirrors_the_weights(folder: Path) -> None:
+    config = yaml.safe_load(render(cards.load("mistral-7b"), Options("bdn")))
+    assert secrets(config, folder) == {}
+
+
+def test_a_config_with_secrets_but_no_folder_of_them_is_refused() -> None:
+    with pytest.raises(CannotServeError, match=r"asks for the secret hf_access_key.*SECRETS="):
+        secrets({"secrets": {"hf_access_key": None}}, None)
+    assert secrets({}, None) == {}
+
+
+def test_secrets_that_are_in_no_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CannotServeError, match="none is no folder"):
+        secrets({}, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "expected"),
+    [(2, [0, 1], "0|1"), (2, [0, 1, 2, 3], "0,1|2,3"), (2, [3, 5, 7], "3|5"), (1, [4], "4")],
+)
+def test_workers_share_the_cores(workers: int, cores: list[int], expected: str) -> None:
+    assert bind(workers, cores) == expected
+
+
+@pytest.mark.parametrize(("workers", "cores"), [(2, [0]), (4, [0, 1]), (1, [])])
+def test_no_two_workers_share_a_core(workers: int, cores: list[int]) -> None:
+    with pytest.raises(ValueError, match=f"{workers} workers on {len(cores)} cores"):
+        bind(workers, cores)
+
+
+def test_the_local_variables_come_after_those_of_the_config() -> None:
+    config = {
+        "docker_server": {"start_command": "sh -c 'exec vllm serve m --tensor-parallel-size 2'"},
+        "environment_variables": {"VLLM_CPU_KVCACHE_SPACE": "99", "PYTHONPATH": "/packages"},
+    }
+    variables = environment(config)
+    assert variables["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert variables["PYTHONPATH"] == "/packages"
+    assert "|" in variables["VLLM_CPU_OMP_THREADS_BIND"]
+
+
+@pytest.mark.parametrize("precision", ["fp8", "8-bit", "4-bit"])
+def test_what_only_a_gpu_computes_is_refused_here(precision: str) -> None:
+    text = render(cards.load("mistral-7b"), Options(precision=precision))
+    with pytest.raises(CannotServeError, match=r"needs a GPU, .*PRECISION=bf16 or fp16 here"):
+        check_precision(yaml.safe_load(text))
+    text = render(cards.load("mistral-7b"), Options(gpu="A100", precision="bf16"))
+    check_precision(yaml.safe_load(text))
+
+
+def test_workers_may_be_other_than_the_gpus() -> None:
+    card = cards.load("mixtral-8x7b")
+    for workers in (1, 2, 4):
+        config = yaml.safe_load(render(card, Options(workers=workers)))
+        assert tensor_parallel_size(config) == workers
+        assert config["resources"]["accelerator"] == "A100:2"
+    assert tensor_parallel_size(yaml.safe_load(render(card, Options()))) == 2
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "", "1.5"])
+def test_what_is_no_number_of_workers_is_refused(value: str) -> None:
+    with pytest.raises(CannotServeError, match=f"TP='{value}' is no number of workers"):
+        workers_of(value)
+
+
+@pytest.mark.parametrize(
+    ("choices", "cores", "message"),
+    [
+        (Options(gpu="A100:8"), 2, "8 workers do not divide .*KV heads, as 1, 2, 4 do; use TP=2"),
+        (Options(gpu="A100:8"), 64, "8 workers do not divide .*use TP=4 here"),
+        (Options(workers=3), 4, "3 workers do not divide"),
+        (Options(gpu="A100:4"), 2, "4 workers need a core each, .* has 2; use TP=2 here"),
+        (Options(workers=2), 1, "2 workers need a core each, .* has 1; use TP=1 here"),
+    ],
+)
+def test_workers_a_stand_in_or_the_machine_cannot_have_are_refused(
+    choices: Options, cores: int, message: str
+) -> None:
+    config = yaml.safe_load(render(cards.load("mistral-7b"), choices))
+    with pytest.raises(CannotServeError, match=message):
+        check_workers(config, cores)
+
+
+def test_workers_with_a_core_each_are_accepted() -> None:
+    card = cards.load("mistral-7b")
+    for choices, cores in ((Options(), 1), (Options(gpu="A100:8", workers=2), 2)):
+        check_workers(yaml.safe_load(render(card, choices)), cores)
+
+
+def test_a_start_command_of_another_kind_has_no_workers() -> None:
+    command = {"start_command": "python3 server.py --tensor-parallel-size 2"}
+    assert tensor_parallel_size({"docker_server": command}) == 1
+
+
+def test_the_sandbox_runs_supervisord_as_pid_1_and_user_60000() -> None:
+    words = sandbox.arguments({"/models/m": Path("/here")}, {"/app/config.yaml": 7}, 5)
+    assert words[-3:] == sandbox.ENTRYPOINT
+    assert "--as-pid-1" in words
+    assert words[words.index("--uid") + 1] == "60000"
+    at = words.index("/here")
+    assert words[at - 1 : at + 2] == ["--ro-bind", "/here", "/models/m"]
+
+
+@pytest.mark.parametrize("variable", ["", "NAME", "=value", "A B=c"])
+def test_a_variable_that_is_none_is_refused(
+    variable: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--variable", variable])
+    assert "is not NAME=VALUE" in capsys.readouterr().err
