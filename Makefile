@@ -30,7 +30,7 @@ help:
 	@echo "make autoscale MODEL_ID= [ENVIRONMENT=production] [DRY_RUN=1] [MIN=] [MAX=] [CONCURRENCY=]"
 	@echo "                                       replicas and concurrency, from the model's card and plan"
 	@echo "make smoke  MODEL_ID= [BASE_URL=]      checks of a deployment, or of make serve"
-	@echo "make bench  [PART=path, growth, older, startup or steps] [QUICK=1] [FRESH=1] [MODEL=]"
+	@echo "make bench  [PART=overhead, scaling or startup] [QUICK=1] [FRESH=1] [MODEL=]"
 	@echo "                                       measure here: docs/benchmarks.md; one model, or quick: .cache/bench"
 	@echo "make bench  URL= [MODEL=] [QUICK=1] [FRESH=1] [OUTPUT=]"
 	@echo "                                       measure a deployment, or any server: a folder of .cache/bench"

@@ -40,10 +40,10 @@ CHAT = client.CHAT
 
 BARE = Way("bare vLLM", backends.CHAT, f"{VLLM}{BARE_DOOR}{CHAT}")
 NGINX = Way("nginx", backends.CHAT, f"{URL}{BARE_DOOR}{CHAT}")
-OPENAI = Way("nginx and the classes, OpenAI's shape", backends.CHAT, f"{URL}{CHAT}")
-OLDER = Way("nginx and the classes, older shape", backends.TEXT, f"{URL}/predict")
+OPENAI = Way("nginx and the middleware, OpenAI format", backends.CHAT, f"{URL}{CHAT}")
+OLDER = Way("nginx and the middleware, legacy format", backends.TEXT, f"{URL}/predict")
 # As Pixtral's users ask. vLLM's backend wants to see the route it knows; a fragment is not sent.
-PREDICT = Way("nginx and the classes, /predict", backends.CHAT, f"{URL}/predict#{CHAT}")
+PREDICT = Way("nginx and the middleware, /predict", backends.CHAT, f"{URL}/predict#{CHAT}")
 
 ORDER = (BARE, NGINX, OPENAI, OLDER, PREDICT)
 
@@ -185,9 +185,9 @@ def ways_of(measured: Mapping[str, Any]) -> list[str]:
 
 TEXT_OF_PART = f"""\
 One vLLM server a model, in {DTYPE}, measured by `vllm bench serve` through all ways in turn,
-another one first in each round: its own port past the classes (bare vLLM), Truss's nginx before
-that, and nginx and the classes of `packages/predict`. At one stream the ways take turns request by
-request, at more after two requests a stream. Ratios and differences are of figures of one round.
+another one first in each round: its own port past the middleware (bare vLLM), Truss's nginx
+before that, and nginx and the middleware of `packages/predict`. At one stream the ways take turns
+request by request, at more after two requests a stream. Ratios and differences are of figures of one round.
 Images are small, 40 × 40 pixels; what makes a data URL of 2 MB large is a chunk of the file that
 decoders pass over: it is the way of the bytes that is measured, not a model at a large picture.
 Legacy streams have no events: their ITL is between pieces of text, and vLLM's client, which
@@ -199,7 +199,7 @@ Its proxy.conf passes each event on by itself (`proxy_buffering off`), has no ke
 server, so that each request opens a connection there, and reads a large body whole before the
 server gets any of it. Behind nginx the server takes more CPU time for the same work, too, for each
 event wakes another process. All of it goes on beside the engine where that has a GPU, and here
-takes the engine's cores. What the rows with the classes lose beyond nginx's is ours.
+takes the engine's cores. What the rows with the middleware lose beyond nginx's is ours.
 """
 
 
@@ -261,7 +261,7 @@ def reading_table(bodies: Mapping[str, Any]) -> list[str]:
 
 def plot_name(measured: Mapping[str, Any]) -> str:
     kind = measured["kind"].removeprefix("an image of ").replace(" ", "-").lower()
-    return f"path-{measured['model']}-{kind}.svg"
+    return f"overhead-{measured['model']}-{kind}.svg"
 
 
 def plots(results: Mapping[str, Any]) -> dict[str, Plot]:

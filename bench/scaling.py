@@ -204,8 +204,8 @@ def section(results: Mapping[str, Any]) -> list[str]:
     lines = [
         "## How cost grows",
         "",
-        "Bare vLLM past everything, and through nginx and the classes, on the same server. So that",
-        "256 streams are served at once and none is refused, the server was started with",
+        "Bare vLLM past everything, and through nginx and the middleware, on the same server. So",
+        "that 256 streams are served at once and none is refused, the server was started with",
         f"{' and '.join(f'`{flag} {value}`' for flag, value in ROOM.items())} in place of the",
         "plan's. Ratios are of figures of one round. The prompt and the images are swept at one",
         "stream, request by request in turn.",
@@ -258,7 +258,7 @@ def memory_table(measured: Mapping[str, Any]) -> list[str]:
 def plot_name(measured: Mapping[str, Any]) -> str:
     sweep = swept(measured)
     over = "memory" if sweep.memory else sweep.over.replace("_", "-")
-    return f"growth-{measured['model']}-{over}.svg"
+    return f"scaling-{measured['model']}-{over}.svg"
 
 
 def plots(results: Mapping[str, Any]) -> dict[str, Plot]:

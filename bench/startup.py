@@ -29,12 +29,11 @@ PLOT = "startup.svg"
 CONTAINER = "this Truss in its container"
 COMMAND = "its start command alone, in the same sandbox"
 BARE = "bare `vllm serve`, same flags and variables"
-FIRST = "the first version, same variables"
 COLD_CONTAINER = f"cold: {CONTAINER}"
 COLD_BARE = f"cold: {BARE}"
 
 # By the way that this Truss in its container is held against, cold against cold.
-GOALS = {name: Bounds(most=1.05) for name in (BARE, COLD_BARE)} | {FIRST: Bounds(most=0.75)}
+GOALS = {name: Bounds(most=1.05) for name in (BARE, COLD_BARE)}
 
 PHASES_TEXT = """\
 By the lines that supervisord and vLLM log as they go: a phase ends with its line, and what other
@@ -94,7 +93,7 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
             also = {it.name: in_container(today(it), question(it)) for it in more}
             others = in_turn(session, "other models", also, 1)[0]
             rounds = in_turn(session, "starts", compared, ROUNDS)
-    columns = {f"{model}, first version": FIRST, model: CONTAINER, f"{model}, cold": COLD_CONTAINER}
+    columns = {model: CONTAINER, f"{model}, cold": COLD_CONTAINER}
     return {
         "model": model,
         "phases": {

@@ -295,7 +295,7 @@ def test_a_goal_that_is_missed_is_said_to_be() -> None:
 
 
 def test_the_page_has_each_part_and_every_plot_it_links_to(tmp_path: Path) -> None:
-    parts = {"path": path_results(), "growth": growth_results()}
+    parts = {"overhead": path_results(), "scaling": growth_results()}
     for name, results in parts.items():
         bench.write(tmp_path, name, results)
         bench.drawn(bench.PARTS[name], results, tmp_path / plots.FOLDER)
@@ -516,10 +516,12 @@ def test_a_part_that_cannot_run_is_one_line_and_nothing_is_written(
         raise CannotServeError("port 8080, which nginx needs, is taken")
 
     monkeypatch.setattr("scripts.bench.check_machine", taken)
-    assert bench.main(["--part", "path", "--output", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "make bench: path: port 8080, which nginx needs, is taken\n"
+    assert bench.main(["--part", "overhead", "--output", str(tmp_path)]) == 1
+    assert (
+        capsys.readouterr().err == "make bench: overhead: port 8080, which nginx needs, is taken\n"
+    )
     assert list(tmp_path.iterdir()) == []
-    assert bench.main(["--part", "path", "--model", "none", "--output", str(tmp_path)]) == 1
+    assert bench.main(["--part", "overhead", "--model", "none", "--output", str(tmp_path)]) == 1
     assert "mistral-7b" in capsys.readouterr().err
 
 
@@ -532,9 +534,9 @@ def test_a_run_that_is_stopped_says_that_it_goes_on(
 
     monkeypatch.setattr("scripts.bench.check_machine", lambda ports: None)
     monkeypatch.setattr(overhead, "measure", stopped)
-    assert bench.main(["--part", "path", "--output", str(tmp_path)]) == 130
+    assert bench.main(["--part", "overhead", "--output", str(tmp_path)]) == 130
     assert "the same command goes on" in capsys.readouterr().err
-    assert [file.name for file in tmp_path.iterdir()] == ["path.partial.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["overhead.partial.json"]
 
 
 # --- a deployment by its URL ---
@@ -600,7 +602,7 @@ def test_what_a_failed_start_said_last_is_shown_without_supervisord_s_ends() -> 
 
 def test_a_deployment_has_no_parts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        bench.main(["--url", "http://127.0.0.1:8080", "--part", "path"])
+        bench.main(["--url", "http://127.0.0.1:8080", "--part", "overhead"])
     assert "--url (URL=) measures a deployment, which has no parts" in capsys.readouterr().err
 
 
