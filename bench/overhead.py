@@ -187,7 +187,8 @@ TEXT_OF_PART = f"""\
 One vLLM server a model, in {DTYPE}, measured by `vllm bench serve` through all ways in turn,
 another one first in each round: its own port past the middleware (bare vLLM), Truss's nginx
 before that, and nginx and the middleware of `packages/predict`. At one stream the ways take turns
-request by request, at more after two requests a stream. Ratios and differences are of figures of one round.
+request by request, at more after two requests a stream. Ratios and differences are of figures of
+one round.
 Images are small, 40 × 40 pixels; what makes a data URL of 2 MB large is a chunk of the file that
 decoders pass over: it is the way of the bytes that is measured, not a model at a large picture.
 Legacy streams have no events: their ITL is between pieces of text, and vLLM's client, which
