@@ -15,7 +15,8 @@ from deploy.paths import ROOT
 
 MODELS = ROOT / "templates" / "models"
 DEFAULT_MODEL = "mistral-7b"
-LONGEST_STARTUP = 3000  # seconds that Baseten lets a replica take, 10 at least
+USUAL_STARTUP = 1800  # seconds that Baseten lets a replica take by default
+LONGEST_STARTUP = 3000  # and at most
 
 
 class UsageError(ValueError):
@@ -142,12 +143,13 @@ class Features(Section):
 
 class Images(Section):
     """What one image may be at most, as sent and decoded, and how long those of one request may
-    take to fetch together."""
+    take to fetch together; how much of processed images vLLM keeps, in each of two processes."""
 
     source: Source
     megabytes: Count  # of 2**20 bytes, as vLLM counts them
     pixels: Count
     fetch_seconds: Count
+    cache_gib: Count
 
 
 class Hardware(Section):
@@ -251,6 +253,7 @@ class Autoscaling(Section):
     source: Source
     min_replica: Annotated[int, Field(ge=0)]  # 0: nothing runs, and nothing is paid, when idle
     max_replica: Count
+    target_utilization_percentage: Annotated[int, Field(ge=1, le=100)]
 
     @model_validator(mode="after")
     def _consistent(self) -> "Autoscaling":
@@ -267,6 +270,8 @@ class Serving(Section):
     queue: Count  # requests that wait beside those being served; more are refused
     stall_seconds: Count  # an engine with requests that does nothing for so long hangs
     drain_seconds: Count  # for what runs to finish when vLLM is told to stop
+    cpu: Count  # vCPUs of the host, at least
+    memory: Count  # GiB of the host's memory, at least
 
 
 class Card(Section):

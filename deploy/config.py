@@ -24,10 +24,10 @@ from deploy.plan import Plan
 # vLLM's port inside the container; 8080 is nginx's.
 PORT = 8000
 
-# Baseten probes every 10 s: three misses stop traffic, a minute of them restarts the replica. What
-# liveness fails for has lasted already (serving.stall_seconds), and nothing but a restart mends it.
-STOP_TRAFFIC_SECONDS = 30
-RESTART_SECONDS = 60
+# Baseten probes every 10 s. These are its own calculator's figures for language models:
+# https://docs.baseten.co/development/model/custom-health-checks
+STOP_TRAFFIC_SECONDS = 60
+RESTART_SECONDS = 120
 
 # `worker_connections` of nginx in Truss's image, for each of its processes; a request takes two.
 # One process may get them all, and without any left it answers 500: some are kept for the refused.
@@ -53,14 +53,14 @@ def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:
     """Flags of `vllm serve`, one "--flag value" per item."""
     formats = chosen.formats
     flags = [
-        "--host 127.0.0.1",
+        "--host 0.0.0.0",
         f"--port {PORT}",
         f"--served-model-name {' '.join(card.names)}",
         f"--config-format {formats.config}",
         f"--load-format {formats.load}",
         f"--tokenizer-mode {formats.tokenizer}",
         f"--dtype {chosen.dtype}",
-        *([f"--quantization {method}"] if (method := chosen.precision.quantization) else []),
+        *([f"--quantization {method}"] if (method := chosen.quantization) else []),
         f"--max-model-len {chosen.context}",
         f"--max-num-seqs {chosen.max_num_seqs}",
         f"--tensor-parallel-size {workers}",
@@ -83,8 +83,11 @@ def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:
             "--tool-call-parser mistral",
             "--tool-parser-plugin predict.tool_parser",  # makes building the parser quick
         ]
-    if card.features.images:
-        flags += [f"--limit-mm-per-prompt.image {card.features.images}"]
+    if card.images:
+        flags += [
+            f"--limit-mm-per-prompt.image {card.features.images}",
+            f"--mm-processor-cache-gb {card.images.cache_gib}",
+        ]
     return flags
 
 
@@ -140,6 +143,7 @@ def render(card: Card, choices: Options) -> str:
         weights=weights,
         concurrency_target=chosen.concurrency_target,
         startup_seconds=chosen.startup_seconds,
+        compiles=chosen.precision.startup_seconds > 0,
         before=before,
         checkpoint=checkpoint,
         flags=flags,

@@ -76,6 +76,11 @@ class Plan:
         return usual if self.gpu.capability >= needed else "float16"
 
     @property
+    def quantization(self) -> str | None:
+        """vLLM's --quantization on this GPU."""
+        return self.precision.quantization_on(self.gpu.capability)
+
+    @property
     def utilization(self) -> float:
         """vLLM's --gpu-memory-utilization, in hundredths."""
         usable = self.gpu.usable * GIB
@@ -148,9 +153,10 @@ class Plan:
 
     @property
     def startup_seconds(self) -> int:
-        """How long a replica may take to be ready: the card's, and what the precision adds."""
-        wanted = self.card.hardware.startup_seconds + self.precision.startup_seconds
-        return min(wanted, cards.LONGEST_STARTUP)
+        """How long a replica may take to be ready: the card's or, if that is longer, what Baseten
+        gives by itself; and what the precision adds."""
+        wanted = max(self.card.hardware.startup_seconds, cards.USUAL_STARTUP)
+        return min(wanted + self.precision.startup_seconds, cards.LONGEST_STARTUP)
 
     @property
     def verdict(self) -> str:

@@ -46,6 +46,7 @@ class Precision:
     capability: float  # the least CUDA compute capability vLLM takes it on
     dtype: str | None = None  # what is computed in; None: what the card says, where the GPU can
     quantization: str | None = None  # of vLLM's --quantization
+    native: str | None = None  # the same, on GPUs that multiply fp8
     environment: Mapping[str, str] = field(default_factory=dict)
     startup_seconds: int = 0  # what a start may take longer
 
@@ -53,6 +54,9 @@ class Precision:
     def repo(self) -> bool:
         """Only as weights that are quantized already, where the card names some."""
         return self.bits is None
+
+    def quantization_on(self, capability: float) -> str | None:
+        return self.native if self.native and capability >= FP8_CAPABILITY else self.quantization
 
     @property
     def quantized(self) -> bool:
@@ -79,7 +83,9 @@ PRECISIONS = {
         Precision("bf16", 16, 8.0, dtype="bfloat16"),
         Precision("fp16", 16, IMAGE_CAPABILITY, dtype="float16"),
         # https://docs.vllm.ai/en/v0.32.0/features/quantization/online/
-        Precision("fp8", 8, 7.5, quantization="fp8_per_tensor"),
+        # A scale for each output channel and for each token's activations, which is what published
+        # fp8 checkpoints have (FP8_DYNAMIC); vLLM refuses it on GPUs that do not multiply fp8.
+        Precision("fp8", 8, 7.5, quantization="fp8_per_tensor", native="fp8_per_channel"),
         _humming("int8", 8, 0),
         _humming("int4", 4 + 16 / INT4_GROUP, INT4_GROUP),
         # vLLM reads how they are quantized in their config.json.

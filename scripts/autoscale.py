@@ -177,7 +177,7 @@ def table(title: str, before: Settings, after: Settings, names: list[str]) -> Ta
 
 def chosen(card: Card, options: argparse.Namespace) -> tuple[Settings, str]:
     """What is set for this card, and where the concurrency target was found. Raises UsageError."""
-    given = {key: getattr(options, key) for key in Wanted.model_fields if key != "source"}
+    given = {key: getattr(options, key, None) for key in Wanted.model_fields if key != "source"}
     target, found = planned_concurrency(card, options, options.config)
     return wanted_settings(card, target, given), found
 

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 
 SECRETS_PAGE = "https://app.baseten.co/settings/secrets"
+# What the secret is called in Baseten's Pixtral Truss, and in Baseten's documentation.
+USUAL_NAMES = ("hf_access_key", "hf_access_token")
 HUB = "https://huggingface.co"
 
 # What the hub answers when it is the token that is at fault: 400 and 401 when it knows none like
@@ -37,9 +39,11 @@ def read(secret: Path) -> str:
         if re.fullmatch(rb"[!-~]+", token):
             return token.decode("ascii")
         wrong = "is no token, for it has spaces or odd characters" if token else "is empty"
+    other = next(name for name in USUAL_NAMES if name != secret.name)
     raise SystemExit(
         f"predict.hub_token: the Baseten secret {secret.name} {wrong}: store a Hugging Face token "
-        f"under the name {secret.name} at {SECRETS_PAGE}"
+        f"under the name {secret.name} at {SECRETS_PAGE}, or push with SECRET={other} if it is "
+        "there under that name"
     )
 
 

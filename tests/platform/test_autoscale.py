@@ -63,6 +63,7 @@ def test_the_card_s_figures_are_set_and_shown(user: User, model: Model) -> None:
     assert rows(printed)["concurrency_target"] == ("1", str(target))
     settings = model.environments["production"].settings
     assert settings["concurrency_target"] == target
+    assert settings["target_utilization_percentage"] == 50
     assert settings["scale_down_delay"] == 900  # not in the card, so left as it was
 
 

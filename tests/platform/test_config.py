@@ -118,7 +118,9 @@ def test_the_parts_a_deployment_needs(card: Card, choices: Options) -> None:
     assert config["model_metadata"]["example_model_input"] == card.example_input
     assert config["environment_variables"]["VLLM_MEDIA_CONNECTOR"] == "predict"
     health = config["runtime"]["health_checks"]
-    assert health["startup_threshold_seconds"] == card.hardware.startup_seconds
+    assert health["startup_threshold_seconds"] >= 1800  # Baseten's own default
+    assert health["stop_traffic_threshold_seconds"] == 60
+    assert health["restart_threshold_seconds"] == 120
     if choices.source == "bdn":
         (weights,) = config["weights"]
         assert weights["source"] == f"hf://{card.weights.repo}@{card.weights.revision}"

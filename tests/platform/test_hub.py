@@ -161,7 +161,8 @@ def test_an_empty_secret_is_said_and_the_hub_is_not_asked(
     secret.write_text(content)
     assert line(start_command(secret, hub.url)) == (
         "predict.hub_token: the Baseten secret hf_access_key is empty: store a Hugging Face token "
-        "under the name hf_access_key at https://app.baseten.co/settings/secrets"
+        "under the name hf_access_key at https://app.baseten.co/settings/secrets, or push with "
+        "SECRET=hf_access_token if it is there under that name"
     )
     assert hub.seen == []
 

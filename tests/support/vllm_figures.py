@@ -79,7 +79,9 @@ def recorder() -> Any:
 
     class Recorder(OnlineQuantizationConfig):  # type: ignore[misc]
         def __init__(self) -> None:
-            super().__init__(QuantizationConfigArgs(linear="fp8_per_tensor", moe="fp8_per_tensor"))
+            super().__init__(
+                QuantizationConfigArgs(linear="fp8_per_channel", moe="fp8_per_channel")
+            )
             self.made: list[Any] = []
 
         def get_quant_method(self, layer: Any, prefix: str) -> Any:

@@ -43,7 +43,7 @@ def test_the_card_s_figures_hold_unless_others_are_given() -> None:
     card = cards.load("mistral-7b")
     figures = card.autoscaling
     expected = {"min_replica": figures.min_replica, "max_replica": figures.max_replica}
-    expected["concurrency_target"] = 20
+    expected |= {"concurrency_target": 20, "target_utilization_percentage": 50}
     assert autoscale.wanted_settings(card, 20, {}) == expected
     got = autoscale.wanted_settings(card, 20, {"max_replica": 3, "min_replica": None})
     assert got == {**expected, "max_replica": 3}

@@ -67,7 +67,7 @@ def test_a_longer_context_may_take_more_gpus() -> None:
     [
         ("bf16", None, {}),
         ("fp16", None, {}),
-        ("fp8", "fp8_per_tensor", {}),
+        ("fp8", "fp8_per_channel", {}),
         ("int8", "humming", {"dtype": "int8", "group_size": 0}),
         ("int4", "humming", {"dtype": "int4", "group_size": 128}),
     ],
@@ -103,6 +103,12 @@ def test_fp8_says_where_it_is_of_the_weights_only() -> None:
     card = cards.load("mixtral-8x7b")
     assert "weights only" in plan.choose(card, "A100", "fp8").note
     assert plan.choose(card, "H100", "fp8").note != plan.choose(card, "A100", "fp8").note
+
+
+def test_fp8_has_a_scale_per_channel_where_the_gpu_multiplies_fp8() -> None:
+    card = cards.load("mixtral-8x7b")
+    for gpu, method in (("A100", "fp8_per_tensor"), ("L40S", "fp8_per_channel")):
+        assert plan.choose(card, gpu, "fp8").quantization == method
 
 
 def test_a_quantized_repo_of_the_card_is_deployed() -> None:
@@ -331,7 +337,7 @@ def test_a_plan_speaks_of_one_request_as_one() -> None:
 
 def test_a_precision_whose_kernels_are_compiled_at_the_start_is_given_longer_for_it() -> None:
     card = cards.load("mixtral-8x7b")
-    usual = card.hardware.startup_seconds
+    usual = max(card.hardware.startup_seconds, cards.USUAL_STARTUP)
     for precision, more in (("bf16", 0), ("fp8", 0), ("int8", 600), ("int4", 600)):
         text = render(card, Options(gpu="A100:2", precision=precision))
         checks = yaml.safe_load(text)["runtime"]["health_checks"]
