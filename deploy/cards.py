@@ -14,6 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from deploy.paths import ROOT
 
 MODELS = ROOT / "templates" / "models"
+LIMITS: dict[str, dict[str, Any]] = yaml.safe_load(  # each with `default` and `description`
+    (ROOT / "packages" / "predict" / "limits.yaml").read_text(encoding="utf-8")
+)
 DEFAULT_MODEL = "mistral-7b"
 USUAL_STARTUP = 1800  # seconds that Baseten lets a replica take by default
 LONGEST_STARTUP = 3000  # and at most
@@ -50,6 +53,16 @@ def _absolute(value: str) -> str:
 Source = Annotated[str, AfterValidator(_url)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _limit_name(value: str) -> str:
+    if value not in LIMITS or value == "vocabulary":  # which is the architecture's
+        raise ValueError("is not a limit; packages/predict/limits.yaml lists them")
+    return value
+
+
+LimitName = Annotated[str, AfterValidator(_limit_name)]
+Limit = Annotated[int, Field(ge=0)] | None
 
 
 class Files(Section):
@@ -177,73 +190,6 @@ class Sampling(Section):
     openai_requests: bool
 
 
-class Limits(Section):
-    """The most that one request may have; null is no limit. In the container each is a variable of
-    the environment (packages/predict/settings.py), which a person may set otherwise."""
-
-    body_bytes: Annotated[Count | None, Field(description="bytes of a request as it is sent")]
-    text_bytes: Annotated[Count | None, Field(description="bytes of what in it is no image")]
-    values: Annotated[
-        Count | None, Field(description="JSON values in all; a list of integers is one")
-    ]
-    depth: Annotated[Count | None, Field(description="levels of lists and objects")]
-    messages: Annotated[Count | None, Field(description="messages, or items of `input`")]
-    parts: Annotated[Count | None, Field(description="parts of the messages' content, in all")]
-    prompts: Annotated[
-        Count | None, Field(description="prompts of a completion, and answers to all of them")
-    ]
-    answers: Annotated[
-        Count | None, Field(description="`n`, `num_return_sequences`: answers to one prompt")
-    ]
-    stop_strings: Annotated[
-        Count | None,
-        Field(description="stop strings; above 4, raise VLLM_MAX_STOP_STRINGS as well"),
-    ]
-    string_length: Annotated[
-        Count | None, Field(description="characters of a stop string or a bad word")
-    ]
-    bad_words: Annotated[
-        Count | None,
-        Field(description="bad words; above 128, raise VLLM_MAX_NUM_BAD_WORDS as well"),
-    ]
-    token_ids: Annotated[Count | None, Field(description="token ids in one list, or biased")]
-    logprobs: Annotated[Count | None, Field(description="log probabilities for each token")]
-    prompt_logprobs: Annotated[
-        Count | None, Field(description="the same for each token of the prompt")
-    ]
-    tools: Annotated[Count | None, Field(description="tools")]
-    schema_bytes: Annotated[
-        Count | None,
-        Field(description="bytes of a schema, a regular expression, a grammar, or all tools"),
-    ]
-    schema_depth: Annotated[
-        Count | None, Field(description="levels of a schema's lists and objects")
-    ]
-    schema_entries: Annotated[Count | None, Field(description="names in one object of a schema")]
-    schema_count: Annotated[
-        Count | None,
-        Field(description="what a schema's `minLength`, `maxItems` and their like add up to"),
-    ]
-    regex_nested: Annotated[
-        Count | None,
-        Field(
-            description="what the counts of repetitions multiply to that repeat what may match the "
-            "same text in several ways, as `([a-z]{1,5}){1,5}`; an open one counts as infinite"
-        ),
-    ]
-    regex_overlapping: Annotated[
-        Count | None,
-        Field(
-            description="what the counts of repetitions side by side add up to that may match the "
-            "same characters, 25 at least for each, as `[a-z]{0,100}[a-m]{0,100}`"
-        ),
-    ]
-    grammar_bytes: Annotated[
-        Annotated[int, Field(ge=0)] | None,
-        Field(description="bytes of a grammar or structural tag; 0 closes them"),
-    ]
-
-
 class Autoscaling(Section):
     """What `make autoscale` sets on Baseten; keys and bounds are those of its management API.
 
@@ -288,12 +234,18 @@ class Card(Section):
     hardware: Hardware
     sampling: Sampling
     # Not dumped: a stand-in's key is made from the dumped card, and no stand-in depends on these.
-    limits: Annotated[Limits, Field(exclude=True)]
+    limits: Annotated[dict[LimitName, Limit], Field(exclude=True, default_factory=dict)]
     autoscaling: Annotated[Autoscaling, Field(exclude=True)]
     serving: Annotated[Serving, Field(exclude=True)]
     quantized: Annotated[list[Quantized], Field(exclude=True, default_factory=list)]
     images: Annotated[Images | None, Field(exclude=True)]
     example_input: dict[str, Any]
+
+    @property
+    def request_limits(self) -> dict[str, int | None]:
+        """The most that one request may have of each, by the names of limits.yaml."""
+        defaults = {name: row["default"] for name, row in LIMITS.items()}
+        return {**defaults, **self.limits, "vocabulary": self.architecture.vocabulary}
 
     @property
     def names(self) -> list[str]:

@@ -16,7 +16,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deploy import plan
-from deploy.cards import Card, UsageError
+from deploy.cards import LIMITS, Card, UsageError
 from deploy.options import Options
 from deploy.paths import ROOT
 from deploy.plan import Plan
@@ -177,8 +177,8 @@ def one_file(card: str, files: list[str]) -> str:
 
 
 def predict_settings(card: Card) -> dict[str, str]:
-    """What the card says of requests, their limits and the engine, as
-    packages/predict/settings.py reads it."""
+    """The card's defaults for requests, and its limits that differ from limits.yaml, as
+    packages/predict/settings.py reads them."""
     sampling = card.sampling
     settings = {
         "PREDICT_MAX_NEW_TOKENS": sampling.max_tokens,
@@ -189,9 +189,11 @@ def predict_settings(card: Card) -> dict[str, str]:
         "PREDICT_DEFAULTS_FOR_MESSAGES": 1 if sampling.openai_requests else None,
         "PREDICT_STALL_SECONDS": card.serving.stall_seconds,
     }
-    limits = {**card.limits.model_dump(), "vocabulary": card.architecture.vocabulary}
-    settings |= {f"PREDICT_LIMIT_{name.upper()}": most for name, most in limits.items()}
-    return {name: str(value) for name, value in settings.items() if value is not None}
+    found = {name: str(value) for name, value in settings.items() if value is not None}
+    for name, most in card.request_limits.items():
+        if most != LIMITS[name]["default"]:
+            found[f"PREDICT_LIMIT_{name.upper()}"] = "" if most is None else str(most)
+    return found
 
 
 def image_settings(card: Card, choices: Options) -> dict[str, str]:

@@ -71,13 +71,13 @@ def removed_table() -> str:
 def limits_table() -> str:
     every = cards.load_all()
     lines = [
-        f"| limit | {' | '.join(card.title for card in every)} | of what |",
+        f"| limit | {' | '.join(card.title for card in every)} | counts |",
         f"| --- | {'--- | ' * len(every)}--- |",
     ]
-    for name, field in cards.Limits.model_fields.items():
-        most = [getattr(card.limits, name) for card in every]
+    for name, row in cards.LIMITS.items():
+        most = [card.request_limits[name] for card in every]
         shown = " | ".join("none" if value is None else f"{value:,}" for value in most)
-        lines.append(f"| `{name}` | {shown} | {field.description} |")
+        lines.append(f"| `{name}` | {shown} | {row['description']} |")
     return "\n".join(lines)
 
 

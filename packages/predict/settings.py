@@ -1,42 +1,22 @@
-"""What config.yaml sets for the classes, in environment variables made from the model's card.
+"""Settings of the middleware, from the environment variables that config.yaml sets.
 
-Promises: a variable that is not set means none; one that cannot be read is a `ValueError` at start
-that names it.
+Promises: a variable that is not set means the default of limits.yaml, or none; an empty one means
+none. Refuses a variable that cannot be read, with a `ValueError` that names it, at the start.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import yaml
 
-@dataclass(frozen=True)
-class Limits:
-    """The most that one request may have of each; the card's `limits` (deploy/cards.py) says what
-    each counts."""
+# What one request may have at most, by the names of limits.yaml; None is no limit.
+RequestLimits = Mapping[str, int | None]
 
-    body_bytes: int | None = None
-    text_bytes: int | None = None
-    values: int | None = None
-    depth: int | None = None
-    messages: int | None = None
-    parts: int | None = None
-    prompts: int | None = None
-    answers: int | None = None
-    stop_strings: int | None = None
-    string_length: int | None = None
-    bad_words: int | None = None
-    token_ids: int | None = None
-    logprobs: int | None = None
-    prompt_logprobs: int | None = None
-    tools: int | None = None
-    schema_bytes: int | None = None
-    schema_depth: int | None = None
-    schema_entries: int | None = None
-    schema_count: int | None = None
-    regex_nested: int | None = None
-    regex_overlapping: int | None = None
-    grammar_bytes: int | None = None
-    vocabulary: int | None = None  # tokens, from the card's architecture
+_LIMITS = yaml.safe_load(Path(__file__).with_name("limits.yaml").read_text(encoding="utf-8"))
+DEFAULT_LIMITS: RequestLimits = {name: row["default"] for name, row in _LIMITS.items()}
+NO_LIMITS: RequestLimits = dict.fromkeys(DEFAULT_LIMITS)
 
 
 def variable(limit: str) -> str:
@@ -46,14 +26,14 @@ def variable(limit: str) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """Defaults for what a request leaves out, tokens being new ones, and how the server is kept."""
+    """Defaults for what a request leaves out, its limits, and when the engine counts as stalled."""
 
     max_new_tokens: int | None = None
-    max_new_tokens_limit: int | None = None  # for older-shaped requests
+    max_new_tokens_limit: int | None = None  # for requests in the legacy format
     sampling: dict[str, float] = field(default_factory=dict)  # temperature, top_p, top_k
-    defaults_for_messages: bool = False  # for OpenAI-shaped requests too
-    stall_seconds: float | None = None  # an engine with requests that does nothing so long, hangs
-    limits: Limits = Limits()
+    defaults_for_messages: bool = False  # for requests in the OpenAI format too
+    stall_seconds: float | None = None  # an engine with requests and no progress for so long hangs
+    limits: RequestLimits = field(default_factory=lambda: DEFAULT_LIMITS)
 
 
 def read(environment: Mapping[str, str]) -> Settings:
@@ -74,5 +54,8 @@ def read(environment: Mapping[str, str]) -> Settings:
         sampling={name: number for name, number in sampling.items() if number is not None},
         defaults_for_messages=bool(value("PREDICT_DEFAULTS_FOR_MESSAGES", int)),
         stall_seconds=value("PREDICT_STALL_SECONDS", float),
-        limits=Limits(**{row.name: value(variable(row.name), int) for row in fields(Limits)}),
+        limits={
+            name: value(variable(name), int) if variable(name) in environment else default
+            for name, default in DEFAULT_LIMITS.items()
+        },
     )

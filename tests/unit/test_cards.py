@@ -91,6 +91,9 @@ def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
         (lambda c: c["autoscaling"].update(max_replica=0), "autoscaling.max_replica: .*got 0"),
         (lambda c: c.update(quantized=[QUANTIZED, QUANTIZED]), "names a precision twice: awq, awq"),
         (lambda c: c.update(quantized=[{**QUANTIZED, "bits": 3}]), "quantized.0.bits: .*got 3"),
+        (lambda c: c.update(limits={"colour": 1}), "limits.colour.*: .*is not a limit"),
+        (lambda c: c.update(limits={"vocabulary": 1}), "limits.vocabulary.*: .*is not a limit"),
+        (lambda c: c.update(limits={"depth": -1}), "limits.depth: .*got -1"),
         (lambda c: c.update(name="other"), "name: is 'other', must be the file's, 'mistral-7b'"),
     ],
 )

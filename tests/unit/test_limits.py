@@ -1,6 +1,5 @@
 """What is too much for one request, and what is not for its sender to say."""
 
-import dataclasses
 import json
 from typing import Any
 
@@ -9,7 +8,7 @@ from predict.errors import RequestError
 from predict.legacy.parameters import HEADERS, REFUSED, REFUSED_PARTS, VLLM
 from predict.requests import limits
 from predict.requests.middleware import CHAT_COMPLETIONS, READ
-from predict.settings import Limits, variable
+from predict.settings import DEFAULT_LIMITS, NO_LIMITS, read, variable
 
 from deploy import cards
 from deploy.config import predict_settings
@@ -17,7 +16,7 @@ from deploy.config import predict_settings
 
 def refused(body: dict[str, Any], **given: int) -> str:
     with pytest.raises(RequestError) as error:
-        limits.check(body, len(json.dumps(body)), Limits(**given))
+        limits.check(body, len(json.dumps(body)), {**NO_LIMITS, **given})
     return str(error.value)
 
 
@@ -85,22 +84,28 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
 def test_a_limit_allows_what_it_says_and_no_more(
     limit: str, most: int, allowed: dict[str, Any], too_much: dict[str, Any]
 ) -> None:
-    given = Limits(**{limit: most})
+    given = {**NO_LIMITS, limit: most}
     limits.check(allowed, len(json.dumps(allowed)), given)
     assert str(most - (limit == "vocabulary")) in refused(too_much, **{limit: most})
-    limits.check(too_much, len(json.dumps(too_much)), Limits())
+    limits.check(too_much, len(json.dumps(too_much)), NO_LIMITS)
 
 
 def test_every_limit_is_tried() -> None:
-    names = {row.name for row in dataclasses.fields(Limits)}
-    assert {limit for limit, *_ in AT_MOST} == names - {"body_bytes"}
+    assert {limit for limit, *_ in AT_MOST} == DEFAULT_LIMITS.keys() - {"body_bytes"}
 
 
-def test_the_cards_set_every_limit() -> None:
+def test_a_card_s_limits_arrive_and_only_differing_ones_are_written() -> None:
     for card in cards.load_all():
         rendered = predict_settings(card)
-        for row in dataclasses.fields(Limits):
-            assert int(rendered[variable(row.name)]) >= (row.name != "grammar_bytes")
+        assert read(rendered).limits == card.request_limits
+        written = {name for name in DEFAULT_LIMITS if variable(name) in rendered}
+        assert written == {*card.limits, "vocabulary"}
+
+
+def test_a_variable_overrides_a_default_and_an_empty_one_lifts_it() -> None:
+    assert read({}).limits == DEFAULT_LIMITS
+    given = {variable("depth"): "7", variable("answers"): ""}
+    assert read(given).limits == {**DEFAULT_LIMITS, "depth": 7, "answers": None}
 
 
 def test_images_in_a_request_do_not_count_as_text() -> None:
@@ -113,7 +118,7 @@ def test_images_in_a_request_do_not_count_as_text() -> None:
         {"type": "image", "source": {"type": "base64", "data": data}},
     ):
         body = user({"type": "text", "text": "What?"}, part)
-        limits.check(body, len(json.dumps(body)), Limits(text_bytes=200))
+        limits.check(body, len(json.dumps(body)), {**NO_LIMITS, "text_bytes": 200})
     hidden = user({"type": "text", "text": "a", "image_url": data})
     assert "beside its images" in refused(hidden, text_bytes=200)
 
@@ -123,20 +128,20 @@ def test_integers_have_64_bits_wherever_they_are(number: int) -> None:
     body: Any
     for body in ({"seed": number}, {"a": [{"b": number}]}, {"tokens": [1, number]}):
         assert "64 bits" in refused(body)
-    limits.check({"seed": 2**63 - 1, "tokens": [-(2**63)]}, 10, Limits())
+    limits.check({"seed": 2**63 - 1, "tokens": [-(2**63)]}, 10, NO_LIMITS)
 
 
 @pytest.mark.parametrize("number", [1e19, -1e30, 1.7e308])
 def test_a_field_s_number_has_64_bits_however_it_is_written(number: float) -> None:
     assert "'top_k'" in refused({"top_k": number})
-    limits.check({"text": {"maximum": number}}, 10, Limits())
+    limits.check({"text": {"maximum": number}}, 10, NO_LIMITS)
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_fields_of_the_engine_s_own_are_refused_unless_null(name: str) -> None:
     assert f"'{name}'" in refused({name: 0})
     assert REFUSED[name] in refused({name: {}})
-    limits.check({name: None}, 10, Limits())
+    limits.check({name: None}, 10, NO_LIMITS)
 
 
 @pytest.mark.parametrize("kind", REFUSED_PARTS)

@@ -312,7 +312,7 @@ def test_what_no_check_foresaw_in_a_request_is_a_400(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(limits.NUMBERS, "user", "no_such_limit")
     vllm, status, answer = post(CHAT_PATH, b'{"messages": [], "user": 5}')
     assert (vllm.bodies, status) == ([], 400)
-    assert "AttributeError" in answer["error"]["message"]
+    assert "KeyError" in answer["error"]["message"]
 
 
 class BusyError(Exception):

@@ -6,15 +6,12 @@ from typing import Any
 import pytest
 from predict.errors import RequestError
 from predict.requests import structured_outputs
-from predict.settings import Limits
+from predict.settings import DEFAULT_LIMITS, NO_LIMITS, RequestLimits
 
-from deploy import cards
-
-CARD = Limits(**cards.load("mistral-7b").limits.model_dump())
 SLOW = "([a-z]*[a-m]*)*z"
 
 
-def refused(body: dict[str, Any], limits: Limits = CARD) -> RequestError:
+def refused(body: dict[str, Any], limits: RequestLimits = DEFAULT_LIMITS) -> RequestError:
     with pytest.raises(RequestError) as error:
         structured_outputs.check(structured_outputs.opened(body), limits)
     assert error.value.param == next(iter(body))
@@ -33,14 +30,14 @@ def refused(body: dict[str, Any], limits: Limits = CARD) -> RequestError:
     ],
 )
 def test_what_the_engine_would_choke_on_is_refused(schema: dict[str, Any], said: str) -> None:
-    assert said in str(refused(schema, Limits()))
+    assert said in str(refused(schema, NO_LIMITS))
 
 
 def test_a_schema_s_references_within_it_are_allowed() -> None:
     schema = {"$defs": {"a": {"$ref": "#"}}, "items": {"$ref": "#/$defs/a"}, "minItems": True}
     structured_outputs.check(
         structured_outputs.opened({"structured_outputs": {"json": json.dumps(schema)}}),
-        Limits(schema_depth=9),
+        {**NO_LIMITS, "schema_depth": 9},
     )
 
 
@@ -78,13 +75,15 @@ def test_grammars_are_closed_unless_the_settings_open_them() -> None:
         {"response_format": tag},
     ):
         assert "PREDICT_LIMIT_GRAMMAR_BYTES" in str(refused(body))
-        structured_outputs.check(body, Limits(grammar_bytes=1000))
-        structured_outputs.check(body, Limits())
-        assert "at most 5 are allowed" in str(refused(body, Limits(grammar_bytes=5)))
+        structured_outputs.check(body, {**NO_LIMITS, "grammar_bytes": 1000})
+        structured_outputs.check(body, NO_LIMITS)
+        assert "at most 5 are allowed" in str(refused(body, {**NO_LIMITS, "grammar_bytes": 5}))
 
 
 def limited(schema: dict[str, Any], most: int) -> None:
-    structured_outputs.check({"structured_outputs": {"json": schema}}, Limits(schema_count=most))
+    structured_outputs.check(
+        {"structured_outputs": {"json": schema}}, {**NO_LIMITS, "schema_count": most}
+    )
 
 
 def test_a_length_counts_for_each_choice_of_the_field() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from predict.errors import RequestError
 from predict.legacy.parameters import REFUSED, REFUSED_PARTS, shown
 from predict.requests import structured_outputs
-from predict.settings import Limits
+from predict.settings import RequestLimits
 
 LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1  # what vLLM's engine is told a number in
 
@@ -77,7 +77,7 @@ class Seen:
     changed: bool = False  # a `uuid` was taken out
 
 
-def check(body: dict[str, Any], size: int, limits: Limits) -> Seen:
+def check(body: dict[str, Any], size: int, limits: RequestLimits) -> Seen:
     """Refuses what is too much in a request of `size` bytes, and what is not for its sender to
     say. Takes the `uuid` of content parts out."""
     for name in body:
@@ -94,10 +94,10 @@ def check(body: dict[str, Any], size: int, limits: Limits) -> Seen:
     for name in ("messages", "input", "system"):
         if isinstance(body.get(name), list):
             _read_messages(name, body[name], seen, limits)
-    if limits.text_bytes is not None and size - seen.image_bytes > limits.text_bytes:
+    if limits["text_bytes"] is not None and size - seen.image_bytes > limits["text_bytes"]:
         text = size - seen.image_bytes
         raise RequestError(
-            f"the request has {text} bytes beside its images; at most {limits.text_bytes} are "
+            f"the request has {text} bytes beside its images; at most {limits['text_bytes']} are "
             "allowed",
             None,
             413,
@@ -110,7 +110,7 @@ def _most(name: str, has: float, limit: int | None, what: str) -> None:
         raise RequestError(f"'{name}' has {has} {what}; at most {limit} are allowed", name)
 
 
-def _check_structure(body: dict[str, Any], limits: Limits) -> None:
+def _check_structure(body: dict[str, Any], limits: RequestLimits) -> None:
     """How much there is at all, how deep, and in numbers how large."""
     level: list[Any] = [body]
     values, depth = 0, 0
@@ -128,14 +128,15 @@ def _check_structure(body: dict[str, Any], limits: Limits) -> None:
                     below.append(value)
                 elif kind is int and not LEAST_INTEGER <= value <= MOST_INTEGER:
                     raise _too_large(value)
-        if limits.values is not None and values > limits.values:
+        if limits["values"] is not None and values > limits["values"]:
             raise RequestError(
-                f"the request has more than {limits.values} values, which is the most allowed", None
+                f"the request has more than {limits['values']} values, which is the most allowed",
+                None,
             )
         level, depth = below, depth + 1
-        if level and limits.depth is not None and depth >= limits.depth:
+        if level and limits["depth"] is not None and depth >= limits["depth"]:
             raise RequestError(
-                f"the request is nested more than {limits.depth} levels deep, which is the most "
+                f"the request is nested more than {limits['depth']} levels deep, which is the most "
                 "allowed",
                 None,
             )
@@ -145,28 +146,28 @@ def _too_large(value: Any) -> RequestError:
     return RequestError(f"the number {shown(value)} does not fit in 64 bits", None)
 
 
-def _check_fields(fields: Mapping[str, Any], limits: Limits) -> None:
+def _check_fields(fields: Mapping[str, Any], limits: RequestLimits) -> None:
     for name, value in fields.items():
         if name in COUNTED and isinstance(value, (list, dict)):
-            _most(name, len(value), getattr(limits, COUNTED[name]), "entries")
+            _most(name, len(value), limits[COUNTED[name]], "entries")
         if name in NUMBERS:
-            number, limit = _number(value), getattr(limits, NUMBERS[name])
+            number, limit = _number(value), limits[NUMBERS[name]]
             if limit is not None and number is not None and number > limit:
                 raise RequestError(f"'{name}' is {shown(value)}; at most {limit} is allowed", name)
-        if name in STRINGS and limits.string_length is not None:
+        if name in STRINGS and limits["string_length"] is not None:
             for text in value if isinstance(value, list) else [value]:
-                if isinstance(text, str) and len(text) > limits.string_length:
+                if isinstance(text, str) and len(text) > limits["string_length"]:
                     raise RequestError(
                         f"'{name}' has a string of {len(text)} characters; at most "
-                        f"{limits.string_length} are allowed",
+                        f"{limits['string_length']} are allowed",
                         name,
                     )
-        if name in TOKEN_IDS and limits.vocabulary is not None:
+        if name in TOKEN_IDS and limits["vocabulary"] is not None:
             for token in _token_ids(value):
-                if not 0 <= token < limits.vocabulary:
+                if not 0 <= token < limits["vocabulary"]:
                     raise RequestError(
                         f"'{name}' has {token}, which is no token of this model; its tokens are 0 "
-                        f"to {limits.vocabulary - 1}",
+                        f"to {limits['vocabulary'] - 1}",
                         name,
                     )
         if isinstance(value, float) and not LEAST_INTEGER <= value <= MOST_INTEGER:
@@ -194,22 +195,22 @@ def _token_ids(value: Any) -> Iterator[int]:
         yield value
 
 
-def _check_sequences(body: Mapping[str, Any], limits: Limits) -> None:
+def _check_sequences(body: Mapping[str, Any], limits: RequestLimits) -> None:
     """Prompts, and answers to all of them."""
     prompts = body.get("prompt")
     if not isinstance(prompts, list) or not isinstance(next(iter(prompts), None), (str, list)):
         return
-    _most("prompt", len(prompts), limits.prompts, "prompts")
+    _most("prompt", len(prompts), limits["prompts"], "prompts")
     answers = int(_number(body.get("n")) or 1)
-    if limits.prompts is not None and len(prompts) * answers > limits.prompts:
+    if limits["prompts"] is not None and len(prompts) * answers > limits["prompts"]:
         raise RequestError(
-            f"'n' is {answers} for each of {len(prompts)} prompts; at most {limits.prompts} "
+            f"'n' is {answers} for each of {len(prompts)} prompts; at most {limits['prompts']} "
             "answers in all are allowed",
             "n",
         )
 
 
-def _read_messages(name: str, messages: list[Any], seen: Seen, limits: Limits) -> None:
+def _read_messages(name: str, messages: list[Any], seen: Seen, limits: RequestLimits) -> None:
     for position, message in enumerate(messages):
         where = f"{name}[{position}]"
         if not isinstance(message, dict):
@@ -223,11 +224,11 @@ def _read_messages(name: str, messages: list[Any], seen: Seen, limits: Limits) -
                 _read_parts(f"{where}.{field}", message[field], seen, limits)
 
 
-def _read_parts(where: str, parts: list[Any], seen: Seen, limits: Limits) -> None:
+def _read_parts(where: str, parts: list[Any], seen: Seen, limits: RequestLimits) -> None:
     seen.parts += len(parts)
-    if limits.parts is not None and seen.parts > limits.parts:
+    if limits["parts"] is not None and seen.parts > limits["parts"]:
         raise RequestError(
-            f"the request has more than {limits.parts} content parts, which is the most allowed",
+            f"the request has more than {limits['parts']} content parts, which is the most allowed",
             where,
         )
     for position, part in enumerate(parts):

@@ -142,7 +142,7 @@ class RequestMiddleware:
             )
         limits = self.settings.limits
         # where no image can be, a body has as many bytes as text may have
-        sizes = (limits.body_bytes, limits.text_bytes if scope["path"] in TEXT else None)
+        sizes = (limits["body_bytes"], limits["text_bytes"] if scope["path"] in TEXT else None)
         most = min((size for size in sizes if size is not None), default=None)
         try:
             return await read_chunks(scope, receive, most)

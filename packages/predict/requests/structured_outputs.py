@@ -20,7 +20,7 @@ import msgspec
 
 from predict.errors import RequestError
 from predict.legacy.parameters import shown
-from predict.settings import Limits, variable
+from predict.settings import RequestLimits, variable
 
 # Where a schema stands. Tools' are taken together, as the engine does.
 SCHEMAS = ("response_format", "structured_outputs", "text", "output_config", "tools")
@@ -52,7 +52,7 @@ def opened(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "structured_outputs": {**outputs, "json": schema}}
 
 
-def check(body: Mapping[str, Any], limits: Limits) -> None:
+def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
     """Refuses what of an opened request would keep the engine waiting."""
     for name in SCHEMAS:
         if body.get(name) is not None:
@@ -62,12 +62,12 @@ def check(body: Mapping[str, Any], limits: Limits) -> None:
 class _Schema:
     """A field that has a schema, an expression or a grammar somewhere."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: RequestLimits) -> None:
         self.name = name
         self.limits = limits
 
     def check(self, value: Any) -> None:
-        self._most(_bytes(value), self.limits.schema_bytes, "bytes")
+        self._most(_bytes(value), self.limits["schema_bytes"], "bytes")
         if self.name == "structured_outputs" and isinstance(value, dict):
             self._constraint(value)
         elif isinstance(value, dict) and value.get("type") == "structural_tag":
@@ -80,7 +80,7 @@ class _Schema:
         for node, depth in nodes:  # which grows meanwhile, level by level
             if not isinstance(node, (dict, list)):
                 continue
-            self._most(depth, self.limits.schema_depth, "levels of lists and objects")
+            self._most(depth, self.limits["schema_depth"], "levels of lists and objects")
             if isinstance(node, dict):
                 counts += self._object(node)
                 lists = (node.get("anyOf"), node.get("oneOf"))
@@ -89,11 +89,13 @@ class _Schema:
             nodes += [(one, depth + 1) for one in inner]
         count = sum(number + min(number, COUNTED_AGAIN) * (choices - 1) for number in counts)
         what = "as the sum of its lengths and numbers of items, counted for each of its choices"
-        self._most(count, self.limits.schema_count, f"{what} ({', '.join(COUNTS)}; anyOf, oneOf)")
+        self._most(
+            count, self.limits["schema_count"], f"{what} ({', '.join(COUNTS)}; anyOf, oneOf)"
+        )
 
     def _object(self, node: Mapping[str, Any]) -> list[float]:
         """What the node's keywords count."""
-        self._most(len(node), self.limits.schema_entries, "names in one object")
+        self._most(len(node), self.limits["schema_entries"], "names in one object")
         patterns = node.get("patternProperties")
         for regex in (node.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
             self._regex(regex)
@@ -116,18 +118,18 @@ class _Schema:
         self._regex(value.get("regex"))
 
     def _grammar(self, kind: str, value: Any) -> None:
-        if self.limits.grammar_bytes == 0:
+        if self.limits["grammar_bytes"] == 0:
             raise self._error(
                 f"has a grammar ('{kind}'), which this server does not take: an ambiguous one "
                 "would stop it for everybody. Use a JSON schema, 'regex' or 'choice'; who runs "
                 f"the server may open it with {variable('grammar_bytes')}"
             )
-        self._most(_bytes(value), self.limits.grammar_bytes, "bytes of a grammar")
+        self._most(_bytes(value), self.limits["grammar_bytes"], "bytes of a grammar")
 
     def _regex(self, regex: Any) -> None:
         if isinstance(regex, str):
             try:
-                check_regex(regex, self.limits.regex_nested, self.limits.regex_overlapping)
+                check_regex(regex, self.limits["regex_nested"], self.limits["regex_overlapping"])
             except RegexError as error:
                 raise self._error(
                     f"has the regular expression {shown(regex)}, which {error}"
