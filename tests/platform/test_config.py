@@ -183,7 +183,7 @@ def addresses_read(config: Any) -> Any:
     """The hosts as the container will read them."""
     from predict.images import urls
 
-    return urls.read(config["environment_variables"]).hosts
+    return urls.read_policy(config["environment_variables"]).hosts
 
 
 def test_the_limits_for_images_are_the_card_s() -> None:

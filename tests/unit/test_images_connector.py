@@ -88,7 +88,7 @@ def test_what_is_refused_becomes_a_400(connector: Any, url: str, message: str) -
 
 def test_what_is_no_image_is_refused(connector: Any) -> None:
     for error in both_ways(connector, "data:audio/wav;base64,AAAA", "audio"):
-        assert "of a kind this model does not take" in str(error)
+        assert "not an image, which is all" in str(error)
 
 
 def test_the_tokenizer_is_given_blank_images_of_the_same_sizes(connector: Any) -> None:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from predict.images import formats
-from predict.images.fetch import Limits
+from predict.images.fetch import ImageLimits
 from predict.images.urls import ImageError
 
 from tests.support.image_host import blank, picture
 
-LIMITS = Limits(size=1 << 20, seconds=1)
+LIMITS = ImageLimits(size=1 << 20, seconds=1)
 PIXELS = 1 << 20
 
 
@@ -104,7 +104,7 @@ def test_a_bmp_with_run_lengths_is_refused(compression: int) -> None:
     Image.new("L", (64, 64)).save(stream, "BMP")
     data = bytearray(stream.getvalue())
     data[30:34] = struct.pack("<I", compression)
-    with pytest.raises(ImageError, match="run lengths"):
+    with pytest.raises(ImageError, match="run-length"):
         check(bytes(data))
 
 
@@ -118,7 +118,7 @@ def test_a_data_url_is_read() -> None:
     data = picture()
     encoded = base64.b64encode(data).decode()
     for start in ("data:image/png;base64,", "DATA:Image/PNG;charset=x;BASE64,", "data:;base64,"):
-        assert formats.of_data_url(start + encoded, LIMITS) == data
+        assert formats.decode_data_url(start + encoded, LIMITS) == data
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_data_url_is_read() -> None:
 )
 def test_a_data_url_that_is_none_is_refused(url: str, message: str) -> None:
     with pytest.raises(ImageError, match=message) as refused:
-        formats.of_data_url(url, LIMITS)
+        formats.decode_data_url(url, LIMITS)
     assert len(str(refused.value)) < 200
 
 
@@ -154,7 +154,7 @@ def test_a_large_data_url_is_refused_before_it_is_decoded() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ImageError):
-            formats.of_data_url(url, LIMITS)
+            formats.decode_data_url(url, LIMITS)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

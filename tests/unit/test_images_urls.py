@@ -3,9 +3,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predict.images.urls import ImageError, Rules, check_address, check_url, is_public, read
+from predict.images.urls import (
+    FetchPolicy,
+    ImageError,
+    check_address,
+    check_url,
+    is_public,
+    read_policy,
+)
 
-ANY = Rules()
+ANY = FetchPolicy()
 
 PUBLIC = ["1.1.1.1", "93.184.216.34", "223.255.255.255", "2606:4700:4700::1111", "2a00:1450::1"]
 NOT_PUBLIC = [
@@ -258,32 +265,32 @@ def test_other_ports_are_refused_unless_allowed() -> None:
     for url in ("http://example.com:8080/", "http://1.1.1.1:22/", "http://example.com:0/"):
         with pytest.raises(ImageError, match="port"):
             check_url(url, ANY)
-    rules = read({"ALLOWED_IMAGE_PORTS": "443, 8080"})
-    check_url("http://example.com:8080/", rules)
+    policy = read_policy({"ALLOWED_IMAGE_PORTS": "443, 8080"})
+    check_url("http://example.com:8080/", policy)
     with pytest.raises(ImageError, match="port 80; allowed: 443, 8080"):
-        check_url("http://example.com/", rules)
+        check_url("http://example.com/", policy)
 
 
 def test_hosts_narrow_what_may_be_fetched() -> None:
-    rules = read({"ALLOWED_IMAGE_HOSTS": "Example.com, .example.org,1.1.1.1"})
+    policy = read_policy({"ALLOWED_IMAGE_HOSTS": "Example.com, .example.org,1.1.1.1"})
     for host in ("example.com", "EXAMPLE.COM", "a.example.org", "b.a.example.org", "1.1.1.1"):
-        check_url(f"https://{host}/", rules)
+        check_url(f"https://{host}/", policy)
     for host in ("a.example.com", "example.org", "badexample.com", "badexample.org", "1.0.0.1"):
         with pytest.raises(ImageError, match="not among the hosts"):
-            check_url(f"https://{host}/", rules)
+            check_url(f"https://{host}/", policy)
 
 
 def test_no_hosts_mean_data_urls_alone() -> None:
     for url in ("https://example.com/", "file:///etc/passwd"):
         with pytest.raises(ImageError, match="only data URLs"):
-            check_url(url, read({"ALLOWED_IMAGE_HOSTS": ""}))
-    assert read({}).hosts is None
+            check_url(url, read_policy({"ALLOWED_IMAGE_HOSTS": ""}))
+    assert read_policy({}).hosts is None
 
 
 def test_an_operator_may_name_private_addresses() -> None:
-    rules = read({"ALLOWED_IMAGE_ADDRESSES": "127.0.0.1:8123, 10.1.0.0/16, [fd12::/16]:81"})
+    policy = read_policy({"ALLOWED_IMAGE_ADDRESSES": "127.0.0.1:8123, 10.1.0.0/16, [fd12::/16]:81"})
     for address, port in (("127.0.0.1", 8123), ("10.1.2.3", 80), ("fd12::1", 81), ("1.1.1.1", 443)):
-        check_address(address, port, "host", rules)
+        check_address(address, port, "host", policy)
     for address, port in (
         ("127.0.0.1", 80),
         ("127.0.0.2", 8123),
@@ -294,7 +301,7 @@ def test_an_operator_may_name_private_addresses() -> None:
         ("::ffff:127.0.0.1", 8123),
     ):
         with pytest.raises(ImageError, match="no public address"):
-            check_address(address, port, "host", rules)
+            check_address(address, port, "host", policy)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +318,7 @@ def test_an_operator_may_name_private_addresses() -> None:
     ],
 )
 def test_no_setting_opens_metadata_addresses(address: str) -> None:
-    whole = read({"ALLOWED_IMAGE_ADDRESSES": "0.0.0.0/0,[::/0],169.254.169.254:80"})
+    whole = read_policy({"ALLOWED_IMAGE_ADDRESSES": "0.0.0.0/0,[::/0],169.254.169.254:80"})
     with pytest.raises(ImageError):
         check_address(str(ip_address(address)), 80, "host", whole)
 
@@ -333,4 +340,4 @@ def test_no_setting_opens_metadata_addresses(address: str) -> None:
 )
 def test_a_setting_that_cannot_be_read_is_named(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=name):
-        read({name: value})
+        read_policy({name: value})

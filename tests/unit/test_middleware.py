@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from predict import errors, settings
-from predict.images import fetch
+from predict.images.batch import current_batch
 from predict.legacy.parameters import CHAT, REFUSED
 from predict.requests import limits
 from predict.requests.middleware import READ, TEXT, RequestMiddleware, decoded, encoded
@@ -186,7 +186,7 @@ def test_what_is_fetched_is_of_the_request_it_is_fetched_for() -> None:
     begun = []
 
     async def vllm(scope: Any, receive: Any, send: Any) -> None:
-        begun.append(fetch.current_request())
+        begun.append(current_batch())
 
     async def each() -> None:
         for kind in ("lifespan", "http", "http"):

@@ -1,15 +1,13 @@
-"""A plugin of vLLM (`vllm.general_plugins`) that adds the media connector `predict`, which
-`VLLM_MEDIA_CONNECTOR` chooses.
+"""vLLM's media connector `predict`: a plugin (`vllm.general_plugins`) that VLLM_MEDIA_CONNECTOR
+selects.
 
-Promises: an image goes through it as through vLLM's own connector, once its address, its size and
-its header have passed; the limits are those of vLLM's own variables; nothing else fetches or opens
-what a request names. Refuses with a 400 what is the client's fault, whatever vLLM's connector calls
-it, and everything that is no image.
+Promises: an image that passes the checks of URL, size and header is loaded as by vLLM's own
+connector, within the limits of vLLM's own variables; nothing else fetches or opens what a request
+names. Refuses with a 400 whatever is the client's fault, and everything that is not an image.
 
-The last needs more than a connector. vLLM gives the messages to mistral-common as they came, to
-make the prompt of, and there each image is fetched and decoded a second time, by `requests`, with
-redirects and `file://`, to see how many tokens it has. So the messages it is given here have blank
-images of the same sizes.
+A connector alone cannot promise that: vLLM also gives the messages to mistral-common, which fetches
+and decodes each image again (by `requests`, with redirects and `file://`) to count its tokens. So
+mistral-common gets the messages with blank images of the same sizes.
 """
 
 import asyncio
@@ -30,7 +28,8 @@ from vllm.multimodal.media.connector import global_thread_pool
 from vllm.renderers import chat_utils, mistral
 
 from predict.images import fetch, formats, urls
-from predict.images.fetch import Limits
+from predict.images.batch import ImageBatch, begin_batch, current_batch
+from predict.images.fetch import ImageLimits
 from predict.images.urls import ImageError
 
 NAME = "predict"
@@ -41,24 +40,24 @@ Parse = Callable[..., Awaitable[Any]]
 
 
 class RefusedImageError(VLLMValidationError):  # type: ignore[misc]  # vLLM's classes are Any here
-    """vLLM makes it a 400. The message alone: vLLM's own classes add the parameter's value."""
+    """Becomes a 400. Its text is the message alone: vLLM's classes add the parameter's value."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
-class Guarded(MediaConnector):  # type: ignore[misc]
-    rules: urls.Rules
+class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
+    policy: urls.FetchPolicy
     formats: tuple[str, ...]
 
     async def load_from_url_async(
         self, url: str, media_io: Any, *, fetch_timeout: float | None = None
     ) -> Any:
-        request = fetch.current_request() or fetch.Request()
-        with request.image() as number:
+        batch = current_batch() or ImageBatch()
+        with batch.image() as number:
             await asyncio.sleep(0)  # all images of the request are counted before the first is done
             try:
-                return await self._load(url, media_io, fetch_timeout, request)
+                return await self._load(url, media_io, fetch_timeout, batch)
             except ImageError as error:
                 raise RefusedImageError(
                     f"image {number} of the request: {error}", parameter="image_url"
@@ -69,22 +68,20 @@ class Guarded(MediaConnector):  # type: ignore[misc]
         with ThreadPoolExecutor(1) as thread:  # whose event loop is not the caller's
             return thread.submit(asyncio.run, loading).result()
 
-    async def _load(
-        self, url: str, media_io: Any, seconds: float | None, request: fetch.Request
-    ) -> Any:
+    async def _load(self, url: str, media_io: Any, seconds: float | None, batch: ImageBatch) -> Any:
         if not isinstance(media_io, ImageMediaIO):
-            raise ImageError("it is of a kind this model does not take")
-        limits = Limits(
+            raise ImageError("it is not an image, which is all that this model takes")
+        limits = ImageLimits(
             size=envs.VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB * fetch.MEGABYTE,
             seconds=seconds or envs.VLLM_IMAGE_FETCH_TIMEOUT,
             redirects=fetch.REDIRECTS if envs.VLLM_MEDIA_URL_ALLOW_REDIRECTS else 0,
         )
         fetched = None
         if url[:5].lower() != "data:":
-            fetched = await request.once(url, lambda: fetch.fetch(url, self.rules, limits, request))
+            fetched = await batch.once(url, lambda: fetch.fetch(url, self.policy, limits, batch))
 
         def decode() -> Any:
-            data = formats.of_data_url(url, limits) if fetched is None else fetched
+            data = formats.decode_data_url(url, limits) if fetched is None else fetched
             formats.check(data, envs.VLLM_MAX_IMAGE_PIXELS, self.formats)
             try:
                 return media_io.load_bytes(data)
@@ -93,14 +90,14 @@ class Guarded(MediaConnector):  # type: ignore[misc]
             except Exception:  # see formats.check
                 raise formats.unreadable(self.formats) from None
 
-        async with request.decoding:  # one at a time: decoded, an image takes most of its memory
+        async with batch.decoding:  # one at a time: decoding is where the most memory is used
             image = await asyncio.get_running_loop().run_in_executor(global_thread_pool, decode)
-        request.sizes[url] = image.media.size
+        batch.sizes[url] = image.media.size
         return image
 
 
 def for_tokenizer(part: Any, sizes: Mapping[str, tuple[int, int]]) -> Any:
-    """A content part as mistral-common may see it: read by vLLM's rules, its image blank."""
+    """A content part as mistral-common may see it: read by vLLM's policy, its image blank."""
     if not isinstance(part, dict):
         return part
     kind, content = chat_utils._parse_chat_message_content_mm_part(part)
@@ -108,7 +105,7 @@ def for_tokenizer(part: Any, sizes: Mapping[str, tuple[int, int]]) -> Any:
         if content not in sizes:
             raise RefusedImageError("an image of the request is empty", parameter="image_url")
         return {"type": "image_url", "image_url": {"url": formats.blank(*sizes[content])}}
-    if kind != part.get("type"):  # to others, it may be an image or a file
+    if kind != part.get("type"):  # mistral-common could take it for an image or a file
         raise RefusedImageError(
             f"a part of the request's content is read as {kind!r}, which its 'type' must say",
             parameter="messages",
@@ -117,15 +114,15 @@ def for_tokenizer(part: Any, sizes: Mapping[str, tuple[int, int]]) -> Any:
 
 
 def with_blank_images(parse: Parse) -> Parse:
-    """vLLM's reader of messages, after which their images are blank."""
+    """Wraps vLLM's message parser, so that afterwards the messages have blank images."""
 
     @functools.wraps(parse)
     async def parse_and_blank(messages: Any, *arguments: Any, **more: Any) -> Any:
-        request = fetch.current_request() or fetch.begin_request()
+        batch = current_batch() or begin_batch()
         parsed = await parse(messages, *arguments, **more)
         for message in messages:
             if isinstance(content := message.get("content"), list):
-                message["content"] = [for_tokenizer(part, request.sizes) for part in content]
+                message["content"] = [for_tokenizer(part, batch.sizes) for part in content]
         return parsed
 
     return parse_and_blank
@@ -136,29 +133,30 @@ def refuse_download(url: str, timeout: Any = None) -> Any:
 
 
 def replace(module: Any, name: str, new: Any) -> None:
-    """Sets a name that must be there, or else what it guards against would come back unseen."""
+    """Replaces a module's name, which must exist: a patch that no longer applies must not pass."""
     if not hasattr(module, name):
         raise ValueError(
-            f"{module.__name__} has no {name} any more; predict.images.connector relies on it"
+            f"{module.__name__}.{name}, which predict.images.connector replaces, does not exist"
         )
     setattr(module, name, new)
 
 
 def register() -> None:
-    """What vLLM calls in each of its processes; a `ValueError` stops it from starting."""
+    """The plugin's entry point, called in each of vLLM's processes; a `ValueError` stops the
+    start."""
     if envs.VLLM_MEDIA_CONNECTOR != NAME:
         return
     for limit in LIMITS:
         if getattr(envs, limit) <= 0:
             raise ValueError(f"{limit} is {getattr(envs, limit)}, must be above 0")
-    Guarded.rules = urls.read(os.environ)
-    Guarded.formats = formats.read_formats(os.environ)
-    if others := set(Guarded.formats) - set(ALLOWED_IMAGE_FORMATS):
+    SafeMediaConnector.policy = urls.read_policy(os.environ)
+    SafeMediaConnector.formats = formats.read_formats(os.environ)
+    if others := set(SafeMediaConnector.formats) - set(ALLOWED_IMAGE_FORMATS):
         raise ValueError(f"ALLOWED_IMAGE_FORMATS has {others}, which vLLM does not open")
-    MEDIA_CONNECTOR_REGISTRY.register(NAME)(Guarded)
-    # vLLM's own tries its formats in another order, and could see another image in the same bytes
-    opened = functools.partial(formats.open_image, formats=Guarded.formats)
+    MEDIA_CONNECTOR_REGISTRY.register(NAME)(SafeMediaConnector)
+    # vLLM's own tries more formats in another order: it could decode another image than was checked
+    opened = functools.partial(formats.open_image, formats=SafeMediaConnector.formats)
     replace(media_image, "open_image", opened)
     replace(tokenizer_images, "download_image", refuse_download)
-    parse = inspect.unwrap(mistral.parse_chat_messages_async)  # this may be called again
+    parse = inspect.unwrap(mistral.parse_chat_messages_async)  # register() may be called again
     replace(mistral, "parse_chat_messages_async", with_blank_images(parse))

@@ -1,10 +1,9 @@
-"""What an image's bytes may be, told before anything is decoded.
+"""Checks an image's bytes before anything is decoded.
 
-Promises: looks at the header alone, whose work grows neither with what the image unfolds to nor
-with the pieces it comes in; of an animation the first picture counts, which is the only one that is
-decoded; what decodes it reads it as the format it was looked at as. Refuses, with an `ImageError`
-that repeats nothing of the content, other formats, too many pixels, and the two forms whose
-decoding takes minutes.
+Promises: reads the header only, whose cost grows neither with the decoded size nor with the number
+of chunks; an animation counts as its first frame, the only one that is decoded; the decoder reads
+the bytes as the format that was checked. Refuses, with an `ImageError` that quotes nothing of the
+content, other formats, too many pixels, and the two forms whose decoding takes minutes.
 """
 
 import base64
@@ -15,48 +14,47 @@ from collections.abc import Mapping
 
 from PIL import Image
 
-from predict.images.fetch import Limits, too_large
+from predict.images.fetch import ImageLimits, too_large
 from predict.images.urls import ImageError
 
-# Those of OpenAI's API, and one more that is plain. Others can hold an image within an image (ICO,
-# ICNS, PSD …) or be stored in tiles far larger than themselves (TIFF, 1 GB of one megabyte), which
-# their header's size does not tell.
+# Those of OpenAI's API, and BMP. Others can contain further images (ICO, ICNS, PSD …) or tiles far
+# larger than the image (TIFF: 1 GB from one megabyte), which the size in the header does not show.
 DEFAULT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
-# How often Pillow may read of an image, as its readers go through the pieces of a PNG, JPEG or GIF
-# in Python, some 5 µs each: before its pixels, where a 20 MB photograph with all its profiles has
-# a thousand reads, and in all, where a 20 MB PNG in pieces of 8 KiB has eight thousand.
-HEADER_READS, MOST_READS = 5_000, 20_000
+# How often Pillow may read from an image: its parsers walk the chunks of a PNG, JPEG or GIF in
+# Python, about 5 µs each. In the header, a 20 MB photograph with all its profiles takes a thousand
+# reads; in all, a 20 MB PNG in chunks of 8 KiB takes eight thousand.
+MAX_HEADER_READS, MAX_READS = 5_000, 20_000
 
-# Each scan of a progressive JPEG goes over all its pixels, and may take a few dozen bytes; encoders
-# write about ten of them.
-MOST_SCANS = 100
-LONGEST_TYPE = 1000  # characters before the comma of a data URL
+# Each scan of a progressive JPEG covers all pixels and may take a few dozen bytes; encoders write
+# about ten.
+MAX_SCANS = 100
+MAX_MEDIA_TYPE = 1000  # characters before the comma of a data URL
 JPEG_START, SCAN_START = b"\xff\xd8\xff", b"\xff\xda"
-BMP_RUN_LENGTHS = (1, 2)  # Pillow unfolds them in Python, a run at a time
+BMP_RUN_LENGTHS = (1, 2)  # Pillow decodes them in Python, run by run
 
 
-class _Source(io.BytesIO):
-    def __init__(self, data: bytes, most_reads: int) -> None:
+class _BoundedReader(io.BytesIO):
+    def __init__(self, data: bytes, max_reads: int) -> None:
         super().__init__(data)
-        self.left = most_reads
+        self.left = max_reads
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.left -= 1
         if self.left < 0:
-            raise OSError("the image is in too many pieces")
+            raise OSError("the image has too many chunks")
         return super().read(size)
 
 
 def open_image(
-    stream: io.BytesIO, formats: tuple[str, ...], most_reads: int = MOST_READS
+    stream: io.BytesIO, formats: tuple[str, ...], max_reads: int = MAX_READS
 ) -> Image.Image:
-    """Pillow's image of those bytes, in one of these formats."""
-    return Image.open(_Source(stream.getvalue(), most_reads), formats=formats)
+    """Pillow's image of the stream, in one of `formats`."""
+    return Image.open(_BoundedReader(stream.getvalue(), max_reads), formats=formats)
 
 
 def read_formats(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of Pillow's formats in `ALLOWED_IMAGE_FORMATS`; a `ValueError` for one it has not."""
+    """Pillow's formats named in `ALLOWED_IMAGE_FORMATS`; a `ValueError` for an unknown one."""
     Image.init()
     text = environment.get("ALLOWED_IMAGE_FORMATS", "")
     formats = tuple(word.strip().upper() for word in text.split(",") if word.strip())
@@ -66,9 +64,9 @@ def read_formats(environment: Mapping[str, str]) -> tuple[str, ...]:
     return formats or DEFAULT_FORMATS
 
 
-def of_data_url(url: str, limits: Limits) -> bytes:
+def decode_data_url(url: str, limits: ImageLimits) -> bytes:
     """The bytes in `data:image/png;base64,…`."""
-    comma = url.find(",", 0, LONGEST_TYPE)
+    comma = url.find(",", 0, MAX_MEDIA_TYPE)
     media_type, *parameters = url[5:comma].lower().split(";")
     if comma < 0 or parameters[-1:] != ["base64"]:
         raise ImageError("it is a data URL without base64; write it as data:image/png;base64,…")
@@ -82,27 +80,27 @@ def of_data_url(url: str, limits: Limits) -> bytes:
         raise ImageError("it is a data URL whose base64 is malformed") from None
 
 
-def check(data: bytes, most_pixels: int, formats: tuple[str, ...]) -> None:
-    """`ImageError` unless the bytes begin as an image of at most so many pixels."""
-    if data.startswith(JPEG_START) and data.count(SCAN_START) > MOST_SCANS:
-        raise ImageError(f"it is a JPEG of more than {MOST_SCANS} scans")
+def check(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> None:
+    """`ImageError` unless the header is that of an image with at most `max_pixels`."""
+    if data.startswith(JPEG_START) and data.count(SCAN_START) > MAX_SCANS:
+        raise ImageError(f"it is a JPEG of more than {MAX_SCANS} scans")
     try:
-        with open_image(io.BytesIO(data), formats, HEADER_READS) as image:
+        with open_image(io.BytesIO(data), formats, MAX_HEADER_READS) as image:
             pixels = image.width * image.height
             slow = image.format == "BMP" and image.info.get("compression") in BMP_RUN_LENGTHS
     except Image.DecompressionBombError:
-        raise _too_many(most_pixels) from None
-    except Exception:  # Pillow's readers raise what they come across: struct.error, SyntaxError …
+        raise _too_many(max_pixels) from None
+    except Exception:  # Pillow's parsers raise anything: struct.error, SyntaxError …
         raise unreadable(formats) from None
-    if pixels > most_pixels:
-        raise _too_many(most_pixels)
+    if pixels > max_pixels:
+        raise _too_many(max_pixels)
     if slow:
-        raise ImageError("it is a BMP with run lengths; send it uncompressed, or as PNG")
+        raise ImageError("it is a run-length encoded BMP; send it uncompressed, or as PNG")
 
 
 @functools.lru_cache(maxsize=256)
 def blank(width: int, height: int) -> str:
-    """An image of that size as a data URL, a few bytes long."""
+    """A black image of that size as a data URL of a few bytes."""
     stream = io.BytesIO()
     Image.new("1", (width, height)).save(stream, "PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
@@ -112,5 +110,5 @@ def unreadable(formats: tuple[str, ...]) -> ImageError:
     return ImageError(f"it is not an image that can be read; formats: {', '.join(formats)}")
 
 
-def _too_many(most_pixels: int) -> ImageError:
-    return ImageError(f"it has more than {most_pixels} pixels, the most an image may have")
+def _too_many(max_pixels: int) -> ImageError:
+    return ImageError(f"it has more than {max_pixels} pixels, the most an image may have")

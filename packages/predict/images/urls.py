@@ -1,8 +1,9 @@
-"""Which image addresses may be fetched: pure rules over URLs, names and IP addresses.
+"""Which image URLs may be fetched: pure rules over URLs, host names and IP addresses.
 
-Promises: what passes is http or https on an allowed port, to a host written in one way only, and an
-IP address passes if it is public or an operator named it. Refuses, with an `ImageError`, anything
-else; a host without a public address is refused in the same words whether it exists or not.
+Promises: what passes is http or https on an allowed port, with a host that every parser reads the
+same way; an IP address passes if it is public or an operator allowed it. Refuses everything else,
+with an `ImageError`; a host without a public address gets the same message whether it exists or
+not.
 """
 
 import re
@@ -16,12 +17,12 @@ from yarl import URL
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-MOST_CHARACTERS = 8190  # what most servers take as the first line of a request
+MAX_URL_CHARACTERS = 8190  # what most servers take as a request line
 DEFAULT_PORTS = frozenset({80, 443})
 
 # https://www.iana.org/assignments/iana-ipv4-special-registry, multicast and reserved blocks. How
 # many of them Python's `is_global` knows depends on its version.
-NOT_PUBLIC = [
+SPECIAL_PURPOSE = [
     ip_network(block)
     for block in (
         "0.0.0.0/8",
@@ -46,12 +47,12 @@ NOT_PUBLIC = [
         "3fff::/20",
     )
 ]
-# All that is given out as global unicast (RFC 4291, 2.4); outside are mapped and NAT64 forms too
+# Global unicast (RFC 4291, 2.4); mapped and NAT64 forms are outside of it
 PUBLIC_IPV6 = IPv6Network("2000::/3")
 
-# No setting opens these: what clouds tell about a machine to whoever runs on it, credentials
-# included, and IPv6 forms by which such an IPv4 address could be meant
-NEVER = [
+# No setting allows these: the metadata services of clouds, which hand out credentials, and the IPv6
+# forms that can stand for such an IPv4 address
+ALWAYS_BLOCKED = [
     ip_network(block)
     for block in (
         "169.254.0.0/16",
@@ -74,30 +75,31 @@ _URL = re.compile(
     r"(?:[/?#][^\x00-\x20\x7f\\\ud800-\udfff]*)?",
     re.IGNORECASE,
 )
-# A name by any reader: to some, one whose last part is a number is an IPv4 address, in octal, in
-# hex or with fewer parts
-_NAME = re.compile(
+# A name to every parser: some take one whose last label is a number for an IPv4 address, in octal,
+# in hex or with fewer parts
+_HOST_NAME = re.compile(
     r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z][a-z0-9-]{0,62}"
 )
 _ENTRY = re.compile(r"(?:\[(?P<v6>[^]]+)\]|(?P<v4>[^:]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
 class ImageError(ValueError):
-    """Why an image is refused, in words for the client that sent it; the server is not at fault."""
+    """Why an image is refused: a message for the client, whose fault it is."""
 
 
 @dataclass(frozen=True)
-class Rules:
-    """`hosts`: None for any. `addresses`: networks beside the public ones, each with the one port
-    that is allowed there, or None for `ports`."""
+class FetchPolicy:
+    """`hosts`: None for any. `addresses`: networks allowed beside the public ones, each with the
+    one port that is allowed there, or None for `ports`."""
 
     hosts: tuple[str, ...] | None = None
     ports: frozenset[int] = DEFAULT_PORTS
     addresses: tuple[tuple[Network, int | None], ...] = ()
 
 
-def read(environment: Mapping[str, str]) -> Rules:
-    """The rules in `environment`; a `ValueError` that names the variable if one cannot be read."""
+def read_policy(environment: Mapping[str, str]) -> FetchPolicy:
+    """The policy set by ALLOWED_IMAGE_HOSTS, _PORTS and _ADDRESSES; a `ValueError` names the
+    variable that cannot be read."""
 
     def each(name: str, read: Callable[[str], Any]) -> tuple[Any, ...]:
         words = [word.strip() for word in environment.get(name, "").split(",")]
@@ -106,7 +108,7 @@ def read(environment: Mapping[str, str]) -> Rules:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
-    return Rules(
+    return FetchPolicy(
         each("ALLOWED_IMAGE_HOSTS", _host) if "ALLOWED_IMAGE_HOSTS" in environment else None,
         frozenset(each("ALLOWED_IMAGE_PORTS", _port)) or DEFAULT_PORTS,
         each("ALLOWED_IMAGE_ADDRESSES", _entry),
@@ -115,24 +117,24 @@ def read(environment: Mapping[str, str]) -> Rules:
 
 def _host(text: str) -> str:
     host = text.lower()
-    if not _NAME.fullmatch(host.removeprefix(".")) and not is_literal(host):
+    if not _HOST_NAME.fullmatch(host.removeprefix(".")) and not is_literal(host):
         raise ValueError(
-            f"{host!r} is no host; for example images.example.com, or .example.com for all names "
-            "that end so"
+            f"{host!r} is not a host name; write images.example.com, or .example.com for all "
+            "names below it"
         )
     return host
 
 
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65536:
-        raise ValueError(f"{text!r} is no port; use 1 to 65535")
+        raise ValueError(f"{text!r} is not a port; use 1 to 65535")
     return int(text)
 
 
 def _entry(text: str) -> tuple[Network, int | None]:
     if not (parts := _ENTRY.fullmatch(text)):
         raise ValueError(
-            f"{text!r} is no address; for example 10.1.2.3, 10.1.0.0/16, 127.0.0.1:8123 or "
+            f"{text!r} is not an address; for example 10.1.2.3, 10.1.0.0/16, 127.0.0.1:8123 or "
             "[fd12::1]:8123"
         )
     network = ip_network(parts["v6"] or parts["v4"])
@@ -140,38 +142,40 @@ def _entry(text: str) -> tuple[Network, int | None]:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is reached from everywhere and belongs to one host of its own."""
+    """Whether an address is globally reachable unicast."""
     if isinstance(address, IPv6Address) and address not in PUBLIC_IPV6:
         return False
-    if any(address in block for block in (*NOT_PUBLIC, *NEVER)):
+    if any(address in block for block in (*SPECIAL_PURPOSE, *ALWAYS_BLOCKED)):
         return False
     return address.is_global
 
 
-def check_address(text: str, port: int, host: str, rules: Rules) -> None:
-    """`ImageError` unless the IP address `text`, which `host` has now, may be connected to."""
+def check_address(text: str, port: int, host: str, policy: FetchPolicy) -> None:
+    """`ImageError` unless `text`, an IP address of `host`, may be connected to on `port`."""
     address = ip_address(text)
-    if any(address in block for block in NEVER) or not (
-        (port in rules.ports and is_public(address))
+    if any(address in block for block in ALWAYS_BLOCKED) or not (
+        (port in policy.ports and is_public(address))
         or any(
-            address in network and (port in rules.ports if only is None else port == only)
-            for network, only in rules.addresses
+            address in network and (port in policy.ports if only is None else port == only)
+            for network, only in policy.addresses
         )
     ):
         raise no_public_address(host)
 
 
 def no_public_address(host: str) -> ImageError:
-    """The one answer for hosts that are private, of no use, or not there at all."""
+    """The same error for hosts that are private, not allowed, or do not exist."""
     return ImageError(f"{host} has no public address that may be fetched from")
 
 
-def check_url(url: str, rules: Rules) -> URL:
-    """The URL to request, `ImageError` unless it may be; names in it are not resolved yet."""
-    if rules.hosts == ():
-        raise ImageError("only data URLs are taken here (data:image/png;base64,…), no addresses")
-    if len(url) > MOST_CHARACTERS:
-        raise ImageError(f"its address has more than {MOST_CHARACTERS} characters")
+def check_url(url: str, policy: FetchPolicy) -> URL:
+    """The URL to request; `ImageError` unless it is allowed. Its host is not resolved yet."""
+    if policy.hosts == ():
+        raise ImageError(
+            "only data URLs are accepted here (data:image/png;base64,…), not addresses"
+        )
+    if len(url) > MAX_URL_CHARACTERS:
+        raise ImageError(f"its address has more than {MAX_URL_CHARACTERS} characters")
     if not re.match("https?://", url, re.IGNORECASE):
         raise ImageError("its address must begin with https://, http:// or data:image/…;base64,")
     if "@" in re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0]:
@@ -182,21 +186,21 @@ def check_url(url: str, rules: Rules) -> URL:
             "and no part has spaces, control characters or backslashes"
         )
     host = parts["host"].lower()
-    if not is_literal(host) and not _NAME.fullmatch(host):
+    if not is_literal(host) and not _HOST_NAME.fullmatch(host):
         raise ImageError(
-            "the host of its address must be a name without a dot at its end, or an IP address in "
+            "the host of its address must be a name without a trailing dot, or an IP address in "
             "its usual form (four decimal numbers, or IPv6 in brackets)"
         )
-    if rules.hosts is not None and not any(_matches(host, allowed) for allowed in rules.hosts):
+    if policy.hosts is not None and not any(_matches(host, allowed) for allowed in policy.hosts):
         raise ImageError(f"{host} is not among the hosts that images may be fetched from")
     port = int(parts["port"] or (443 if parts["scheme"].lower() == "https" else 80))
-    if port not in rules.ports | {only for _, only in rules.addresses}:
-        allowed = ", ".join(map(str, sorted(rules.ports)))
+    if port not in policy.ports | {only for _, only in policy.addresses}:
+        allowed = ", ".join(map(str, sorted(policy.ports)))
         raise ImageError(f"its address names port {port}; allowed: {allowed}")
     if is_literal(host):
-        check_address(host.strip("[]"), port, host, rules)
+        check_address(host.strip("[]"), port, host, policy)
     try:
-        read = URL(url)  # by aiohttp's own reader, which must not see another host
+        read = URL(url)  # aiohttp's own parser, which must not see another host
         plain = str(IPv6Address(host[1:-1])) if host.startswith("[") else host
         understood = (read.raw_host, read.port) == (plain, port)
     except ValueError:
@@ -211,7 +215,7 @@ def _matches(host: str, allowed: str) -> bool:
 
 
 def is_literal(host: str) -> bool:
-    """Whether it is an IP address in its usual form."""
+    """Whether `host` is an IP address in its usual form."""
     try:
         if host.startswith("["):
             IPv6Address(host.strip("[]"))

@@ -33,7 +33,7 @@ from predict.asgi import (
     with_length,
 )
 from predict.errors import ErrorResponder, RequestError
-from predict.images import fetch
+from predict.images.batch import begin_batch
 from predict.legacy.parameters import HEADERS
 from predict.legacy.requests import (
     LegacyRequest,
@@ -81,7 +81,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        fetch.begin_request()
+        begin_batch()
         if scope["path"] == PREDICT:
             scope = to_path(scope, CHAT_COMPLETIONS)
         answer = ErrorResponder(send, scope["path"])
