@@ -11,6 +11,7 @@ import signal
 from types import FrameType
 from typing import Any
 
+from predict import pacing
 from predict.asgi import App, Header, Message, Receive, Scope, Send, error_body, respond
 from predict.liveness import EngineWatchdog
 from predict.settings import Settings
@@ -83,6 +84,9 @@ class AdmissionMiddleware:
                 return
 
         self.running += 1
+        seconds = self.watch.clock.token_seconds if self.watch else None
+        most = self.settings.stream_interval
+        scope[pacing.SCOPE] = pacing.interval(self.running, most, seconds)
         try:
             await self.app(scope, receive, with_retry_after(send))
         finally:

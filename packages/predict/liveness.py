@@ -19,12 +19,16 @@ from typing import Any
 
 from prometheus_client import REGISTRY
 
+from predict.pacing import TokenClock
+
 # What moves when the engine does anything. A prefill shows in the KV cache before its first token.
+GENERATED = "vllm:generation_tokens_total"
+RUNNING = "vllm:num_requests_running"
 PROGRESS = (
-    "vllm:generation_tokens_total",
+    GENERATED,
     "vllm:prompt_tokens_total",
     "vllm:kv_cache_usage_perc",
-    "vllm:num_requests_running",
+    RUNNING,
     "vllm:num_requests_waiting_by_reason",
 )
 LOOK_SECONDS = 1.0  # between two looks, or a tenth of a shorter `stall_seconds`
@@ -92,6 +96,7 @@ class EngineWatchdog:
         every = LOOK_SECONDS if stall_seconds is None else min(LOOK_SECONDS, stall_seconds / 10)
         self.every = every
         self.progress = Progress(longest=2 * every)
+        self.clock = TokenClock()
         self._dead_since: float | None = None
         self._stopping_since: float | None = None
         self._task = asyncio.create_task(self._run())
@@ -144,6 +149,8 @@ class EngineWatchdog:
         deferred = marks.get(("vllm:num_requests_waiting_by_reason", "deferred"), 0)
         busy = bool(marks) and self.engine.get_num_unfinished_requests() > deferred
         self.progress.look(busy, tuple(marks.items()), now)
+        made, running = (marks.get((name, ""), 0.0) for name in (GENERATED, RUNNING))
+        self.clock.look(made, running, now)
 
 
 def _exit(status: int, why: str) -> None:

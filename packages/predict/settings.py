@@ -32,6 +32,7 @@ class Settings:
     max_new_tokens_limit: int | None = None  # for requests in the legacy format
     sampling: dict[str, float] = field(default_factory=dict)  # temperature, top_p, top_k
     defaults_for_messages: bool = False  # for requests in the OpenAI format too
+    stream_interval: int = 8  # the most tokens an event while many requests run (pacing.py)
     stall_seconds: float | None = None  # an engine with requests and no progress for so long hangs
     limits: RequestLimits = field(default_factory=lambda: DEFAULT_LIMITS)
 
@@ -53,6 +54,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         max_new_tokens_limit=value("PREDICT_MAX_NEW_TOKENS_LIMIT", int),
         sampling={name: number for name, number in sampling.items() if number is not None},
         defaults_for_messages=bool(value("PREDICT_DEFAULTS_FOR_MESSAGES", int)),
+        stream_interval=value("PREDICT_STREAM_INTERVAL", int) or Settings.stream_interval,
         stall_seconds=value("PREDICT_STALL_SECONDS", float),
         limits={
             name: value(variable(name), int) if variable(name) in environment else default

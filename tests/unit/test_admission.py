@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from predict import admission, settings
+from predict import admission, pacing, settings
 from predict.admission import PLACED, AdmissionMiddleware, methods_of
 
 JSON = [(b"content-type", b"application/json")]
@@ -31,6 +31,7 @@ def ask(
     limit: int | None = 4,
     stopping: bool = False,
     answer: tuple[int, Any] = (200, JSON),
+    stream_interval: int | None = None,
 ) -> tuple[int, dict[bytes, bytes], Any, bool]:
     """Status, headers and body of the answer, and whether vLLM was asked. Nothing may be read of a
     request that is refused."""
@@ -38,6 +39,7 @@ def ask(
 
     async def vllm(scope: Any, receive: Any, send: Any) -> None:
         asked.append(scope)
+        assert stream_interval in (None, scope.get(pacing.SCOPE))
         await send({"type": "http.response.start", "status": answer[0], "headers": answer[1]})
         await send({"type": "http.response.body", "body": b"{}"})
 
@@ -111,6 +113,13 @@ def test_one_request_too_many_is_refused_unread(full: dict[str, int]) -> None:
 def test_the_last_place_is_given() -> None:
     assert ask(CHAT, unfinished=3, running=3)[3]
     assert ask(CHAT, unfinished=1000, limit=None)[3]
+
+
+@pytest.mark.parametrize(("running", "tokens"), [(0, 1), (15, 1), (31, 4), (99, 8)])
+def test_a_request_is_told_how_many_tokens_an_event_of_it_carries(
+    running: int, tokens: int
+) -> None:
+    assert ask(CHAT, running=running, limit=None, stream_interval=tokens)[3]
 
 
 def test_a_server_that_stops_takes_nothing_but_probes() -> None:

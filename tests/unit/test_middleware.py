@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predict import errors, settings
+from predict import errors, pacing, settings
 from predict.images.batch import current_batch
 from predict.legacy.parameters import CHAT, REFUSED
 from predict.requests import limits
@@ -42,7 +42,12 @@ class Vllm:
 
 
 def post(
-    path: str, body: bytes, announced: bool = True, method: str = "POST", **given: Any
+    path: str,
+    body: bytes,
+    announced: bool = True,
+    method: str = "POST",
+    stream_interval: int = 1,
+    **given: Any,
 ) -> tuple[Vllm, int, Any]:
     """What vLLM got, and status and body of the response. `given`: variables, and "header:name"."""
     vllm, sent = Vllm(), []
@@ -53,7 +58,8 @@ def post(
     headers += [(name[7:].encode(), value.encode()) for name, value in own.items()]
     if announced:
         headers.append((b"content-length", str(len(body)).encode()))
-    scope = {"type": "http", "path": path, "method": method, "headers": headers}
+    scope: Any = {"type": "http", "path": path, "method": method, "headers": headers}
+    scope[pacing.SCOPE] = stream_interval
     cuts = [body[i : i + 7] for i in range(0, len(body), 7)] or [b""]
     messages = iter(
         {"type": "http.request", "body": cut, "more_body": i < len(cuts) - 1}
@@ -81,6 +87,34 @@ def test_an_openai_request_reaches_vllm_byte_for_byte(path: str) -> None:
     assert vllm.scopes[0]["path"] == CHAT_PATH
     assert (b"content-type", b"application/json") in vllm.scopes[0]["headers"]
     assert (status, answer) == (200, {"choices": [{"message": {"content": "Hi"}}], "usage": {}})
+
+
+STREAMED = b'{ "messages": [{"role":"user","content":"\\u00e9"}],"stream":true }'
+
+
+@pytest.mark.parametrize("path", ["/predict", CHAT_PATH, "/v1/completions"])
+def test_a_stream_is_told_its_interval_in_front_of_what_the_client_sent(path: str) -> None:
+    vllm, _, _ = post(path, STREAMED, stream_interval=4)
+    assert vllm.bodies == [b'{"stream_interval":4,' + STREAMED[1:]]
+    length = str(len(vllm.bodies[0])).encode()
+    assert (b"content-length", length) in vllm.scopes[0]["headers"]
+
+
+@pytest.mark.parametrize("own", [b'"stream":true,"stream_interval":2', b'"stream":false', b'"n":1'])
+def test_a_client_s_own_interval_and_whole_answers_are_left_alone(own: bytes) -> None:
+    body = b'{"messages": [{"role": "user", "content": "Hi"}],' + own + b"}"
+    assert post(CHAT_PATH, body, stream_interval=4)[0].bodies == [body]
+
+
+def test_a_legacy_stream_is_told_its_interval_too() -> None:
+    body = b'{"prompt": "Hi", "stream": true}'
+    chat = json.loads(post("/predict", body, stream_interval=4)[0].bodies[0])
+    assert chat["stream_interval"] == 4
+
+
+def test_other_routes_do_not_know_an_interval() -> None:
+    body = b'{"input": "Hi", "stream": true}'
+    assert post("/v1/responses", body, stream_interval=4)[0].bodies == [body]
 
 
 @pytest.mark.parametrize("path", sorted(READ))

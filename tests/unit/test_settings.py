@@ -16,6 +16,7 @@ def test_nothing_set_means_no_defaults() -> None:
         ("PREDICT_MAX_NEW_TOKENS", "many"),
         ("PREDICT_TEMPERATURE", "warm"),
         ("PREDICT_DEFAULTS_FOR_MESSAGES", "yes"),
+        ("PREDICT_STREAM_INTERVAL", "0.5"),
     ],
 )
 def test_a_value_that_cannot_be_read_is_named(name: str, value: str) -> None:

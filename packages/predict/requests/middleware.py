@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from predict import errors
+from predict import errors, pacing
 from predict.admission import PLACED
 from predict.asgi import (
     App,
@@ -124,7 +124,8 @@ class RequestMiddleware:
     async def _read(self, scope: Scope, receive: Receive, answer: ErrorResponder) -> None:
         chunks = await self._chunks(scope, receive)
         scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
-        request = self._understood(scope["path"], chunks, answer)
+        every = scope.get(pacing.SCOPE, 1)
+        request = self._understood(scope["path"], chunks, answer, every)
         if isinstance(request, LegacyRequest):
             await self._older(scope, request, receive, answer)
             return
@@ -152,7 +153,7 @@ class RequestMiddleware:
             ) from None
 
     def _understood(
-        self, path: str, chunks: list[bytes], answer: ErrorResponder
+        self, path: str, chunks: list[bytes], answer: ErrorResponder, stream_interval: int
     ) -> list[bytes] | LegacyRequest:
         """A body as vLLM is to get it, in pieces, or the request it is in an older shape."""
         whole = b"".join(chunks)
@@ -167,10 +168,13 @@ class RequestMiddleware:
         missing = {}
         if self.settings.defaults_for_messages and path == CHAT_COMPLETIONS and not older:
             missing = missing_defaults(body, self.settings)
+        if path in pacing.ROUTES:
+            missing |= pacing.missing(body, stream_interval)
         if seen.cut != images or seen.changed or older or missing.keys() & body.keys():
             body = decoded(whole)  # what is to be written anew, or has images in odd places
             limits.check(body, len(whole), self.settings.limits)
-            return translate(body, self.settings) if older else [encoded(body | missing)]
+            body |= missing
+            return translate(body, self.settings) if older else [encoded(body)]
         return with_fields(chunks, missing) if missing else chunks
 
     async def _older(
