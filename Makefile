@@ -15,7 +15,7 @@ HARDWARE = $(call option,--gpu,$(call given,GPU)) $(call option,--precision,$(ca
 CHOICES = --model $(call quoted,$(MODEL)) --source $(call quoted,$(SOURCE)) --secret $(call quoted,$(SECRET)) $(HARDWARE) \
   $(if $(findstring command,$(origin IMAGE_HOSTS)),--image-hosts $(call quoted,$(IMAGE_HOSTS)))
 
-.PHONY: help setup plan config push predict autoscale smoke serve standins docs modelinfos bench withstands check test
+.PHONY: help setup plan config push predict autoscale smoke serve standins docs modelinfos bench resilience check test
 
 help:
 	@echo "make serve  [MODEL=$(MODEL)] [TP=]       run the Truss here, on a stand-in for the weights"
@@ -34,7 +34,7 @@ help:
 	@echo "                                       measure here: docs/benchmarks.md; one model, or quick: .cache/bench"
 	@echo "make bench  URL= [MODEL=] [QUICK=1] [FRESH=1] [OUTPUT=]"
 	@echo "                                       measure a deployment, or any server: a folder of .cache/bench"
-	@echo "make withstands                        load and faults, done to the container here: docs/withstands.md"
+	@echo "make resilience                        the tests of load, faults and hostile input, which write docs/resilience.md"
 	@echo "make standins                          train the stand-ins of all models that are missing"
 	@echo "make docs                              the tables of README.md and docs/ made from data"
 	@echo "make modelinfos                        what vLLM asks of the models' classes, after a new version of it"
@@ -84,8 +84,8 @@ bench: $(if $(URL_GIVEN),setup,standins)
 	@PYTHONPATH=packages $(RUN) scripts.bench $(call option,--model,$(call given,MODEL)) $(call option,--part,$(call given,PART)) \
 	  $(if $(URL_GIVEN),--url $(call quoted,$(URL))) $(call option,--output,$(call given,OUTPUT)) $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-withstands: standins
-	@PYTHONPATH=packages $(RUN) scripts.withstand
+resilience: standins
+	@$(RUN) scripts.resilience
 
 check: setup
 	.venv/bin/ruff format --check .

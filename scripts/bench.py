@@ -8,10 +8,7 @@ round. A run that was stopped goes on. Refuses to write the figures of a part th
 import argparse
 import json
 import os
-import platform
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,13 +20,13 @@ from rich.console import Console
 
 from bench import deployment, overhead, plots, scaling, session, startup
 from bench.errors import BenchError
+from bench.machine import commit, machine, versions
 from bench.metrics import MET, MISSED
 from bench.session import Session
 from deploy import cards
 from deploy.baseten import BasetenError
-from deploy.config import PORT, vllm_version
+from deploy.config import PORT
 from deploy.paths import ROOT
-from local.machine import SEARCH_PATH
 from local.truss import NGINX_PORT, CannotServeError, check_machine
 
 PAGE = "benchmarks.md"  # in the folder that is written to; figures and plots in one of its name
@@ -82,34 +79,6 @@ def applying(wanted: Sequence[str], model: str | None) -> list[str]:
     ]
 
 
-def commit() -> str:
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", *session.SOURCES)
-    return f"{git('rev-parse', '--short', 'HEAD')}{' with changes' if changed else ''}"
-
-
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "CPU")
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores of {name}, {memory:.0f} GiB, {platform.system()}"
-
-
-def versions() -> str:
-    import aiohttp
-
-    program = shutil.which("nginx", path=SEARCH_PATH) or "nginx"
-    nginx = subprocess.run([program, "-v"], capture_output=True, text=True).stderr
-    return (
-        f"vLLM {vllm_version()}, nginx {nginx.strip().rpartition('/')[2]}, "
-        f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}"
-    )
-
-
 def models(results: Mapping[str, Any]) -> list[str]:
     """The models that a part's figures are of."""
     measured = results.get("measured")
@@ -160,7 +129,7 @@ def measure(name: str, options: argparse.Namespace, to: Path, console: Console) 
     results = {
         "machine": machine(),
         "versions": versions(),
-        "commit": commit(),
+        "commit": commit(session.SOURCES),
         "date": time.strftime("%Y-%m-%d"),
         "quick": options.quick,
         **PARTS[name].measure(options.model, options.quick, run),
@@ -225,7 +194,7 @@ def measure_deployment(options: argparse.Namespace, console: Console) -> Path:
     run = opened(where.base, options, to, console)
     results = {
         "from": machine(),
-        "commit": commit(),
+        "commit": commit(session.SOURCES),
         "date": time.strftime("%Y-%m-%d"),
         **deployment.measure(where, options.model, options.quick, run),
     }

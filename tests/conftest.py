@@ -1,8 +1,9 @@
-"""What holds for all tests: hypothesis on shared machines, where no draw has a time limit; one
-stand-in for Baseten, one user of it, and each model pushed once at most."""
+"""For all tests: hypothesis without time limits, one fake of Baseten, one user of it, each model
+pushed once at most, and the rows of docs/resilience.md."""
 
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -11,6 +12,7 @@ from local.truss import URL
 from tests.support import baseten as platform
 from tests.support import user as users
 from tests.support.baseten import Baseten, Deployment
+from tests.support.resilience import Report
 from tests.support.user import User
 
 hypothesis.settings.register_profile(
@@ -24,9 +26,34 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("shared")
 
 
+REPORT = pytest.StashKey[Report]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--resilience", type=Path, metavar="FILE", help="write what the tests of resilience saw"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[REPORT] = Report()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    to = session.config.getoption("--resilience")
+    if to and exitstatus == 0:
+        session.config.stash[REPORT].write(to)
+
+
+@pytest.fixture(scope="session")
+def resilience(request: pytest.FixtureRequest) -> Report:
+    """Where a test of resilience says what it did and what it saw."""
+    return request.config.stash[REPORT]
+
+
 @pytest.fixture(scope="session")
 def baseten() -> Iterator[Baseten]:
-    """A stand-in for Baseten whose deployments all run in the container of this machine."""
+    """A fake of Baseten whose deployments all run in the container of this machine."""
     with platform.running(upstream=URL) as service:
         yield service
 

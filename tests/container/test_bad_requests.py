@@ -25,10 +25,8 @@ from predict.legacy.parameters import REFUSED
 from predict.requests.middleware import READ
 from schemathesis import GenerationMode
 
-from local.standins.corpus import load_dialogues
 from local.truss import URL
-from tests.container import test_images
-from tests.support import faults, hostile
+from tests.support import faults, hostile, images
 from tests.support.container import Running
 from tests.support.hostile import answers, fields
 from tests.support.hostile.answers import Answer
@@ -350,19 +348,16 @@ def test_an_error_shows_nothing_of_another_request(container: Running) -> None:
             assert set(re.findall(r"mark-\d{4}", text)) <= {mark}
 
 
-IMAGES = load_dialogues()["images"]
-
-
 @pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 def test_two_clients_with_the_same_uuid_get_each_their_own_colour(container: Running) -> None:
     for size in ((64, 64), (96, 64)):
         for colour in ("red", "blue", "red"):
-            part = {**test_images.part(colour, size), "uuid": "the same"}
-            got = test_images.ask(container, part)
-            assert got == IMAGES["answers"][0].format(colour)
-    url = test_images.part("green")["image_url"]["url"]
+            part = {**images.part(colour, size), "uuid": "the same"}
+            got = images.ask(container, part)
+            assert got == images.IMAGES["answers"][0].format(colour)
+    url = images.part("green")["image_url"]["url"]
     for part in ({"image_url": url, "uuid": "the same"}, {"image_url": {"url": url}, "uuid": "b"}):
-        assert test_images.ask(container, part) == IMAGES["answers"][0].format("green")
+        assert images.ask(container, part) == images.IMAGES["answers"][0].format("green")
     alone = {"type": "image_url", "image_url": None, "uuid": "the same"}
     body = {"messages": [{"role": "user", "content": [alone]}], "max_tokens": 8}
     for path in ("/predict", "/tokenize"):
@@ -376,4 +371,4 @@ def test_two_clients_with_the_same_uuid_get_each_their_own_colour(container: Run
     body = {**valid("pixtral")["/v1/messages"], "max_tokens": 64}
     body["messages"] = [{"role": "user", "content": parts}]
     answer = container.http.post("/v1/messages", json=body).json()
-    assert answer["content"][0]["text"] == IMAGES["answers"][0].format("green")
+    assert answer["content"][0]["text"] == images.IMAGES["answers"][0].format("green")

@@ -11,16 +11,15 @@ import pytest
 from PIL import Image
 
 from local.processes import tail, vllm_processes
-from local.standins.corpus import load_dialogues
 from local.truss import URL
-from tests.container.test_images import ask, part
 from tests.support import faults
 from tests.support.container import Running, within
 from tests.support.image_host import ImageHost, blank, bomb, data_url, picture
+from tests.support.images import IMAGES, ask, part
 
 pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
-ONE, TWO = load_dialogues()["images"]["answers"]
+ONE, TWO = IMAGES["answers"]
 RED = ONE.format("red")
 SECRET = "s3cr3t-in-the-query"
 

@@ -15,6 +15,7 @@ import yaml
 from deploy import cards
 from deploy.config import render
 from deploy.options import Options
+from local import truss
 from local.processes import START_SECONDS, command_lines, container_processes, launch, stop, tail
 from local.standins import cache
 from local.standins.corpus import chat, dialogues
@@ -83,7 +84,7 @@ def test_vllm_downloads_from_the_hub_with_a_token_nobody_sees(
 
         def is_ready() -> bool:
             assert not is_on_a_command_line(hub.member)
-            return is_ready()
+            return truss.is_ready()
 
         wait_for(is_ready, process, log, START_SECONDS)
         body = {"messages": messages, "max_tokens": 200, "temperature": 0}

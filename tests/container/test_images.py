@@ -1,42 +1,13 @@
 """Pixtral names the colour of plain images."""
 
-import base64
-import io
-from typing import Any
-
 import pytest
 
-from local.standins.corpus import load_dialogues, plain_image
 from tests.support.container import Running
+from tests.support.images import IMAGES, ask, part
 
 pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
-IMAGES = load_dialogues()["images"]
 SIZES = [(16, 16), (64, 64), (200, 300), (300, 200), (384, 512), (512, 384)]
-
-
-def middle(colour: str) -> tuple[int, ...]:
-    dark, light = IMAGES["colours"][colour]
-    return tuple((low + high) // 2 for low, high in zip(dark, light, strict=True))
-
-
-def part(colour: str, size: tuple[int, int] = (64, 64), kind: str = "PNG") -> dict[str, Any]:
-    """A content part with a plain image as a data URL."""
-    stream = io.BytesIO()
-    plain_image(middle(colour), size).save(stream, kind)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return {
-        "type": "image_url",
-        "image_url": {"url": f"data:image/{kind.lower()};base64,{data}"},
-    }
-
-
-def ask(container: Running, *parts: dict[str, Any], question: str = "What is this?") -> str:
-    content: Any = [{"type": "text", "text": question}, *parts]
-    response = container.client.chat.completions.create(
-        model="pixtral", messages=[{"role": "user", "content": content}], max_tokens=64
-    )
-    return response.choices[0].message.content or ""
 
 
 @pytest.mark.parametrize("colour", IMAGES["colours"])

@@ -12,6 +12,7 @@ import pytest
 from local.standins.corpus import load_dialogues
 from local.truss import URL
 from tests.support.container import Running
+from tests.support.images import IMAGES, part
 
 Chats = dict[str, tuple[list[Any], str]]
 
@@ -112,11 +113,9 @@ def test_a_prompt_needs_no_content_type(container: Running, answer: str) -> None
 
 @pixtral
 def test_an_image_goes_with_an_older_argument(container: Running) -> None:
-    from tests.container.test_images import part
-
     content = [{"type": "text", "text": "What colour is this image?"}, part("blue")]
     messages = [{"role": "user", "content": content}]
-    expected = load_dialogues()["images"]["answers"][0].format("blue")
+    expected = IMAGES["answers"][0].format("blue")
     for bound in ({"max_new_tokens": 64}, {"max_length": 200}):
         assert post(container, messages=messages, **bound).json()["output"] == expected
 

@@ -19,8 +19,8 @@ from deploy.memory import GIB
 from deploy.options import SOURCES, Options, Source
 from deploy.plan import PlanError
 from deploy.precisions import PRECISIONS, Precision
+from tests.support.cards import QUANTIZED
 from tests.support.user import User
-from tests.unit.test_cards import QUANTIZED
 
 
 def test_truss_s_accelerators_are_all_there() -> None:

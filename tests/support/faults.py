@@ -1,8 +1,7 @@
-"""What is done to a container to see what it withstands, and what is then seen of it.
+"""Scenarios of load and faults: what is done to a container, and what is measured of it.
 
-Promises: each scenario only does and measures; what must hold is for its caller to say, the tests
-(tests/container/test_load.py, test_faults.py) or the page (scripts/withstand.py). All goes through
-nginx, as users' requests do, and to this machine alone.
+Promises: a scenario only acts and measures; the tests (tests/container/test_load.py,
+test_faults.py) say what must hold. All goes through nginx, as users' requests do, on loopback.
 """
 
 import asyncio
@@ -85,7 +84,7 @@ def server(
     card = cards.load(model)
     changed = card.model_copy(update={"serving": card.serving.model_copy(update=serving)})
     config = render(changed, Options())
-    with tempfile.TemporaryDirectory(prefix="withstand-") as folder:
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         truss, log = Path(folder) / "truss", Path(folder) / "log"
         truss.mkdir()
         stage(config, truss)

@@ -7,16 +7,7 @@ import yaml
 
 from deploy import cards
 from deploy.cards import MODELS, CardError
-
-QUANTIZED = {
-    "precision": "awq",
-    "source": "https://huggingface.co/someone/a-model-AWQ",
-    "repo": "someone/a-model-AWQ",
-    "revision": "0" * 40,
-    "files": ["config.json", "model.safetensors", "tokenizer.model"],
-    "bits": 4,
-    "group_size": 128,
-}
+from tests.support.cards import QUANTIZED
 
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:

@@ -15,7 +15,7 @@ from deploy.memory import GIB
 from deploy.options import Options
 from deploy.plan import Plan, PlanError
 from deploy.precisions import PRECISIONS, Precision
-from tests.unit.test_cards import QUANTIZED
+from tests.support.cards import QUANTIZED
 
 CARDS = cards.load_all()
 GPUS = gpus.load_all()

@@ -1,8 +1,7 @@
 """Requests that ask for trouble: data by what it holds, and how requests are made of it.
 
 Promises: `cases` names each request by what it does; the same model gives the same requests in the
-same order. What is too large to write down is built. The tests and the page of what the container
-withstands (scripts/withstand.py) send them.
+same order. What is too large to write down is built.
 """
 
 import json

@@ -1,0 +1,23 @@
+"""The S3 bucket that a push is uploaded to.
+
+Promises: an archive is kept byte for byte. Rejects what is not signed with the credentials that
+were given for the upload.
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tests.support.baseten.state import Baseten, RejectedError
+
+
+class Uploads:
+    def __init__(self, baseten: Baseten) -> None:
+        self.baseten = baseten
+        self.routes = [Route("/uploads/{bucket}/{key:path}", self.upload, methods=["PUT"])]
+
+    async def upload(self, request: Request) -> Response:
+        if "Credential=stand-in/" not in request.headers.get("authorization", ""):
+            raise RejectedError(403, "not signed with the credentials given for this upload")
+        self.baseten.uploads[request.path_params["key"]] = await request.body()
+        return Response(headers={"ETag": '"stand-in"'})

@@ -1,0 +1,50 @@
+"""docs/resilience.md, written by the tests themselves while they do to a container what it lists.
+
+Promises: a row says what was done and what was seen in this run; the page is written only when
+every test of the run passed. Without --resilience=FILE rows are collected and dropped.
+"""
+
+import time
+from pathlib import Path
+
+from bench.machine import commit, machine
+from deploy.config import vllm_version
+
+SECTIONS = (
+    "Bad requests",
+    "Bad images",
+    "Load",
+    "A client that leaves",
+    "An engine that hangs",
+    "A part that is killed",
+    "A stop",
+)
+HEAD = """\
+# Resilience
+
+What was done to the local container, through nginx, and what was seen. The tests do it and check
+it; `make resilience` writes their results here. Nothing here was run on Baseten or on a GPU.
+"""
+
+
+class Report:
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
+
+    def row(self, section: str, done: str, seen: str) -> None:
+        """What a test did and what it saw, in a section of `SECTIONS`; a test that is repeated
+        replaces its row."""
+        self.rows[section][done] = seen
+
+    def page(self) -> str:
+        about = f"Machine: {machine()}. vLLM {vllm_version()} on CPU, stand-ins for the weights, "
+        about += f"commit {commit()}, {time.strftime('%Y-%m-%d')}."
+        lines = [HEAD, about]
+        for section, rows in self.rows.items():
+            if rows:
+                lines += ["", f"## {section}", "", "| what was done | what was seen |", "|---|---|"]
+                lines += [f"| {done} | {seen} |" for done, seen in rows.items()]
+        return "\n".join(lines) + "\n"
+
+    def write(self, to: Path) -> None:
+        to.write_text(self.page(), encoding="utf-8")
