@@ -26,8 +26,9 @@ from typing import IO, Any
 from bench.errors import BenchError
 from bench.startup_phases import Log, phases
 from deploy.cards import Card
-from deploy.config import PORT, render, serve_arguments
+from deploy.config import PORT, render
 from deploy.options import Options
+from deploy.start_command import serve_arguments
 from local import sandbox
 from local.standins.corpus import chat, dialogues
 from local.truss import (

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from deploy import environment, vllm_args
+from deploy.errors import UsageError as UsageError
 from deploy.paths import ROOT
 
 MODELS = ROOT / "templates" / "models"
@@ -20,10 +22,6 @@ LIMITS: dict[str, dict[str, Any]] = yaml.safe_load(  # each with `default` and `
 DEFAULT_MODEL = "mistral-7b"
 USUAL_STARTUP = 1800  # seconds that Baseten lets a replica take by default
 LONGEST_STARTUP = 3000  # and at most
-
-
-class UsageError(ValueError):
-    """Something a user chose that cannot be; the message says what was got and what is allowed."""
 
 
 class CardError(UsageError):
@@ -58,6 +56,16 @@ Count = Annotated[int, Field(ge=1)]
 def _limit_name(value: str) -> str:
     if value not in LIMITS or value == "vocabulary":  # which is the architecture's
         raise ValueError("is not a limit; packages/predict/limits.yaml lists them")
+    return value
+
+
+def _flags(value: str) -> str:
+    vllm_args.check(vllm_args.words(value, "vllm_args"), "vllm_args")
+    return value
+
+
+def _variables(value: dict[str, str]) -> dict[str, str]:
+    environment.check(value, "environment")
     return value
 
 
@@ -239,6 +247,10 @@ class Card(Section):
     serving: Annotated[Serving, Field(exclude=True)]
     quantized: Annotated[list[Quantized], Field(exclude=True, default_factory=list)]
     images: Annotated[Images | None, Field(exclude=True)]
+    vllm_args: Annotated[str, AfterValidator(_flags), Field(exclude=True)] = ""  # as VLLM_ARGS=
+    environment: Annotated[
+        dict[str, str], AfterValidator(_variables), Field(exclude=True, default_factory=dict)
+    ]
     example_input: dict[str, Any]
 
     @property
@@ -246,6 +258,11 @@ class Card(Section):
         """The most that one request may have of each, by the names of limits.yaml."""
         defaults = {name: row["default"] for name, row in LIMITS.items()}
         return {**defaults, **self.limits, "vocabulary": self.architecture.vocabulary}
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The words of `vllm_args`."""
+        return vllm_args.words(self.vllm_args)
 
     @property
     def names(self) -> list[str]:

@@ -7,19 +7,20 @@ would misread, and a secret's name that is not one.
 """
 
 import contextlib
+import dataclasses
 import os
-import shlex
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deploy import plan
 from deploy.cards import LIMITS, Card, UsageError
-from deploy.options import Options
+from deploy.options import Options, as_words
 from deploy.paths import ROOT
 from deploy.plan import Plan
+from deploy.start_command import check_start_command, quoted, start_command
 
 # vLLM's port inside the container; 8080 is nginx's.
 PORT = 8000
@@ -50,7 +51,7 @@ def planned(card: Card, choices: Options) -> Plan:
 
 
 def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:
-    """Flags of `vllm serve`, one "--flag value" per item."""
+    """Flags of `vllm serve` that follow from card and plan, one "--flag value" per item."""
     formats = chosen.formats
     flags = [
         "--host 0.0.0.0",
@@ -105,11 +106,36 @@ def most_requests(chosen: Plan) -> int:
     return most
 
 
-def render(card: Card, choices: Options) -> str:
-    """The text of config.yaml."""
+def varied(flags: list[str], changes: Mapping[str, str | None]) -> list[str]:
+    """`flags` with other values for some, by name; None leaves one out. One that is not there is
+    added."""
+    given = {flag.partition(" ")[0]: flag.partition(" ")[2] for flag in flags}
+    merged = {**given, **changes}
+    return [f"{name} {value}".rstrip() for name, value in merged.items() if value is not None]
+
+
+def further_flags(words: tuple[str, ...]) -> list[str]:
+    """VLLM_ARGS= or a card's `vllm_args`, one "--flag value" per item, for the start command."""
+    flags: list[str] = []
+    for word in words:
+        if word.startswith("--") or not flags:
+            flags.append(quoted(word))
+        else:
+            flags[-1] += f" {quoted(word)}"
+    return flags
+
+
+def render(
+    card: Card,
+    choices: Options,
+    flags: Mapping[str, str | None] | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> str:
+    """The text of config.yaml. `flags` and `variables` are for tests and measurements that need
+    others than users may choose: values by name, as `varied` takes them."""
     chosen = planned(card, choices)
     weights = chosen.checkpoint
-    flags = serve_flags(card, chosen, choices.workers or chosen.count)
+    ours = varied(serve_flags(card, chosen, choices.workers or chosen.count), flags or {})
     before = [". /packages/start/prepare.sh"]
     if choices.source == "hub":
         # In a variable of its own and not `HF_TOKEN=… exec`: the token is on no command line.
@@ -117,7 +143,7 @@ def render(card: Card, choices: Options) -> str:
         token = f'"$(python3 -m predict.hub_token {asked} {one_file(card.name, weights.files)})"'
         before += [f"HF_TOKEN={token}", "export HF_TOKEN"]
         checkpoint = weights.repo
-        flags = [f"--revision {weights.revision}", *flags]
+        ours = [f"--revision {weights.revision}", *ours]
         environment = {}
     else:
         checkpoint = card.weights.mount_location
@@ -137,7 +163,7 @@ def render(card: Card, choices: Options) -> str:
         card=card,
         source=choices.source,
         secret=choices.secret,
-        choices=_as_arguments(choices, chosen),
+        choices=as_words(recorded(choices, chosen)),
         vllm_version=vllm_version(),
         accelerator=chosen.accelerator,
         weights=weights,
@@ -146,7 +172,7 @@ def render(card: Card, choices: Options) -> str:
         compiles=chosen.precision.startup_seconds > 0,
         before=before,
         checkpoint=checkpoint,
-        flags=flags,
+        flags=[*ours, *further_flags((*card.flags, *choices.flags))],
         port=PORT,
         stop_traffic_seconds=STOP_TRAFFIC_SECONDS,
         restart_seconds=RESTART_SECONDS,
@@ -159,10 +185,22 @@ def render(card: Card, choices: Options) -> str:
             **chosen.precision.environment,
             **predict_settings(card),
             **image_settings(card, choices),
+            **card.environment,
+            **choices.variables,
+            **(variables or {}),
         },
     )
     check_start_command(start_command(text))
     return text
+
+
+def recorded(choices: Options, chosen: Plan) -> Options:
+    """The choices as config.yaml's header has them: hardware by its full name."""
+    return dataclasses.replace(
+        choices,
+        gpu=choices.gpu and chosen.accelerator,
+        precision=choices.precision and chosen.precision.name,
+    )
 
 
 def one_file(card: str, files: list[str]) -> str:
@@ -232,32 +270,6 @@ def egress(card: Card, choices: Options) -> dict[str, list[str]] | None:
     }
 
 
-def start_command(config: str) -> str:
-    """The start command in the text of a config.yaml."""
-    return str(yaml.safe_load(config)["docker_server"]["start_command"])
-
-
-def serve_arguments(command: str) -> list[str]:
-    """What `vllm serve` gets from a start command; nothing when that runs something else."""
-    words = shlex.split(command)
-    if words[:2] == ["sh", "-c"]:
-        words = shlex.split(words[2])
-    return words[words.index("serve") + 1 :] if "serve" in words else []
-
-
-def argument(command: str, flag: str) -> str | None:
-    """The value a start command gives `vllm serve` for `flag`."""
-    words = serve_arguments(command)
-    return words[words.index(flag) + 1] if flag in words[:-1] else None
-
-
-def check_start_command(command: str) -> None:
-    """Refuses what supervisord's configuration file would misread or cut off, silently."""
-    for trap in ("%", " ;", " #"):
-        if trap in command:
-            raise RenderError(f"the start command has {trap!r}, which supervisord would misread")
-
-
 def write(text: str, path: Path) -> None:
     """Writes config.yaml at `path` whole or not at all, once Truss itself has accepted it;
     `RenderError` where nothing can be written."""
@@ -273,17 +285,3 @@ def write(text: str, path: Path) -> None:
     finally:
         with contextlib.suppress(OSError):  # where it could not be made either
             draft.unlink()
-
-
-def _as_arguments(choices: Options, chosen: Plan) -> str:
-    """The choices that are not the defaults, as `make config` takes them."""
-    default = Options()
-    words = {
-        "GPU": (choices.gpu and chosen.accelerator, default.gpu),
-        "PRECISION": (choices.precision and chosen.precision.name, default.precision),
-        "CONTEXT": (choices.context, default.context),
-        "SOURCE": (choices.source, default.source),
-        "SECRET": (choices.secret, default.secret),
-        "IMAGE_HOSTS": (choices.image_hosts, default.image_hosts),
-    }
-    return "".join(f" {name}={got}" for name, (got, usual) in words.items() if got != usual)

@@ -7,11 +7,13 @@ context that is none. Whether the hardware can run the model is deploy/plan.py's
 
 import argparse
 import re
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Literal, get_args
 
-from deploy import gpus, precisions
+from deploy import environment, gpus, precisions, vllm_args
 from deploy.cards import UsageError
 from deploy.precisions import PRECISIONS
 
@@ -30,7 +32,8 @@ class Options:
     """`secret` names the secret with the hub's token; None is what the card and the plan say.
     `workers` is for a run on a CPU, where one process has the place of a GPU: their number, when it
     is not that of the GPUs. `image_hosts` is None for any public host, hosts with commas between
-    them, or, for data URLs alone, "none" or nothing."""
+    them, or, for data URLs alone, "none" or nothing. `vllm_args` and `env` are further flags of
+    `vllm serve` and variables of the container, as words for a shell."""
 
     source: Source = "bdn"
     secret: str = DEFAULT_SECRET
@@ -39,6 +42,8 @@ class Options:
     context: int | None = None
     workers: int | None = None
     image_hosts: str | None = None
+    vllm_args: str | None = None
+    env: str | None = None
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -64,6 +69,18 @@ class Options:
                     "them (images.example.com, or .example.com for all that end so), or none for "
                     "data URLs alone"
                 )
+        vllm_args.check(self.flags)
+        environment.check(self.variables)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The words of `vllm_args`."""
+        return vllm_args.words(self.vllm_args or "")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Those of `env`, by name."""
+        return environment.parse(self.env or "")
 
     @property
     def hosts(self) -> list[str]:
@@ -91,6 +108,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-hosts", help="hosts images may come from: a,b or none; default: any public one"
     )
+    parser.add_argument("--vllm-args", help="further flags of vllm serve, checked")
+    parser.add_argument("--env", help="further variables of the container: 'A=1 B=2'")
 
 
 def add_hardware_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +130,37 @@ def from_arguments(options: argparse.Namespace, workers: int | None = None) -> O
         context=context_of(options.context),
         workers=workers,
         image_hosts=options.image_hosts,
+        vllm_args=options.vllm_args,
+        env=options.env,
     )
+
+
+def given(options: argparse.Namespace) -> bool:
+    """Whether a command line with `add_arguments` chose anything beside the model."""
+    return from_arguments(options) != Options()
+
+
+def from_words(words: Iterable[str]) -> Options:
+    """The options of NAME=value words, as make takes them."""
+    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    add_arguments(parser)
+    split = [word.partition("=") for word in words]
+    named = [f"--{name.lower().replace('_', '-')}={value}" for name, _, value in split]
+    found, unknown = parser.parse_known_args(named)
+    if unknown:
+        raise UsageError(f"{unknown[0]} is not known")
+    return from_arguments(found)
+
+
+def as_words(options: Options) -> str:
+    """Those that are not the defaults as NAME=value words for make, quoted for a shell; what
+    `from_words` reads."""
+    shown = {
+        name.upper(): str(value)
+        for name, value in vars(options).items()
+        if name != "workers" and value != getattr(Options(), name)
+    }
+    return "".join(f" {name}={shlex.quote(value)}" for name, value in shown.items())
 
 
 def context_of(value: str | None) -> int | None:

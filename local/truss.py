@@ -26,8 +26,8 @@ from typing import Any
 import yaml
 
 from deploy import cards
-from deploy.config import argument
 from deploy.paths import ROOT
+from deploy.start_command import argument
 from local import sandbox
 from local.machine import SEARCH_PATH, SYSTEM_PROGRAMS
 from local.standins import cache

@@ -7,6 +7,7 @@ from pathlib import Path
 from deploy import cards
 from deploy.cards import UsageError
 from deploy.config import planned, render, write
+from deploy.edits import check_overwrite
 from deploy.options import add_arguments, from_arguments
 from deploy.paths import ROOT
 
@@ -15,13 +16,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make config", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=cards.DEFAULT_MODEL, help=", ".join(cards.names()))
     add_arguments(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite a config.yaml that was changed by hand"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "config.yaml")
     options = parser.parse_args(arguments)
     try:
         card = cards.load(options.model)
         choices = from_arguments(options)
         chosen = planned(card, choices)
-        write(render(card, choices), options.output)
+        text = render(card, choices)
+        check_overwrite(options.output, options.force)
+        write(text, options.output)
     except UsageError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -13,9 +13,10 @@ from predict.admission import HEALTH, LIVENESS
 
 from deploy import cards
 from deploy.cards import Card
-from deploy.config import render, serve_arguments, start_command, vllm_version
+from deploy.config import render, vllm_version
 from deploy.options import SOURCES, Options
 from deploy.paths import ROOT
+from deploy.start_command import serve_arguments, start_command
 from local.truss import stage
 
 RENDERED = [

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from deploy import cards, gpus, plan
 from deploy.cards import Card
-from deploy.config import render, serve_arguments, start_command, write
+from deploy.config import render, write
 from deploy.gpus import Gpu
 from deploy.memory import GIB
 from deploy.options import SOURCES, Options, Source
 from deploy.plan import PlanError
 from deploy.precisions import PRECISIONS, Precision
+from deploy.start_command import serve_arguments, start_command
 from tests.support.cards import QUANTIZED
 from tests.support.user import User
 

@@ -358,11 +358,6 @@ def test_the_server_has_both_doors_and_room_for_256_streams(name: str) -> None:
     assert "predict.admission.AdmissionMiddleware" not in command
 
 
-def test_a_flag_that_the_start_command_no_longer_has_is_named() -> None:
-    with pytest.raises(BenchError, match=r"has no --max-streams; mend bench/client.py"):
-        client.with_doors(cards.load("mistral-7b"), {"--max-streams": "1"})
-
-
 @dataclass
 class Asked:
     """What vLLM hands to a backend, as far as ours look at it."""

@@ -7,13 +7,12 @@ from deploy.config import (
     NGINX_CONNECTIONS,
     NGINX_SPARE,
     RenderError,
-    check_start_command,
     one_file,
     planned,
     render,
-    start_command,
 )
 from deploy.options import SOURCES, Options, Source
+from deploy.start_command import StartCommandError, check_start_command, start_command
 from scripts.config import main
 
 
@@ -37,7 +36,7 @@ def test_a_model_without_images_has_no_image_hosts() -> None:
 
 @pytest.mark.parametrize("command", ["vllm serve %d", "vllm serve ; ls", "vllm serve # fast"])
 def test_what_supervisord_would_misread_is_refused(command: str) -> None:
-    with pytest.raises(RenderError, match="supervisord would misread"):
+    with pytest.raises(StartCommandError, match="supervisord would misread"):
         check_start_command(command)
 
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from deploy import cards, gpus, memory, plan, precisions
 from deploy.cards import Card, UsageError
-from deploy.config import argument, render, serve_arguments, start_command
+from deploy.config import render
 from deploy.gpus import Gpu
 from deploy.memory import GIB
 from deploy.options import Options
 from deploy.plan import Plan, PlanError
 from deploy.precisions import PRECISIONS, Precision
+from deploy.start_command import argument, serve_arguments, start_command
 from tests.support.cards import QUANTIZED
 
 CARDS = cards.load_all()

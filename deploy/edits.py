@@ -1,0 +1,64 @@
+"""What somebody changed by hand in a config.yaml, and would lose if it were written again.
+
+Promises: compares the file with what its own first lines render to now, so that a limit, a flag or
+a variable that was changed by hand is never overwritten in silence. Refuses to overwrite such a
+file, with the lines that would be lost, unless FORCE=1 says so.
+"""
+
+import difflib
+import re
+import shlex
+from pathlib import Path
+
+from deploy import cards
+from deploy.config import render
+from deploy.errors import UsageError
+from deploy.options import Options, from_words
+
+HEADER = re.compile(r"# Written by `make config MODEL=(.*)` from templates/")
+SHOWN = 20  # lines of what would be lost
+
+
+class EditedError(UsageError):
+    """A config.yaml that was changed by hand."""
+
+
+def chosen_by(text: str) -> tuple[str, Options] | None:
+    """The model and the options that the header of a config.yaml names; None without one."""
+    found = HEADER.search("\n".join(text.splitlines()[:5]))
+    if not found:
+        return None
+    model, *words = shlex.split(found[1])
+    return model, from_words(words)
+
+
+def lost(text: str) -> list[str]:
+    """The lines of a config.yaml that are not what its header renders to, as a diff has them: with
+    - what would be lost, with + what would come in its place."""
+    try:
+        chosen = chosen_by(text)
+        if chosen is None:
+            return ["- all of it: it does not say which `make config` wrote it"]
+        model, options = chosen
+        rendered = render(cards.load(model), options)
+    except (UsageError, ValueError) as error:
+        return [f"- all of it: what its header names cannot be rendered: {error}"]
+    changes = difflib.unified_diff(text.splitlines(), rendered.splitlines(), n=0, lineterm="")
+    return [line for line in changes if re.match(r"[-+](?!--|\+\+)", line)]
+
+
+def check_overwrite(path: Path, force: bool) -> None:
+    """`EditedError` when the config.yaml at `path` was changed by hand and `force` is not set."""
+    if force or not path.is_file():
+        return
+    try:
+        found = lost(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise EditedError(f"{path.name} is not UTF-8: {error}; FORCE=1 overwrites it") from error
+    if found:
+        more = [f"… and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        shown = "\n".join(f"  {line}" for line in [*found[:SHOWN], *more])
+        raise EditedError(
+            f"{path.name} was changed by hand; this would be lost:\n{shown}\n"
+            "Push it as it is with `make push` alone, or overwrite it with FORCE=1"
+        )

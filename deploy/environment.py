@@ -1,0 +1,64 @@
+"""ENV= and a card's `environment`: further variables of the container.
+
+Promises: any variable but those that hold a secret, which would stand in config.yaml, and those by
+which this Truss is found, guarded or silent. Refuses them with a `UsageError` that says why.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping
+
+from deploy.errors import UsageError
+
+SECRET = re.compile(r"(.*_)?(TOKEN|SECRET|PASSWORD|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS)")
+
+REFUSED = {
+    "PATH": "programs of the image are found by it",
+    "PORT": "Baseten sets it",
+    "PYTHONPATH": "the middleware is found by it",
+    "PYTHONHOME": "Python is found by it",
+    "VLLM_CONFIGURE_LOGGING": "the log must not show what requests say",
+    "VLLM_LOGGING_CONFIG_PATH": "the log must not show what requests say",
+    "VLLM_LOGGING_LEVEL": "the log must not show what requests say, as DEBUG does",
+    "VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "the log must not show what is answered",
+    "VLLM_MEDIA_CONNECTOR": "it keeps images from being fetched from private addresses",
+    "VLLM_PLUGINS": "the media connector is loaded as a plugin",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "clients could load adapters; use ADAPTERS=",
+    "VLLM_SERVER_DEV_MODE": "it opens routes for developers",
+}
+
+
+def parse(text: str) -> dict[str, str]:
+    """ENV='A=1 B="two words"' → names and values."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"ENV={text!r}: {error}") from error
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(
+                f"ENV has {word!r}, which is not NAME=VALUE; several have spaces between them, "
+                "ENV='A=1 B=2'"
+            )
+        if name in found:
+            raise UsageError(f"ENV has {name} twice")
+        found[name] = value
+    check(found)
+    return found
+
+
+def check(variables: Mapping[str, str], where: str = "ENV") -> None:
+    for name, value in variables.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise UsageError(f"{where} has {name!r}, which is not the name of a variable")
+        if any(ord(letter) < 32 for letter in value):
+            raise UsageError(f"{where}: the value of {name} has a line break or control character")
+        if SECRET.fullmatch(name.upper()):
+            raise UsageError(
+                f"{where}: {name} looks like a secret, and config.yaml must hold none. Create a "
+                "secret on Baseten; SECRET= names the one for the weights"
+            )
+        if why := REFUSED.get(name):
+            raise UsageError(f"{where}: {name} cannot be given: {why}")

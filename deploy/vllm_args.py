@@ -1,0 +1,161 @@
+"""VLLM_ARGS= and a card's `vllm_args`: further flags of `vllm serve`, checked without vLLM.
+
+Promises: what is accepted is known to vLLM's parser (templates/vllm_flags.yaml, read from it),
+has as many values as its flag takes, and undoes nothing that this Truss relies on
+(templates/vllm_flags_refused.yaml says what, and why). Names are resolved as vLLM's parser resolves
+them: underscores, `--flag=value`, unambiguous abbreviations, `--no-flag`, dotted keys.
+Refuses with a `UsageError` that names the flag.
+"""
+
+import difflib
+import json
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import yaml
+
+from deploy.errors import UsageError
+from deploy.paths import ROOT
+
+FLAGS = ROOT / "templates" / "vllm_flags.yaml"
+REFUSED = ROOT / "templates" / "vllm_flags_refused.yaml"
+
+# What supervisord's configuration file cuts a line at, even within quotes (facts of Truss's build).
+CUT = (" ;", " #")
+
+
+@cache
+def known() -> dict[str, dict[str, Any]]:
+    """Flag → `values` (none, one, maybe, some), `kind`, `choices` and other names, `also`."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load(FLAGS.read_text(encoding="utf-8"))
+    return found
+
+
+@cache
+def names() -> dict[str, str]:
+    """Every spelling → its flag."""
+    flags = known()
+    found = {name: flag for flag, row in flags.items() for name in [flag, *row.get("also", [])]}
+    return {**found, "-O": "--optimization-level"}  # which vLLM's parser takes with -O3 as well
+
+
+@cache
+def refused() -> dict[str, str]:
+    """Flag → why it cannot be given."""
+    reasons = yaml.safe_load(REFUSED.read_text(encoding="utf-8"))
+    return {flag: why for why, flags in reasons.items() for flag in flags}
+
+
+def words(text: str, variable: str = "VLLM_ARGS") -> tuple[str, ...]:
+    """The words of VLLM_ARGS=, split as a shell does."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"{variable}={text!r}: {error}") from error
+
+
+def check(given: Sequence[str], variable: str = "VLLM_ARGS") -> None:
+    """`UsageError` unless all `given` words are flags with their values, none of them refused."""
+    if given and not given[0].startswith("-"):
+        raise UsageError(
+            f"{variable} begins with {given[0]!r}, which is not a flag of `vllm serve`; "
+            "flags begin with --, for example --enforce-eager"
+        )
+    for word in given:
+        if any(ord(letter) < 32 for letter in word) or any(cut in word for cut in CUT):
+            raise UsageError(
+                f"{variable} has {word!r}: a line break, and ';' or '#' after a space, end the "
+                "line of supervisord's configuration; in JSON write \\u003b and \\u0023"
+            )
+    for name, values in _grouped(given):
+        _check_flag(name, values, variable)
+
+
+def _grouped(given: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each flag as it is written, with its values."""
+    name, values = "", list[str]()
+    for word in given:
+        if re.fullmatch(r"-O=?\d", word):
+            word = f"-O={word[-1]}"
+        if re.match(r"--?[A-Za-z]|--$", word):
+            if name:
+                yield name, values
+            name, equals, value = word.partition("=")
+            values = [value] if equals else []
+        else:
+            values.append(word)
+    if name:
+        yield name, values
+
+
+def resolve(name: str, variable: str = "VLLM_ARGS") -> str:
+    """The flag that vLLM's parser takes `name` for, without its dotted key."""
+    bare, *_ = name.split(".", 1)
+    spelled = bare.replace("_", "-") if bare.startswith("--") else bare
+    if spelled in names():
+        return names()[spelled]
+    begun = sorted({name for name in names() if name.startswith(spelled)})
+    if spelled.startswith("--") and len(spelled) > 2 and begun:
+        if len({names()[one] for one in begun}) == 1:
+            return names()[begun[0]]
+        raise UsageError(f"{variable}: {name} may be {', '.join(begun[:6])}; write it in full")
+    near = difflib.get_close_matches(spelled, list(names()), n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UsageError(f"{variable}: {name} is not a flag of `vllm serve`{hint}")
+
+
+def _check_flag(name: str, values: list[str], variable: str) -> None:
+    flag = resolve(name, variable)
+    if why := refused().get(flag):
+        same = "" if name == flag else f" is {flag}, which"
+        raise UsageError(f"{variable}: {name}{same} cannot be given: {why}")
+    row = known()[flag]
+    if "." in name:
+        if row.get("kind") != "json":
+            raise UsageError(f"{variable}: {flag} takes no dotted keys, as {name} has")
+        _expect(len(values) == 1, f"{variable}: {name} takes one value", values)
+        return
+    match row["values"]:
+        case "none":
+            _expect(not values, f"{variable}: {name} takes no value", values)
+        case "one":
+            _expect(len(values) == 1, f"{variable}: {name} takes one value", values)
+        case "maybe":
+            _expect(len(values) <= 1, f"{variable}: {name} takes one value at most", values)
+        case _:
+            _expect(bool(values), f"{variable}: {name} takes a value or several", values)
+    for value in values:
+        _check_value(name, value, row, variable)
+
+
+def _expect(holds: bool, what: str, values: list[str]) -> None:
+    if not holds:
+        raise UsageError(f"{what}, got {' '.join(values) or 'none'!r}")
+
+
+def _check_value(name: str, value: str, row: dict[str, Any], variable: str) -> None:
+    if (choices := row.get("choices")) and value not in choices:
+        shown = ", ".join(choices[:12])
+        raise UsageError(f"{variable}: {name} is one of {shown}, got {value!r}")
+    wanted: str | None = None
+    match row.get("kind"):
+        case "integer" if not re.fullmatch(r"-?\d+", value):
+            wanted = "an integer"
+        case "number" if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", value):
+            wanted = "a number"
+        case "json" if not _is_json(value):
+            wanted = f"JSON, or dotted keys ({name}.key value)"
+    if wanted:
+        raise UsageError(f"{variable}: {name} takes {wanted}, got {value!r}")
+
+
+def _is_json(value: str) -> bool:
+    """Where it begins as JSON; vLLM takes names for some of these flags too, as ngram."""
+    try:
+        json.loads(value if value.lstrip().startswith(("{", "[")) else "0")
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""Writes templates/vllm_flags.yaml: every flag of `vllm serve`, read from its own parser.
+
+Run it after moving to a new version of vLLM; deploying reads the list and needs no vLLM.
+"""
+
+import argparse
+import inspect
+import json
+import sys
+from pathlib import Path
+
+from deploy.vllm_args import FLAGS
+
+HEAD = (
+    "# Every flag of `vllm serve` {version}: how many values it takes, of what kind, under which "
+    "names.\n# Written by `python -m scripts.vllm_flags` from vLLM's own parser.\n"
+)
+# names of the functions by which vLLM's parser reads a value → the kinds of deploy/vllm_args.py
+JSON = ("parse_dataclass", "loads", "union_dict_and_str", "_parse_type")
+KINDS = {int: "integer", float: "number"}
+
+
+def table() -> str:
+    from vllm import __version__
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    lines = []
+    for action in make_arg_parser(FlexibleArgumentParser())._actions:
+        long = [name for name in action.option_strings if name.startswith("--")]
+        if not long or action.dest == "help":
+            continue
+        values = {None: "one", 0: "none", "?": "maybe"}.get(action.nargs, "some")
+        row: dict[str, object] = {"values": values}
+        read = action.type
+        if getattr(read, "__name__", "") == "_optional_type":  # of vllm/engine/arg_utils.py
+            read = inspect.getclosurevars(read).nonlocals["return_type"]
+        name = getattr(read, "__name__", "")
+        if kind := KINDS.get(read, "json" if name in JSON else None):
+            row["kind"] = kind
+        if action.choices:
+            row["choices"] = [str(choice) for choice in action.choices]
+        if others := [other for other in action.option_strings if other != long[0]]:
+            row["also"] = others
+        lines.append(f"{long[0]}: {json.dumps(row)}")
+    return HEAD.format(version=__version__.split("+")[0]) + "\n".join(sorted(lines)) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="vllm_flags", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=FLAGS)
+    options = parser.parse_args(arguments)
+    options.output.write_text(table(), encoding="utf-8")
+    print(f"wrote {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

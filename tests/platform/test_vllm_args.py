@@ -1,0 +1,53 @@
+"""The list of vLLM's flags and what is made of it, compared with vLLM's own parser."""
+
+from typing import Any
+
+import pytest
+
+from deploy import cards, vllm_args
+from deploy.config import render
+from deploy.options import Options
+from deploy.start_command import serve_arguments, start_command
+from scripts.vllm_flags import table
+
+
+def test_the_list_is_this_vllm_s() -> None:
+    assert vllm_args.FLAGS.read_text() == table(), "run: python -m scripts.vllm_flags"
+
+
+@pytest.fixture(scope="module")
+def parser() -> Any:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    return make_arg_parser(FlexibleArgumentParser())
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("--kv-cache-dtype fp8", "kv_cache_dtype", "fp8"),
+        ("--max_num_batched=2048", "max_num_batched_tokens", 2048),
+        ("--enforce-eager", "enforce_eager", True),
+        ("--max-num-batched-tokens 16k", "max_num_batched_tokens", 16000),
+        ("--safetensors-load-strategy prefetch", "safetensors_load_strategy", "prefetch"),
+        (
+            """--speculative-config '{"method": "ngram", "num_speculative_tokens": 4}'""",
+            "speculative_config",
+            {"method": "ngram", "num_speculative_tokens": 4},
+        ),
+        (
+            "--speculative-config.method ngram --speculative-config.num_speculative_tokens 4",
+            "speculative_config",
+            {"method": "ngram", "num_speculative_tokens": 4},
+        ),
+        (
+            """--hf-overrides '{"x": "it'"'"'s 50% $HOME"}'""",
+            "hf_overrides",
+            {"x": "it's 50% $HOME"},
+        ),
+    ],
+)
+def test_vllm_reads_what_was_given(parser: Any, text: str, name: str, value: object) -> None:
+    command = start_command(render(cards.load("mistral-7b"), Options(vllm_args=text)))
+    assert getattr(parser.parse_args(serve_arguments(command)), name) == value

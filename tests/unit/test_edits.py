@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from deploy import cards, edits
+from deploy.config import render
+from deploy.edits import EditedError, check_overwrite
+from deploy.options import Options
+from scripts.config import main
+
+CHOICES = Options(
+    gpu="L4:1",
+    precision="fp8",
+    context=8192,
+    image_hosts="a.example",
+    vllm_args="""--kv-cache-dtype fp8 --speculative-config '{"method": "it'"'"'s %"}'""",
+    env="A='two words' PREDICT_LIMIT_TOOLS=7",
+)
+
+
+def test_the_header_names_every_choice() -> None:
+    text = render(cards.load("pixtral-12b"), CHOICES)
+    assert edits.chosen_by(text) == ("pixtral-12b", CHOICES)
+    assert edits.lost(text) == []
+
+
+def test_a_line_changed_by_hand_is_named() -> None:
+    text = render(cards.load("mistral-7b"), Options())
+    changed = text.replace("--shutdown-timeout 5", "--shutdown-timeout 7")
+    assert edits.lost(changed) == ["-    --shutdown-timeout 7", "+    --shutdown-timeout 5"]
+    assert edits.lost("model_name: mine\n") == [
+        "- all of it: it does not say which `make config` wrote it"
+    ]
+    gone = text.replace("MODEL=mistral-7b", "MODEL=gone")
+    assert "there is no model 'gone'" in edits.lost(gone)[0]
+
+
+def test_make_config_never_overwrites_what_was_changed_by_hand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    arguments = ["--output", str(config), "--model", "mistral-7b"]
+    assert main([*arguments, "--vllm-args=--enforce-eager"]) == 0
+    assert main(arguments) == 0  # as it was written, so nothing is lost
+    edited = config.read_text() + '  PREDICT_LIMIT_TOOLS: "7"\n'
+    config.write_text(edited)
+    assert main([*arguments, "--gpu", "L4"]) == 2
+    assert config.read_text() == edited
+    assert '-  PREDICT_LIMIT_TOOLS: "7"' in capsys.readouterr().err
+    assert main([*arguments, "--gpu", "L4", "--force"]) == 0
+    assert "L4:1" in config.read_text()
+
+
+def test_a_file_that_is_not_ours_is_overwritten_with_force_alone(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    check_overwrite(config, force=False)
+    config.write_bytes(b"\xff")
+    with pytest.raises(EditedError, match="not UTF-8"):
+        check_overwrite(config, force=False)
+    check_overwrite(config, force=True)

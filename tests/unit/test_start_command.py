@@ -1,0 +1,50 @@
+import shlex
+import subprocess
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from deploy.start_command import argument, quoted, serve_arguments
+
+
+def as_sh_gets_it(word: str) -> list[str]:
+    """What a real sh hands to vLLM, after supervisord's splitting and its %%."""
+    line = f"sh -c 'printf \"%%s\\n\" {quoted(word)}'"
+    words = shlex.split(line.replace("%%", "%"))
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        '{"k": "v"}',
+        "50%",
+        "a;b&c|d",
+        "$HOME",
+        "$(id)",
+        "`id`",
+        "*",
+        "~",
+        "it's",
+        "é ü",
+        "%(x)s",
+        "",
+    ],
+)
+def test_a_word_reaches_vllm_as_it_was(word: str) -> None:
+    assert as_sh_gets_it(word) == [word]
+
+
+@hypothesis.given(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20))
+@hypothesis.settings(max_examples=50)
+def test_what_is_quoted_is_read_again(word: str) -> None:
+    command = f"sh -c 'exec vllm serve /models/m --flag {quoted(word)}'"
+    assert serve_arguments(command) == ["/models/m", "--flag", word]
+
+
+def test_the_last_value_of_a_flag_counts_however_it_is_written() -> None:
+    command = "sh -c 'exec vllm serve m --max-model-len 1 --max_model_len=2 --dtype x'"
+    assert argument(command, "--max-model-len") == "2"
+    assert argument(command, "--dtype") == "x"
+    assert argument(command, "--seed") is None

@@ -1,0 +1,95 @@
+import pytest
+
+from deploy import vllm_args
+from deploy.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "--enforce-eager",
+        "--no-enable-prefix-caching",
+        "--kv-cache-dtype fp8",
+        "--kv_cache_dtype=fp8",
+        "--max-num-batched 2048",
+        "--max-num-batched-tokens 16k",
+        "--speculative-config.method ngram --speculative-config.num_speculative_tokens 4",
+        """--speculative-config '{"method": "ngram"}'""",
+        "-O3",
+        "--cudagraph-capture-sizes 1 2 4",
+        "--seed -1",
+    ],
+)
+def test_flags_of_vllm_are_taken(text: str) -> None:
+    vllm_args.check(vllm_args.words(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("--no-such-flag 1", "--no-such-flag is not a flag of `vllm serve`"),
+        ("--enforce-eagr", "did you mean --enforce-eager?"),
+        ("--enforce-eager yes", "--enforce-eager takes no value, got 'yes'"),
+        ("--enforce-eager=true", "--enforce-eager takes no value, got 'true'"),
+        ("--kv-cache-dtype", "--kv-cache-dtype takes one value, got 'none'"),
+        ("--kv-cache-dtype fp8 fp16", "--kv-cache-dtype takes one value, got 'fp8 fp16'"),
+        ("--kv-cache-dtype fp99", "--kv-cache-dtype is one of .*, got 'fp99'"),
+        ("--block-size many", "--block-size takes an integer, got 'many'"),
+        ("--speculative-config {method:ngram}", "takes JSON, or dotted keys"),
+        ("--block-size.x 3", "--block-size takes no dotted keys"),
+        ("fp8", "begins with 'fp8', which is not a flag"),
+        ("--enforce", None),  # an abbreviation of one flag
+        ("--block-size 8k", "--block-size takes an integer, got '8k'"),
+        ("--enable 1", "may be .*; write it in full"),
+        ("--seed '1", "No closing quotation"),
+        ("--served-model-name 'a\nb'", "a line break"),
+        ("--chat-template 'a ;b'", "supervisord's configuration"),
+        ("--", "-- is not a flag"),
+    ],
+)
+def test_what_is_not_a_flag_with_its_values_is_refused(text: str, message: str | None) -> None:
+    if message is None:
+        vllm_args.check(vllm_args.words(text))
+        return
+    with pytest.raises(UsageError, match=message):
+        vllm_args.check(vllm_args.words(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--port 9000",
+        "--por 9000",
+        "--port=9000",
+        "--host 0.0.0.0",
+        "--middleware a.b",
+        "--middle a.b",
+        "--served_model_name x",
+        "--api-key x",
+        "--model x",
+        "-tp 2",
+        "--tensor-parallel 2",
+        "-dp 2",
+        "--max-model-len 1k",
+        "--no-disable-log-stats",
+        "--disable-log-stats",
+        "--no-enable-lora",
+        "--structured-outputs-config.backend guidance",
+        "--config flags.yaml",
+        "--enforce-eager --uds /tmp/x",
+        "--trust-remote-code",
+    ],
+)
+def test_what_would_break_the_truss_is_refused_with_the_reason(text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        vllm_args.check(vllm_args.words(text))
+    message = str(refused.value)
+    known = "cannot be given: " in message or "is not a flag" in message
+    assert known, message
+    assert len(message) < 300
+
+
+def test_every_refused_flag_is_one_of_vllm_s() -> None:
+    assert set(vllm_args.refused()) <= set(vllm_args.known())
+    assert all(why and not why.endswith(".") for why in vllm_args.refused().values())
