@@ -9,9 +9,9 @@ import argparse
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from ipaddress import IPv4Address
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from deploy import environment, gpus, precisions, vllm_args
 from deploy.cards import UsageError
@@ -92,6 +92,10 @@ class Options:
         return [host.strip() for host in named.split(",") if host.strip()]
 
 
+# What config.yaml's header has; workers are for a run here alone.
+RECORDED = [field.name for field in fields(Options) if field.name != "workers"]
+
+
 def is_ipv4(host: str) -> bool:
     try:
         IPv4Address(host)
@@ -135,21 +139,15 @@ def from_arguments(options: argparse.Namespace, workers: int | None = None) -> O
     )
 
 
-def given(options: argparse.Namespace) -> bool:
-    """Whether a command line with `add_arguments` chose anything beside the model."""
-    return from_arguments(options) != Options()
-
-
 def from_words(words: Iterable[str]) -> Options:
-    """The options of NAME=value words, as make takes them."""
-    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    add_arguments(parser)
-    split = [word.partition("=") for word in words]
-    named = [f"--{name.lower().replace('_', '-')}={value}" for name, _, value in split]
-    found, unknown = parser.parse_known_args(named)
-    if unknown:
-        raise UsageError(f"{unknown[0]} is not known")
-    return from_arguments(found)
+    """The options of NAME=value words, as make takes them and `as_words` writes them."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name.lower() not in RECORDED:
+            raise UsageError(f"{name}= is not known")
+        found[name.lower()] = context_of(value) if name == "CONTEXT" else value
+    return Options(**found)
 
 
 def as_words(options: Options) -> str:
@@ -157,8 +155,8 @@ def as_words(options: Options) -> str:
     `from_words` reads."""
     shown = {
         name.upper(): str(value)
-        for name, value in vars(options).items()
-        if name != "workers" and value != getattr(Options(), name)
+        for name in RECORDED
+        if (value := getattr(options, name)) != getattr(Options(), name)
     }
     return "".join(f" {name}={shlex.quote(value)}" for name, value in shown.items())
 
