@@ -12,7 +12,8 @@ from types import FrameType
 from typing import Any
 
 from predict import pacing
-from predict.asgi import App, Header, Message, Receive, Scope, Send, error_body, respond
+from predict.asgi import App, Header, Message, Receive, Scope, Send, respond
+from predict.errors import error_body
 from predict.liveness import EngineWatchdog
 from predict.settings import Settings
 

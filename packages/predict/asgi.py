@@ -1,9 +1,8 @@
-"""The small change of ASGI: bodies read, played back, asked of the application behind.
+"""ASGI helpers: read a request body, replay it, call the wrapped app.
 
-Promises: `receive` stays usable, so that a client's leaving still reaches the application.
+Promises: `receive` stays usable, so that the application still learns when a client disconnects.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
 from typing import Any
 
@@ -107,12 +106,6 @@ async def ask(
     if left:
         raise ClientLeftError
     return status, b"".join(chunks)
-
-
-def error_body(message: str, kind: str, param: str | None, code: int) -> bytes:
-    """An error in OpenAI's shape, as vLLM writes it."""
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return json.dumps({"error": error}, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 async def respond(send: Send, status: int, body: bytes, more: Iterable[Header] = ()) -> None:

@@ -20,17 +20,8 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from predict.pacing import TokenClock
+from predict.vllm_internals import GENERATED, LOGGER, PROGRESS, RUNNING, WAITING
 
-# What moves when the engine does anything. A prefill shows in the KV cache before its first token.
-GENERATED = "vllm:generation_tokens_total"
-RUNNING = "vllm:num_requests_running"
-PROGRESS = (
-    GENERATED,
-    "vllm:prompt_tokens_total",
-    "vllm:kv_cache_usage_perc",
-    RUNNING,
-    "vllm:num_requests_waiting_by_reason",
-)
 LOOK_SECONDS = 1.0  # between two looks, or a tenth of a shorter `stall_seconds`
 
 # From the engine's death to the end of the process. vLLM ends by itself within 5 s, unless a client
@@ -42,10 +33,10 @@ CUT_SECONDS = 2.0
 
 DIED = "the engine has died"
 
-log = logging.getLogger("vllm.predict")  # of vLLM's own kind, or nobody would see it
+log = logging.getLogger(LOGGER)
 
 
-class Progress:
+class StallDetector:
     """Seconds of work without progress, from looks at most `longest` seconds apart."""
 
     def __init__(self, longest: float) -> None:
@@ -95,7 +86,7 @@ class EngineWatchdog:
         self.asked_to_stop = asked_to_stop
         every = LOOK_SECONDS if stall_seconds is None else min(LOOK_SECONDS, stall_seconds / 10)
         self.every = every
-        self.progress = Progress(longest=2 * every)
+        self.progress = StallDetector(longest=2 * every)
         self.clock = TokenClock()
         self._dead_since: float | None = None
         self._stopping_since: float | None = None
@@ -146,7 +137,7 @@ class EngineWatchdog:
                 _exit(1, DIED)
         marks = read(PROGRESS)
         # A request that waits for its grammar to be compiled is none that the engine works on.
-        deferred = marks.get(("vllm:num_requests_waiting_by_reason", "deferred"), 0)
+        deferred = marks.get((WAITING, "deferred"), 0)
         busy = bool(marks) and self.engine.get_num_unfinished_requests() > deferred
         self.progress.look(busy, tuple(marks.items()), now)
         made, running = (marks.get((name, ""), 0.0) for name in (GENERATED, RUNNING))

@@ -11,18 +11,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-WARNING = re.compile(r"^[^\n]*?:\d+: \w+(?=:)")  # where, and of what category
+from predict.vllm_internals import BATCH_LOGGER, QUOTING_LOGGERS
 
-# Loggers of the code that reads requests and answers: what it logs beside its own words is theirs.
-READERS = (
-    "vllm.parser",
-    "vllm.reasoning",
-    "vllm.renderers",
-    "vllm.tokenizers",
-    "vllm.tool_parsers",
-)
-# And of the code that logs a batch's requests, as text, when the engine fails at it.
-DUMPS = "vllm.logging_utils.dump_input"
+WARNING = re.compile(r"^[^\n]*?:\d+: \w+(?=:)")  # where, and of what category
 
 
 def redacting_filter() -> Callable[..., bool]:
@@ -45,8 +36,8 @@ def redact(record: logging.LogRecord) -> bool:
         if record.name == "uvicorn.access":
             client, method, path, version, status = record.args
             record.args = (client, method, str(path).partition("?")[0], version, status)
-        reader = record.levelno >= logging.WARNING and record.name.startswith(READERS)
-        reader |= record.name == DUMPS
+        reader = record.levelno >= logging.WARNING and record.name.startswith(QUOTING_LOGGERS)
+        reader |= record.name == BATCH_LOGGER
         record.args = tuple(_unquoted(value, reader) for value in record.args)
     return True
 

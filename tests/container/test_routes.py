@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from predict.admission import HEALTH, LIVENESS, METRICS, ROUTES, methods_of
-from predict.errors import NOT_SAID
+from predict.errors.reading import NOT_SAID
 
 from deploy.config import PORT
 from local.truss import NGINX_PORT

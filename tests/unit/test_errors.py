@@ -6,8 +6,10 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from predict import errors
-from predict.errors import FAILED, GIVEN_UP, INTERNAL_ERROR, MOST, NOT_SAID, OPENING, ErrorResponder
+from predict.errors import INTERNAL_ERROR, MAX_LENGTH, reading
+from predict.errors.reading import NOT_SAID
+from predict.errors.responder import ErrorResponder
+from predict.vllm_internals import ERROR_EVENTS, GIVEN_UP, OPENING_EVENTS
 
 
 def sent(path: str, status: int, body: bytes, **names: str) -> tuple[dict[bytes, bytes], Any]:
@@ -71,7 +73,7 @@ def test_anthropic_s_clients_find_their_mark_beside_it() -> None:
 def test_a_success_passes_untouched() -> None:
     messages: list[Any] = [
         {"type": "http.response.start", "status": 200, "headers": []},
-        {"type": "http.response.body", "body": FAILED[0] + b"a", "more_body": True},
+        {"type": "http.response.body", "body": ERROR_EVENTS[0] + b"a", "more_body": True},
         {"type": "http.response.body", "body": b"data: b\n\n"},
     ]
     got: list[Any] = []
@@ -91,7 +93,7 @@ def test_a_success_passes_untouched() -> None:
 def test_a_message_shows_little_of_a_request() -> None:
     for text in ("x" * 10_000, "x" * 10_000_000):
         _, answer = sent("/predict", 400, json.dumps({"error": {"message": text}}).encode())
-        assert len(answer["error"]["message"]) == MOST
+        assert len(answer["error"]["message"]) == MAX_LENGTH
 
 
 def test_a_fault_of_the_server_shows_nothing_of_any_request() -> None:
@@ -102,10 +104,10 @@ def test_a_fault_of_the_server_shows_nothing_of_any_request() -> None:
 
 def test_a_schema_that_nothing_fits_is_the_client_s() -> None:
     given_up = b'{"error": {"message": "Internal server error"}}'
-    assert errors.read(500, given_up, "response_format")[0] == 400
-    assert errors.read(500, given_up)[0] == 500
+    assert reading.parse_error(500, given_up, "response_format")[0] == 400
+    assert reading.parse_error(500, given_up)[0] == 500
     for body in (b'{"error": {"message": "EngineCore encountered an issue"}}', b"", b"CUDA"):
-        assert errors.read(500, body, "response_format")[0] == 500
+        assert reading.parse_error(500, body, "response_format")[0] == 500
 
 
 VALIDATION = """5 validation errors:
@@ -128,7 +130,9 @@ def test_validation_errors_become_a_sentence_each_without_what_they_quote() -> N
 
 
 def test_what_is_not_implemented_was_asked_for() -> None:
-    answered = errors.read(501, b'{"error": {"message": "a", "type": "NotImplementedError"}}')
+    answered = reading.parse_error(
+        501, b'{"error": {"message": "a", "type": "NotImplementedError"}}'
+    )
     assert answered == (400, "a", "BadRequestError", None)
 
 
@@ -264,7 +268,7 @@ def test_vllm_mistakes_an_error_in_just_that_way(status: int) -> None:
 
 
 def test_a_stream_of_responses_waits_until_the_engine_has_answered() -> None:
-    opening = [event + b"data: {}\n\n" for event in OPENING]
+    opening = [event + b"data: {}\n\n" for event in OPENING_EVENTS]
     text = b"event: response.output_text.delta\ndata: {}\n\n"
     assert [message.get("body") for message in streamed(RESPONSES, *opening, text, END)] == [
         None,
@@ -320,9 +324,9 @@ def test_a_stream_without_an_event_ends_as_it_is() -> None:
 def test_what_starlette_hides_is_found() -> None:
     plain, wrapped = ValueError("a"), RuntimeError("response already started")
     wrapped.__cause__ = plain
-    assert errors.cause(wrapped) is errors.cause(plain) is plain
+    assert reading.cause(wrapped) is reading.cause(plain) is plain
     plain.__cause__ = KeyError()
-    assert errors.cause(plain) is plain
+    assert reading.cause(plain) is plain
 
 
 def raised_in(module: str, error: Exception) -> Exception:
@@ -336,17 +340,17 @@ def raised_in(module: str, error: Exception) -> Exception:
 @pytest.mark.parametrize("kind", [KeyError, AttributeError, RecursionError, IndexError])
 def test_what_python_raises_while_a_request_is_read_is_the_client_s(kind: type[Exception]) -> None:
     for module in ("vllm.entrypoints.openai.chat_completion.protocol", "predict.requests.limits"):
-        reading = raised_in(module, kind("a"))
-        assert errors.is_client_error(reading)
-        assert kind.__name__ in errors.unreadable(reading)
+        raised = raised_in(module, kind("a"))
+        assert reading.is_client_error(raised)
+        assert kind.__name__ in reading.unreadable(raised)
     for module in (
         "vllm.v1.engine.core_client",
         "vllm.v1.worker.gpu",
         "predict.requests.middleware",
     ):
-        assert not errors.is_client_error(raised_in(module, kind("a")))
+        assert not reading.is_client_error(raised_in(module, kind("a")))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA"), MemoryError(), OSError(), TimeoutError()])
 def test_a_fault_of_the_machine_is_the_server_s_wherever_it_shows(error: Exception) -> None:
-    assert not errors.is_client_error(raised_in("vllm.renderers.mistral", error))
+    assert not reading.is_client_error(raised_in("vllm.renderers.mistral", error))

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from predict import liveness
-from predict.liveness import EngineWatchdog, Progress
+from predict.liveness import EngineWatchdog, StallDetector
 
 
 def looks(*each: tuple[float, bool, int]) -> float:
     """Seconds stalled after looks at (seconds, busy, mark)."""
-    progress = Progress(longest=2)
+    progress = StallDetector(longest=2)
     for now, busy, mark in each:
         progress.look(busy, mark, now)
     return progress.stalled

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predict import errors, pacing, settings
+from predict import pacing, settings
+from predict.errors import INTERNAL_ERROR
 from predict.images.batch import current_batch
 from predict.legacy.parameters import CHAT, REFUSED
 from predict.requests import limits
@@ -357,7 +358,7 @@ class BusyError(Exception):
     ("raised", "status", "said"),
     [
         (BusyError("busy"), 503, "busy"),  # what vLLM has an answer to
-        (OSError("secret"), 500, errors.INTERNAL_ERROR),
+        (OSError("secret"), 500, INTERNAL_ERROR),
     ],
 )
 @pytest.mark.parametrize("events", [0, 1])

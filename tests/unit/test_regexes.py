@@ -1,11 +1,11 @@
-"""Which regular expressions are let through to the engine (schemas.py)."""
+"""Which regular expressions are let through to the engine (requests/regexes.py)."""
 
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predict.requests.structured_outputs import RegexError, check_regex
+from predict.requests.regexes import RegexError, check_regex
 
 NESTED, OVERLAPPING = 32, 400  # the cards'
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from predict.asgi import Message, Send, error_body, respond, without
-from predict.errors import failure
+from predict.asgi import Message, Send, respond, without
+from predict.errors import error_body
+from predict.errors.reading import error_in_event
 from predict.legacy.requests import LegacyRequest
 
 
@@ -136,7 +137,7 @@ class TextStreamResponder:
             return
         event = _decode_event(data)
         if event.error is not None:
-            await self._fail(*failure(sent))
+            await self._fail(*error_in_event(sent))
         elif event.choices:
             (choice,) = event.choices
             if content := choice.delta.content:

@@ -4,7 +4,7 @@ Promises: POST /predict is /v1/chat/completions, and that route speaks the older
 (requests.py). An OpenAI-shaped request reaches vLLM byte for byte, but for defaults its model's
 settings add and the `uuid` of a content part, and its response passes untouched. Refuses, in
 OpenAI's error shape: what is no JSON object in UTF-8, what breaks a limit or is the engine's own
-(limits.py), and, in a chat, a name nobody knows. Every error has that shape (errors.py).
+(limits.py), and, in a chat, a name nobody knows. Every error has that shape (errors/).
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from predict import errors, pacing
+from predict import pacing
 from predict.admission import PLACED
 from predict.asgi import (
     App,
@@ -32,7 +32,9 @@ from predict.asgi import (
     to_path,
     with_length,
 )
-from predict.errors import ErrorResponder, RequestError
+from predict.errors import INTERNAL_ERROR, RequestError, shortened
+from predict.errors import reading as error_reading
+from predict.errors.responder import ErrorResponder
 from predict.images.batch import begin_batch
 from predict.legacy.parameters import HEADERS
 from predict.legacy.requests import (
@@ -46,6 +48,7 @@ from predict.legacy.requests import (
 from predict.legacy.responses import JSONResponder, TextStreamResponder
 from predict.requests import limits, structured_outputs
 from predict.settings import Settings
+from predict.vllm_internals import LOGGER
 
 PREDICT = "/predict"
 CHAT_COMPLETIONS = "/v1/chat/completions"
@@ -69,7 +72,7 @@ LARGE = 65536  # bytes of a body worth looking for images in
 
 Body = dict[str, Any]
 
-log = logging.getLogger("vllm.predict")  # of vLLM's own kind, or nobody would see it
+log = logging.getLogger(LOGGER)
 
 
 class RequestMiddleware:
@@ -95,30 +98,32 @@ class RequestMiddleware:
         except RequestError as error:
             await answer.respond(error.status, str(error), "BadRequestError", error.param)
         except VllmError as error:
-            await answer.respond(*errors.read(error.status, error.body))
+            await answer.respond(*error_reading.parse_error(error.status, error.body))
         except Exception as error:
             if answer.begun:
                 raise
-            if answer.held and await self._told(scope, errors.cause(error), answer):
+            if answer.held and await self._told(scope, error_reading.cause(error), answer):
                 return
-            if errors.is_client_error(error):
-                await answer.respond(400, errors.unreadable(error), "BadRequestError", None)
+            if error_reading.is_client_error(error):
+                await answer.respond(400, error_reading.unreadable(error), "BadRequestError", None)
                 return
             # Without its message, which may quote the request.
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("%s while answering %s\n%s", type(error).__name__, scope["path"], where)
-            await answer.respond(500, errors.INTERNAL_ERROR, "InternalServerError", None)
+            await answer.respond(500, INTERNAL_ERROR, "InternalServerError", None)
 
-    async def _told(self, scope: Scope, error: Exception, answer: ErrorResponder) -> bool:
+    async def _told(self, scope: Scope, raised: Exception, answer: ErrorResponder) -> bool:
         """Whether vLLM had an answer to what broke a stream off before its first event. It takes
         the stream for begun, and lets such an exception through."""
         handlers = scope["app"].exception_handlers
-        kinds = [kind for kind in type(error).__mro__ if kind in handlers and kind is not Exception]
+        kinds = [
+            kind for kind in type(raised).__mro__ if kind in handlers and kind is not Exception
+        ]
         if not kinds:
             return False
-        told = await handlers[kinds[0]](Request(scope), error)
-        failure = errors.failure(b"data: " + told.body)
-        await answer.respond(*errors.read(*failure, answer.constraint))
+        told = await handlers[kinds[0]](Request(scope), raised)
+        error = error_reading.error_in_event(b"data: " + told.body)
+        await answer.respond(*error_reading.parse_error(*error, answer.constraint))
         return True
 
     async def _read(self, scope: Scope, receive: Receive, answer: ErrorResponder) -> None:
@@ -137,7 +142,7 @@ class RequestMiddleware:
     async def _chunks(self, scope: Scope, receive: Receive) -> list[bytes]:
         encoding = header(scope, b"content-encoding").decode("latin-1")
         if encoding not in ("", "identity"):
-            shown = errors.shortened(encoding, 40)
+            shown = shortened(encoding, 40)
             raise RequestError(
                 f"the body's Content-Encoding is {shown!r}; send it as it is", None, 415
             )

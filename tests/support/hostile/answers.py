@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from predict import errors
+from predict.errors import MAX_LENGTH
 
 from tests.support.hostile.case import Case
 
@@ -76,7 +76,7 @@ def fault(answer: Answer) -> str | None:
         return f"not the whole shape: {error}"
     if not isinstance(error["message"], str) or not error["message"].strip():
         return f"no message: {error}"
-    if len(error["message"]) > errors.MOST or len(error["param"] or "") > errors.MOST:
+    if len(error["message"]) > MAX_LENGTH or len(error["param"] or "") > MAX_LENGTH:
         return f"a long message: {len(answer.text)}"
     if error["code"] != answer.status:
         return f"{answer.status} is called {error['code']}"

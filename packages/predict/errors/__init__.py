@@ -1,0 +1,31 @@
+"""Errors as clients see them: the OpenAI format, short.
+
+Promises: an error is `{"error": {"message", "type", "param", "code"}}` and quotes at most
+`MAX_LENGTH` characters. `RequestError` is how this package rejects a request.
+responder.py brings vLLM's errors into that format; reading.py understands them.
+"""
+
+import json
+
+MAX_LENGTH = 500  # characters of a message; what it quotes of a request is less than that
+
+INTERNAL_ERROR = "the server failed to answer this request; its log says why"
+
+
+class RequestError(ValueError):
+    """A request that cannot be served; `param` names the key at fault."""
+
+    def __init__(self, message: str, param: str | None, status: int = 400) -> None:
+        super().__init__(message)
+        self.param = param
+        self.status = status
+
+
+def error_body(message: str, kind: str, param: str | None, code: int) -> bytes:
+    """An error in the OpenAI format, as vLLM writes it."""
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return json.dumps({"error": error}, ensure_ascii=False).encode(errors="backslashreplace")
+
+
+def shortened(text: str, most: int = MAX_LENGTH) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,138 @@
+"""Reads errors of vLLM, in any of the forms it has for them.
+
+Promises: `parse_error` gives status, message, type and param of what the client is to see. What
+Python raised while a request was read is the client's, a 400; anything else stays the server's, a
+500 that quotes nothing of any request.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from types import TracebackType
+
+from predict.errors import INTERNAL_ERROR, MAX_LENGTH, shortened
+from predict.vllm_internals import GIVEN_UP, NESTED_ERROR, REQUEST_READERS, VALIDATION_ERROR
+
+MAX_FAULTS = 3  # named in one message, of a request with many
+
+NOT_SAID = "vLLM rejects this request; sent without 'stream', it says why"
+
+STATUSES = frozenset(status.value for status in HTTPStatus if status >= 400)
+
+# What Python raises at a value of the wrong shape, where vLLM did not expect one.
+WRONG_SHAPE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+# The code that reads a request before an engine has any part of it.
+READERS = (
+    *REQUEST_READERS,
+    "mistral_common",
+    "predict.legacy.requests",
+    "predict.requests.limits",
+    "predict.legacy.parameters",
+)
+
+
+def error_in_event(event: bytes) -> tuple[int, bytes]:
+    """Status and body of the error that an event is, as they would be without a stream."""
+    body = event.partition(b"data: ")[2].partition(b"\n")[0]
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return 500, b""
+    if not isinstance(error, dict):
+        return 500, body
+    if nested := NESTED_ERROR.search(str(error.get("message"))):
+        given_up = GIVEN_UP.startswith(nested["start"])
+        status = _status(int(nested["code"]))
+        message = NOT_SAID if status < 500 else GIVEN_UP if given_up else ""
+        return status, json.dumps({"message": message}).encode()
+    return _status(error.get("code")), body
+
+
+def _status(code: object) -> int:
+    return code if isinstance(code, int) and code in STATUSES else 500
+
+
+def parse_error(
+    status: int, body: bytes, constraint: str | None = None
+) -> tuple[int, str, str, str | None]:
+    """Status, message, type and param of an error in any form. A 501 is the client's, who asked for
+    what is not implemented."""
+    try:
+        got = json.loads(body)
+    except (ValueError, RecursionError):
+        got = body.decode(errors="replace")
+    inner = got.get("error", got) if isinstance(got, dict) else got
+    if isinstance(inner, dict):
+        text = inner.get("message") or inner.get("detail")
+        kind, param = inner.get("type"), inner.get("param")
+    else:
+        text, kind, param = inner, None, None
+    phrase = HTTPStatus(status).phrase
+    message = text if isinstance(text, str) and text.strip() else phrase
+    if constraint is not None and (status, message) == (500, GIVEN_UP):
+        fits = f"no output fits '{constraint}', or vLLM could not follow it"
+        return 400, fits, "BadRequestError", constraint
+    if status == 501:
+        status, kind = 400, "BadRequestError"
+    return (
+        status,
+        INTERNAL_ERROR if status == 500 else readable(message),
+        kind if isinstance(kind, str) and kind else phrase.replace(" ", "") + "Error",
+        param.removeprefix("body.") if isinstance(param, str) else None,
+    )
+
+
+def readable(message: str) -> str:
+    """vLLM's list of validation errors as a sentence each, without what they quote; any other
+    message unchanged."""
+    if "validation error" not in message[:40]:
+        return message
+    faults = list(dict.fromkeys(_faults(message)))
+    if not faults:
+        return message
+    shown = "; ".join(faults[:MAX_FAULTS])
+    return f"{shown}; and more" if len(faults) > MAX_FAULTS else shown
+
+
+def _faults(message: str) -> Iterator[str]:
+    for found in VALIDATION_ERROR.finditer(message):
+        text = shortened(str(ast.literal_eval(found["msg"])), MAX_LENGTH // MAX_FAULTS)
+        yield f"'{shortened(found['loc'].removeprefix('body.'), 100)}': {text}"
+    for text in re.findall(r"^  (\w[^{]*)$", message, re.MULTILINE):  # those without a place
+        yield text
+
+
+def is_client_error(error: BaseException) -> bool:
+    """Whether an error of Python's own says that a request could not be read."""
+    return isinstance(error, WRONG_SHAPE) and any(
+        module.startswith(READERS) for module in _modules(error.__traceback__)
+    )
+
+
+def _modules(traceback: TracebackType | None) -> Iterator[str]:
+    while traceback is not None:
+        yield str(traceback.tb_frame.f_globals.get("__name__", ""))
+        traceback = traceback.tb_next
+
+
+def cause(error: Exception) -> Exception:
+    """The exception that Starlette hides behind its own once a response has begun."""
+    behind = error.__cause__
+    return behind if isinstance(error, RuntimeError) and isinstance(behind, Exception) else error
+
+
+def unreadable(error: BaseException) -> str:
+    """What to tell the client of such an error."""
+    what = shortened(str(error), 100)
+    return f"this request cannot be read: {type(error).__name__}{f': {what}' if what else ''}"

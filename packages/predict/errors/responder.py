@@ -1,0 +1,100 @@
+"""The `send` that brings every error into the OpenAI format.
+
+Promises: an error of whatever is behind, in whatever form, keeps its status and becomes
+`{"error": {…}}`; any other answer passes untouched. A stream's start waits until the engine has
+answered, so that an error which a stream begins with is a JSON error with its status. An error
+later in a stream is an event of the same content.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from predict.asgi import Message, Send, respond
+from predict.errors import error_body, shortened
+from predict.errors.reading import error_in_event, parse_error
+from predict.vllm_internals import ERROR_EVENTS, OPENING_EVENTS, ROLE_DELTA
+
+MAX_READ = 65536  # bytes of an error that are read
+
+
+class ErrorResponder:
+    """`names`: fields of vLLM's, and what the client, who did not send them, called them.
+    `constraint`: the field that constrains the output."""
+
+    def __init__(self, send: Send, path: str) -> None:
+        self.send = send
+        self.path = path
+        self.names: Mapping[str, str] = {}
+        self.constraint: str | None = None
+        self.start: Message = {}
+        # "waiting" for the start, then "holding" a stream's or "reading" an error; in the end
+        # "streaming" events, "passing" any other answer, or "done"
+        self.state = "waiting"
+        self.held: list[Message] = []
+        self.body = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is too late to answer with an error."""
+        return self.state in ("streaming", "passing", "done")
+
+    async def __call__(self, message: Message) -> None:
+        if self.state == "streaming" and message.get("body", b"").startswith(ERROR_EVENTS):
+            message = {**message, "body": self._event(message["body"])}
+        if self.state in ("streaming", "passing"):
+            await self.send(message)
+        elif message["type"] == "http.response.start":
+            await self._start(message)
+        elif self.state == "holding":
+            await self._hold(message)
+        elif self.state == "reading":
+            if len(self.body) < MAX_READ:
+                self.body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self.respond(*parse_error(self.start["status"], self.body, self.constraint))
+
+    async def _start(self, message: Message) -> None:
+        self.start = message
+        if message["status"] >= 400:
+            self.state = "reading"
+        elif is_event_stream(message["headers"]):
+            self.state, self.held = "holding", [message]
+        else:
+            self.state = "passing"
+            await self.send(message)
+
+    async def _hold(self, message: Message) -> None:
+        body = message.get("body", b"")
+        if body.startswith(ERROR_EVENTS):
+            await self.respond(*parse_error(*error_in_event(body), self.constraint))
+            return
+        self.held.append(message)
+        if not (body.startswith(OPENING_EVENTS) or ROLE_DELTA in body):
+            self.state = "streaming"
+            for held in self.held:
+                await self.send(held)
+            self.held = []
+
+    async def respond(self, status: int, message: str, kind: str, param: str | None) -> None:
+        """Sends an error, whole; what comes after it is dropped."""
+        self.state, self.held = "done", []
+        body = self._body(status, message, kind, param)
+        await respond(self.send, status, body, self.start.get("headers", ()))
+
+    def _body(self, status: int, message: str, kind: str, param: str | None) -> bytes:
+        for field, name in self.names.items():
+            message = re.sub(rf"\b{re.escape(field)}\b", name, message)
+        param = self.names.get(param, param) if param else None
+        body = error_body(shortened(message), kind, shortened(param) if param else None, status)
+        if self.path.startswith("/v1/messages"):  # Anthropic's clients look for this
+            body = b'{"type": "error", ' + body[1:]
+        return body
+
+    def _event(self, event: bytes) -> bytes:
+        """An error event, without what may not be shown of it."""
+        body = self._body(*parse_error(*error_in_event(event), self.constraint))
+        return event[: event.find(b"data: ")] + b"data: " + body + b"\n\n"
+
+
+def is_event_stream(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)

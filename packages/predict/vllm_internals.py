@@ -1,0 +1,104 @@
+"""Everything of vLLM that this package leans on and vLLM does not promise: names, events, error
+texts, loggers, metrics.
+
+Promises: nothing private of vLLM stands anywhere else in the package, but for imports that NAMES
+lists as well. tests/unit/test_vllm_internals.py looks each of
+them up in the installed vLLM, and says for each that is gone what relied on it.
+"""
+
+import re
+
+# Attributes of vLLM's modules that are replaced, called or subclassed here: where, and for what.
+NAMES: dict[str, str] = {
+    "vllm.multimodal.media:MEDIA_CONNECTOR_REGISTRY": "images/connector.py adds its connector",
+    "vllm.multimodal.media:MediaConnector": "images/connector.py subclasses it",
+    "vllm.multimodal.media:ImageMediaIO": "images/connector.py takes no other kind of media",
+    "vllm.multimodal.image:ALLOWED_IMAGE_FORMATS": "images/connector.py checks its own against it",
+    "vllm.multimodal.media.image:open_image": "images/connector.py replaces it: formats it checked",
+    "vllm.multimodal.media.connector:global_thread_pool": "images/connector.py decodes in it",
+    "vllm.renderers.chat_utils:_parse_chat_message_content_mm_part": (
+        "images/connector.py reads a content part as vLLM does"
+    ),
+    "vllm.renderers.mistral:parse_chat_messages_async": (
+        "images/connector.py wraps it: mistral-common gets blank images"
+    ),
+    "vllm.exceptions:VLLMValidationError": "images/connector.py raises it, for a 400",
+    "vllm:envs": "images/connector.py reads the limits of images",
+    "vllm.parser.engine:streaming_parser_engine": "tool_parser.py changes _build_drop_info in it",
+    "vllm.parser.engine.streaming_parser_engine:_build_drop_info": "tool_parser.py caches it",
+    "vllm.parser.mistral:MistralParser": "tool_parser.py changes its coroutine",
+    "vllm.parser.mistral:MistralParser.update_stream_state_pre_v11_tokenizer": (
+        "tool_parser.py gives it a weak reference, against a leak"
+    ),
+}
+
+# --- errors (errors/) ---
+
+# The answer when the engine gave a request up, as it does where its grammar allows no token.
+GIVEN_UP = "Internal server error"
+
+# The beginning of an event that is an error: of the completions, and of Anthropic's messages.
+ERROR_EVENTS = (b'data: {"error": ', b"event: error\n")
+# Events without content: those that /v1/responses sends before it asks the engine, and those that
+# begin a message, after which the engine's first words, or its error, follow at once.
+OPENING_EVENTS = (
+    b"event: response.created\n",
+    b"event: response.in_progress\n",
+    b"event: message_start\n",
+)
+ROLE_DELTA = b'"delta":{"role":"assistant","content":""}'
+# What is left of an error in a stream of Anthropic's messages, and of one that the engine gave up
+# in /v1/responses, where vLLM takes it for an answer and reports pydantic's complaint about that:
+# the beginning of its message, and its status.
+NESTED_ERROR = re.compile(
+    r"\{'error': \{'message': ['\"](?P<start>.*?)\.\.\..*?'code': (?P<code>\d{3})\}\}"
+)
+
+# A line of vLLM's "2 validation errors:", complete or cut off.
+VALIDATION_ERROR = re.compile(
+    r"'loc': '(?P<loc>[^']*)', 'msg': (?P<msg>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
+)
+
+# Modules that read a request before an engine has any part of it: what Python raises there is due
+# to the request.
+REQUEST_READERS = (
+    "vllm.entrypoints.anthropic",
+    "vllm.entrypoints.openai.chat_completion.protocol",
+    "vllm.entrypoints.openai.completion.protocol",
+    "vllm.entrypoints.openai.responses",
+    "vllm.entrypoints.serve.tokenize",
+    "vllm.renderers",
+    "vllm.sampling_params",
+    "vllm.tokenizers",
+    "vllm.tool_parsers",
+    "vllm.v1.engine.input_processor",
+)
+
+# --- logs (logs.py) ---
+
+# The name of a logger that vLLM's configuration shows.
+LOGGER = "vllm.predict"
+# Loggers that quote what they read of requests and answers …
+QUOTING_LOGGERS = (
+    "vllm.parser",
+    "vllm.reasoning",
+    "vllm.renderers",
+    "vllm.tokenizers",
+    "vllm.tool_parsers",
+)
+# … and the one that logs a batch's requests, as text, when the engine fails at it.
+BATCH_LOGGER = "vllm.logging_utils.dump_input"
+
+# --- metrics (liveness.py, pacing.py) ---
+
+GENERATED = "vllm:generation_tokens_total"
+RUNNING = "vllm:num_requests_running"
+WAITING = "vllm:num_requests_waiting_by_reason"
+# What moves when the engine does anything. A prefill shows in the KV cache before its first token.
+PROGRESS = (
+    GENERATED,
+    "vllm:prompt_tokens_total",
+    "vllm:kv_cache_usage_perc",
+    RUNNING,
+    WAITING,
+)
