@@ -9,6 +9,7 @@ would misread, and a secret's name that is not one.
 import contextlib
 import dataclasses
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,6 +84,8 @@ def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:
             "--enable-auto-tool-choice",
             "--tool-call-parser mistral",
             "--tool-parser-plugin predict.tool_parser",  # makes building the parser quick
+            # or a call of theirs would come as text
+            "--exclude-tools-when-tool-choice-none",
         ]
     if card.images:
         flags += [
@@ -226,12 +229,22 @@ def predict_settings(card: Card) -> dict[str, str]:
         "PREDICT_TOP_K": sampling.top_k,
         "PREDICT_DEFAULTS_FOR_MESSAGES": 1 if sampling.openai_requests else None,
         "PREDICT_STALL_SECONDS": card.serving.stall_seconds,
+        "PREDICT_TOKENIZER": tokenizer_generation(card.weights.files),
     }
     found = {name: str(value) for name, value in settings.items() if value is not None}
     for name, most in card.request_limits.items():
         if most != LIMITS[name]["default"]:
             found[f"PREDICT_LIMIT_{name.upper()}"] = "" if most is None else str(most)
     return found
+
+
+def tokenizer_generation(files: list[str]) -> str | None:
+    """What packages/predict calls the tokenizer of these files, by its name; None for tekken's,
+    which has one name for all: the middleware then takes v3, whose rules hold for later ones."""
+    for file in files:
+        if found := re.fullmatch(r"tokenizer\.model(?:\.(v\d+))?", file):
+            return found[1] or "v1"
+    return None
 
 
 def image_settings(card: Card, choices: Options) -> dict[str, str]:

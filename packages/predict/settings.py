@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from predict.requests.conversations.generations import DEFAULT, GENERATIONS, Generation, generation
+
 # What one request may have at most, by the names of limits.yaml; None is no limit.
 RequestLimits = Mapping[str, int | None]
 
@@ -33,6 +35,7 @@ class Settings:
     sampling: dict[str, float] = field(default_factory=dict)  # temperature, top_p, top_k
     defaults_for_messages: bool = False  # for requests in the OpenAI format too
     stream_interval: int = 8  # the most tokens an event while many requests run (pacing.py)
+    tokenizer: Generation = GENERATIONS[DEFAULT]  # what a conversation may have
     stall_seconds: float | None = None  # an engine with requests and no progress for so long hangs
     limits: RequestLimits = field(default_factory=lambda: DEFAULT_LIMITS)
 
@@ -55,6 +58,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         sampling={name: number for name, number in sampling.items() if number is not None},
         defaults_for_messages=bool(value("PREDICT_DEFAULTS_FOR_MESSAGES", int)),
         stream_interval=value("PREDICT_STREAM_INTERVAL", int) or Settings.stream_interval,
+        tokenizer=generation(environment.get("PREDICT_TOKENIZER") or DEFAULT),
         stall_seconds=value("PREDICT_STALL_SECONDS", float),
         limits={
             name: value(variable(name), int) if variable(name) in environment else default

@@ -137,13 +137,6 @@ def test_a_field_s_number_has_64_bits_however_it_is_written(number: float) -> No
     limits.check({"text": {"maximum": number}}, 10, NO_LIMITS)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_fields_of_the_engine_s_own_are_refused_unless_null(name: str) -> None:
-    assert f"'{name}'" in refused({name: 0})
-    assert REFUSED[name] in refused({name: {}})
-    limits.check({name: None}, 10, NO_LIMITS)
-
-
 @pytest.mark.parametrize("kind", REFUSED_PARTS)
 def test_parts_of_tensors_are_refused(kind: str) -> None:
     for part in ({"type": kind}, {kind: "a"}, {"type": "text", kind: None}):

@@ -78,6 +78,7 @@ def post(
     return vllm, sent[0]["status"], json.loads(sent[1]["body"])
 
 
+HI = [{"role": "user", "content": "hi"}]
 OPENAI = b'{ "messages": [{"role":"user","content":"\\u00e9"}],  "max_tokens": 5, "top_k":3 }'
 
 
@@ -182,7 +183,7 @@ def test_an_encoded_body_is_refused() -> None:
 def test_headers_that_are_the_engine_s_own_do_not_reach_it() -> None:
     mine: Any = {"header:X-Request-Id": "a", "header:x-vllm-priority": "-1", "header:x-mine": "b"}
     for path in (CHAT_PATH, "/tokenize"):
-        vllm, _, _ = post(path, b'{"messages": []}', **mine)
+        vllm, _, _ = post(path, b'{"messages": [{"role": "user", "content": "a"}]}', **mine)
         names = {name for name, _ in vllm.scopes[0]["headers"]}
         assert names == {b"content-length", b"content-type", b"x-mine"}
 
@@ -190,19 +191,37 @@ def test_headers_that_are_the_engine_s_own_do_not_reach_it() -> None:
 @pytest.mark.parametrize("path", sorted(READ))
 def test_the_uuid_of_a_content_part_does_not_reach_vllm(path: str) -> None:
     image = {"type": "image_url", "image_url": {"url": "a", "uuid": "is not read"}}
-    nested = {"type": "tool_result", "content": [{**image, "uuid": "b"}]}
-    call = {"type": "tool_use", "input": {"uuid": "the user's"}}
-    parts = [{**image, "uuid": "a"}, nested, call, {"type": "text", "text": '"uuid"'}]
-    for name in ("messages",) if path == CHAT_PATH else ("messages", "input"):
-        body = {name: [{"role": "user", "content": parts}]}
-        escaped = json.dumps(body).replace('"uuid":', '"\\u0075uid":').encode()
-        vllm, status, _ = post(path, escaped)
-        assert status == 200
-        got = json.loads(vllm.bodies[0])[name][0]["content"]
-        assert got == [image, {**nested, "content": [image]}, call, parts[3]]
-        assert (
-            dict(vllm.scopes[0]["headers"])[b"content-length"] == str(len(vllm.bodies[0])).encode()
-        )
+    parts: list[Any] = [{**image, "uuid": "a"}, {"type": "text", "text": '"uuid"'}]
+    if path.startswith("/v1/messages"):
+        source = {"type": "url", "url": "a"}
+        image = {"type": "image", "source": source}
+        parts[0] = {**image, "uuid": "a"}
+    body = {"messages": [{"role": "user", "content": parts}]}
+    if path == "/v1/responses":
+        image = {"type": "input_image", "image_url": "a"}
+        body = {"input": [{"role": "user", "content": [{**image, "uuid": "a"}]}]}
+    escaped = json.dumps(body).replace('"uuid":', '"\\u0075uid":').encode()
+    vllm, status, _ = post(path, escaped)
+    assert status == 200
+    assert b'"a"' in vllm.bodies[0]
+    assert b'"uuid":"a"' not in vllm.bodies[0]
+    assert dict(vllm.scopes[0]["headers"])[b"content-length"] == str(len(vllm.bodies[0])).encode()
+
+
+def test_the_uuid_of_a_tool_s_result_does_not_reach_vllm() -> None:
+    image = {"type": "image", "source": {"type": "url", "url": "a"}}
+    call = {"type": "tool_use", "id": "abcdefghi", "name": "f", "input": {"uuid": "the user's"}}
+    result = {
+        "type": "tool_result",
+        "tool_use_id": "abcdefghi",
+        "content": [{**image, "uuid": "b"}],
+    }
+    body = {"messages": [*HI, {"role": "assistant", "content": [call]}]}
+    body["messages"].append({"role": "user", "content": [result]})
+    vllm, _, _ = post("/v1/messages", json.dumps(body).encode())
+    got = json.loads(vllm.bodies[0])["messages"]
+    assert got[1]["content"] == [call]
+    assert got[2]["content"] == [{**result, "content": [image]}]
 
 
 def test_other_routes_and_methods_are_not_read() -> None:
@@ -277,12 +296,13 @@ def test_defaults_are_added_to_an_openai_request_where_the_card_says_so() -> Non
     assert json.loads(vllm.bodies[0]) == {**json.loads(OPENAI), "temperature": 0.7}
     vllm, _, _ = post("/predict", OPENAI, **on)
     assert vllm.bodies == [OPENAI]
-    for odd in (b' \n{"messages": [], "temperature": null}', b"\xef\xbb\xbf" + OPENAI):
+    hi = json.dumps(HI).encode()
+    for odd in (b' \n{"messages": ' + hi + b', "temperature": null}', b"\xef\xbb\xbf" + OPENAI):
         vllm, _, _ = post("/predict", odd, **on, PREDICT_DEFAULTS_FOR_MESSAGES="1")
         assert json.loads(vllm.bodies[0])["temperature"] == 0.7
         length = str(len(vllm.bodies[0])).encode()
         assert dict(vllm.scopes[0]["headers"])[b"content-length"] == length
-    whole = b'{"messages": [], "max_completion_tokens": 5, "temperature": 0}'
+    whole = b'{"messages": ' + hi + b', "max_completion_tokens": 5, "temperature": 0}'
     vllm, _, _ = post("/predict", whole, **on, PREDICT_DEFAULTS_FOR_MESSAGES="1")
     assert vllm.bodies == [whole]
 
@@ -297,7 +317,7 @@ def test_defaults_are_added_to_an_openai_request_where_the_card_says_so() -> Non
         (CHAT_PATH, b'{"messages": [], "guided_json": {}}', "guided_json"),
         ("/v1/completions", b'{"prompt": "a", "guided_regex": "a"}', "guided_regex"),
         ("/v1/responses", b'{"input": "a", "priority": -1}', "priority"),
-        ("/predict", b'{"prompt": "a", "kv_transfer_params": {}}', "kv_transfer_params"),
+        ("/predict", b'{"prompt": "a", "kv_transfer_params": {"a": 1}}', "kv_transfer_params"),
     ],
 )
 def test_a_refusal_has_openai_s_shape_and_does_not_reach_vllm(
@@ -410,13 +430,16 @@ def test_an_exception_in_the_middle_of_a_stream_breaks_it_off() -> None:
 
 def test_a_null_is_as_good_as_not_given() -> None:
     for null in (b'"guided_json": null', b'"max_new_tokens": null', b'"max_new_token": null'):
-        body = b'{"messages": [], ' + null + b"}"
+        body = b'{"messages": ' + json.dumps(HI).encode() + b", " + null + b"}"
         assert post("/predict", body)[0].bodies == [body]
 
 
 def test_completions_are_vllm_s_own() -> None:
-    body = b'{"prompt": "a", "max_new_tokens": 5}'
+    body = b'{"prompt": "a", "num_ctx": 5}'
     assert post("/v1/completions", body)[0].bodies == [body]
+    vllm, _, answer = post("/v1/completions", b'{"prompt": "a", "max_new_tokens": 5}')
+    assert vllm.bodies == []
+    assert "did you mean 'max_tokens'" in answer["error"]["message"]
 
 
 IMAGE = "data:image/png;base64," + "QUJD" * 30_000
@@ -427,8 +450,8 @@ def with_part(**part: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [{"type": "text", "text": "é?"}, part]}]}
 
 
-@pytest.mark.parametrize("image", [IMAGE, {"url": IMAGE}])
-def test_large_images_pass_byte_for_byte_and_are_no_text(image: Any) -> None:
+def test_large_images_pass_byte_for_byte_and_are_no_text() -> None:
+    image = {"url": IMAGE}
     body = json.dumps(with_part(type="image_url", image_url=image), ensure_ascii=False).encode()
     assert post("/predict", body, **LIMITS)[0].bodies == [body]
     defaults: Any = {"PREDICT_DEFAULTS_FOR_MESSAGES": "1", "PREDICT_TEMPERATURE": "0.5"}

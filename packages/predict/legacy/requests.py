@@ -5,7 +5,6 @@ one nothing is dropped in silence: each key reaches vLLM, is without effect by p
 is refused with a `RequestError` that names it. A value the client gives wins over a default.
 """
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,8 +55,6 @@ NEW_TOKENS_NAMES = ("max_new_tokens", "max_tokens", "max_completion_tokens")
 LEAST_TOKENS_NAMES = ("min_new_tokens", "min_tokens")
 SAME = (NEW_TOKENS_NAMES, LEAST_TOKENS_NAMES, ANSWER_NAMES)
 
-KNOWN = sorted(CHAT | OLDER | set(REMOVED))
-
 
 @dataclass(frozen=True)
 class LegacyRequest:
@@ -76,17 +73,10 @@ class LegacyRequest:
 
 
 def is_legacy(keys: Collection[str]) -> bool:
-    """Whether a chat request with these keys is in an older shape; refuses keys nobody knows, and
-    a request that asks nothing."""
-    if "messages" not in keys and "prompt" not in keys and set(keys) <= OLDER | CHAT:
+    """Whether a chat request with these keys is in a legacy format; refuses an empty one."""
+    if "messages" not in keys and "prompt" not in keys:
         raise _nothing_asked()
-    if CHAT.issuperset(keys):
-        return False
-    refuse_removed(keys)
-    for key in keys:
-        if key not in CHAT and key not in OLDER:
-            raise _unknown(key)
-    return True
+    return not OLDER.isdisjoint(keys)
 
 
 def refuse_removed(keys: Collection[str]) -> None:
@@ -186,8 +176,6 @@ def _expanded(request: Mapping[str, Any]) -> dict[str, Any]:
     for name in inner:
         if name in CHAT - GENERATE or name == "generation_config":
             raise RequestError(f"'{name}' belongs beside 'generation_config', not in it", name)
-        if name not in GENERATE:
-            raise _unknown(name)
     settled = {other for names in SAME if own.keys() & set(names) for other in names}
     added = {k: v for k, v in inner.items() if v is not None and k not in settled}
     return {**added, **own}
@@ -195,24 +183,6 @@ def _expanded(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _nothing_asked() -> RequestError:
     return RequestError("neither 'prompt' nor 'messages' was given; send one", "prompt")
-
-
-def _unknown(name: str) -> RequestError:
-    name = name[:100]
-    plain = {_plain(known): known for known in KNOWN}
-    close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.85)
-    hint = (
-        f"did you mean '{plain[close[0]]}'?"
-        if close
-        else "the text to answer is sent as 'prompt' or 'messages', and what else there is, "
-        "docs/requests.md of the repository lists"
-    )
-    return RequestError(f"'{name}' is not a known parameter; {hint}", name)
-
-
-def _plain(name: str) -> str:
-    """A name as it is compared: maxNewTokens is max_new_tokens."""
-    return name.lower().replace("_", "").replace("-", "")
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:

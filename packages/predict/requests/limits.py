@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from predict.errors import RequestError
-from predict.legacy.parameters import REFUSED, REFUSED_PARTS, shown
+from predict.legacy.parameters import REFUSED_PARTS, shown
 from predict.requests import structured_outputs
 from predict.settings import RequestLimits
 
@@ -80,9 +80,6 @@ class Seen:
 def check(body: dict[str, Any], size: int, limits: RequestLimits) -> Seen:
     """Refuses what is too much in a request of `size` bytes, and what is not for its sender to
     say. Takes the `uuid` of content parts out."""
-    for name in body:
-        if name in REFUSED and body[name] is not None:
-            raise RequestError(f"'{name}' cannot be set from outside: {REFUSED[name]}", name)
     opened = structured_outputs.opened(body)
     _check_structure(opened, limits)
     config = body.get("generation_config")

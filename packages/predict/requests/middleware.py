@@ -20,6 +20,7 @@ from predict.admission import PLACED
 from predict.asgi import (
     App,
     ClientLeftError,
+    Message,
     Receive,
     Scope,
     Send,
@@ -42,11 +43,12 @@ from predict.legacy.requests import (
     finish,
     is_legacy,
     missing_defaults,
-    refuse_removed,
     translate,
 )
 from predict.legacy.responses import JSONResponder, TextStreamResponder
 from predict.requests import limits, structured_outputs
+from predict.requests.conversations.notes import HEADER, Notes, header_value
+from predict.requests.preparation import prepared
 from predict.settings import Settings
 from predict.vllm_internals import LOGGER
 
@@ -87,10 +89,11 @@ class RequestMiddleware:
         begin_batch()
         if scope["path"] == PREDICT:
             scope = to_path(scope, CHAT_COMPLETIONS)
-        answer = ErrorResponder(send, scope["path"])
+        notes = Notes()
+        answer = ErrorResponder(naming(send, notes), scope["path"])
         try:
             if scope["path"] in READ and scope["method"] == "POST":
-                await self._read(scope, receive, answer)
+                await self._read(scope, receive, answer, notes)
             else:
                 await self.app(scope, receive, answer)
         except ClientLeftError:
@@ -126,11 +129,13 @@ class RequestMiddleware:
         await answer.respond(*error_reading.parse_error(*error, answer.constraint))
         return True
 
-    async def _read(self, scope: Scope, receive: Receive, answer: ErrorResponder) -> None:
+    async def _read(
+        self, scope: Scope, receive: Receive, answer: ErrorResponder, notes: Notes
+    ) -> None:
         chunks = await self._chunks(scope, receive)
         scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
         every = scope.get(pacing.SCOPE, 1)
-        request = self._understood(scope["path"], chunks, answer, every)
+        request = self._understood(scope["path"], chunks, answer, every, notes)
         if isinstance(request, LegacyRequest):
             await self._older(scope, request, receive, answer)
             return
@@ -158,29 +163,41 @@ class RequestMiddleware:
             ) from None
 
     def _understood(
-        self, path: str, chunks: list[bytes], answer: ErrorResponder, stream_interval: int
+        self,
+        path: str,
+        chunks: list[bytes],
+        answer: ErrorResponder,
+        stream_interval: int,
+        notes: Notes,
     ) -> list[bytes] | LegacyRequest:
         """A body as vLLM is to get it, in pieces, or the request it is in an older shape."""
         whole = b"".join(chunks)
         short, images = without_images(whole)
         body = decoded(short)
-        answer.constraint = structured_outputs.constraint(body)
         seen = limits.check(body, len(short), self.settings.limits)
-        given = {name for name, value in body.items() if value is not None}
+        ready = self._prepared(path, body, notes)
+        answer.constraint = structured_outputs.constraint(ready)
+        given = {name for name, value in ready.items() if value is not None}
         older = path == CHAT_COMPLETIONS and is_legacy(given)
-        if path == COMPLETIONS:
-            refuse_removed(given)
         missing = {}
         if self.settings.defaults_for_messages and path == CHAT_COMPLETIONS and not older:
-            missing = missing_defaults(body, self.settings)
+            missing = missing_defaults(ready, self.settings)
         if path in pacing.ROUTES:
-            missing |= pacing.missing(body, stream_interval)
-        if seen.cut != images or seen.changed or older or missing.keys() & body.keys():
+            missing |= pacing.missing(ready, stream_interval)
+        changed = ready is not body or seen.changed
+        if seen.cut != images or changed or older or missing.keys() & body.keys():
             body = decoded(whole)  # what is to be written anew, or has images in odd places
             limits.check(body, len(whole), self.settings.limits)
-            body |= missing
+            body = self._prepared(path, body, notes) | missing
             return translate(body, self.settings) if older else [encoded(body)]
         return with_fields(chunks, missing) if missing else chunks
+
+    def _prepared(self, path: str, body: Body, notes: Notes) -> Body:
+        ready = prepared(path, body, self.settings.tokenizer, notes)
+        if ready is not body:  # schemas that were put together may be larger than their parts
+            opened = structured_outputs.opened(ready)
+            structured_outputs.check(opened, self.settings.limits)
+        return ready
 
     async def _older(
         self, scope: Scope, older: LegacyRequest, receive: Receive, answer: ErrorResponder
@@ -267,6 +284,18 @@ def _what_is_wrong(body: bytes, error: msgspec.MsgspecError) -> str:
 
 
 encoded = msgspec.json.encode
+
+
+def naming(send: Send, notes: Notes) -> Send:
+    """A `send` whose response names what was ignored of the request."""
+
+    async def named(message: Message) -> None:
+        if notes and message["type"] == "http.response.start":
+            ignored = (HEADER, header_value(notes.names))
+            message = {**message, "headers": [*message["headers"], ignored]}
+        await send(message)
+
+    return named
 
 
 def without_images(body: bytes) -> tuple[bytes, int]:

@@ -1,0 +1,274 @@
+"""A conversation in OpenAI's chat form → the conversation that the model's tokenizer takes.
+
+Promises: pure functions. What comes back has the same meaning with the fewest changes: an empty
+assistant message is left out; of text beside tool calls the calls stay, where the tokenizer has no
+place for both; a system message behind an answer stands in front of the user's next text; a result
+stands behind its call, and ids of calls are what the tokenizer takes; a last message of the
+assistant is to be continued. What gives way is named in `notes`. Refuses, naming the message, a
+result without its call, and a call as the last message.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from predict.errors import RequestError
+from predict.legacy.parameters import shown
+from predict.requests.conversations.generations import Generation
+from predict.requests.conversations.ids import short_ids
+from predict.requests.conversations.messages import (
+    SYSTEM_ROLES,
+    Message,
+    cleaned,
+    has_text,
+    text_of,
+)
+from predict.requests.conversations.notes import Notes
+
+
+@dataclass
+class Turn:
+    """A message, and where in the request it stands."""
+
+    message: Message
+    place: str
+
+    @property
+    def role(self) -> Any:
+        return self.message.get("role")
+
+    @property
+    def calls(self) -> list[Any]:
+        return self.message.get("tool_calls") or [] if self.role == "assistant" else []
+
+
+@dataclass
+class _Group:
+    """An assistant's turn with calls, and the results that answer them."""
+
+    turn: Turn
+    results: dict[str, Turn] = field(default_factory=dict)  # by the id of the call
+    last: bool = True  # no other message of the assistant's comes after it
+    followed: bool = False  # a message that is no result does
+
+    @property
+    def ids(self) -> list[str]:
+        return [call["id"] for call in self.turn.calls]
+
+
+def fit(turns: list[Turn], rules: Generation, notes: Notes) -> tuple[list[Turn], bool]:
+    """The turns that the tokenizer takes, and whether the last one is to be continued. A turn that
+    needs nothing is the same object with the same message."""
+    changed = [_cleaned(turn, rules, notes) for turn in turns]
+    kept = _systems_placed(_without_empty(changed, notes))
+    if any(turn.calls or turn.role == "tool" for turn in kept):
+        kept = _with_results(_merged(kept), notes)
+        kept = [_one_of_both(turn, rules, notes) for turn in kept]
+        kept = _with_ids(kept, rules) if rules.tools else _without_tools(kept, notes)
+    if not kept and turns:
+        raise RequestError(
+            f"'{_list_name(turns)}' has only empty messages of the assistant; send a message of "
+            "the user",
+            _list_name(turns),
+        )
+    if len(kept) == 1 and kept[0].role == "assistant":
+        # mistral-common starts such a conversation so, unless it has this one message only
+        kept.insert(0, Turn({"role": "user", "content": ""}, kept[0].place))
+    continued = bool(kept) and kept[-1].role == "assistant"
+    if continued and kept[-1].calls:
+        where = kept[-1].place
+        raise RequestError(
+            f"'{where}' calls a tool and is the last message; send the result behind it, a "
+            "message of role 'tool'",
+            where,
+        )
+    return kept, continued
+
+
+def same(before: list[Turn], after: list[Turn]) -> bool:
+    """Whether nothing changed. Turns are compared by what they hold, not by what it says."""
+    return len(before) == len(after) and all(
+        a.message is b.message for a, b in zip(before, after, strict=True)
+    )
+
+
+def _list_name(turns: list[Turn]) -> str:
+    return turns[0].place.partition("[")[0]
+
+
+def _cleaned(turn: Turn, rules: Generation, notes: Notes) -> Turn:
+    message = cleaned(turn.message, turn.place, rules, notes)
+    return turn if message is turn.message else Turn(message, turn.place)
+
+
+def _without_empty(turns: list[Turn], notes: Notes) -> list[Turn]:
+    kept = []
+    for turn in turns:
+        if turn.role == "assistant" and not turn.calls and not has_text(turn.message):
+            notes.add(turn.place)
+        else:
+            kept.append(turn)
+    return kept
+
+
+def _merged(turns: list[Turn]) -> list[Turn]:
+    """The assistant's messages in a row as one, where one of them has calls: mistral-common counts
+    the results of each message by itself."""
+    merged: list[Turn] = []
+    for turn in turns:
+        before = merged[-1] if merged else None
+        if before and before.role == turn.role == "assistant" and (before.calls or turn.calls):
+            texts = [text_of(one.message.get("content")) for one in (before, turn)]
+            message = {**before.message, "tool_calls": [*before.calls, *turn.calls]}
+            message["content"] = "\n\n".join(text for text in texts if text) or None
+            merged[-1] = Turn(message, before.place)
+        else:
+            merged.append(turn)
+    return merged
+
+
+def _with_results(turns: list[Turn], notes: Notes) -> list[Turn]:
+    """Each result right behind the calls it belongs to. Calls that were never answered are left
+    out where the assistant went on without them, or said something beside them."""
+    groups: list[_Group] = []
+    rest: list[Turn | _Group] = []
+    for turn in turns:
+        if turn.role == "tool":
+            _answer(turn, groups[-1] if groups else None)
+            continue
+        if groups:
+            groups[-1].followed = True
+            groups[-1].last &= turn.role != "assistant"
+        if turn.calls:
+            groups.append(_Group(turn))
+            rest.append(groups[-1])
+        else:
+            rest.append(turn)
+    kept: list[Turn] = []
+    for one in rest:
+        kept += _of_group(one, notes) if isinstance(one, _Group) else [one]
+    return kept
+
+
+def _answer(turn: Turn, group: _Group | None) -> None:
+    call = turn.message["tool_call_id"]
+    where = f"{turn.place}.tool_call_id"
+    if group is None or not group.last or call not in group.ids:
+        known = f"; it has {shown(group.ids)}" if group and group.last else ""
+        raise RequestError(
+            f"'{where}' is {shown(call)}, and the assistant's message before it has no call with "
+            f"this id{known}",
+            where,
+        )
+    if call in group.results:
+        raise RequestError(f"'{where}' is {shown(call)}, a call that was answered already", where)
+    group.results[call] = turn
+
+
+def _of_group(group: _Group, notes: Notes) -> list[Turn]:
+    turn = group.turn
+    unanswered = len(group.results) < len(group.ids)
+    broken_off = group.followed and not group.results and has_text(turn.message)
+    if unanswered and (broken_off or not group.last):
+        calls = []
+        for number, call in enumerate(turn.calls):
+            if call["id"] in group.results:
+                calls.append(call)
+            else:
+                notes.add(f"{turn.place}.tool_calls[{number}]")
+        message = {key: value for key, value in turn.message.items() if key != "tool_calls"}
+        turn = Turn({**message, "tool_calls": calls} if calls else message, turn.place)
+        if not calls and not has_text(message):
+            return []
+    return [turn, *group.results.values()]
+
+
+def _one_of_both(turn: Turn, rules: Generation, notes: Notes) -> Turn:
+    if rules.text_beside_calls or not rules.tools or not turn.calls:
+        return turn
+    content = turn.message.get("content")
+    if not content:
+        return turn
+    if has_text(turn.message):
+        notes.add(f"{turn.place}.content")
+    return Turn({**turn.message, "content": None}, turn.place)
+
+
+def _with_ids(turns: list[Turn], rules: Generation) -> list[Turn]:
+    if not rules.nine_character_ids:
+        return turns
+    short = short_ids(call["id"] for turn in turns for call in turn.calls)
+    return [_renamed(turn, short) for turn in turns] if short else turns
+
+
+def _renamed(turn: Turn, short: dict[str, str]) -> Turn:
+    if any(call["id"] in short for call in turn.calls):
+        calls = [{**call, "id": short.get(call["id"], call["id"])} for call in turn.calls]
+        return Turn({**turn.message, "tool_calls": calls}, turn.place)
+    if turn.role == "tool" and (call := turn.message["tool_call_id"]) in short:
+        return Turn({**turn.message, "tool_call_id": short[call]}, turn.place)
+    return turn
+
+
+def _without_tools(turns: list[Turn], notes: Notes) -> list[Turn]:
+    """For a tokenizer without tokens for tools: results are texts of the user's, calls go."""
+    kept = []
+    for turn in turns:
+        if turn.role == "tool":
+            content = text_of(turn.message["content"])
+            kept.append(Turn({"role": "user", "content": content}, turn.place))
+        elif turn.calls:
+            notes.add(f"{turn.place}.tool_calls")
+            if has_text(turn.message):
+                content = turn.message["content"]
+                kept.append(Turn({"role": "assistant", "content": content}, turn.place))
+        else:
+            kept.append(turn)
+    return kept
+
+
+def _systems_placed(turns: list[Turn]) -> list[Turn]:
+    """System messages that follow an answer or a result, where mistral-common takes none, in front
+    of the user's next text; of the last one where none follows."""
+    kept: list[Turn] = []
+    waiting: list[Turn] = []
+    for turn in turns:
+        before = kept[-1].role if kept else None
+        if turn.role in SYSTEM_ROLES and (waiting or before in ("assistant", "tool")):
+            waiting.append(turn)
+            continue
+        if waiting and turn.role == "user":
+            turn = _behind(waiting, turn)
+            waiting = []
+        kept.append(turn)
+    if waiting:
+        users = [i for i, turn in enumerate(kept) if turn.role == "user"]
+        if users:
+            kept[users[-1]] = _behind(waiting, kept[users[-1]])
+        else:
+            content = _joined(waiting)
+            kept.append(Turn({"role": "user", "content": content}, waiting[0].place))
+    return kept
+
+
+def _joined(turns: Iterable[Turn]) -> str:
+    texts = [text_of(turn.message.get("content")) for turn in turns]
+    return "\n\n".join(text for text in texts if text)
+
+
+def _behind(systems: list[Turn], user: Turn) -> Turn:
+    """The user's turn with the system messages in front of its text."""
+    text = _joined(systems)
+    if not text:
+        return Turn(dict(user.message), user.place)  # something did change: they are gone
+    content = user.message["content"]
+    if isinstance(content, str):
+        new: Any = f"{text}\n\n{content}" if content else text
+        return Turn({**user.message, "content": new}, user.place)
+    parts = list(content)
+    first = next((i for i, part in enumerate(parts) if part["type"] == "text"), None)
+    if first is None:
+        parts.insert(0, {"type": "text", "text": text})
+    else:
+        parts[first] = {"type": "text", "text": f"{text}\n\n{parts[first]['text']}"}
+    return Turn({**user.message, "content": parts}, user.place)

@@ -1,0 +1,35 @@
+"""What of a request was ignored or left out, for the response header `X-Ignored-Parameters`.
+
+Promises: names are paths into the request, such as `num_ctx` or `messages[2].reasoning_content`,
+separated by a comma and a space, each once, in the order of the request; at most `MOST` of them,
+then `+N` for the others. A character that a header cannot have is percent-encoded.
+"""
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+HEADER = b"x-ignored-parameters"
+MOST = 20  # names in the header
+MOST_CHARACTERS = 100  # of one name
+SAFE = "[]._-$/:{}()'\"+*#@! =?<>|~^`&"  # everything printable but comma and percent
+
+
+class Notes:
+    """Collects the names while a request is read."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+
+    def add(self, *names: str) -> None:
+        self.names.update(dict.fromkeys(names))
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+
+def header_value(names: Iterable[str]) -> bytes:
+    every = list(names)
+    shown = [quote(name[:MOST_CHARACTERS], safe=SAFE) for name in every[:MOST]]
+    if len(every) > MOST:
+        shown.append(f"+{len(every) - MOST}")
+    return ", ".join(shown).encode("ascii")

@@ -1,0 +1,169 @@
+"""The names at the top level of a request: known, mapped, ignored or refused.
+
+Promises: pure functions, and the same rule on every route. A name that nobody knows is ignored and
+named in `notes`, unless it is nearly a known one: that is a misspelling, a 400 with the suggestion.
+A null, and a value that asks for nothing, is as good as leaving the name out. Refuses names that
+vLLM no longer acts on, those of the engine's or its operator's own, and state that is not kept.
+"""
+
+import difflib
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from predict.errors import RequestError
+from predict.legacy.parameters import CHAT, GENERATE, OLDER, OPENAI, REFUSED, REMOVED, shown
+from predict.requests.conversations.notes import Notes
+
+CHAT_COMPLETIONS = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+
+_TABLES = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
+_ROUTES: dict[str, Any] = _TABLES["routes"]
+KNOWN = {path: frozenset(row["vllm"] + row["other"]) for path, row in _ROUTES.items()}
+KNOWN[CHAT_COMPLETIONS] = CHAT | OLDER
+NOT_ACTED_ON = {path: frozenset(row["other"]) for path, row in _ROUTES.items()}
+NOT_ACTED_ON[CHAT_COMPLETIONS] = OPENAI
+NOT_NULL = {path: frozenset(names) for path, names in _TABLES["not_null"].items()}
+MISTRAL: dict[str, str | None] = _TABLES["mistral"]
+LOOKALIKES = frozenset(_TABLES["lookalikes"])
+TAKEN_OUT = frozenset(_TABLES["taken_out"])
+STORED: dict[str, str] = _TABLES["stored"]
+
+CUTOFF = 0.85  # how alike two names are that mean the same
+SPECIAL = frozenset([*MISTRAL, *TAKEN_OUT, *REMOVED, *REFUSED, *STORED])
+NEUTRAL: tuple[Any, ...] = (None, False, 0, "", [], {}, "auto", "default", ["text"], "in_memory")
+
+Body = dict[str, Any]
+
+
+def settled(path: str, body: Body, notes: Notes) -> Body:
+    """The body with the names that vLLM is to see; the same object if it has only those."""
+    known = KNOWN[path]
+    names = body.keys()
+    if path in (CHAT_COMPLETIONS, COMPLETIONS):
+        _refuse_other_shapes(body)
+    if not known >= names or not SPECIAL.isdisjoint(names):
+        body = _without_unknown(path, body, known, notes)
+    for name in NOT_ACTED_ON[path] & names:
+        if body.get(name) not in NEUTRAL:
+            notes.add(name)
+    if nulls := [name for name in NOT_NULL[path] & names if body.get(name, 0) is None]:
+        body = {name: value for name, value in body.items() if name not in nulls}
+    config = body.get("generation_config")
+    if path == CHAT_COMPLETIONS and isinstance(config, dict) and config.keys() - GENERATE:
+        body = {**body, "generation_config": _config(config, notes)}
+    return body
+
+
+def _without_unknown(path: str, body: Body, known: frozenset[str], notes: Notes) -> Body:
+    dropped = []
+    added: Body = {}
+    for name, value in body.items():
+        if name in REMOVED and value is not None:
+            raise RequestError(
+                f"'{name}' has no effect on vLLM since its 0.12; use {REMOVED[name]}", name
+            )
+        if name in MISTRAL and name not in known:
+            other = MISTRAL[name]
+            if other is not None and body.get(other) is None and value is not None:
+                dropped.append(name)
+                added[other] = value
+            elif other is None and value not in NEUTRAL:
+                notes.add(name)
+        elif name in TAKEN_OUT:
+            dropped.append(name)
+            if value is not None:
+                notes.add(name)
+        elif name in REFUSED:
+            if value not in NEUTRAL:
+                raise RequestError(
+                    f"'{name}' cannot be set by clients: {REFUSED[name]}; leave it out", name
+                )
+        elif name in STORED:
+            if value not in NEUTRAL:
+                raise RequestError(
+                    f"'{name}' is {shown(value)}, and nothing is stored here: {STORED[name]}", name
+                )
+        elif name not in known and value is not None:
+            if close := nearest(name, path):
+                raise RequestError(
+                    f"'{name[:100]}' is not a known parameter; did you mean '{close}'?", name[:100]
+                )
+            notes.add(name)  # and vLLM ignores it too
+    if not dropped and not added:
+        return body
+    return {**{name: value for name, value in body.items() if name not in dropped}, **added}
+
+
+def _config(config: Mapping[str, Any], notes: Notes) -> Body:
+    """The entries of `generation_config` that are arguments of generate, or belong beside it."""
+    kept = {}
+    for name, value in config.items():
+        if name in GENERATE or name in CHAT or name in REMOVED or name == "generation_config":
+            kept[name] = value
+        elif close := nearest(name, CHAT_COMPLETIONS):
+            raise RequestError(
+                f"'generation_config.{name[:100]}' is not a known parameter; did you mean "
+                f"'{close}'?",
+                name[:100],
+            )
+        else:
+            notes.add(f"generation_config.{name}")
+    return kept
+
+
+@functools.lru_cache(maxsize=1024)
+def nearest(name: str, path: str) -> str | None:
+    """The known name that this one is a misspelling of, if it is."""
+    name = name[:100]
+    if name in LOOKALIKES:
+        return None
+    plain = {_plain(known): known for known in sorted(KNOWN[path])}
+    close = difflib.get_close_matches(_plain(name), plain, n=3, cutoff=CUTOFF)
+    close += [known for known in plain if sorted(known) == sorted(_plain(name))]
+    close.sort(key=lambda found: found[0] != name[0].lower())  # most begin their names right
+    return plain[close[0]] if close else None
+
+
+def _plain(name: str) -> str:
+    """A name as it is compared: maxNewTokens is max_new_tokens."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _refuse_other_shapes(body: Mapping[str, Any]) -> None:
+    """Tells those who send another platform's request, or a client's argument, what to send."""
+    if "extra_body" in body and isinstance(body["extra_body"], dict):
+        raise RequestError(
+            "'extra_body' is an argument of OpenAI's client, which sends its entries beside "
+            f"'messages'; send {_listed(body['extra_body'])} there",
+            "extra_body",
+        )
+    if body.get("messages") is not None or body.get("prompt") is not None:
+        return
+    value = body.get("input")
+    if isinstance(value, dict):
+        raise RequestError(
+            f"'input' is an object, as RunPod takes it; send its entries, {_listed(value)}, as "
+            "the request itself, with 'prompt' or 'messages' among them",
+            "input",
+        )
+    for name in ("inputs", "input", "text", "query"):
+        if isinstance(body.get(name), (str, list)):
+            parameters = body.get("parameters")
+            beside = ""
+            if isinstance(parameters, dict):
+                beside = f", and the entries of 'parameters', {_listed(parameters)}, beside it"
+            raise RequestError(
+                f"'{name}' is not taken here; send the text as 'prompt', or as the content of "
+                f"'messages'{beside}",
+                name,
+            )
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = [f"'{name[:30]}'" for name in names]
+    return ", ".join(every[:4]) + (" …" if len(every) > 4 else "") if every else "(none)"

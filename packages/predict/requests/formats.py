@@ -1,0 +1,92 @@
+"""The form of an answer, in whichever words → as vLLM's route takes it.
+
+Promises: pure functions. A schema beside `json_object` (huggingface_hub, Together, Fireworks,
+llama.cpp) holds the answer as a `json_schema` does; what xgrammar cannot follow is taken out of
+schemas and named in `notes`, or refused (json_schemas.py).
+"""
+
+from typing import Any
+
+from predict.requests.conversations.notes import Notes
+from predict.requests.json_schemas import loosened
+
+Body = dict[str, Any]
+NAME = "answer"  # of a schema that has none
+
+
+def settled(path: str, body: Body, notes: Notes) -> Body:
+    """The body with its response format as vLLM takes it; the same object if it is."""
+    if isinstance(body.get("response_format"), dict):
+        body = _with(body, "response_format", _nested(body["response_format"], notes))
+    if isinstance(body.get("structured_outputs"), dict):
+        outputs = body["structured_outputs"]
+        if isinstance(outputs.get("json"), dict):
+            schema = loosened(outputs["json"], "structured_outputs.json", notes)
+            body = _with(body, "structured_outputs", _with(outputs, "json", schema))
+    if path == "/v1/responses" and isinstance(body.get("text"), dict):
+        text = body["text"]
+        if isinstance(text.get("format"), dict):
+            text = _with(text, "format", _flat(text["format"], "text.format", notes))
+            body = _with(body, "text", text)
+    if path.startswith("/v1/messages") and body.keys() & {"output_format", "output_config"}:
+        body = _anthropic(body, notes)
+    return body
+
+
+def _with(holder: Body, name: str, value: Any) -> Body:
+    return holder if holder.get(name) is value else {**holder, name: value}
+
+
+def _nested(chosen: Body, notes: Notes) -> Body:
+    """A `response_format` of chats and completions."""
+    kind = chosen.get("type")
+    inner = chosen.get("json_schema")
+    if kind in ("json_object", "json", "json_schema") and not isinstance(inner, dict):
+        schema = _first(chosen, "schema", "value", "json_schema")
+        if isinstance(schema, dict) and schema:
+            schema = loosened(schema, "response_format.schema", notes)
+            return {"type": "json_schema", "json_schema": {"name": NAME, "schema": schema}}
+        return chosen if kind == "json_object" or schema is not None else {"type": "json_object"}
+    if kind != "json_schema" or not isinstance(inner, dict):
+        return chosen
+    if not isinstance(inner.get("schema"), dict):
+        if "schema" in inner or "name" in inner:
+            return {"type": "json_object"} if inner.get("schema") is None else chosen
+        inner = {"name": NAME, "schema": inner}  # the schema itself
+    schema = loosened(inner["schema"], "response_format.json_schema.schema", notes)
+    inner = _with(inner, "schema", schema)
+    return _with(chosen, "json_schema", inner if inner.get("name") else {**inner, "name": NAME})
+
+
+def _flat(chosen: Body, place: str, notes: Notes) -> Body:
+    """The `text.format` of /v1/responses."""
+    kind = chosen.get("type")
+    inner = chosen.get("json_schema")
+    if isinstance(inner, dict):
+        chosen = {"type": "json_schema", **inner}
+    schema = _first(chosen, "schema", "value")
+    if kind in ("json_object", "json_schema") and isinstance(schema, dict) and schema:
+        schema = loosened(schema, f"{place}.schema", notes)
+        if kind == "json_object" or not chosen.get("name"):
+            return {"type": "json_schema", "name": chosen.get("name") or NAME, "schema": schema}
+        return _with(chosen, "schema", schema)
+    return chosen
+
+
+def _anthropic(body: Body, notes: Notes) -> Body:
+    if isinstance(body.get("output_format"), dict):  # what it was called in beta
+        config = {**(body.get("output_config") or {}), "format": body["output_format"]}
+        body = {name: value for name, value in body.items() if name != "output_format"}
+        body["output_config"] = config
+    settings = body.get("output_config")
+    if isinstance(settings, dict) and isinstance(settings.get("format"), dict):
+        chosen = settings["format"]
+        if isinstance(chosen.get("schema"), dict):
+            schema = loosened(chosen["schema"], "output_config.format.schema", notes)
+            settings = _with(settings, "format", _with(chosen, "schema", schema))
+            body = _with(body, "output_config", settings)
+    return body
+
+
+def _first(holder: Body, *names: str) -> Any:
+    return next((holder[name] for name in names if holder.get(name) is not None), None)

@@ -1,0 +1,292 @@
+"""Tools and the choice of one, in whichever form → as vLLM's route takes them.
+
+Promises: pure functions; a request without tools costs nothing. Tools in another API's form are
+read; those that would run at OpenAI or Anthropic are left out and named in `notes`. A choice that
+has to be kept, of any tool or of a certain one, is kept on every route, or refused: by a model
+whose tokenizer has no tools, without tools, or for a name that none has. What such a choice
+compiles stands without references, which vLLM would lose.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from predict.errors import RequestError
+from predict.legacy.parameters import shown
+from predict.requests.conversations.generations import Generation
+from predict.requests.conversations.messages import check_name
+from predict.requests.conversations.notes import Notes
+from predict.requests.json_schemas import inlined, loosened
+
+CHAT_ROUTES = ("/v1/chat/completions", "/tokenize")
+RESPONSES = "/v1/responses"
+ANTHROPIC_ROUTES = ("/v1/messages", "/v1/messages/count_tokens")
+ROUTES = (*CHAT_ROUTES, RESPONSES, *ANTHROPIC_ROUTES)
+
+Body = dict[str, Any]
+Tool = dict[str, Any]
+
+
+class Choice(NamedTuple):
+    mode: str | None  # "auto", "none", "required" or "named"; None when nothing was said
+    name: str = ""
+    allowed: tuple[str, ...] | None = None  # the names of those that may be called
+
+
+def settled(path: str, body: Body, rules: Generation, notes: Notes) -> Body:
+    """The body with its tools in the route's form; the same object if they are."""
+    if path not in ROUTES or not body.keys() & {"tools", "tool_choice", "functions"}:
+        return body
+    for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
+        if path in CHAT_ROUTES and body.get(name) not in (None, [], "none", "auto"):
+            raise RequestError(
+                f"'{name}' is not taken any more, as on OpenAI's newer models; send '{instead}'",
+                name,
+            )
+    tools = body.get("tools")
+    choice = _choice(body.get("tool_choice"))
+    if tools is not None and not isinstance(tools, list):
+        raise RequestError(f"'tools' is {shown(tools)}; it takes a list", "tools")
+    read = [_READERS[path](tool, f"tools[{i}]", notes) for i, tool in enumerate(tools or ())]
+    kept = [tool for tool in read if tool is not None]
+    if choice.allowed is not None:
+        kept = [tool for tool in kept if _name(tool) in choice.allowed]
+    _check(choice, kept, rules)
+    if not rules.tools or not kept:
+        if kept:
+            notes.add("tools")
+        gone = ("tools", "tool_choice")
+        return {name: value for name, value in body.items() if name not in gone}
+    changed = len(kept) != len(tools or ()) or any(
+        a is not b for a, b in zip(kept, tools or (), strict=False)
+    )
+    body = {**body, "tools": kept} if changed else body
+    if choice.mode in ("required", "named"):
+        body = _enforced(path, body, choice, notes)
+    return _with_choice(path, body, choice)
+
+
+def _name(tool: Tool) -> Any:
+    inner = tool.get("function")
+    return inner.get("name") if isinstance(inner, dict) else tool.get("name")
+
+
+def _choice(value: Any) -> Choice:
+    where = "tool_choice"
+    if value is None:
+        return Choice(None)
+    mode = value.get("type") if isinstance(value, dict) else value
+    if isinstance(value, dict) and mode in ("function", "tool", "custom"):
+        inner = value.get("function") or value.get("custom") or value
+        name = inner.get("name") if isinstance(inner, dict) else None
+        if not isinstance(name, str):
+            raise RequestError(f"'{where}' names no tool; it takes the name of one", where)
+        return Choice("named", name)
+    if isinstance(value, dict) and mode == "allowed_tools":
+        inner = value.get("allowed_tools") or value
+        listed = inner.get("tools") if isinstance(inner, dict) else None
+        if isinstance(listed, list) and inner.get("mode") in ("auto", "required"):
+            names = [_name(tool) for tool in listed if isinstance(tool, dict)]
+            return Choice(inner["mode"], allowed=tuple(names))
+    if mode == "any":  # Mistral's and Anthropic's word
+        mode = "required"
+    if mode not in ("auto", "none", "required"):
+        raise RequestError(
+            f"'{where}' is {shown(value)}; it takes auto, none, required or a tool's name",
+            where,
+        )
+    return Choice(mode)
+
+
+def _check(choice: Choice, tools: list[Tool], rules: Generation) -> None:
+    if choice.mode not in ("required", "named"):
+        return
+    asked = f'"{choice.name[:60]}"' if choice.mode == "named" else '"required"'
+    where = "tool_choice"
+    if not rules.tools:
+        raise RequestError(
+            f"'{where}' is {asked}, and this model's tokenizer has no tools; leave it out, or use "
+            "'response_format' for an answer in JSON",
+            where,
+        )
+    if not tools:
+        raise RequestError(f"'{where}' is {asked}, and 'tools' has none to call; send one", where)
+    names = [_name(tool) for tool in tools]
+    if choice.mode == "named" and choice.name not in names:
+        raise RequestError(
+            f"'{where}' is {asked}, which is not among 'tools'; they are {shown(names)}", where
+        )
+
+
+def _with_choice(path: str, body: Body, choice: Choice) -> Body:
+    """The choice as the route takes it."""
+    given = body.get("tool_choice")
+    if choice.mode is None:
+        if "tool_choice" in body:  # vLLM takes a null for "none" of an answer that is not streamed
+            return {name: value for name, value in body.items() if name != "tool_choice"}
+        return body
+    form: Any = choice.mode
+    if path in ANTHROPIC_ROUTES:
+        kind = {"required": "any", "named": "tool"}.get(choice.mode, choice.mode)
+        form = {"type": kind, "name": choice.name} if kind == "tool" else {"type": kind}
+        if isinstance(given, dict) and given.get("disable_parallel_tool_use") is not None:
+            form["disable_parallel_tool_use"] = given["disable_parallel_tool_use"]
+    elif choice.mode == "named" and path == RESPONSES:
+        form = "required"  # of the one that the schema holds the answer to (_enforced)
+    elif choice.mode == "named":
+        form = {"type": "function", "function": {"name": choice.name}}
+    return body if given == form else {**body, "tool_choice": form}
+
+
+def _enforced(path: str, body: Body, choice: Choice, notes: Notes) -> Body:
+    """The body of which vLLM compiles a schema that holds the answer to a call."""
+    tools = []
+    for position, tool in enumerate(body["tools"]):
+        where = f"tools[{position}]"
+        if choice.mode == "required" or _name(tool) == choice.name:
+            tools.append(_compilable(tool, where, notes))
+        else:
+            tools.append(tool)
+    if any(a is not b for a, b in zip(tools, body["tools"], strict=True)):
+        body = {**body, "tools": tools}
+    if path != RESPONSES:
+        return body
+    # vLLM makes this schema for chats and not for this route; its parser reads the answer on both.
+    if body.get("structured_outputs") is not None:
+        raise RequestError(
+            "'tool_choice' and 'structured_outputs' both hold the answer to a form; send one",
+            "structured_outputs",
+        )
+    text = body.get("text")
+    if isinstance(text, dict) and text.get("format") is not None:
+        if text["format"] != {"type": "text"}:
+            notes.add("text.format")
+        text = {name: value for name, value in text.items() if name != "format"}
+        body = {**body, "text": text}
+    called = [tool for tool in tools if choice.mode == "required" or _name(tool) == choice.name]
+    most = {"maxItems": 1} if choice.mode == "named" else {}
+    if body.get("parallel_tool_calls") is False:
+        most = {"maxItems": 1}
+    options = [_call_schema(tool) for tool in called]
+    schema = {"type": "array", "minItems": 1, **most, "items": {"anyOf": options}}
+    return {**body, "structured_outputs": {"json": schema}}
+
+
+def _call_schema(tool: Tool) -> dict[str, Any]:
+    arguments = tool.get("parameters") or {"type": "object"}
+    if tool.get("type") == "custom":
+        arguments = {"type": "object", "properties": {"input": {"type": "string"}}}
+        arguments["required"] = ["input"]
+    name = {"type": "string", "enum": [tool.get("name")]}
+    properties = {"name": name, "arguments": arguments}
+    required = ["name", "arguments"]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _compilable(tool: Tool, where: str, notes: Notes) -> Tool:
+    if isinstance(tool.get("function"), dict):
+        function = tool["function"]
+        schema = _plain_schema(function, "parameters", f"{where}.function", notes)
+        same = schema is function.get("parameters")
+        return tool if same else {**tool, "function": {**function, "parameters": schema}}
+    key = "input_schema" if "input_schema" in tool else "parameters"
+    schema = _plain_schema(tool, key, where, notes)
+    return tool if schema is tool.get(key) else {**tool, key: schema}
+
+
+def _plain_schema(holder: dict[str, Any], key: str, where: str, notes: Notes) -> Any:
+    schema = holder.get(key)
+    if not isinstance(schema, dict):
+        return schema
+    place = f"{where}.{key}"
+    return loosened(inlined(schema, place), place, notes)
+
+
+# --- a tool of each form ---
+
+
+def _parts(tool: Any, place: str) -> tuple[str, dict[str, Any]] | None:
+    """The form of a tool, and what describes its function; None for one that is not a function."""
+    if not isinstance(tool, dict):
+        raise RequestError(f"'{place}' is {shown(tool)}; it takes an object", place)
+    kind = tool.get("type")
+    if isinstance(tool.get("function"), dict) and kind in (None, "function"):
+        return "chat", tool["function"]
+    if isinstance(tool.get("input_schema"), dict) and kind in (None, "custom"):
+        return "anthropic", tool
+    if kind == "function" or (kind is None and "name" in tool):
+        return "responses", tool
+    if kind == "custom":
+        return "custom", tool
+    if kind == "namespace":
+        return "namespace", tool
+    return None
+
+
+def _described(form: str, inner: dict[str, Any], place: str) -> dict[str, Any]:
+    """Name, description and parameters of a function, for another form."""
+    where = f"{place}.function" if form == "chat" else place
+    check_name(inner.get("name"), f"{where}.name")
+    key = "input_schema" if form == "anthropic" else "parameters"
+    parameters = inner.get(key)
+    if parameters is not None and not isinstance(parameters, dict):
+        raise RequestError(
+            f"'{where}.{key}' is {shown(parameters)}; it takes a JSON schema, an object",
+            f"{where}.{key}",
+        )
+    found = {"name": inner["name"], "description": inner.get("description")}
+    found["parameters"] = parameters
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _for_chat(tool: Any, place: str, notes: Notes) -> Tool | None:
+    parts = _parts(tool, place)
+    if parts is None or parts[0] in ("custom", "namespace"):
+        notes.add(place)
+        return None
+    form, inner = parts
+    described = _described(form, inner, place)
+    if form == "chat":
+        return tool if tool.get("type") else {**tool, "type": "function"}
+    return {"type": "function", "function": described}
+
+
+def _for_responses(tool: Any, place: str, notes: Notes) -> Tool | None:
+    parts = _parts(tool, place)
+    if parts is None:
+        notes.add(place)
+        return None
+    form, inner = parts
+    if form == "namespace":
+        return inner
+    if form == "custom":
+        chosen = inner.get("format")
+        if isinstance(chosen, dict) and chosen.get("type") == "grammar":
+            notes.add(f"{place}.format")
+            return {name: value for name, value in inner.items() if name != "format"}
+        return inner
+    described = _described(form, inner, place)
+    if form == "responses" and inner.get("type") and {"strict", "parameters"} <= inner.keys():
+        return inner
+    strict = inner.get("strict")
+    described.setdefault("parameters", {"type": "object", "properties": {}})
+    return {"type": "function", "strict": bool(strict), **described}
+
+
+def _for_anthropic(tool: Any, place: str, notes: Notes) -> Tool | None:
+    parts = _parts(tool, place)
+    if parts is None or parts[0] in ("custom", "namespace"):
+        notes.add(place)
+        return None
+    form, inner = parts
+    described = _described(form, inner, place)
+    if form == "anthropic":
+        return inner
+    schema = described.pop("parameters", {"type": "object", "properties": {}})
+    return {**described, "input_schema": schema}
+
+
+_READERS: dict[str, Callable[[Any, str, Notes], Tool | None]] = {
+    **dict.fromkeys(CHAT_ROUTES, _for_chat),
+    RESPONSES: _for_responses,
+    **dict.fromkeys(ANTHROPIC_ROUTES, _for_anthropic),
+}
