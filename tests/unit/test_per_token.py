@@ -1,0 +1,79 @@
+"""What is remembered of a tokenizer gives the text that it would give itself."""
+
+import random
+from typing import Any
+
+import pytest
+from predict import per_token
+from vllm.tokenizers.detokenizer_utils import (
+    convert_prompt_ids_to_tokens,
+    detokenize_incrementally,
+)
+from vllm.tokenizers.mistral import MistralTokenizer
+
+from deploy import cards
+from deploy.paths import ROOT
+from local.standins import cache
+
+TEXT = (ROOT / "docs" / "requests.md").read_text()[:4000] + " été Ünïcode 漢字 😀 [TOOL_CALLS] </s>"
+
+
+class Remembering(MistralTokenizer):  # type: ignore[misc]
+    convert_ids_to_tokens = per_token.pieces_remembered(MistralTokenizer.convert_ids_to_tokens)
+    convert_tokens_to_string = per_token.text_remembered(MistralTokenizer.convert_tokens_to_string)
+
+
+def text(tokenizer: Any, ids: list[int], skip_special_tokens: bool) -> list[str]:
+    """The text of each token, as vLLM's detokenizer takes it from the tokenizer."""
+    tokens, prefix, read = convert_prompt_ids_to_tokens(tokenizer, ids[:4], skip_special_tokens)
+    found = []
+    for end in range(5, len(ids) + 1):
+        new, piece, prefix, read = detokenize_incrementally(
+            tokenizer, ids[:end], tokens, prefix, read, skip_special_tokens
+        )
+        tokens.extend(new)
+        found.append(piece)
+    return found
+
+
+@pytest.mark.parametrize("skip_special_tokens", [True, False])
+@pytest.mark.parametrize("model", cards.names())
+def test_the_text_of_every_token_is_the_same(model: str, skip_special_tokens: bool) -> None:
+    folder = str(cache.tokenizer_path(cards.load(model)).parent)
+    plain = MistralTokenizer.from_pretrained(folder)
+    remembering = Remembering.from_pretrained(folder)
+    ids = plain.encode(TEXT)
+    dice = random.Random(1)
+    for sequence in (ids, [dice.randrange(len(plain)) for _ in range(600)], [*range(600)]):
+        expected = text(plain, sequence, skip_special_tokens)
+        for _ in range(2):  # what is asked first, and what is remembered
+            assert text(remembering, sequence, skip_special_tokens) == expected
+
+
+def test_what_is_handed_out_may_be_changed() -> None:
+    convert = per_token.pieces_remembered(lambda self, ids, skip: [f"{ids[0]}"])
+    convert("tokenizer", [7]).append("more")
+    assert convert("tokenizer", [7]) == ["7"]
+    assert convert("tokenizer", [8]) == ["8"]
+
+
+def test_long_runs_are_not_remembered() -> None:
+    asked = []
+
+    def convert(self: Any, tokens: Any) -> str:
+        asked.append(len(tokens))
+        return "".join(tokens)
+
+    remembered = per_token.text_remembered(convert)
+    for tokens in (["a"] * per_token.WINDOW, ["a"] * (per_token.WINDOW + 1)):
+        for _ in range(2):
+            assert remembered("tokenizer", tokens) == "".join(tokens)
+    assert asked == [per_token.WINDOW, per_token.WINDOW + 1, per_token.WINDOW + 1]
+
+
+def test_vllm_has_the_methods_that_are_replaced() -> None:
+    import vllm.envs
+
+    assert callable(vllm.envs.enable_envs_cache)
+    assert callable(MistralTokenizer.convert_ids_to_tokens)
+    assert callable(MistralTokenizer.convert_tokens_to_string)
