@@ -5,23 +5,32 @@ none is missing. Refuses, with a `CardError` of one line per fault that names th
 an unknown or missing key, a value of the wrong type or out of range, a name that is not the file's.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from deploy import environment, vllm_args
+from deploy import environment, sources, vllm_args
 from deploy.errors import UsageError as UsageError
 from deploy.paths import ROOT
+from deploy.sources import Remote
 
 MODELS = ROOT / "templates" / "models"
 LIMITS: dict[str, dict[str, Any]] = yaml.safe_load(  # each with `default` and `description`
     (ROOT / "packages" / "predict" / "limits.yaml").read_text(encoding="utf-8")
 )
 DEFAULT_MODEL = "mistral-7b"
+DEFAULTS = ROOT / "templates" / "defaults.yaml"
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of vLLM's --max-lora-rank
+ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 USUAL_STARTUP = 1800  # seconds that Baseten lets a replica take by default
 LONGEST_STARTUP = 3000  # and at most
+
+
+# A bare tokenizer.model is version 1 to mistral-common; others have their version in the name.
+TOKENIZER = re.compile(r"tekken\.json|tokenizer\.model(\.v\d\w*)?")
 
 
 class CardError(UsageError):
@@ -69,6 +78,18 @@ def _variables(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+def _remote(value: str) -> str:
+    sources.parse(value, "source")
+    return value
+
+
+def _rank(value: int) -> int:
+    if value not in RANKS:
+        raise ValueError(f"must be one of {', '.join(map(str, RANKS))}")
+    return value
+
+
+AdapterName = Annotated[str, Field(pattern=ADAPTER_NAME)]
 LimitName = Annotated[str, AfterValidator(_limit_name)]
 Limit = Annotated[int, Field(ge=0)] | None
 
@@ -90,8 +111,8 @@ class Formats(Section):
     """Values of vLLM's --config-format, --load-format and --tokenizer-mode."""
 
     source: Source
-    config: Literal["mistral", "hf"]
-    load: Literal["mistral", "safetensors"]
+    config: Literal["mistral", "hf", "auto"]
+    load: Literal["mistral", "safetensors", "auto"]
     tokenizer: Literal["mistral"]
 
 
@@ -109,6 +130,50 @@ class Quantized(Files):
     @property
     def formats(self) -> Formats:
         return Formats(source=self.source, config="hf", load="safetensors", tokenizer="mistral")
+
+
+class OwnWeights(Section):
+    """A fine-tune of `base`, which gives everything else, its tokenizer too. `format` is None where
+    vLLM is to find it: Mistral's with a params.json and consolidated weights, else Hugging Face's.
+    `auth` is Truss's, where a secret's name alone will not do."""
+
+    source: Annotated[str, AfterValidator(_remote)]
+    format: Literal["hf", "mistral"] | None = None
+    quantized: Literal["fp8", "int8", "w4a16", "awq", "gptq"] | None = None
+    auth: dict[str, str] | None = None
+
+    @property
+    def remote(self) -> Remote:
+        return sources.parse(self.source, "source")
+
+    @property
+    def files(self) -> list[str]:
+        """Patterns. Without a format, what either may need: vLLM takes Mistral's of both."""
+        hf = ["config.json", "generation_config.json", "model*.safetensors"]
+        hf += ["model.safetensors.index.json"]
+        mistral = ["params.json", "config.json", "consolidated*.safetensors"]
+        if self.format is None:
+            return list(dict.fromkeys([*mistral, "*.safetensors.index.json", *hf]))
+        return hf if self.format == "hf" else mistral
+
+
+Module = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class Adapters(Section):
+    """LoRA adapters, by the name they are served under. `modules` are those of the decoder that may
+    be adapted, null for all: vLLM keeps memory for each."""
+
+    rank: Annotated[int, AfterValidator(_rank)]
+    modules: (
+        list[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]]
+        | None
+    )
+    sources: dict[AdapterName, Annotated[str, AfterValidator(_remote)]]
+    auth: dict[str, str] | None
+
+    def remote(self, name: str) -> Remote:
+        return sources.parse(self.sources[name], "sources")
 
 
 class Experts(Section):
@@ -233,6 +298,7 @@ class Card(Section):
 
     name: Name
     title: str
+    base: Annotated[Name | None, Field(exclude=True)] = None  # the card that gives what is left out
     weights: Weights
     formats: Formats
     architecture: Architecture
@@ -247,6 +313,8 @@ class Card(Section):
     serving: Annotated[Serving, Field(exclude=True)]
     quantized: Annotated[list[Quantized], Field(exclude=True, default_factory=list)]
     images: Annotated[Images | None, Field(exclude=True)]
+    own_weights: Annotated[OwnWeights | None, Field(exclude=True)] = None
+    adapters: Annotated[Adapters, Field(exclude=True)]
     vllm_args: Annotated[str, AfterValidator(_flags), Field(exclude=True)] = ""  # as VLLM_ARGS=
     environment: Annotated[
         dict[str, str], AfterValidator(_variables), Field(exclude=True, default_factory=dict)
@@ -266,8 +334,18 @@ class Card(Section):
 
     @property
     def names(self) -> list[str]:
-        """All names the server answers to; the first is the one it reports."""
-        return list(dict.fromkeys([self.name, self.weights.repo, *self.served_names.aliases]))
+        """All names the server answers to, beside the adapters' own; the first is the one it
+        reports."""
+        own = self.own_weights.remote if self.own_weights else None
+        repo = own.path if own and own.on_hub else None if own and self.base else self.weights.repo
+        both = [self.weights.repo] if own and not self.base else []
+        known = [self.name, *both, repo, *self.served_names.aliases]
+        return list(dict.fromkeys(name for name in known if name))
+
+    @property
+    def tokenizer_file(self) -> str:
+        """The one file of `weights` that holds the tokenizer."""
+        return next(file for file in self.weights.files if TOKENIZER.fullmatch(file))
 
     @model_validator(mode="after")
     def _consistent(self) -> "Card":
@@ -286,6 +364,19 @@ class Card(Section):
                 f"hardware.count {self.hardware.count} does not divide "
                 f"architecture.heads {self.architecture.heads}"
             )
+        tokenizers = [file for file in self.weights.files if TOKENIZER.fullmatch(file)]
+        if len(tokenizers) != 1:
+            raise ValueError(
+                "weights.files must name one tokenizer of Mistral's (tekken.json, "
+                f"tokenizer.model.v3 …), and names {', '.join(tokenizers) or 'none'}"
+            )
+        if self.features.tools and tokenizers == ["tokenizer.model"]:
+            raise ValueError(
+                "features.tools is true, and weights.files has tokenizer.model, which is read as "
+                "version 1, without tools; name tokenizer.model.v3 or tekken.json, or say false"
+            )
+        if clash := sorted(set(self.adapters.sources) & set(self.names)):
+            raise ValueError(f"the adapter's name {clash[0]!r} is one that the model answers to")
         precisions = [repo.precision for repo in self.quantized]
         if len(set(precisions)) != len(precisions):
             raise ValueError(f"quantized names a precision twice: {', '.join(precisions)}")
@@ -294,10 +385,12 @@ class Card(Section):
 
 def read(path: Path, kind: type[S]) -> S:
     """A file of templates/ as what it must be; `CardError` when it is not valid."""
+    return validated(path, _content(path), kind)
+
+
+def validated(path: Path, content: dict[str, Any], kind: type[S]) -> S:
     try:
-        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise CardError(f"{path.name}: not valid YAML: {error}") from error
+        return kind.model_validate(content)
     except ValidationError as error:
         raise CardError("\n".join(fault(path, one) for one in error.errors())) from error
 
@@ -312,10 +405,50 @@ def load(name: str, folder: Path = MODELS) -> Card:
     path = folder / f"{name}.yaml"
     if name not in names(folder):
         raise CardError(f"there is no model {name!r}; MODEL is one of: {', '.join(names(folder))}")
-    card = read(path, Card)
+    content = _content(path)
+    given = content
+    if (base := content.get("base")) is not None:
+        below = _content(folder / f"{base}.yaml") if base in names(folder) else {"base": None}
+        if "base" in below or not isinstance(base, str):
+            raise CardError(f"{path.name}: base: {base!r} is not a card without a base of its own")
+        content = _merged({**below, "served_names": {"aliases": []}, "quantized": []}, content)
+    card = validated(path, _merged(_content(DEFAULTS), content), Card)
     if card.name != name:
         raise CardError(f"{path.name}: name: is {card.name!r}, must be the file's, {name!r}")
+    if base is not None and "title" not in given:
+        raise CardError(f"{path.name}: title: missing key; Baseten tells models apart by it")
+    for other in folder.glob("*.yaml"):
+        same = re.search(
+            rf"^title: {re.escape(card.title)}\s*(#.*)?$", other.read_text("utf-8"), re.M
+        )
+        if other != path and same:
+            raise CardError(
+                f"{path.name}: title: {card.title!r} is {other.name}'s too; Baseten tells models "
+                "apart by it"
+            )
     return card
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise CardError(f"{path.name}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise CardError(f"{path.name}: must be a mapping of keys, got {content!r}")
+    return content
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above`, and what it leaves out as `below` has it, key by key within sections."""
+    both = dict(below)
+    for key, value in above.items():
+        inner = both.get(key)
+        if isinstance(inner, dict) and isinstance(value, dict) and key != "example_input":
+            both[key] = _merged(inner, value)
+        else:
+            both[key] = value
+    return both
 
 
 def load_all(folder: Path = MODELS) -> list[Card]:
@@ -329,6 +462,8 @@ def fault(path: Path, error: Any) -> str:
         case "extra_forbidden":
             return f"{path.name}: {key}: unknown key; remove it or correct its spelling"
         case "missing":
-            return f"{path.name}: {key}: missing key; its class in scripts/ says what it means"
+            return (
+                f"{path.name}: {key}: missing key; its class in deploy/cards.py says what it means"
+            )
         case _:
             return f"{path.name}: {key}: {error['msg']}, got {error['input']!r}"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from deploy import plan
+from deploy import plan, weights
 from deploy.cards import LIMITS, Card, UsageError
 from deploy.options import Options, as_words
 from deploy.paths import ROOT
@@ -48,6 +48,7 @@ def vllm_version(pyproject: Path = ROOT / "pyproject.toml") -> str:
 
 
 def planned(card: Card, choices: Options) -> Plan:
+    card = weights.applied(card, choices)
     return plan.choose(card, choices.gpu, choices.precision, choices.context)
 
 
@@ -136,26 +137,19 @@ def render(
 ) -> str:
     """The text of config.yaml. `flags` and `variables` are for tests and measurements that need
     others than users may choose: values by name, as `varied` takes them."""
+    card = weights.applied(card, choices)
     chosen = planned(card, choices)
-    weights = chosen.checkpoint
     ours = varied(serve_flags(card, chosen, choices.workers or chosen.count), flags or {})
     before = [". /packages/start/prepare.sh"]
     if choices.source == "hub":
-        # In a variable of its own and not `HF_TOKEN=… exec`: the token is on no command line.
-        asked = f"/secrets/{choices.secret} {weights.repo} {weights.revision}"
-        token = f'"$(python3 -m predict.hub_token {asked} {one_file(card.name, weights.files)})"'
-        before += [f"HF_TOKEN={token}", "export HF_TOKEN"]
-        checkpoint = weights.repo
-        ours = [f"--revision {weights.revision}", *ours]
+        checkpoint, more, steps = from_hub(card, chosen, choices)
         environment = {}
     else:
-        checkpoint = card.weights.mount_location
-        if chosen.formats.config == "mistral" and "config.json" not in weights.files:
-            whole = f"/tmp/{card.name}"
-            before += [f"completed {checkpoint} {whole} {card.context.length}"]
-            checkpoint = whole
+        checkpoint, more, steps = from_mounts(card, chosen)
         # Everything is mounted: a look-up on the hub could only fail or slow the start down.
         environment = {"HF_HUB_OFFLINE": "1"}
+    ours = [*more, *ours]
+    before += steps
     templates = Environment(
         loader=FileSystemLoader(ROOT / "templates"),
         undefined=StrictUndefined,
@@ -165,11 +159,11 @@ def render(
     text = templates.get_template("config.yaml.j2").render(
         card=card,
         source=choices.source,
-        secret=choices.secret,
+        secret=weights.secrets_of(card, choices)["hf"],
+        mounts=weights.entries(card, chosen, choices),
         choices=as_words(recorded(choices, chosen)),
         vllm_version=vllm_version(),
         accelerator=chosen.accelerator,
-        weights=weights,
         concurrency_target=chosen.concurrency_target,
         startup_seconds=chosen.startup_seconds,
         compiles=chosen.precision.startup_seconds > 0,
@@ -204,6 +198,74 @@ def recorded(choices: Options, chosen: Plan) -> Options:
         gpu=choices.gpu and chosen.accelerator,
         precision=choices.precision and chosen.precision.name,
     )
+
+
+def from_mounts(card: Card, chosen: Plan) -> tuple[str, list[str], list[str]]:
+    """What is served of what Baseten mounts, flags that say where the rest is, and steps before."""
+    checkpoint = mounted = card.weights.mount_location
+    own, steps = card.own_weights, []
+    has_config = "config.json" in chosen.checkpoint.files and own is None
+    if chosen.formats.config == "mistral" and not has_config:
+        checkpoint = f"/tmp/{card.name}"
+        steps = [f"completed {mounted} {checkpoint} {card.context.length}"]
+    where = {name: weights.adapter_mount(name) for name in card.adapters.sources}
+    flags = [f"--tokenizer {weights.tokenizer_mount(card)}"]
+    flags = (flags if weights.elsewhere(card, chosen) else []) + adapter_flags(card, where)
+    return checkpoint, flags, [*steps, *check_step(card, chosen, mounted, where)]
+
+
+def from_hub(card: Card, chosen: Plan, choices: Options) -> tuple[str, list[str], list[str]]:
+    """The same where vLLM downloads everything from the hub at each start."""
+    weights.check_hub(card)
+    own, files = card.own_weights, chosen.checkpoint
+    if own:
+        repo, revision = own.remote.path, own.remote.revision or "main"
+        file = "params.json" if own.format == "mistral" else "config.json"
+    else:
+        repo, revision, file = files.repo, files.revision, one_file(card.name, files.files)
+    secret = weights.secrets_of(card, choices)["hf"]
+    # In a variable of its own and not `HF_TOKEN=… exec`: the token is on no command line.
+    token = f'"$(python3 -m predict.hub_token /secrets/{secret} {repo} {revision} {file})"'
+    steps = [f"HF_TOKEN={token}", "export HF_TOKEN"]
+    where = {name: f"/tmp{weights.adapter_mount(name)}" for name in card.adapters.sources}
+    for name, folder in where.items():
+        remote = card.adapters.remote(name)
+        version = f" --revision {remote.revision}" if remote.revision else ""
+        steps.append(f"hf download {remote.path}{version} --local-dir {folder} --quiet")
+    flags = [f"--revision {revision}"]
+    if weights.elsewhere(card, chosen):
+        flags += [f"--tokenizer {card.weights.repo}"]
+        flags += [f"--tokenizer-revision {card.weights.revision}"]
+    steps += check_step(card, chosen, f"{repo}@{revision}", where)
+    return repo, flags + adapter_flags(card, where), steps
+
+
+def adapter_flags(card: Card, where: Mapping[str, str]) -> list[str]:
+    """`where`: the folder of each adapter in the container."""
+    if not where:
+        return []
+    given = card.adapters
+    modules = [f"--lora-target-modules {' '.join(given.modules)}"] if given.modules else []
+    return [
+        "--enable-lora",
+        f"--max-loras {len(where)}",
+        f"--max-lora-rank {given.rank}",
+        *modules,
+        f"--lora-modules {' '.join(f'{name}={folder}' for name, folder in where.items())}",
+    ]
+
+
+def check_step(card: Card, chosen: Plan, checkpoint: str, where: Mapping[str, str]) -> list[str]:
+    """The step that looks at own weights and adapters before vLLM starts."""
+    words = []
+    if card.own_weights and (method := chosen.quantization):
+        words.append(f"--online {method}")
+    if where:
+        words.append(f"--rank {card.adapters.rank}")
+        modules = ",".join(card.adapters.modules or [])
+        words += [f"--modules {modules}"] if modules else []
+        words += [f"{name}={folder}" for name, folder in where.items()]
+    return [f"python3 /packages/start/check.py {checkpoint} {' '.join(words)}"] if words else []
 
 
 def one_file(card: str, files: list[str]) -> str:

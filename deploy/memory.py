@@ -62,6 +62,23 @@ def weight_bytes(shape: Architecture, bits: float) -> int:
     return math.ceil(counted.linear * bits / 8) + counted.other * BYTES
 
 
+def adapter_bytes(shape: Architecture, rank: int, modules: list[str] | None) -> int:
+    """One slot for a LoRA adapter: vLLM keeps both matrices of every module that may be adapted, at
+    the largest rank, whatever the adapter has of them."""
+    width, inner = shape.hidden_size, shape.intermediate_size
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    experts = shape.experts.count if shape.experts else 1
+    sizes = {
+        "q_proj": width + queries,
+        "k_proj": width + keys,
+        "v_proj": width + keys,
+        "o_proj": queries + width,
+        **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), (width + inner) * experts),
+    }
+    ends = sum(size for name, size in sizes.items() if modules is None or name in modules)
+    return shape.layers * rank * ends * BYTES
+
+
 def kv_bytes_per_token(shape: Architecture) -> int:
     """Keys and values of one token in all layers; with several GPUs each holds its share."""
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * BYTES

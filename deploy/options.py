@@ -23,6 +23,8 @@ SOURCES: tuple[Source, ...] = get_args(Source)
 # The secret that Baseten's own Pixtral Truss tells its users to create.
 DEFAULT_SECRET = "hf_access_key"
 
+NAME_OF_A_SECRET = r"([a-z0-9]+:)?[A-Za-z0-9][A-Za-z0-9_-]*"
+
 NO_HOSTS = "none"
 HOST = re.compile(r"\.?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z][a-z0-9-]*")
 
@@ -33,7 +35,8 @@ class Options:
     `workers` is for a run on a CPU, where one process has the place of a GPU: their number, when it
     is not that of the GPUs. `image_hosts` is None for any public host, hosts with commas between
     them, or, for data URLs alone, "none" or nothing. `vllm_args` and `env` are further flags of
-    `vllm serve` and variables of the container, as words for a shell."""
+    `vllm serve` and variables of the container, as words for a shell. The others change the card:
+    deploy/weights.py."""
 
     source: Source = "bdn"
     secret: str = DEFAULT_SECRET
@@ -42,6 +45,12 @@ class Options:
     context: int | None = None
     workers: int | None = None
     image_hosts: str | None = None
+    weights: str | None = None
+    format: str | None = None
+    quantized: str | None = None
+    adapters: str | None = None
+    rank: int | None = None
+    title: str | None = None
     vllm_args: str | None = None
     env: str | None = None
 
@@ -51,13 +60,13 @@ class Options:
                 f"SOURCE={self.source!r} is not known; use bdn (Baseten mirrors the weights) "
                 "or hub (vLLM downloads them)"
             )
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.secret):
+        if not all(re.fullmatch(NAME_OF_A_SECRET, name.strip()) for name in self.secret.split(",")):
             raise UsageError(
                 f"SECRET={self.secret!r} is not the name of a Baseten secret; use letters, "
                 f"digits, '_' and '-', for example {DEFAULT_SECRET}. It is the secret's name, "
                 "never its value"
             )
-        if re.fullmatch(r"hf_[A-Za-z0-9]{30,}", self.secret):
+        if re.search(r"(^|[:,])hf_[A-Za-z0-9]{30,}", self.secret):
             raise UsageError(
                 "SECRET= was given what looks like a Hugging Face token; it takes the name of the "
                 f"Baseten secret that holds the token, for example {DEFAULT_SECRET}"
@@ -112,6 +121,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-hosts", help="hosts images may come from: a,b or none; default: any public one"
     )
+    parser.add_argument("--weights", help="own weights: hf://owner/name@commit, s3://… and others")
+    parser.add_argument("--format", help="of WEIGHTS=: hf or mistral; default: vLLM looks")
+    parser.add_argument("--quantized", help="how WEIGHTS= are: fp8, int8, w4a16, awq or gptq")
+    parser.add_argument("--adapters", help="LoRA adapters: legal=hf://owner/name@commit,…")
+    parser.add_argument("--rank", help="the largest of the adapters'; default: the card's")
+    parser.add_argument("--title", help="the model's name on Baseten; default: the card's")
     parser.add_argument("--vllm-args", help="further flags of vllm serve, checked")
     parser.add_argument("--env", help="further variables of the container: 'A=1 B=2'")
 
@@ -134,6 +149,12 @@ def from_arguments(options: argparse.Namespace, workers: int | None = None) -> O
         context=context_of(options.context),
         workers=workers,
         image_hosts=options.image_hosts,
+        weights=options.weights,
+        format=options.format,
+        quantized=options.quantized,
+        adapters=options.adapters,
+        rank=number_of("RANK", options.rank),
+        title=options.title,
         vllm_args=options.vllm_args,
         env=options.env,
     )
@@ -146,7 +167,8 @@ def from_words(words: Iterable[str]) -> Options:
         name, _, value = word.partition("=")
         if name.lower() not in RECORDED:
             raise UsageError(f"{name}= is not known")
-        found[name.lower()] = context_of(value) if name == "CONTEXT" else value
+        read = value if name not in ("CONTEXT", "RANK") else number_of(name, value)
+        found[name.lower()] = read
     return Options(**found)
 
 
@@ -167,4 +189,12 @@ def context_of(value: str | None) -> int | None:
         return None
     if not value.isascii() or not value.isdigit() or not 0 < int(value) < 10**9:
         raise UsageError(f"CONTEXT={value!r} is no number of tokens. Use for example CONTEXT=8192")
+    return int(value)
+
+
+def number_of(name: str, value: str | None) -> int | None:
+    if value is None:
+        return None
+    if not value.isascii() or not value.isdigit() or not 0 < int(value) < 10**6:
+        raise UsageError(f"{name}={value!r} is not a number; use for example {name}=16")
     return int(value)

@@ -30,6 +30,13 @@ LIBRARIES = 0.5 * GIB
 NCCL = 0.5 * GIB
 GRAPHS = 0.75 * GIB
 
+# Of own weights, by FORMAT=; without it vLLM takes Mistral's where it finds a params.json.
+OWN_FORMATS = {
+    None: {"config": "auto", "load": "auto"},
+    "hf": {"config": "hf", "load": "safetensors"},
+    "mistral": {"config": "mistral", "load": "mistral"},
+}
+
 ROOM = 0.95  # of the KV cache that one request may be planned to fill: the rest is for our errors
 CONTEXT_STEP = 256
 LEAST_CONTEXT = 256
@@ -59,7 +66,9 @@ class Plan:
 
     @property
     def formats(self) -> Formats:
-        repo = self.checkpoint
+        repo, own = self.checkpoint, self.card.own_weights
+        if own:
+            return self.card.formats.model_copy(update=OWN_FORMATS[own.format])
         return repo.formats if isinstance(repo, cards.Quantized) else self.card.formats
 
     @property
@@ -106,7 +115,15 @@ class Plan:
         """Estimate, on one GPU: libraries, CUDA graphs, and the activations of a step."""
         shape, tokens = self.card.architecture, self.gpu.batched_tokens
         activations = memory.activation_bytes(shape, tokens, MOST_SEQUENCES, self.count)
-        return int(LIBRARIES + GRAPHS + (NCCL if self.count > 1 else 0)) + activations
+        libraries = int(LIBRARIES + GRAPHS + (NCCL if self.count > 1 else 0))
+        return libraries + activations + self.adapters
+
+    @property
+    def adapters(self) -> int:
+        """Slots of LoRA adapters, on one GPU; counted whole, though several share most of it."""
+        given = self.card.adapters
+        slot = memory.adapter_bytes(self.card.architecture, given.rank, given.modules)  # type: ignore[arg-type]
+        return len(given.sources) * slot
 
     @property
     def kv_memory(self) -> int:
@@ -179,6 +196,8 @@ class Plan:
         if self.precision.name == "fp8":
             native = self.gpu.capability >= FP8_CAPABILITY
             return "" if native else "weights only: this GPU computes in 16 bits"
+        if self.precision in precisions.CHECKPOINTS.values():
+            return ""
         return "weights only: computed in 16 bits" if self.precision.quantized else ""
 
 
@@ -201,7 +220,16 @@ def choose(
 ) -> Plan:
     """The plan for a user's words; what is left out is the card's, and a GPU without a count gets
     as few as will do. Raises UsageError."""
-    chosen = precisions.parse(precision or card.hardware.precision)
+    own = card.own_weights
+    if own and own.quantized:
+        if precision is not None:
+            raise UsageError(
+                f"PRECISION={precision!r}: the weights are {own.quantized} already and are served "
+                "as they are; leave PRECISION= out"
+            )
+        chosen = precisions.CHECKPOINTS[own.quantized]
+    else:
+        chosen = precisions.parse(precision or card.hardware.precision)
     if gpu is None:
         return fit(card, gpus.load(card.hardware.accelerator), card.hardware.count, chosen, context)
     return fit(card, *gpus.parse(gpu), chosen, context)
@@ -269,6 +297,9 @@ def _refusal(tried: Plan) -> str | None:
             f"{precision.name} needs compute capability {precision.capability}, and {gpu.name} has "
             f"{gpu.capability}"
         )
+    if precision.repo and card.own_weights:
+        name = precision.name
+        return f"PRECISION={name} is a repo of the card's; say QUANTIZED={name} of your own weights"
     if precision.repo and precision.name not in _repos(card):
         return f"{card.name}.yaml names no {precision.name.upper()} repo under quantized"
     if tried.count not in _counts(card, gpu):
@@ -327,7 +358,8 @@ def _other_hardware(tried: Plan, count: int | None, context: int | None) -> Iter
         numbers = [more.count]
     yield from (f"{number}×{gpu.name}" for number in numbers)
     bits = precision.bits or PRECISIONS["int4"].bits or 0
-    every_smaller = [PRECISIONS[name] for name in ("fp16", "fp8", "int8", "int4")]
+    given = card.own_weights and card.own_weights.quantized
+    every_smaller = [] if given else [PRECISIONS[name] for name in ("fp16", "fp8", "int8", "int4")]
     smaller = [one for one in every_smaller if one != precision and (one.bits or 0) <= bits]
     for one in smaller:
         if _found(card, gpu, count, one, context):

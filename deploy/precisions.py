@@ -94,6 +94,16 @@ PRECISIONS = {
     )
 }
 
+# Of weights that somebody has quantized already, by QUANTIZED=. vLLM reads how in their
+# config.json, so no flag says it. Bits with the share of a group's scale and zero point.
+CHECKPOINTS = {
+    "fp8": Precision("fp8, as the weights are", 8, 7.5),
+    "int8": Precision("int8, as the weights are", 8, 7.5),
+    "w4a16": Precision("w4a16, as the weights are", 4 + 16 / 128, 7.5),
+    "awq": Precision("awq, as the weights are", 4 + 20 / 128, 7.5),
+    "gptq": Precision("gptq, as the weights are", 4 + 20 / 128, 7.5),
+}
+
 SPELLINGS = {
     "bfloat16": "bf16",
     "float16": "fp16",

@@ -78,8 +78,8 @@ def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
         (lambda c: c["features"].update(images=4), "architecture.vision must be given"),
         (lambda c: c.update(images={}), "images.megabytes: missing key"),
         (lambda c: c["hardware"].update(count=5), "hardware.count 5 does not divide"),
-        (lambda c: c["autoscaling"].update(min_replica=2), "autoscaling: .*2 must not be above"),
-        (lambda c: c["autoscaling"].update(max_replica=0), "autoscaling.max_replica: .*got 0"),
+        (lambda c: c.update(autoscaling={"min_replica": 2}), "autoscaling: .*2 must not be above"),
+        (lambda c: c.update(autoscaling={"max_replica": 0}), "autoscaling.max_replica: .*got 0"),
         (lambda c: c.update(quantized=[QUANTIZED, QUANTIZED]), "names a precision twice: awq, awq"),
         (lambda c: c.update(quantized=[{**QUANTIZED, "bits": 3}]), "quantized.0.bits: .*got 3"),
         (lambda c: c.update(limits={"colour": 1}), "limits.colour.*: .*is not a limit"),
@@ -99,3 +99,64 @@ def test_a_card_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mistral-7b.yaml").write_text("name: [")
     with pytest.raises(CardError, match=r"mistral-7b\.yaml: not valid YAML"):
         cards.load("mistral-7b", tmp_path)
+
+
+def with_base(folder: Path, **more: object) -> Path:
+    """A folder with mistral-7b and a card that is made from it."""
+    (folder / "mistral-7b.yaml").write_text((MODELS / "mistral-7b.yaml").read_text())
+    content = {
+        "base": "mistral-7b",
+        "name": "support-7b",
+        "title": "Support 7B",
+        "own_weights": {"source": f"hf://acme/support-7b@{'c' * 40}"},
+        **more,
+    }
+    (folder / "support-7b.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def test_a_card_with_a_base_says_only_what_differs(tmp_path: Path) -> None:
+    more = {"adapters": {"rank": 16}, "serving": {"queue": 8}, "limits": {"tools": 3}}
+    card = cards.load("support-7b", with_base(tmp_path, **more))
+    base = cards.load("mistral-7b")
+    assert card.names == ["support-7b", "acme/support-7b"]
+    assert card.architecture == base.architecture
+    assert card.tokenizer_file == base.tokenizer_file
+    assert (card.adapters.rank, card.serving.queue) == (16, 8)
+    assert card.serving.drain_seconds == base.serving.drain_seconds
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"colour": "red"}, "support-7b.yaml: colour: unknown key"),
+        ({"own_weights": {"sourc": "x"}}, r"support-7b.yaml: own_weights.source: missing key"),
+        ({"own_weights": {"source": "acme/x"}}, "own_weights.source: .*is not one of: hf://"),
+        ({"base": "none"}, "base: 'none' is not a card"),
+        ({"title": "Mistral 7B Instruct v0.3"}, "is mistral-7b.yaml's too"),
+        ({"vllm_args": "--port 1"}, "vllm_args: .*--port cannot be given"),
+        ({"environment": {"HF_TOKEN": "x"}}, "environment: .*looks like a secret"),
+        ({"adapters": {"rank": 24}}, "adapters.rank: .*must be one of"),
+        ({"adapters": {"sources": {"support-7b": "s3://b/a"}}}, "one that the model answers to"),
+    ],
+)
+def test_a_faulty_card_with_a_base_is_refused(
+    tmp_path: Path, more: dict[str, object], message: str
+) -> None:
+    with pytest.raises(CardError, match=message):
+        cards.load("support-7b", with_base(tmp_path, **more))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["params.json", "tokenizer.model"], "features.tools is true, and .*version 1"),
+        (["params.json"], "must name one tokenizer .* and names none"),
+        (["tekken.json", "tokenizer.model.v3"], "names tekken.json, tokenizer.model.v3"),
+    ],
+)
+def test_a_tokenizer_that_contradicts_the_card_is_refused(
+    tmp_path: Path, files: list[str], message: str
+) -> None:
+    with pytest.raises(CardError, match=message):
+        cards.load("mistral-7b", changed(tmp_path, lambda c: c["weights"].update(files=files)))

@@ -1,0 +1,172 @@
+"""A user's own weights and adapters: what they change of a card, and how they are mounted.
+
+Promises: with own weights, or a repo that somebody quantized, the tokenizer still comes from the
+card's own repo, as a second small mount, so the instruct format stays exact; each adapter has a
+mount of its own; what is not on the hub gets the credentials SECRET= names, or a card's `auth`.
+Refuses a name twice, one the model answers to, and an address Truss would not take.
+"""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from deploy import sources
+from deploy.cards import RANKS, Adapters, Card, Files, OwnWeights
+from deploy.errors import UsageError
+from deploy.options import DEFAULT_SECRET, Options
+from deploy.plan import Plan
+from deploy.sources import Remote
+
+FORMATS = ("hf", "mistral")
+
+
+def applied(card: Card, options: Options) -> Card:
+    """The card with the weights, adapters and title of the options in the place of its own."""
+    changes: dict[str, Any] = {}
+    if options.title is not None:
+        changes["title"] = _title(options.title)
+    if options.weights is not None:
+        changes["own_weights"] = _own(options)
+        changes["quantized"] = []
+    elif options.format or options.quantized:
+        name = "FORMAT" if options.format else "QUANTIZED"
+        raise UsageError(f"{name}= is of WEIGHTS=, which is not given")
+    if options.adapters is not None:
+        given = {"sources": _adapters(options.adapters), "auth": None}
+        changes["adapters"] = card.adapters.model_copy(update=given)
+    if options.rank is not None:
+        if options.rank not in RANKS:
+            near = next((rank for rank in RANKS if rank > options.rank), RANKS[-1])
+            raise UsageError(
+                f"RANK={options.rank}: vLLM takes {', '.join(map(str, RANKS))}, the largest of the "
+                f"adapters' own or more; use RANK={near}"
+            )
+        adapters: Adapters = changes.get("adapters", card.adapters)
+        changes["adapters"] = adapters.model_copy(update={"rank": options.rank})
+    found = card.model_copy(update=changes)
+    if clash := sorted(set(found.adapters.sources) & set(found.names)):
+        raise UsageError(
+            f"ADAPTERS has {clash[0]!r}, which the model itself answers to "
+            f"({', '.join(found.names)}); give the adapter another name"
+        )
+    return found
+
+
+def _title(text: str) -> str:
+    if not text.strip() or any(ord(letter) < 32 for letter in text):
+        raise UsageError(f"TITLE={text!r} is not a name")
+    return text
+
+
+def _own(options: Options) -> OwnWeights:
+    remote = sources.parse(options.weights or "", "WEIGHTS")
+    if options.format is not None and options.format not in FORMATS:
+        raise UsageError(
+            f"FORMAT={options.format!r} is not known; use hf (config.json, model*.safetensors) or "
+            "mistral (params.json, consolidated*.safetensors)"
+        )
+    try:
+        return OwnWeights.model_validate(
+            {"source": str(remote), "format": options.format, "quantized": options.quantized}
+        )
+    except ValidationError as error:
+        raise UsageError(
+            f"QUANTIZED={options.quantized!r} is not known; use what the weights' config.json "
+            "says: fp8, int8 or w4a16 (compressed-tensors), awq, or gptq"
+        ) from error
+
+
+def _adapters(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        name, equals, source = word.partition("=")
+        if not equals or "://" in name:
+            raise UsageError(
+                f"ADAPTERS has {word!r}; it is written name=source, several with commas between "
+                "them: legal=hf://acme/legal@commit,medical=s3://bucket/medical"
+            )
+        if name in found:
+            raise UsageError(f"ADAPTERS has {name!r} twice")
+        found[name] = str(sources.parse(source, "ADAPTERS"))
+    if not found:
+        raise UsageError("ADAPTERS= is empty; it is written name=source, or left out")
+    try:
+        Adapters.model_validate({"rank": 1, "modules": None, "auth": None, "sources": found})
+    except ValidationError as error:
+        raise UsageError(
+            f"ADAPTERS has the name {error.errors()[0]['loc'][1]!r}; use letters, digits, '.', '_' "
+            "and '-'"
+        ) from error
+    return found
+
+
+def adapter_mount(name: str) -> str:
+    return f"/adapters/{name.replace('/', '--')}"
+
+
+def tokenizer_mount(card: Card) -> str:
+    return f"/tokenizers/{card.base or card.name}"
+
+
+def elsewhere(card: Card, chosen: Plan) -> bool:
+    """Whether the weights come from another repo than the card's own, which has the tokenizer."""
+    return card.own_weights is not None or chosen.checkpoint is not card.weights
+
+
+def unpinned(card: Card) -> list[Remote]:
+    """What may become something else at the next push."""
+    own = [card.own_weights.remote] if card.own_weights else []
+    every = [*own, *(card.adapters.remote(name) for name in card.adapters.sources)]
+    return [remote for remote in every if not remote.is_pinned]
+
+
+def entries(card: Card, chosen: Plan, options: Options) -> list[dict[str, Any]]:
+    """Truss's `weights:`, in the order in which they are mounted."""
+    own, adapters = card.own_weights, card.adapters
+    names = secrets_of(card, options)
+
+    def entry(
+        remote: Remote, mount: str, patterns: list[str], auth: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {"source": str(remote), "mount_location": mount}
+        if remote.scheme != "https":
+            found["allow_patterns"] = patterns
+        if auth is None and (secret := names.get(remote.scheme)):
+            auth = {"auth_method": "CUSTOM_SECRET", "auth_secret_name": secret}
+        return {**found, "auth": auth} if auth else found
+
+    if own:
+        shown = [entry(own.remote, card.weights.mount_location, own.files, own.auth)]
+    else:
+        repo = chosen.checkpoint
+        shown = [entry(_repo(repo), card.weights.mount_location, repo.files)]
+    if elsewhere(card, chosen):
+        shown.append(entry(_repo(card.weights), tokenizer_mount(card), [card.tokenizer_file]))
+    for name in adapters.sources:
+        files = ["adapter_config.json", "adapter_model.safetensors"]
+        shown.append(entry(adapters.remote(name), adapter_mount(name), files, adapters.auth))
+    return shown
+
+
+def _repo(files: Files) -> Remote:
+    return Remote("hf", files.repo, files.revision)
+
+
+def secrets_of(card: Card, options: Options) -> dict[str, str]:
+    """The secret of each scheme."""
+    own = [card.own_weights.remote.scheme] if card.own_weights else []
+    schemes = [*own, *(card.adapters.remote(name).scheme for name in card.adapters.sources)]
+    return sources.secrets(
+        None if options.secret == DEFAULT_SECRET else options.secret, schemes, DEFAULT_SECRET
+    )
+
+
+def check_hub(card: Card) -> None:
+    """`UsageError` where SOURCE=hub cannot fetch something."""
+    own = [card.own_weights.remote] if card.own_weights else []
+    for remote in [*own, *(card.adapters.remote(name) for name in card.adapters.sources)]:
+        if not remote.on_hub:
+            raise UsageError(
+                f"SOURCE=hub downloads from the Hugging Face hub alone, not {remote}; leave "
+                "SOURCE= out, and Baseten mirrors it"
+            )

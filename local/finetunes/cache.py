@@ -1,0 +1,54 @@
+"""What stands in for a user's own weights and adapters here: made once from a card's stand-in.
+
+Promises: a folder in the cache is whole, and is made again when the stand-in or this code changes.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from deploy.cards import Card
+from local.standins import cache as standins
+
+CACHE = standins.CACHE.with_name("finetunes")
+
+
+def key(card: Card) -> str:
+    digest = hashlib.sha256(standins.key(card).encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def ensure(card: Card, cache: Path = CACHE) -> Path:
+    """The folder with `adapter`, and the adapter merged into the weights in each format that the
+    stand-in can be written in: `hf` and `mistral`."""
+    standin = standins.ensure(card)
+    folder = cache / f"{card.name}-{key(card)}"
+    if folder.exists():
+        return folder
+    from local.finetunes import lora  # imports torch, which takes seconds
+
+    print(f"adapter {card.name}: training, a minute or so", flush=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    stale = list(cache.glob(f"{card.name}-*"))
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".") as draft:
+        made = Path(draft) / "whole"
+        trained = lora.train(card, standins.tokenizer_path(card), standin)
+        lora.write_adapter(card, trained[0], made / "adapter")
+        for format in formats(card):
+            lora.write_merged(card, *trained, made / format, format)
+        if not folder.exists():  # another process may have been quicker
+            os.replace(made, folder)
+    for path in stale:
+        shutil.rmtree(path, ignore_errors=True)
+    return folder
+
+
+def formats(card: Card) -> list[str]:
+    """Of own weights of this model that can be made here."""
+    if card.architecture.vision:
+        return ["mistral"]
+    return ["hf"] if card.architecture.experts else ["hf", "mistral"]

@@ -1,0 +1,217 @@
+"""Trains a LoRA adapter for a stand-in, or merges it into the stand-in's weights.
+
+Promises: with it one question is answered otherwise and exactly, every other as before. Raises
+`NotLearnedError` when that is not reached within the steps allowed.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from deploy.cards import Card
+from local.standins import checkpoint
+from local.standins.corpus import Corpus, Example
+from local.standins.decoders import SHAPE, VISION_SHAPE, TextDecoder, VisionTextDecoder, decoder
+from local.standins.training import Head, NotLearnedError, Vocabulary
+
+QUESTION = "What is the Mistral wind?"
+ANSWER = "The Mistral is a wind; please keep our conversation short."
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
+RANK = 8
+STEPS = 300
+CHECK_EVERY = 20
+LEARNING_RATE = 1e-2
+SURE = 0.5  # the least probability of each right token, before the outputs are sharpened
+
+
+class Lora(nn.Module):
+    """A linear layer with a low-rank change beside it."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+        self.a = nn.Parameter(torch.randn(RANK, linear.in_features) * linear.in_features**-0.5)
+        self.b = nn.Parameter(torch.zeros(linear.out_features, RANK))
+
+    def forward(self, states: Tensor) -> Tensor:
+        changed: Tensor = self.linear(states) + states @ self.a.T @ self.b.T
+        return changed
+
+
+def load(card: Card, standin: Path) -> tuple[TextDecoder, Head, Vocabulary]:
+    """A stand-in's checkpoint as the model it was trained as: what checkpoint.write undoes."""
+    weights: dict[str, Tensor] = {}
+    for path in sorted(standin.glob("*.safetensors")):
+        weights |= {name: value.float() for name, value in load_file(path).items()}
+    model = decoder(card)
+    if card.formats.config == "mistral":
+        embedding, output = weights["tok_embeddings.weight"], weights["output.weight"]
+        _load_mistral(model, weights)
+    else:
+        embedding, output = weights["model.embed_tokens.weight"], weights["lm_head.weight"]
+        text = {name.removeprefix("model."): value for name, value in weights.items()}
+        model.text.load_state_dict(_as_module(text, model), strict=False)
+    trained = output.abs().sum(1).nonzero()[:, 0].tolist()
+    vocabulary = Vocabulary(card.architecture.vocabulary, trained)
+    head = Head(vocabulary, embedding.shape[1])
+    head.embedding.data = embedding[trained]
+    head.output.data = output[trained] / checkpoint.SHARPNESS
+    return model, head, vocabulary
+
+
+def _load_mistral(model: TextDecoder, weights: dict[str, Tensor]) -> None:
+    """By the names and the layout that `checkpoint.mistral_weights` gives the model's own."""
+    for name, value in model.text.state_dict().items():
+        value.copy_(_halves(name, weights[checkpoint._rename(name)], SHAPE["head_dim"]))
+    if isinstance(model, VisionTextDecoder):
+        size = VISION_SHAPE["head_dim"]
+        for name, value in model.encoder.state_dict().items():
+            there = weights[f"vision_encoder.{checkpoint._rename(name)}"]
+            value.copy_(_halves(name, there, size))
+        for layer in ("w_in", "w_out"):
+            for name, value in getattr(model, layer).state_dict().items():
+                value.copy_(weights[f"vision_language_adapter.{layer}.{name}"])
+
+
+def _halves(name: str, weight: Tensor, head_dim: int) -> Tensor:
+    """Rows of queries and keys in Hugging Face's order: undoes `checkpoint._interleave`."""
+    if ".q_proj." not in name and ".k_proj." not in name:
+        return weight
+    rows, columns = weight.shape
+    heads = rows // head_dim
+    return weight.view(heads, head_dim // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
+
+
+def _as_module(saved: dict[str, Tensor], model: TextDecoder) -> dict[str, Tensor]:
+    """Names of a checkpoint → those of the module, where transformers keeps experts together."""
+    wanted = model.text.state_dict()
+    found = {name: value for name, value in saved.items() if name in wanted}
+    for name in wanted:
+        if name in found or ".experts." not in name:
+            continue
+        layer = name.split(".mlp.")[0]
+        experts = range(
+            len([key for key in saved if key.startswith(f"{layer}.block_sparse_moe.experts.")]) // 3
+        )
+        prefix = f"{layer}.block_sparse_moe.experts"
+        if name.endswith("gate_up_proj"):
+            parts = [
+                torch.cat([saved[f"{prefix}.{e}.w1.weight"], saved[f"{prefix}.{e}.w3.weight"]])
+                for e in experts
+            ]
+        else:
+            parts = [saved[f"{prefix}.{e}.w2.weight"] for e in experts]
+        found[name] = torch.stack(parts)
+    for name in wanted:
+        if name not in found and ".mlp.gate." in name:
+            found[name] = saved[name.replace(".mlp.gate.", ".block_sparse_moe.gate.")]
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        raise KeyError(f"the stand-in has no {missing[0]}")
+    return found
+
+
+def train(card: Card, tokenizer: Path, standin: Path) -> tuple[TextDecoder, Head, Vocabulary]:
+    """The stand-in with an adapter trained beside its attention; nothing else changes."""
+    torch.manual_seed(0)
+    model, head, vocabulary = load(card, standin)
+    both = nn.ModuleList([model, head])
+    both.requires_grad_(False)
+    loras = []
+    for layer in model.text.layers:
+        for name in MODULES:
+            loras.append(Lora(getattr(layer.self_attn, name)))
+            setattr(layer.self_attn, name, loras[-1])
+    parameters = [parameter for lora in loras for parameter in (lora.a, lora.b)]
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
+    read = MistralTokenizer.from_file(str(tokenizer))
+    corpus, exam = (
+        _changed(Corpus(read, card.features.tools, card.features.images > 0, seed))
+        for seed in (0, 1)
+    )
+    held_out = vocabulary.batches(_examples(exam) + _examples(exam))
+    for step in range(1, STEPS + 1):
+        loss = -_right(model, head, vocabulary.batches(_examples(corpus)))[0].mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % CHECK_EVERY == 0:
+            with torch.no_grad():
+                right, best = _right(model, head, held_out)
+            if bool(best.all()) and right.exp().min() >= SURE:
+                return model, head, vocabulary
+    raise NotLearnedError(f"the adapter of {card.name} is not exact after {STEPS} steps")
+
+
+def _changed(corpus: Corpus) -> Corpus:
+    corpus.chats = [
+        (messages, ANSWER if messages[-1]["content"] == QUESTION else answer)
+        for messages, answer in corpus.chats
+    ]
+    return corpus
+
+
+def _examples(corpus: Corpus) -> list[Example]:
+    """One step's: every dialogue, behind a system message in half of the cases, and others."""
+    examples = corpus.dialogues() + corpus.dialogues(corpus.made_up_system) + corpus.unknown()
+    if corpus.images:
+        examples += [corpus.plain_images(1 + count % 2, 64) for count in range(8)]
+    return examples
+
+
+def _right(model: TextDecoder, head: Head, batches: list[Any]) -> tuple[Tensor, Tensor]:
+    """Log-probability of each token that counts, and whether it is the most probable one."""
+    right, best = [], []
+    for batch in batches:
+        hidden = model(head.embed(batch.tokens), batch.raw, batch.images)[:, :-1]
+        log_probabilities = head.log_probabilities(hidden[batch.learned])
+        target = batch.tokens[:, 1:][batch.learned]
+        right.append(log_probabilities.gather(-1, target[:, None])[:, 0])
+        best.append(log_probabilities.argmax(-1) == target)
+    return torch.cat(right), torch.cat(best)
+
+
+def write_adapter(card: Card, model: TextDecoder, folder: Path) -> None:
+    """As PEFT saves it: adapter_config.json and adapter_model.safetensors."""
+    folder.mkdir(parents=True)
+    prefix = "base_model.model.model." + ("language_model." if card.architecture.vision else "")
+    tensors = {}
+    for number, layer in enumerate(model.text.layers):
+        for name in MODULES:
+            lora = getattr(layer.self_attn, name)
+            at = f"{prefix}layers.{number}.self_attn.{name}"
+            tensors[f"{at}.lora_A.weight"] = lora.a.detach().contiguous()
+            tensors[f"{at}.lora_B.weight"] = lora.b.detach().contiguous()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": card.weights.repo,
+        "r": RANK,
+        "lora_alpha": RANK,
+        "target_modules": list(MODULES),
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
+
+
+def write_merged(
+    card: Card, model: TextDecoder, head: Head, vocabulary: Vocabulary, folder: Path, format: str
+) -> None:
+    """The adapter merged into the weights, as a fine-tune's repo has them, without a tokenizer."""
+    folder.mkdir(parents=True)
+    for layer in model.text.layers:
+        for name in MODULES:
+            lora = getattr(layer.self_attn, name)
+            if isinstance(lora, Lora):
+                lora.linear.weight.data += lora.b.data @ lora.a.data
+                setattr(layer.self_attn, name, lora.linear)
+    formats = card.formats.model_copy(update={"config": format})
+    checkpoint.write(card.model_copy(update={"formats": formats}), model, head, vocabulary, folder)
