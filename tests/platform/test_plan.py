@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +19,7 @@ from deploy.options import SOURCES, Options, Source
 from deploy.plan import PlanError
 from deploy.precisions import PRECISIONS, Precision
 from deploy.start_command import serve_arguments, start_command
-from tests.support.cards import QUANTIZED
+from tests.support.cards import with_quantized
 from tests.support.user import User
 
 
@@ -95,15 +94,14 @@ def test_what_the_plan_accepts_renders_and_is_accepted(
     assert parsed.max_num_seqs == chosen.max_num_seqs
     assert parsed.tensor_parallel_size == chosen.count
     assert parsed.gpu_memory_utilization == chosen.utilization
-    assert parsed.quantization == precision.quantization
+    assert parsed.quantization == chosen.quantization
     assert parsed.dtype == chosen.dtype
     assert accelerator_of(config) == (gpu.name, chosen.count)
 
 
 @pytest.mark.parametrize("precision", ["awq", "gptq"])
 def test_a_card_s_quantized_repo_is_accepted_too(parser: Any, precision: str) -> None:
-    content = yaml.safe_load((cards.MODELS / "mixtral-8x7b.yaml").read_text())
-    card = Card.model_validate({**content, "quantized": [{**QUANTIZED, "precision": precision}]})
+    card = with_quantized("mixtral-8x7b", precision=precision)
     text = render(card, Options(gpu="L40S", precision=precision))
     parsed = parser.parse_args(serve_arguments(start_command(text)))
     assert (parsed.config_format, parsed.load_format) == ("hf", "safetensors")

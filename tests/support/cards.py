@@ -1,5 +1,10 @@
 """Sections of cards that several tests add to a real one."""
 
+from typing import Any
+
+from deploy import cards
+from deploy.cards import Card, Quantized
+
 QUANTIZED = {
     "precision": "awq",
     "source": "https://huggingface.co/someone/a-model-AWQ",
@@ -9,3 +14,9 @@ QUANTIZED = {
     "bits": 4,
     "group_size": 128,
 }
+
+
+def with_quantized(name: str, **changes: Any) -> Card:
+    """A card that names a repo of quantized weights."""
+    repo = Quantized.model_validate({**QUANTIZED, **changes})
+    return cards.load(name).model_copy(update={"quantized": [repo]})

@@ -16,7 +16,7 @@ from deploy.options import Options
 from deploy.plan import Plan, PlanError
 from deploy.precisions import PRECISIONS, Precision
 from deploy.start_command import argument, serve_arguments, start_command
-from tests.support.cards import QUANTIZED
+from tests.support.cards import QUANTIZED, with_quantized
 
 CARDS = cards.load_all()
 GPUS = gpus.load_all()
@@ -113,11 +113,11 @@ def test_fp8_has_a_scale_per_channel_where_the_gpu_multiplies_fp8() -> None:
 
 
 def test_a_quantized_repo_of_the_card_is_deployed() -> None:
-    content = yaml.safe_load((cards.MODELS / "mistral-7b.yaml").read_text())
-    card = Card.model_validate({**content, "quantized": [QUANTIZED]})
+    card = with_quantized("mistral-7b")
     text = render(card, Options(gpu="A10G", precision="awq"))
     config = yaml.safe_load(text)
-    (weights,) = config["weights"]
+    weights, tokenizer = config["weights"]
+    assert tokenizer["source"] == f"hf://{card.weights.repo}@{card.weights.revision}"
     assert weights["source"] == f"hf://{QUANTIZED['repo']}@{QUANTIZED['revision']}"
     assert weights["allow_patterns"] == QUANTIZED["files"]
     arguments = serve_arguments(start_command(text))
