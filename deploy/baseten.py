@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from deploy.errors import CommandError
+
 KEY = "BASETEN_API_KEY"
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 KEYS_PAGE = "https://app.baseten.co/settings/account/api_keys"
 
 
-class BasetenError(RuntimeError):
+class BasetenError(CommandError):
     """Why Baseten could not be asked or did not do it, and what to do, in one line."""
 
 

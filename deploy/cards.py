@@ -13,7 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deploy import environment, sources, vllm_args
-from deploy.errors import UsageError as UsageError
+from deploy.errors import UsageError
 from deploy.paths import ROOT
 from deploy.sources import Remote
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deploy import plan, weights
-from deploy.cards import LIMITS, Card, UsageError
+from deploy.cards import LIMITS, Card
+from deploy.errors import UsageError
 from deploy.options import Options, as_words
 from deploy.paths import ROOT
 from deploy.plan import Plan
@@ -360,3 +361,25 @@ def write(text: str, path: Path) -> None:
     finally:
         with contextlib.suppress(OSError):  # where it could not be made either
             draft.unlink()
+
+
+def summary(card: Card, choices: Options) -> str:
+    """What config.yaml holds, for its user."""
+    chosen = planned(card, choices)
+    shorter = card.context.length - chosen.context if choices.context is None else 0
+    less = f"; the model's {card.context.length} do not fit" if shorter else ""
+    note = f"; {chosen.note}" if chosen.note else ""
+    where = "mirrored by Baseten" if choices.source == "bdn" else "downloaded by vLLM at each start"
+    lines = [
+        card.title,
+        f"  accelerator  {chosen.accelerator}",
+        f"  precision    {chosen.precision.name}, --dtype {chosen.dtype}{note}",
+        f"  context      {chosen.context} tokens{less}",
+        f"  requests     {chosen.max_num_seqs} batched; autoscaling {chosen.concurrency_target}",
+        f"  weights      {chosen.checkpoint.repo}, {where}, with the secret {choices.secret}",
+    ]
+    if card.images:
+        named = ", ".join(choices.hosts) or "data URLs alone"
+        allowed = "any public address" if choices.image_hosts is None else named
+        lines.append(f"  images from  {allowed}")
+    return "\n".join(lines)

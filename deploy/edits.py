@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 
 from deploy import cards
-from deploy.config import render
+from deploy.config import render, summary, write
 from deploy.errors import UsageError
 from deploy.options import Options, from_words
 
@@ -62,3 +62,12 @@ def check_overwrite(path: Path, force: bool) -> None:
             f"{path.name} was changed by hand; this would be lost:\n{shown}\n"
             "Push it as it is with `make push` alone, or overwrite it with FORCE=1"
         )
+
+
+def write_config(model: str | None, options: Options, path: Path, force: bool) -> str:
+    """Writes config.yaml for a model → what it holds; `UsageError` leaves the file as it was."""
+    card = cards.load(model or cards.DEFAULT_MODEL)
+    text = render(card, options)
+    check_overwrite(path, force)
+    write(text, path)
+    return f"wrote {path.name}: {summary(card, options)}"

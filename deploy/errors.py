@@ -1,5 +1,13 @@
-"""What a user chose that cannot be."""
+"""The errors that a command tells its user in one line.
+
+Promises: standard library only, for the commands read their options before anything is installed.
+scripts/command.py turns them into exit codes: 2 for `UsageError`, 1 for `CommandError`.
+"""
 
 
 class UsageError(ValueError):
-    """The message says what was got, what is allowed, and what to do."""
+    """A choice that is not known or cannot be had; the message says which, and what is allowed."""
+
+
+class CommandError(RuntimeError):
+    """Why a command failed, and what to do about it."""

@@ -11,7 +11,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from deploy.cards import Count, Section, Source, UsageError, read
+from deploy.cards import Count, Section, Source, read
+from deploy.errors import UsageError
 from deploy.paths import ROOT
 
 GPUS = ROOT / "templates" / "gpus.yaml"

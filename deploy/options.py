@@ -1,4 +1,4 @@
-"""What a user may choose beside the model, and the options of the commands that take it.
+"""What a user may choose beside the model.
 
 Promises: a `Options` holds only words that can be what they stand for. Refuses, with a
 `UsageError` that names the value got and what is allowed, a source, a secret's name, a host or a
@@ -11,11 +11,10 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Address
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
-from deploy import environment, gpus, precisions, vllm_args
-from deploy.cards import UsageError
-from deploy.precisions import PRECISIONS
+from deploy import environment, vllm_args
+from deploy.errors import UsageError
 
 Source = Literal["bdn", "hub"]
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -113,37 +112,13 @@ def is_ipv4(host: str) -> bool:
     return True
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `from_arguments` reads."""
-    parser.add_argument("--source", default="bdn", help="bdn (default) or hub")
-    parser.add_argument("--secret", default=DEFAULT_SECRET, help="name of the Baseten secret")
-    add_hardware_arguments(parser)
-    parser.add_argument(
-        "--image-hosts", help="hosts images may come from: a,b or none; default: any public one"
-    )
-    parser.add_argument("--weights", help="own weights: hf://owner/name@commit, s3://… and others")
-    parser.add_argument("--format", help="of WEIGHTS=: hf or mistral; default: vLLM looks")
-    parser.add_argument("--quantized", help="how WEIGHTS= are: fp8, int8, w4a16, awq or gptq")
-    parser.add_argument("--adapters", help="LoRA adapters: legal=hf://owner/name@commit,…")
-    parser.add_argument("--rank", help="the largest of the adapters'; default: the card's")
-    parser.add_argument("--title", help="the model's name on Baseten; default: the card's")
-    parser.add_argument("--vllm-args", help="further flags of vllm serve, checked")
-    parser.add_argument("--env", help="further variables of the container: 'A=1 B=2'")
-
-
-def add_hardware_arguments(parser: argparse.ArgumentParser) -> None:
-    """What make calls GPU=, PRECISION= and CONTEXT=."""
-    known = ", ".join(gpu.name for gpu in gpus.load_all())
-    parser.add_argument("--gpu", help=f"A100, or A100:2 for two; {known}")
-    parser.add_argument("--precision", help=", ".join([*PRECISIONS, *precisions.SPELLINGS]))
-    parser.add_argument("--context", help="longest prompt and answer together, in tokens")
-
-
 def from_arguments(options: argparse.Namespace, workers: int | None = None) -> Options:
-    """The choices of a command line that has `add_arguments`."""
+    """The choices of a command line (scripts/options.py); None is what was not given."""
+    source: str = "bdn" if options.source is None else options.source
+    secret: str = DEFAULT_SECRET if options.secret is None else options.secret
     return Options(
-        source=options.source,
-        secret=options.secret,
+        source=cast(Source, source),  # which Options checks
+        secret=secret,
         gpu=options.gpu,
         precision=options.precision,
         context=context_of(options.context),

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from deploy import cards, gpus, memory, precisions
-from deploy.cards import Card, Files, Formats, UsageError
+from deploy.cards import Card, Files, Formats
+from deploy.errors import UsageError
 from deploy.gpus import Gpu
 from deploy.memory import GIB
 from deploy.precisions import FP8_CAPABILITY, IMAGE_CAPABILITY, PRECISIONS, Precision

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from deploy.cards import UsageError
+from deploy.errors import UsageError
 
 # What vllm/vllm-openai:v0.32.0 has kernels for: torch_cuda_arch_list of its Dockerfile.
 # https://github.com/vllm-project/vllm/blob/v0.32.0/docker/Dockerfile

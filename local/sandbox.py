@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.errors import CommandError
+
 USER_ID = 60000  # "app", Truss's default for containers on Baseten
 VENV = Path(sys.prefix)
 
@@ -89,7 +91,7 @@ def arguments(
     return [*words, "--chdir", "/", *command]
 
 
-class SandboxError(RuntimeError):
+class SandboxError(CommandError):
     """Why there is no sandbox, and what it needs, in one line."""
 
 

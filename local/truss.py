@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from deploy import cards
+from deploy.errors import CommandError
 from deploy.paths import ROOT
 from deploy.start_command import argument
 from local import sandbox
@@ -44,7 +45,7 @@ DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whate
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class CannotServeError(RuntimeError):
+class CannotServeError(CommandError):
     """Why the container cannot run, and what to do about it, in one line."""
 
 

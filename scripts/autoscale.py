@@ -24,11 +24,14 @@ from rich.table import Table
 
 from deploy import baseten, cards, gpus, plan, precisions
 from deploy.baseten import BasetenError
-from deploy.cards import Autoscaling, Card, Count, UsageError
-from deploy.options import add_hardware_arguments, context_of
+from deploy.cards import Autoscaling, Card, Count
+from deploy.errors import UsageError
+from deploy.options import context_of
 from deploy.paths import ROOT
+from scripts.command import command
 
 MANAGEMENT_API = "https://api.baseten.co"
+PRODUCTION = "production"
 ATTEMPTS = 6
 LONGEST_WAIT = 60.0  # seconds
 APPLIED_ATTEMPTS = 15  # the change is applied some time after it was accepted
@@ -178,7 +181,7 @@ def table(title: str, before: Settings, after: Settings, names: list[str]) -> Ta
 def chosen(card: Card, options: argparse.Namespace) -> tuple[Settings, str]:
     """What is set for this card, and where the concurrency target was found. Raises UsageError."""
     given = {key: getattr(options, key, None) for key in Wanted.model_fields if key != "source"}
-    target, found = planned_concurrency(card, options, options.config)
+    target, found = planned_concurrency(card, options, options.config or ROOT / "config.yaml")
     return wanted_settings(card, target, given), found
 
 
@@ -195,7 +198,7 @@ def autoscale(
     options: argparse.Namespace, card: Card | None, management: Management, console: Console
 ) -> None:
     """`card` is None for the one that has the name Baseten knows."""
-    model, environment = options.model_id, options.environment
+    model, environment = options.model_id, options.environment or PRODUCTION
     name = management.model_name(model)
     wanted, found = chosen(card or card_called(name), options)
     before = management.settings(model, environment)
@@ -218,44 +221,23 @@ def autoscale(
             )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make autoscale", description=__doc__.splitlines()[0])
-    parser.add_argument("--model-id", required=True, help="the id Baseten gave the model")
-    parser.add_argument("--environment", default="production")
-    parser.add_argument("--model", help="the card to use; without it, the one of the model's name")
-    parser.add_argument("--min-replica", type=int, help="instead of the card's")
-    parser.add_argument("--max-replica", type=int, help="instead of the card's")
-    parser.add_argument("--concurrency-target", type=int, help="instead of the plan's")
-    add_hardware_arguments(parser)
-    parser.add_argument("--config", type=Path, default=ROOT / "config.yaml", help="what was pushed")
-    parser.add_argument("--base-url", default=MANAGEMENT_API, help=f"default: {MANAGEMENT_API}")
-    parser.add_argument("--dry-run", action="store_true", help="show it and change nothing")
-    options = parser.parse_args(arguments)
+@command("autoscale")
+def main(options: argparse.Namespace) -> None:
     console = Console()
-    try:
-        card = cards.load(options.model) if options.model else None
-        check_words(options)
-        if card:
-            chosen(card, options)  # an impossible choice is refused before anybody is asked
-        key = baseten.api_key()
-        baseten.checked_id("MODEL_ID", options.model_id)
-        baseten.checked_id("ENVIRONMENT", options.environment)
-        client = httpx.Client(
-            base_url=baseten.checked_address(options.base_url),
-            headers={"Authorization": f"Api-Key {key}"},
-            timeout=30,
-        )
-        with client:
-            autoscale(options, card, Management(client, time.sleep, console.print), console)
-    except UsageError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    except BasetenError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    card = cards.load(options.model) if options.model else None
+    check_words(options)
+    if card:
+        chosen(card, options)  # an impossible choice is refused before anybody is asked
+    key = baseten.api_key()
+    baseten.checked_id("MODEL_ID", options.model_id)
+    baseten.checked_id("ENVIRONMENT", options.environment or PRODUCTION)
+    client = httpx.Client(
+        base_url=baseten.checked_address(options.base_url or MANAGEMENT_API),
+        headers={"Authorization": f"Api-Key {key}"},
+        timeout=30,
+    )
+    with client:
+        autoscale(options, card, Management(client, time.sleep, console.print), console)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ from bench.machine import commit, machine, versions
 from bench.metrics import MET, MISSED
 from bench.session import Session
 from deploy import cards
-from deploy.baseten import BasetenError
 from deploy.config import PORT
+from deploy.errors import UsageError
 from deploy.paths import ROOT
 from local.truss import NGINX_PORT, CannotServeError, check_machine
+from scripts.command import command
 
 PAGE = "benchmarks.md"  # in the folder that is written to; figures and plots in one of its name
 DOCS = ROOT / "docs"
@@ -221,28 +222,12 @@ def opened(name: str, options: argparse.Namespace, to: Path, console: Console) -
     return Session((CACHE if to == DOCS else to) / file, key, console, options.fresh)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--model", help=f"this model alone, of {', '.join(cards.names())}; else each part's own"
-    )
-    parser.add_argument("--part", choices=PARTS, help="measure this part alone")
-    parser.add_argument("--url", help="measure the deployment there, with the key in the variable")
-    parser.add_argument("--quick", action="store_true", help="rough figures in a few minutes")
-    parser.add_argument(
-        "--fresh", action="store_true", help="throw away what a run that was stopped has left"
-    )
-    parser.add_argument(
-        "--page-only", action="store_true", help="write page and plots from the figures there are"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="the folder to write to; docs/ by default if all is measured, else .cache/bench/",
-    )
-    options = parser.parse_args(arguments)
+@command("bench")
+def main(options: argparse.Namespace) -> None:
+    if options.part is not None and options.part not in PARTS:
+        raise UsageError(f"PART={options.part!r} is not a part; use one of: {', '.join(PARTS)}")
     if options.url is not None and (options.part or options.page_only):
-        parser.error("--url (URL=) measures a deployment, which has no parts")
+        raise UsageError("URL= measures a deployment, which has no parts")
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, signal.default_int_handler)  # which unwinds, and ends the server
     console = Console(file=sys.stderr)  # this one: while vLLM measures, another has its name
@@ -255,17 +240,10 @@ def main(arguments: list[str] | None = None) -> int:
             draw_again(folder(options))
         else:
             measure_parts(options, folder(options), console)
-    except (cards.CardError, CannotServeError, BasetenError, BenchError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
-        print(
-            f"{parser.prog}: stopped; rounds that were done are kept, and the same command goes on "
-            "from there",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+        raise KeyboardInterrupt(
+            "stopped; rounds that were done are kept, and the same command goes on from there"
+        ) from None
 
 
 if __name__ == "__main__":

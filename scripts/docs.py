@@ -13,9 +13,11 @@ import yaml
 from predict.legacy.parameters import MAPPED, REFUSED, REFUSED_PARTS, REMOVED, UNSUPPORTED
 
 from deploy import cards, gpus, memory, plan
+from deploy.errors import CommandError
 from deploy.memory import in_gib
 from deploy.paths import ROOT
 from deploy.plan import Plan
+from scripts.command import command
 
 _SAID = yaml.safe_load((ROOT / "docs" / "arguments.yaml").read_text(encoding="utf-8"))
 NOTES: dict[str, str] = _SAID["mapped"]
@@ -170,22 +172,16 @@ def updated(page: Path) -> str:
         before, opened, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not (opened and closed):
-            raise ValueError(f"{page.name} has no part between {begin!r} and {end!r}")
+            raise CommandError(f"{page.name} has no part between {begin!r} and {end!r}")
         text = f"{before}{begin}\n{table()}\n{end}{after}"
     return text
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make docs", description=__doc__.splitlines()[0])
-    parser.parse_args(arguments)
-    try:
-        for page in PAGES:
-            page.write_text(updated(page), encoding="utf-8")
-            print(f"wrote {page}")
-    except ValueError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    return 0
+@command("docs")
+def main(options: argparse.Namespace) -> None:
+    for page in PAGES:
+        page.write_text(updated(page), encoding="utf-8")
+        print(f"wrote {page.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

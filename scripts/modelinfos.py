@@ -16,6 +16,7 @@ from pathlib import Path
 from deploy import cards
 from deploy.paths import ROOT
 from local.standins.cache import ensure
+from scripts.command import command
 
 SHIPPED = ROOT / "packages" / "start" / "modelinfos"
 
@@ -40,14 +41,12 @@ def line(path: Path) -> str:
     return f"{path.stem} {json.dumps(json.loads(path.read_text()), separators=(',', ':'))}\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make modelinfos", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=SHIPPED)
-    output = parser.parse_args(arguments).output
+@command("modelinfos")
+def main(options: argparse.Namespace) -> None:
+    output = options.output or SHIPPED
     with tempfile.TemporaryDirectory(prefix="modelinfos-") as cache:
         output.write_text("".join(map(line, sorted(make(Path(cache)).iterdir()))))
     print(f"wrote {output}")
-    return 0
 
 
 if __name__ == "__main__":

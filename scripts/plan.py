@@ -16,12 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy import cards, gpus, memory, precisions
-from deploy.cards import Card, Quantized, UsageError
+from deploy.cards import Card, Quantized
 from deploy.gpus import Gpu
 from deploy.memory import GIB, in_gib
-from deploy.options import add_hardware_arguments, context_of
+from deploy.options import context_of
 from deploy.plan import Plan, PlanError, fit
 from deploy.precisions import PRECISIONS, Precision
+from scripts.command import command
 
 
 @dataclass(frozen=True)
@@ -159,25 +160,12 @@ LEGEND = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make plan", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help=", ".join(cards.names()))
-    add_hardware_arguments(parser)
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="for programs: a list of combinations, or nothing when a word is not known (exit "
-        "code 2, the message on standard error)",
-    )
-    options = parser.parse_args(arguments)
-    try:
-        models = [cards.load(options.model)] if options.model else cards.load_all()
-        gpu = gpus.parse(options.gpu) if options.gpu else None
-        precision = precisions.parse(options.precision) if options.precision else None
-        found = list(rows(models, gpu, precision, context_of(options.context)))
-    except UsageError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+@command("plan")
+def main(options: argparse.Namespace) -> int:
+    models = [cards.load(options.model)] if options.model else cards.load_all()
+    gpu = gpus.parse(options.gpu) if options.gpu else None
+    precision = precisions.parse(options.precision) if options.precision else None
+    found = list(rows(models, gpu, precision, context_of(options.context)))
     runs = [row.tried for row in found if row.refusal is None]
     if options.json:
         print(json.dumps([as_json(row) for row in found], indent=2))
@@ -188,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     if runs:
         return 0
     for refusal in _reasons(found):
-        print(f"{parser.prog}: {refusal}", file=sys.stderr)
+        print(f"make plan: {refusal}", file=sys.stderr)
     return 2
 
 

@@ -3,14 +3,18 @@
 import argparse
 import sys
 
+from deploy import cards
 from deploy.paths import ROOT
+from local.standins.cache import ensure
+from scripts.command import command
 
 TESTS = ("test_bad_requests", "test_hostile_images", "test_load", "test_faults")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make resilience", description=__doc__)
-    parser.parse_args(arguments)
+@command("resilience")
+def main(options: argparse.Namespace) -> int:
+    for card in cards.load_all():
+        ensure(card)
     import pytest
 
     files = [str(ROOT / "tests" / "container" / f"{name}.py") for name in TESTS]

@@ -10,7 +10,8 @@ from pathlib import Path
 from deploy import cards
 from deploy.cards import Card
 from deploy.config import PORT, render
-from deploy.options import add_arguments, from_arguments
+from deploy.errors import UsageError
+from deploy.options import from_arguments
 from local.truss import (
     NGINX_PORT,
     SIGNALS,
@@ -28,6 +29,7 @@ from local.truss import (
     stage,
     workers_of,
 )
+from scripts.command import command
 
 
 def _say(text: str) -> None:
@@ -46,45 +48,30 @@ curl --no-buffer {URL}/predict \\
     )
 
 
-def _variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
+def variables(given: list[str]) -> dict[str, str]:
+    """NAME=VALUE words as variables; `UsageError` for a word that is not one."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--variable {text!r} is not NAME=VALUE")
+        found[name] = value
+    return found
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make serve", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=cards.DEFAULT_MODEL, help=", ".join(cards.names()))
-    parser.add_argument(
-        "--truss", type=Path, help="run this Truss folder, not one made from a card"
-    )
-    add_arguments(parser)
-    parser.add_argument(
-        "--secrets", type=Path, help="folder with a file per secret, for a config that asks for any"
-    )
-    parser.add_argument(
-        "--tensor-parallel-size", metavar="WORKERS", help="default: as many as GPUs"
-    )
-    parser.add_argument(
-        "--variable",
-        type=_variable,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set this in the container, whatever the config says; may be given again",
-    )
-    options = parser.parse_args(arguments)
+@command("serve")
+def main(options: argparse.Namespace) -> int:
     for number in SIGNALS:  # until the container runs, a stop unwinds and so cleans up
         signal.signal(number, signal.default_int_handler)
+    more = variables(options.variable)
     try:
-        card = None if options.truss else cards.load(options.model)
+        card = None if options.truss else cards.load(options.model or cards.DEFAULT_MODEL)
         check_machine({"nginx": NGINX_PORT, "vLLM": PORT})
         with tempfile.TemporaryDirectory(prefix="truss-") as folder:
             truss = options.truss or Path(folder)
             if card:
                 _say(f"rendering the config of {card.title}")
-                workers = workers_of(options.tensor_parallel_size)
+                workers = workers_of(options.tp)
                 stage(render(card, from_arguments(options, workers)), truss)
             elif not (truss / "config.yaml").is_file():
                 raise CannotServeError(f"{truss} is no Truss: it has no config.yaml")
@@ -93,15 +80,15 @@ def main(arguments: list[str] | None = None) -> int:
         check_precision(config)
         check_workers(config, len(os.sched_getaffinity(0)))
         mounted = {**mounts(config), **secrets(config, options.secrets)}
-        image = Image(files, mounted, {**environment(config), **dict(options.variable)})
+        image = Image(files, mounted, {**environment(config), **more})
         _say("starting the container: supervisord, nginx, vLLM")
         return run(image, _say, lambda: _show_how_to_call(card))
-    except (ValueError, RuntimeError) as error:  # ours, and those of Truss for a folder of its own
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
+    except UsageError:
+        raise
+    except (ValueError, RuntimeError) as error:  # Truss's, for a folder of its user's own
+        raise CannotServeError(str(error)) from error
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted before the container was started", file=sys.stderr)
-        return 130
+        raise KeyboardInterrupt("interrupted before the container was started") from None
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ never taken for a whole one. Needs only the standard library, for it runs before
 Refuses, with one line that says what to run, when a system package is missing and it is not root.
 """
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -15,10 +14,11 @@ import time
 import tomllib
 from pathlib import Path
 
+from deploy.errors import CommandError
 from deploy.paths import ROOT
 from local.machine import SEARCH_PATH, SYSTEM_PROGRAMS
 
-VENV = ROOT / ".venv"
+VENV = (ROOT / ".venv").resolve()
 STAMP = VENV / "installed-from"
 CONSTRAINTS = ROOT / "local" / "constraints.txt"
 
@@ -28,7 +28,7 @@ UNUSED = ["torchaudio", "torchcodec"]
 TORCH_CPU_INDEX_VARIABLE = "TORCH_CPU_INDEX"
 
 
-class SetupError(RuntimeError):
+class SetupError(CommandError):
     """What is missing and what to do about it."""
 
 
@@ -120,20 +120,7 @@ def _install_torch(install: list[str], torch: str) -> None:
     run(*install, "--index-url", index, local_build)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="make setup", description=__doc__.splitlines()[0])
-    parser.parse_args()
-    try:
-        system_packages()
-        environment()
-    except SetupError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; run it again to start over", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def ready(environment_name: str) -> None:
+    """Sets up what is missing. For now all commands need the whole environment."""
+    system_packages()
+    environment()

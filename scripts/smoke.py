@@ -26,6 +26,7 @@ from rich.text import Text
 
 from deploy import baseten, cards
 from deploy.baseten import BasetenError
+from scripts.command import command
 
 QUESTION = "What is the Mistral wind?"
 # Baseten ends a request then; the first may wait for a replica to start.
@@ -288,32 +289,16 @@ def table(rows: Iterable[Row]) -> Table:
     return shown
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make smoke", description=__doc__.splitlines()[0])
-    parser.add_argument("--model-id", default="", help="the id Baseten gave the model")
-    parser.add_argument("--environment", default="production")
-    parser.add_argument(
-        "--base-url",
-        help="with --model-id, instead of https://model-ID.api.baseten.co; "
-        "without, a container by itself, such as http://127.0.0.1:8080",
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT, help="seconds a request may take; default: 1200"
-    )
-    options = parser.parse_args(arguments)
+@command("smoke")
+def main(options: argparse.Namespace) -> int:
     console = Console()
-    try:
-        where = target(options.model_id, options.environment, options.base_url, baseten.api_key)
-        rows = run(Checks(where, options.timeout), console)
-    except BasetenError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    environment = options.environment or "production"
+    where = target(options.model_id or "", environment, options.base_url, baseten.api_key)
+    rows = run(Checks(where, options.timeout or TIMEOUT), console)
     console.print(table(rows))
     failed = [row.name for row in rows if not row.passed]
     if failed:
-        print(f"{parser.prog}: {len(failed)} of {len(rows)} checks failed: {', '.join(failed)}")
+        print(f"make smoke: {len(failed)} of {len(rows)} checks failed: {', '.join(failed)}")
         return 1
     console.print(f"all {len(rows)} checks passed")
     return 0

@@ -7,9 +7,9 @@ import argparse
 import inspect
 import json
 import sys
-from pathlib import Path
 
 from deploy.vllm_args import FLAGS
+from scripts.command import command
 
 HEAD = (
     "# Every flag of `vllm serve` {version}: how many values it takes, of what kind, under which "
@@ -46,13 +46,11 @@ def table() -> str:
     return HEAD.format(version=__version__.split("+")[0]) + "\n".join(sorted(lines)) + "\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="vllm_flags", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=FLAGS)
-    options = parser.parse_args(arguments)
-    options.output.write_text(table(), encoding="utf-8")
-    print(f"wrote {options.output}")
-    return 0
+@command("vllm_flags")
+def main(options: argparse.Namespace) -> None:
+    output = options.output or FLAGS
+    output.write_text(table(), encoding="utf-8")
+    print(f"wrote {output}")
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def test_another_service_is_noticed(user: User) -> None:
     [("", "BASETEN_API_KEY is not set"), ("wrong", "the key in BASETEN_API_KEY was refused")],
 )
 def test_a_missing_or_wrong_key_is_said(user: User, model: Model, key: str, said: str) -> None:
-    command = f"BASETEN_API_KEY={key} make autoscale PYTHON=true MODEL_ID={model.id}"
+    command = f"BASETEN_API_KEY={key} make autoscale MODEL_ID={model.id}"
     done = user.run("sh", "-c", f"{command} BASE_URL={user.baseten.url}")
     assert done.returncode != 0
     assert said in done.stderr.splitlines()[0]

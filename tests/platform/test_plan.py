@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -133,22 +132,9 @@ def test_make_takes_hardware_from_its_command_line_alone(user: User) -> None:
     assert written == render(cards.load("pixtral-12b"), choices)
     assert "make config MODEL=pixtral-12b GPU=L4:1 PRECISION=int4 CONTEXT=16384" in written
     # as a shell might have them set for something else
-    done = user.run("sh", "-c", "GPU=V100 PRECISION=x CONTEXT=1 make config PYTHON=true")
+    done = user.run("sh", "-c", "GPU=V100 PRECISION=x CONTEXT=1 make config")
     assert done.returncode == 0, done.stderr
     assert config.read_text() == render(cards.load("mistral-7b"), Options())
-
-
-def test_make_serve_has_as_many_workers_as_it_is_told(user: User) -> None:
-    def told(*choices: str) -> list[str]:
-        words = ("make", "--dry-run", "serve", "MODEL=mixtral-8x7b", "PYTHON=true", *choices)
-        lines = user.run(*words).stdout.replace("\\\n", " ").splitlines()
-        (line,) = (line for line in lines if "scripts.serve" in line)
-        return shlex.split(line)
-
-    words = told("TP=2")
-    assert words[words.index("--model") + 1] == "mixtral-8x7b"
-    assert words[words.index("--tensor-parallel-size") + 1] == "2"
-    assert "--tensor-parallel-size" not in told()
 
 
 def test_make_refuses_what_cannot_run_and_leaves_the_config(user: User) -> None:

@@ -50,8 +50,7 @@ class User:
         )
 
     def make(self, *words: str) -> subprocess.CompletedProcess[str]:
-        # PYTHON runs scripts/setup.py, which has done its work when tests run: here it is left out.
-        return self.run("make", *words, "PYTHON=true")
+        return self.run("make", *words)
 
     def truss(self, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return self.run(str(ROOT / ".venv" / "bin" / "truss"), *words, cwd=cwd)

@@ -7,8 +7,8 @@ import pytest
 
 from deploy import baseten, cards, plan
 from deploy.baseten import BasetenError
-from deploy.cards import UsageError
 from deploy.config import render
+from deploy.errors import UsageError
 from deploy.options import Options
 from scripts import autoscale
 

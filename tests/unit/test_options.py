@@ -1,7 +1,7 @@
 import pytest
 
 from deploy import options
-from deploy.cards import UsageError
+from deploy.errors import UsageError
 from deploy.options import Options
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy import cards, gpus, memory, plan, precisions
-from deploy.cards import Card, UsageError
+from deploy.cards import Card
 from deploy.config import render
+from deploy.errors import UsageError
 from deploy.gpus import Gpu
 from deploy.memory import GIB
 from deploy.options import Options

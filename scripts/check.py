@@ -1,0 +1,28 @@
+"""Checks format, style and types; every card's config builds and vLLM takes its flags."""
+
+import argparse
+import subprocess
+import sys
+
+from deploy.paths import ROOT
+from scripts.command import command
+
+CHECKS = (
+    ("ruff", "format", "--check", "."),
+    ("ruff", "check", "."),
+    ("mypy",),
+    ("pytest", "-q", "tests/platform/test_config.py"),
+)
+
+
+@command("check")
+def main(options: argparse.Namespace) -> int:
+    for words in CHECKS:
+        print(*words, flush=True)
+        if code := subprocess.run([sys.executable, "-m", *words], cwd=ROOT).returncode:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

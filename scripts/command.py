@@ -1,0 +1,200 @@
+"""The front door: `python -m scripts.command push MODEL=pixtral-12b`, as the Makefile calls it.
+
+Promises: every NAME=value is an option of the command, handed over as it is, or refused with the
+nearest name before anything is installed or done; nothing is taken from the environment. The module
+of a command runs alone too: `python -m scripts.push MODEL=pixtral-12b`, or `--model pixtral-12b`.
+Exit codes: 2 for what was not understood or cannot be had, 1 for what failed, 130 for Ctrl-C.
+Standard library only, and Python 3.9: this runs before there is an environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol
+
+from deploy.errors import CommandError, UsageError
+from deploy.paths import ROOT
+from scripts.options import COMMANDS, MAY_BE_EMPTY, WHOLE
+
+Main = Callable[[argparse.Namespace], "int | None"]
+
+WORD = re.compile(r"(?P<name>[^-=][^=]*)=(?P<value>.*)", re.DOTALL)
+YES, NO = ("1", "yes", "true"), ("0", "no", "false")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors in one line that speak of NAME= as make does."""
+
+    def error(self, message: str) -> NoReturn:
+        message = re.sub(
+            r"^argument (--[\w-]+)[^:]*: ", lambda it: f"{variable(it[1])}=: ", message
+        )
+        if message.startswith("the following arguments are required: "):
+            option = message.partition(": ")[2].partition(", ")[0].partition("/")[0]
+            help = self._option_string_actions[option].help
+            message = f"{variable(option)}= is missing: {help}"
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def variable(option: str) -> str:
+    """What make calls an option: --model-id is MODEL_ID."""
+    return option.lstrip("-").replace("-", "_").upper()
+
+
+def parser_of(name: str) -> Parser:
+    found = COMMANDS[name]
+    parser = Parser(prog=f"make {name}", description=found.description, allow_abbrev=False)
+    found.add(parser)
+    return parser
+
+
+def actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """The options by all the names that make has for them."""
+    return {
+        variable(option): action
+        for action in parser._actions
+        for option in action.option_strings
+        if option not in ("-h", "--help")
+    }
+
+
+def as_options(name: str, words: Sequence[str]) -> list[str]:
+    """The words for argparse: those NAME=value that come first as options, the others unchanged."""
+    known = actions(parser_of(name))
+    options: list[str] = []
+    for number, word in enumerate(words):
+        match = WORD.fullmatch(word)
+        if match is None:
+            return options + list(words[number:])
+        given, value = match["name"], match["value"]
+        if given not in known:
+            raise UsageError(unknown(name, given, list(known)))
+        action = known[given]
+        option = action.option_strings[0]
+        if not value and option not in MAY_BE_EMPTY:
+            raise UsageError(f"{given}= is empty: give it a value, or leave it out")
+        if action.nargs != 0:
+            options.append(f"{option}={value}")
+        elif value.lower() in YES:
+            options.append(option)
+        elif value.lower() not in NO:
+            raise UsageError(
+                f"{given}={value!r} is neither yes nor no: use {given}=1, or leave it out"
+            )
+    return options
+
+
+def unknown(name: str, given: str, known: Sequence[str]) -> str:
+    """Why a name is refused, with what may have been meant."""
+    said = f"{given}= is not known"
+    if near := difflib.get_close_matches(given.upper(), known, n=1, cutoff=0.5):
+        return f"{said}; did you mean {near[0]}=?"
+    others = [other for other in COMMANDS if given in actions(parser_of(other))]
+    if others:
+        said = f"{given}= is for {', '.join(f'make {other}' for other in others)}"
+    shown = list(
+        dict.fromkeys(variable(it.option_strings[0]) for it in actions(parser_of(name)).values())
+    )
+    takes = ", ".join(f"{it}=" for it in shown) or "no choices"
+    return textwrap.shorten(f"{said}; make {name} takes {takes}", 290, placeholder=" …")
+
+
+def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
+    """The options of a command; SystemExit with 2 and one line for what is not understood."""
+    parser = parser_of(name)
+    try:
+        return parser.parse_args(as_options(name, words))
+    except UsageError as error:
+        parser.error(str(error))
+
+
+def run(name: str, main: Callable[[], int | None]) -> int:
+    """The exit code of `main`; known errors are told in one line."""
+    try:
+        return main() or 0
+    except (UsageError, CommandError) as error:
+        print(f"make {name}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt as stop:
+        print(f"make {name}: {stop or 'interrupted'}", file=sys.stderr)
+        return 130
+
+
+class Program(Protocol):
+    """Words of the command line, or without any those of this process → exit code."""
+
+    def __call__(self, words: Sequence[str] | None = None) -> int: ...
+
+
+def command(name: str) -> Callable[[Main], Program]:
+    """Makes a program of `main(options)`."""
+
+    def wrap(main: Main) -> Program:
+        def program(words: Sequence[str] | None = None) -> int:
+            options = parse(name, sys.argv[1:] if words is None else words)
+            return run(name, lambda: main(options))
+
+        return program
+
+    return wrap
+
+
+def help_text() -> str:
+    """All commands, and what their options mean."""
+    lines = ["Commands, with what they take as NAME=value; each sets up first what it needs:", ""]
+    meanings: dict[str, dict[str, list[str]]] = {}
+    for name, found in COMMANDS.items():
+        shown: list[str] = []
+        for action in parser_of(name)._actions:
+            if "--help" in action.option_strings:
+                continue
+            option = variable(action.option_strings[0])
+            shown.append(f"{option}=" if action.required else f"[{option}=]")
+            meanings.setdefault(option, {}).setdefault(action.help or "", []).append(name)
+        usage = textwrap.fill(
+            " ".join([f"make {name:<10}", *shown]), 98, subsequent_indent=" " * 16
+        )
+        lines += [usage, f"    {found.description}"]
+    lines += ["", "What they mean:"]
+    for option, helps in sorted(meanings.items()):
+        for help, names in helps.items():
+            of = "" if len(helps) == 1 else f" ({', '.join(names)})"
+            text = f"{option + '=':<14}{help}{of}"
+            lines.append(textwrap.fill(text, 98, initial_indent="  ", subsequent_indent=" " * 16))
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str]) -> int:
+    """Checks the words of a command, sets up what it needs, and becomes it."""
+    name, *given = words or ["help"]
+    if name == "help":
+        print(help_text())
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+        said = f"did you mean make {near[0]}?" if near else "make help lists all"
+        print(f"make {name}: not a command of this project; {said}", file=sys.stderr)
+        return 2
+    parse(name, given)
+    from scripts import setup
+
+    if status := run(name, lambda: setup.ready(COMMANDS[name].environment)):
+        return status
+    if name == "setup":
+        return 0
+    python = setup.VENV / "bin" / "python"
+    variables = {**os.environ, "PYTHONPATH": str(ROOT / "packages")}
+    if COMMANDS[name].environment != WHOLE:
+        variables.pop("PYTHONPATH")
+    os.chdir(ROOT)
+    os.execve(python, [str(python), "-m", f"scripts.{name}", *given], variables)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,258 @@
+"""Every command of this project: what it does, what it takes, and what must be installed for it.
+
+Promises: standard library only and Python 3.9, for the options are checked before anything is
+installed. An option `--model-id` is `MODEL_ID=` for make; `make help` is made from this file. What
+a value means, and whether it can be had, is said by the command that reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.paths import ROOT
+
+Parser = argparse.ArgumentParser
+
+# What a command needs: the packages to deploy with, or all of them, vLLM included (Linux only).
+DEPLOY, WHOLE = "deploy", "whole"
+
+# These mean something when empty; any other empty value is a shell variable that is not set.
+MAY_BE_EMPTY = ("--image-hosts",)
+
+
+@dataclass(frozen=True)
+class Command:
+    """`add` adds the options to a parser; the first line of its docstring is the description."""
+
+    environment: str
+    add: Callable[[Parser], None]
+
+    @property
+    def description(self) -> str:
+        return (self.add.__doc__ or "").splitlines()[0]
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def command(environment: str) -> Callable[[Callable[[Parser], None]], Callable[[Parser], None]]:
+    """Enters a command under the name of the function that adds its options."""
+
+    def enter(add: Callable[[Parser], None]) -> Callable[[Parser], None]:
+        COMMANDS[add.__name__] = Command(environment, add)
+        return add
+
+    return enter
+
+
+def _models() -> str:
+    return ", ".join(sorted(path.stem for path in (ROOT / "templates" / "models").glob("*.yaml")))
+
+
+def _model(parser: Parser, help: str = "default: mistral-7b") -> None:
+    parser.add_argument("--model", help=f"{_models()}; {help}")
+
+
+def _hardware(parser: Parser) -> None:
+    parser.add_argument("--gpu", help="a GPU's name, with a count if need be: L4, A100:2")
+    parser.add_argument("--precision", help="of the weights: bf16, fp16, fp8, int4, awq, gptq …")
+    parser.add_argument("--context", help="longest prompt and answer together, in tokens")
+
+
+def _choices(parser: Parser) -> None:
+    """What config.yaml is made from; deploy/options.py reads them."""
+    _model(parser)
+    _hardware(parser)
+    parser.add_argument("--source", help="of the weights: bdn (default) or hub")
+    parser.add_argument("--secret", help="name of the Baseten secret; default: hf_access_key")
+    parser.add_argument(
+        "--image-hosts", help="hosts images may come from: a,b or none; default: any public one"
+    )
+    parser.add_argument("--weights", help="own weights: hf://owner/name@commit, s3://… and others")
+    parser.add_argument("--format", help="of WEIGHTS=: hf or mistral; default: vLLM looks")
+    parser.add_argument("--quantized", help="how WEIGHTS= are: fp8, int8, w4a16, awq or gptq")
+    parser.add_argument("--adapters", help="LoRA adapters: legal=hf://owner/name@commit,…")
+    parser.add_argument("--rank", help="the largest of the adapters'; default: the card's")
+    parser.add_argument("--title", help="the model's name on Baseten; default: the card's")
+    parser.add_argument("--vllm-args", help="further flags of vllm serve, checked")
+    parser.add_argument("--env", help="further variables of the container: 'A=1 B=2'")
+
+
+def _force(parser: Parser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite a config.yaml that was changed by hand"
+    )
+
+
+def _deployment(parser: Parser, required: bool) -> None:
+    parser.add_argument("--model-id", required=required, help="the id Baseten gave the model")
+    parser.add_argument("--environment", help="of the model on Baseten; default: production")
+
+
+# In the order of `make help`.
+
+
+@command(WHOLE)
+def serve(parser: Parser) -> None:
+    """Runs the Truss here, on a stand-in for the weights, until Ctrl-C or SIGTERM."""
+    _choices(parser)
+    parser.add_argument(
+        "--tp", "--tensor-parallel-size", help="number of vLLM's workers; default: one a GPU"
+    )
+    parser.add_argument(
+        "--secrets", type=Path, help="folder with a file per secret, for a config that asks for any"
+    )
+    parser.add_argument("--truss", type=Path, help="run this Truss folder, not one of a card")
+    parser.add_argument(
+        "--variable",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set NAME=VALUE in the container, whatever the config says",
+    )
+
+
+@command(WHOLE)
+def test(parser: Parser) -> None:
+    """Runs the test suite, or a part of it."""
+    parser.add_argument("--layer", choices=("unit", "platform", "container"), help="a part of it")
+    _model(parser, "of tests in the container, this model's alone")
+
+
+@command(DEPLOY)
+def plan(parser: Parser) -> None:
+    """Shows what fits on which GPUs."""
+    _model(parser, "default: all")
+    _hardware(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="for programs: a list of combinations, or nothing when a word is not known (exit "
+        "code 2, the message on standard error)",
+    )
+
+
+@command(DEPLOY)
+def config(parser: Parser) -> None:
+    """Writes config.yaml for a model."""
+    _choices(parser)
+    _force(parser)
+    parser.add_argument("--output", type=Path, help="the file to write; default: config.yaml")
+
+
+@command(DEPLOY)
+def push(parser: Parser) -> None:
+    """Deploys config.yaml to Baseten with `truss push`; given a choice, writes it first."""
+    _choices(parser)
+    _force(parser)
+    parser.add_argument("--environment", help="of the model on Baseten")
+    parser.add_argument("--team", help="of Baseten, to push to")
+
+
+@command(DEPLOY)
+def predict(parser: Parser) -> None:
+    """Sends one request to the deployed model that config.yaml names."""
+    parser.add_argument("--data", help="the request's body, as JSON; default: a chat message")
+
+
+@command(DEPLOY)
+def autoscale(parser: Parser) -> None:
+    """Sets a deployed model's autoscaling on Baseten, from its card and its plan."""
+    _deployment(parser, required=True)
+    _model(parser, "default: the one of the model's name")
+    parser.add_argument(
+        "--min",
+        "--min-replica",
+        dest="min_replica",
+        type=int,
+        help="replicas, instead of the card's",
+    )
+    parser.add_argument(
+        "--max",
+        "--max-replica",
+        dest="max_replica",
+        type=int,
+        help="replicas, instead of the card's",
+    )
+    parser.add_argument(
+        "--concurrency",
+        "--concurrency-target",
+        dest="concurrency_target",
+        type=int,
+        help="requests a replica is given at a time, instead of the plan's",
+    )
+    _hardware(parser)
+    parser.add_argument("--config", type=Path, help="what was pushed; default: config.yaml")
+    parser.add_argument("--base-url", help="default: https://api.baseten.co")
+    parser.add_argument("--dry-run", action="store_true", help="show it and change nothing")
+
+
+@command(DEPLOY)
+def smoke(parser: Parser) -> None:
+    """Checks that a deployment, or `make serve`, answers as its users expect."""
+    _deployment(parser, required=False)
+    parser.add_argument(
+        "--base-url",
+        help="with MODEL_ID=, instead of https://model-ID.api.baseten.co; "
+        "without, a container by itself, such as http://127.0.0.1:8080",
+    )
+    parser.add_argument("--timeout", type=float, help="seconds a request may take; default: 1200")
+
+
+@command(WHOLE)
+def bench(parser: Parser) -> None:
+    """Measures this Truss here, or a deployment by its URL, and writes a page of figures."""
+    _model(parser, "default: each part's own")
+    parser.add_argument("--part", help="measure this part alone")
+    parser.add_argument("--url", help="measure the deployment there, with the key in the variable")
+    parser.add_argument("--quick", action="store_true", help="rough figures in a few minutes")
+    parser.add_argument(
+        "--fresh", action="store_true", help="throw away what a run that was stopped has left"
+    )
+    parser.add_argument(
+        "--page-only", action="store_true", help="write page and plots from the figures there are"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="folder; default: docs, or .cache/bench for a part of it"
+    )
+
+
+@command(WHOLE)
+def check(parser: Parser) -> None:
+    """Checks format, style and types; every card's config builds and vLLM takes its flags."""
+
+
+@command(WHOLE)
+def standins(parser: Parser) -> None:
+    """Trains the stand-ins that are missing."""
+    _model(parser, "default: all")
+
+
+@command(WHOLE)
+def docs(parser: Parser) -> None:
+    """Writes the tables of README.md and docs/ that are made from data."""
+
+
+@command(WHOLE)
+def modelinfos(parser: Parser) -> None:
+    """Writes packages/start/modelinfos, after vLLM's version has changed."""
+    parser.add_argument("--output", type=Path, help="default: packages/start/modelinfos")
+
+
+@command(WHOLE)
+def vllm_flags(parser: Parser) -> None:
+    """Writes templates/vllm_flags.yaml, after vLLM's version has changed."""
+    parser.add_argument("--output", type=Path, help="default: templates/vllm_flags.yaml")
+
+
+@command(WHOLE)
+def resilience(parser: Parser) -> None:
+    """Runs the tests of load, faults and hostile input, which write docs/resilience.md."""
+
+
+@command(WHOLE)
+def setup(parser: Parser) -> None:
+    """Installs everything that the other commands need, vLLM included."""

@@ -1,0 +1,41 @@
+"""Deploys config.yaml to Baseten.
+
+Promises: without a choice config.yaml is pushed as it lies; with MODEL= or any other choice it is
+written first, as by `make config`, and an impossible choice, or hand-made changes that would be
+lost, push nothing. Truss's own output is
+shown, and its exit code is the command's.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from deploy.edits import write_config
+from deploy.options import from_arguments
+from deploy.paths import ROOT
+from scripts.command import command
+
+CONFIG = ROOT / "config.yaml"
+NOT_CHOICES = ("environment", "team", "force")  # where to push and how, not what
+
+
+def arguments(options: argparse.Namespace) -> list[str]:
+    """Of `truss push`."""
+    words = ["push", "--publish", "--trusted"]
+    words += [f"--environment={options.environment}"] if options.environment else []
+    return words + ([f"--team={options.team}"] if options.team else [])
+
+
+@command("push")
+def main(options: argparse.Namespace) -> int:
+    choices = {name: value for name, value in vars(options).items() if name not in NOT_CHOICES}
+    if any(value is not None for value in choices.values()):
+        print(write_config(options.model, from_arguments(options), CONFIG, options.force))
+    words = arguments(options)
+    print(f"truss {' '.join(words)}", flush=True)
+    return subprocess.run([Path(sys.executable).with_name("truss"), *words], cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
