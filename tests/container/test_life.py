@@ -151,7 +151,7 @@ def test_a_taken_vllm_port_is_refused_in_one_line(container: None) -> None:
 @alone
 def test_an_unknown_model_is_refused_in_one_line(container: None) -> None:
     second = refused("--model", "llama")
-    assert second.returncode == 1
+    assert second.returncode == 2
     (line,) = second.stderr.splitlines()
     assert "no model 'llama'" in line
 
