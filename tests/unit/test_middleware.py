@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from predict import pacing, settings
 from predict.errors import INTERNAL_ERROR
@@ -163,7 +164,7 @@ def test_where_no_image_can_be_a_body_is_as_long_as_its_text_may_be() -> None:
     body = b'{"prompt": "' + b"x" * 30
     for path in sorted(READ):
         vllm, status, _ = post(path, body, **most)
-        assert (vllm.bodies, status) == ([], 413 if path in TEXT else 400)
+        assert (vllm.bodies, status) == ([], 413)  # before it is parsed: it is not JSON
         assert vllm.taken == (0 if path in TEXT else 6)
     only: Any = {"PREDICT_LIMIT_TEXT_BYTES": "20"}
     assert post("/detokenize", body, **only)[1] == 413
@@ -508,3 +509,91 @@ def test_bodies_are_read_and_written_without_a_change(request: Any) -> None:
     assert decoded(encoded(request)) == request
     assert decoded(json.dumps(request).encode()) == request
     assert decoded(b"\xef\xbb\xbf" + json.dumps(request).encode()) == request
+
+
+# Limits that the generated bodies lie around, and what they are made of: images, strings that look
+# like one, and constraints that must not hide behind them.
+SMALL: Any = {"PREDICT_LIMIT_TEXT_BYTES": "3000", "PREDICT_LIMIT_STRING_LENGTH": "40"}
+URLS = st.sampled_from([0, 1, 30, 60, 2500, 2990, 3000, 65530, 65536, 70000]).map(
+    lambda length: "data:" + "A" * length
+)
+PARTS = st.one_of(
+    URLS.map(lambda url: {"type": "image_url", "image_url": {"url": url}}),
+    URLS.map(lambda url: {"type": "image_url", "image_url": url, "text": "a"}),
+    URLS.map(lambda url: {"type": "image", "source": {"type": "base64", "data": url}}),
+    URLS.map(lambda url: {"type": "text", "text": url}),
+)
+MESSAGES = st.lists(PARTS, max_size=3).map(lambda parts: [{"role": "user", "content": parts}])
+FIELDS = {
+    "messages": MESSAGES,
+    "input": MESSAGES,
+    "system": MESSAGES | st.lists(PARTS, max_size=3),
+    "prompt": URLS | st.just("hi"),
+    "user": URLS | st.just("x"),
+    "stop": URLS,
+    "metadata": st.dictionaries(st.sampled_from("ab"), URLS, max_size=2),
+    "structured_outputs": URLS.map(lambda url: {"regex": url}),
+    "kv_transfer_params": st.none() | URLS,
+}
+ENTRIES = st.sampled_from(sorted(FIELDS)).flatmap(
+    lambda name: FIELDS[name].map(lambda value: (name, value))
+)
+
+
+@examples(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(READ)), st.lists(ENTRIES, max_size=7))
+def test_what_is_judged_is_what_vllm_gets(path: str, entries: Any) -> None:
+    """Names may come twice: the last one counts, here and in vLLM."""
+    written = ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in entries)
+    body = b"{" + written.encode() + b"}"
+    last = dict(entries)
+    vllm, status, _ = post(path, body, **SMALL)
+    images = sum(len(url) for url in image_urls(last))
+    fits = len(body) - images <= 3000
+    if status != 200:
+        assert vllm.bodies == []
+        assert status in (400, 413)
+        return
+    (got,) = vllm.bodies
+    read = json.loads(got)
+    assert fits
+    assert len(read.get("stop") or "") <= 40
+    assert read.get("kv_transfer_params") is None
+    if path == CHAT_PATH and "prompt" in last:
+        return  # the legacy format, which is rewritten
+    for name in read.keys() - {"messages", "input", "system"}:  # conversations are repaired
+        assert read[name] == last[name]
+
+
+def image_urls(body: dict[str, Any]) -> list[str]:
+    """The images of a request, each at its own place and once."""
+    parts = [
+        part
+        for name in ("messages", "input", "system")
+        for entry in body.get(name, ())
+        for part in entry.get("content", [entry])
+    ]
+    urls = [
+        part["source"]["data"] if "source" in part else part["image_url"]
+        for part in parts
+        if part["type"] != "text"
+    ]
+    return [url["url"] if isinstance(url, dict) else url for url in urls]
+
+
+@pytest.mark.parametrize("decoys", [1, 5])
+def test_an_image_does_not_pay_for_a_string_elsewhere(decoys: int) -> None:
+    part = {"type": "image_url", "image_url": "data:" + "A" * 2000}
+    decoy = {"role": "u", "type": "a", "content": [part] * decoys}
+    hidden = {"prompt": "hi", "user": "data:" + "x" * 70_000, "system": [decoy]}
+    for path in ("/v1/completions", "/v1/responses", "/v1/messages"):
+        vllm, status, _ = post(path, json.dumps(hidden).encode(), **SMALL)
+        assert (vllm.bodies, status) == ([], 413)
+
+
+def test_a_large_body_without_images_is_refused_before_it_is_parsed() -> None:
+    for filler in (b'"data:",', b"{},", b'"x",'):
+        body = b'{"a": [' + filler * 30_000 + b"{}"  # which is not JSON
+        _, status, answer = post(CHAT_PATH, body, **SMALL)
+        assert status == 413
+        assert "beside its images" in answer["error"]["message"]

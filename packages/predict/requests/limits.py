@@ -5,9 +5,7 @@ is refused with a `RequestError` that names the field, what it has and what is a
 sees any of it. Types are left to vLLM. A limit that is None is none.
 """
 
-import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,9 +60,7 @@ TOKEN_IDS = (
 )
 
 IMAGES = ("image_url", "input_image", "image")
-# What stands for a data URL that was cut out of a body: no request says it by chance.
-MARK = "data:\0" + os.urandom(8).hex()
-CUT_OUT = json.dumps(MARK).encode()
+DATA_URL = b'"data:'
 
 
 @dataclass
@@ -73,13 +69,35 @@ class Seen:
 
     parts: int = 0
     image_bytes: int = 0  # of images that are in the request itself
-    cut: int = 0  # images that were cut out
     changed: bool = False  # a `uuid` was taken out
 
 
-def check(body: dict[str, Any], size: int, limits: RequestLimits) -> Seen:
+def check_size(body: bytes, limits: RequestLimits) -> None:
+    """Refuses, before it is parsed, a body whose text cannot be short enough, whatever it means:
+    what stands outside of its first data URLs, as many as content parts are allowed."""
+    if limits["text_bytes"] is None or len(body) <= limits["text_bytes"]:
+        return
+    text, end, left = len(body), 0, limits["parts"]
+    while text > limits["text_bytes"] and (start := body.find(DATA_URL, end)) >= 0:
+        if left is not None and (left := left - 1) < 0:
+            break
+        end = body.find(b'"', start + 1)
+        if end < 0:
+            break
+        text -= end - start
+    if text > limits["text_bytes"]:
+        raise _too_much_text(text, limits["text_bytes"])
+
+
+def _too_much_text(text: int, limit: int) -> RequestError:
+    return RequestError(
+        f"the request has {text} bytes beside its images; at most {limit} are allowed", None, 413
+    )
+
+
+def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
     """Refuses what is too much in a request of `size` bytes, and what is not for its sender to
-    say. Takes the `uuid` of content parts out."""
+    say. Takes the `uuid` of content parts out, and returns whether there was any."""
     opened = structured_outputs.opened(body)
     _check_structure(opened, limits)
     config = body.get("generation_config")
@@ -90,16 +108,12 @@ def check(body: dict[str, Any], size: int, limits: RequestLimits) -> Seen:
     seen = Seen()
     for name in ("messages", "input", "system"):
         if isinstance(body.get(name), list):
-            _read_messages(name, body[name], seen, limits)
-    if limits["text_bytes"] is not None and size - seen.image_bytes > limits["text_bytes"]:
-        text = size - seen.image_bytes
-        raise RequestError(
-            f"the request has {text} bytes beside its images; at most {limits['text_bytes']} are "
-            "allowed",
-            None,
-            413,
-        )
-    return seen
+            read = _read_parts if name == "system" else _read_messages
+            read(name, body[name], seen, limits)
+    text = size - seen.image_bytes
+    if limits["text_bytes"] is not None and text > limits["text_bytes"]:
+        raise _too_much_text(text, limits["text_bytes"])
+    return seen.changed
 
 
 def _most(name: str, has: float, limit: int | None, what: str) -> None:
@@ -214,8 +228,6 @@ def _read_messages(name: str, messages: list[Any], seen: Seen, limits: RequestLi
             raise RequestError(f"'{where}' takes an object, got {shown(message)}", where)
         if not isinstance(message.get("role", message.get("type")), str):
             raise RequestError(f"'{where}' has no role", where)
-        if name == "system":
-            _read_parts(name, [message], seen, limits)
         for field in ("content", "output"):
             if isinstance(message.get(field), list):
                 _read_parts(f"{where}.{field}", message[field], seen, limits)
@@ -246,9 +258,7 @@ def _read_parts(where: str, parts: list[Any], seen: Seen, limits: RequestLimits)
                     f"{where}[{position}]",
                 )
         if kind in IMAGES or kind is None:
-            image = _image(part)
-            seen.image_bytes += len(image)
-            seen.cut += image == MARK
+            seen.image_bytes += len(_image(part))
         if isinstance(part.get("content"), list):  # a tool's result
             _read_parts(f"{where}[{position}].content", part["content"], seen, limits)
 

@@ -69,8 +69,6 @@ PROMPT = (
 )
 WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-DATA_URL = b'"data:'
-LARGE = 65536  # bytes of a body worth looking for images in
 
 Body = dict[str, Any]
 
@@ -172,9 +170,9 @@ class RequestMiddleware:
     ) -> list[bytes] | LegacyRequest:
         """A body as vLLM is to get it, in pieces, or the request it is in an older shape."""
         whole = b"".join(chunks)
-        short, images = without_images(whole)
-        body = decoded(short)
-        seen = limits.check(body, len(short), self.settings.limits)
+        limits.check_size(whole, self.settings.limits)
+        body = decoded(whole)
+        changed = limits.check(body, len(whole), self.settings.limits)
         ready = self._prepared(path, body, notes)
         answer.constraint = structured_outputs.constraint(ready)
         given = {name for name, value in ready.items() if value is not None}
@@ -184,12 +182,10 @@ class RequestMiddleware:
             missing = missing_defaults(ready, self.settings)
         if path in pacing.ROUTES:
             missing |= pacing.missing(ready, stream_interval)
-        changed = ready is not body or seen.changed
-        if seen.cut != images or changed or older or missing.keys() & body.keys():
-            body = decoded(whole)  # what is to be written anew, or has images in odd places
-            limits.check(body, len(whole), self.settings.limits)
-            body = self._prepared(path, body, notes) | missing
-            return translate(body, self.settings) if older else [encoded(body)]
+        if older:
+            return translate(ready | missing, self.settings)
+        if changed or ready is not body or missing.keys() & body.keys():
+            return [encoded(ready | missing)]
         return with_fields(chunks, missing) if missing else chunks
 
     def _prepared(self, path: str, body: Body, notes: Notes) -> Body:
@@ -296,21 +292,6 @@ def naming(send: Send, notes: Notes) -> Send:
         await send(message)
 
     return named
-
-
-def without_images(body: bytes) -> tuple[bytes, int]:
-    """A body with a mark in the place of each large data URL, and how many there are: no time is
-    spent on what is vLLM's to read, nor memory."""
-    if len(body) < LARGE:
-        return body, 0
-    pieces, position = [], 0
-    while (start := body.find(DATA_URL, position)) >= 0:
-        end = body.find(b'"', start + 1)
-        if end < 0 or body.find(b"\\", start, end) >= 0:
-            return body, 0
-        pieces += [body[position:start], limits.CUT_OUT]
-        position = end + 1
-    return b"".join([*pieces, body[position:]]), len(pieces) // 2
 
 
 def with_fields(chunks: list[bytes], added: Body) -> list[bytes]:
