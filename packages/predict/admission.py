@@ -33,6 +33,7 @@ ROUTES = {
     **dict.fromkeys(("/v1/models", METRICS), ("GET",)),
     **dict.fromkeys((LIVENESS, HEALTH), ("GET", "HEAD")),
 }
+MODEL = re.compile(r"/v1/models/[^?#]{1,300}")
 STORED_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
 
 # OpenAI's client waits as long and asks twice more by default. A full queue is mostly gone by then.
@@ -153,7 +154,7 @@ def methods_of(path: str) -> tuple[str, ...] | None:
         return methods
     if stored := STORED_RESPONSE.fullmatch(path):
         return ("POST",) if stored[1] else ("GET",)
-    return None
+    return ("GET",) if MODEL.fullmatch(path) else None
 
 
 async def put_off(send: Send, message: str) -> None:

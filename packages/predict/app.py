@@ -7,7 +7,7 @@ Refuses to start, with the variable's name, when one of them cannot be read.
 
 import os
 
-from predict import per_token, settings
+from predict import per_token, prefill, settings
 from predict.admission import AdmissionMiddleware
 from predict.asgi import App, Receive, Scope, Send
 from predict.requests.middleware import RequestMiddleware
@@ -16,6 +16,7 @@ from predict.requests.middleware import RequestMiddleware
 class Gateway:
     def __init__(self, app: App) -> None:
         found = settings.read(os.environ)
+        prefill.install()
         per_token.install()
         self.app = AdmissionMiddleware(RequestMiddleware(app, found), found)
 

@@ -75,6 +75,13 @@ def as_json(scope: Scope, names: Collection[bytes]) -> Scope:
     return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
 
 
+def from_foreign_page(scope: Scope) -> bool:
+    """Whether another site's page sends what a browser lets it send unasked, which JSON is not."""
+    origin, host = header(scope, b"origin"), header(scope, b"host")
+    plain = not header(scope, b"content-type").lower().startswith(b"application/json")
+    return bool(origin) and plain and origin.partition(b"://")[2] != host
+
+
 def with_length(scope: Scope, length: int) -> Scope:
     """The scope of the same request with another body, of so many bytes."""
     kept = without(scope["headers"], (b"content-length", b"transfer-encoding"))

@@ -13,6 +13,7 @@ from typing import Any
 
 from predict.vllm_internals import BATCH_LOGGER, QUOTING_LOGGERS
 
+READERS = ("vllm.renderers", "vllm.tokenizers")  # loggers of what reads requests
 WARNING = re.compile(r"^[^\n]*?:\d+: \w+(?=:)")  # where, and of what category
 
 
@@ -26,7 +27,10 @@ def redact(record: logging.LogRecord) -> bool:
     """Takes out of a record what it quotes of a request; every record stays."""
     if not hasattr(record, "vllm_process_name"):  # before vLLM has set it
         record.vllm_process_name = record.processName
-    if record.exc_info and record.exc_info[1]:
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and record.name.startswith(READERS) and isinstance(error, ValueError):
+        record.exc_info = None  # what a client sent is no fault of the server's
+    elif record.exc_info and record.exc_info[1]:
         record.exc_text = "\n".join(_traces(record.exc_info[1]))
         record.exc_info = None
     if record.name == "py.warnings":

@@ -10,8 +10,11 @@ The parser of a tokenizer before v11 also has a coroutine that has the parser. T
 other through ijson's, which is written in C and hides that from Python's collector: 40 KB of the
 API server for each chat request, never given back. Here the coroutine has a weak reference.
 
-Promises: the same parser, the same answers. A vLLM that has no such function any more is left as
-it is.
+A call that streams begins with its name; OpenAI's has `"arguments": ""` there, and Mistral's own
+clients fail without.
+
+Promises: the same parser, the same answers but for that `""`. A vLLM that has no such function any
+more is left as it is.
 """
 
 import weakref
@@ -42,9 +45,23 @@ def weakly(start: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda self: start(weakref.proxy(self))
 
 
+def with_arguments(extract: Callable[..., Any]) -> Callable[..., Any]:
+    """`extract(self, …)`, a delta of a stream, whose calls have arguments from the first on."""
+
+    def extracted(self: Any, *given: Any, **named: Any) -> Any:
+        delta = extract(self, *given, **named)
+        for call in delta.tool_calls if delta is not None else ():
+            if call.function is not None and call.function.name and call.function.arguments is None:
+                call.function.arguments = ""
+        return delta
+
+    return extracted
+
+
 for owner, name, better in (
     (streaming_parser_engine, "_build_drop_info", remembered),
     (MistralParser, "update_stream_state_pre_v11_tokenizer", weakly),
+    (MistralParser, "extract_tool_calls_streaming", with_arguments),
 ):
     if hasattr(owner, name):
         setattr(owner, name, better(getattr(owner, name)))

@@ -27,6 +27,12 @@ NAMES: dict[str, str] = {
     "vllm.parser.engine:streaming_parser_engine": "tool_parser.py changes _build_drop_info in it",
     "vllm.parser.engine.streaming_parser_engine:_build_drop_info": "tool_parser.py caches it",
     "vllm.parser.mistral:MistralParser": "tool_parser.py changes its coroutine",
+    "vllm.parser.mistral:MistralParser.extract_tool_calls_streaming": (
+        "tool_parser.py adds the arguments that a call's first delta lacks"
+    ),
+    "vllm.entrypoints.anthropic.serving:AnthropicServingMessages.to_chat_completion_request": (
+        "prefill.py continues an answer that /v1/messages begins"
+    ),
     "vllm.parser.mistral:MistralParser.update_stream_state_pre_v11_tokenizer": (
         "tool_parser.py gives it a weak reference, against a leak"
     ),

@@ -7,7 +7,7 @@ responder.py brings vLLM's errors into that format; reading.py understands them.
 
 import json
 
-MAX_LENGTH = 500  # characters of a message; what it quotes of a request is less than that
+MAX_LENGTH = 299  # characters of a message; what it quotes of a request is less than that
 
 INTERNAL_ERROR = "the server failed to answer this request; its log says why"
 

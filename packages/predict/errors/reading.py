@@ -63,6 +63,11 @@ def _status(code: object) -> int:
     return code if isinstance(code, int) and code in STATUSES else 500
 
 
+def type_of(status: int) -> str:
+    """The `type` of an error, one for each status, as vLLM names most of its own."""
+    return HTTPStatus(status).phrase.replace(" ", "") + "Error"
+
+
 def parse_error(
     status: int, body: bytes, constraint: str | None = None
 ) -> tuple[int, str, str, str | None]:
@@ -75,20 +80,20 @@ def parse_error(
     inner = got.get("error", got) if isinstance(got, dict) else got
     if isinstance(inner, dict):
         text = inner.get("message") or inner.get("detail")
-        kind, param = inner.get("type"), inner.get("param")
+        param = inner.get("param")
     else:
-        text, kind, param = inner, None, None
+        text, param = inner, None
     phrase = HTTPStatus(status).phrase
     message = text if isinstance(text, str) and text.strip() else phrase
     if constraint is not None and (status, message) == (500, GIVEN_UP):
         fits = f"no output fits '{constraint}', or vLLM could not follow it"
         return 400, fits, "BadRequestError", constraint
     if status == 501:
-        status, kind = 400, "BadRequestError"
+        status = 400
     return (
         status,
         INTERNAL_ERROR if status == 500 else readable(message),
-        kind if isinstance(kind, str) and kind else phrase.replace(" ", "") + "Error",
+        type_of(status),
         param.removeprefix("body.") if isinstance(param, str) else None,
     )
 

@@ -7,7 +7,7 @@ later in a stream is an event of the same content.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from predict.asgi import Message, Send, respond
 from predict.errors import error_body, shortened
@@ -19,13 +19,15 @@ MAX_READ = 65536  # bytes of an error that are read
 
 class ErrorResponder:
     """`names`: fields of vLLM's, and what the client, who did not send them, called them.
-    `constraint`: the field that constrains the output."""
+    `constraint`: the field that constrains the output. `explain`: message → a better one and the
+    param it names."""
 
     def __init__(self, send: Send, path: str) -> None:
         self.send = send
         self.path = path
         self.names: Mapping[str, str] = {}
         self.constraint: str | None = None
+        self.explain: Callable[[str], tuple[str, str] | None] | None = None
         self.start: Message = {}
         # "waiting" for the start, then "holding" a stream's or "reading" an error; in the end
         # "streaming" events, "passing" any other answer, or "done"
@@ -82,6 +84,8 @@ class ErrorResponder:
         await respond(self.send, status, body, self.start.get("headers", ()))
 
     def _body(self, status: int, message: str, kind: str, param: str | None) -> bytes:
+        if self.explain is not None and (better := self.explain(message)):
+            message, param = better
         for field, name in self.names.items():
             message = re.sub(rf"\b{re.escape(field)}\b", name, message)
         param = self.names.get(param, param) if param else None

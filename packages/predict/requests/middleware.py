@@ -10,6 +10,7 @@ OpenAI's error shape: what is no JSON object in UTF-8, what breaks a limit or is
 import json
 import logging
 import traceback
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,9 +28,11 @@ from predict.asgi import (
     TooLongError,
     as_json,
     ask,
+    from_foreign_page,
     header,
     read_chunks,
     replay,
+    respond,
     to_path,
     with_length,
 )
@@ -49,12 +52,14 @@ from predict.legacy.responses import JSONResponder, TextStreamResponder
 from predict.requests import limits, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
+from predict.requests.words import explained
 from predict.settings import Settings
 from predict.vllm_internals import LOGGER
 
 PREDICT = "/predict"
 CHAT_COMPLETIONS = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+MODELS = "/v1/models"
 READ = PLACED - {PREDICT}  # the routes whose requests are read
 TEXT = frozenset([COMPLETIONS, "/detokenize"])  # those of them that take no image
 
@@ -92,12 +97,16 @@ class RequestMiddleware:
         try:
             if scope["path"] in READ and scope["method"] == "POST":
                 await self._read(scope, receive, answer, notes)
+            elif scope["path"].startswith(MODELS + "/") and scope["method"] == "GET":
+                await self._model(scope, receive, answer)
             else:
                 await self.app(scope, receive, answer)
         except ClientLeftError:
             return
         except RequestError as error:
-            await answer.respond(error.status, str(error), "BadRequestError", error.param)
+            await answer.respond(
+                error.status, str(error), error_reading.type_of(error.status), error.param
+            )
         except VllmError as error:
             await answer.respond(*error_reading.parse_error(error.status, error.body))
         except Exception as error:
@@ -112,6 +121,19 @@ class RequestMiddleware:
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("%s while answering %s\n%s", type(error).__name__, scope["path"], where)
             await answer.respond(500, INTERNAL_ERROR, "InternalServerError", None)
+
+    async def _model(self, scope: Scope, receive: Receive, answer: ErrorResponder) -> None:
+        """One model, as OpenAI's API has it; vLLM has their list only."""
+        name = scope["path"].removeprefix(MODELS + "/")
+        status, body = await ask(self.app, scope, receive, MODELS, b"")
+        if status != 200:
+            raise VllmError(status, body)
+        for model in json.loads(body)["data"]:
+            if model["id"] == name:
+                await respond(answer, 200, encoded(model))
+                return
+        said = f"there is no model {name[:100]!r} here; GET {MODELS} lists them"
+        raise RequestError(said, "model", 404)
 
     async def _told(self, scope: Scope, raised: Exception, answer: ErrorResponder) -> bool:
         """Whether vLLM had an answer to what broke a stream off before its first event. It takes
@@ -131,7 +153,8 @@ class RequestMiddleware:
         self, scope: Scope, receive: Receive, answer: ErrorResponder, notes: Notes
     ) -> None:
         chunks = await self._chunks(scope, receive)
-        scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
+        if not from_foreign_page(scope):
+            scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
         every = scope.get(pacing.SCOPE, 1)
         request = self._understood(scope["path"], chunks, answer, every, notes)
         if isinstance(request, LegacyRequest):
@@ -175,6 +198,8 @@ class RequestMiddleware:
         changed = limits.check(body, len(whole), self.settings.limits)
         ready = self._prepared(path, body, notes)
         answer.constraint = structured_outputs.constraint(ready)
+        if ready.get("tools"):
+            answer.explain = partial(explained, tools=ready["tools"])
         given = {name for name, value in ready.items() if value is not None}
         older = path == CHAT_COMPLETIONS and is_legacy(given)
         missing = {}

@@ -62,7 +62,7 @@ def fit(turns: list[Turn], rules: Generation, notes: Notes) -> tuple[list[Turn],
     changed = [_cleaned(turn, rules, notes) for turn in turns]
     kept = _systems_placed(_without_empty(changed, notes))
     if any(turn.calls or turn.role == "tool" for turn in kept):
-        kept = _with_results(_merged(kept), notes)
+        kept = _merged(_with_results(_merged(kept), notes))
         kept = [_one_of_both(turn, rules, notes) for turn in kept]
         kept = _with_ids(kept, rules) if rules.tools else _without_tools(kept, notes)
     if not kept and turns:
@@ -71,8 +71,9 @@ def fit(turns: list[Turn], rules: Generation, notes: Notes) -> tuple[list[Turn],
             "the user",
             _list_name(turns),
         )
-    if len(kept) == 1 and kept[0].role == "assistant":
-        # mistral-common starts such a conversation so, unless it has this one message only
+    if kept and kept[0].role == "assistant" and (len(kept) == 1 or kept[0].calls):
+        # mistral-common starts every such conversation so, after its checks, which do not take
+        # a single message of the assistant's and count no calls of the first message
         kept.insert(0, Turn({"role": "user", "content": ""}, kept[0].place))
     continued = bool(kept) and kept[-1].role == "assistant"
     if continued and kept[-1].calls:
@@ -191,7 +192,8 @@ def _one_of_both(turn: Turn, rules: Generation, notes: Notes) -> Turn:
         return turn
     if has_text(turn.message):
         notes.add(f"{turn.place}.content")
-    return Turn({**turn.message, "content": None}, turn.place)
+    rest = {key: value for key, value in turn.message.items() if key != "refusal"}
+    return Turn({**rest, "content": None}, turn.place)
 
 
 def _with_ids(turns: list[Turn], rules: Generation) -> list[Turn]:

@@ -168,7 +168,8 @@ def _assistant(message: Message, place: str, rules: Generation, notes: Notes) ->
         message = {key: value for key, value in message.items() if key not in drop}
     if message.get("content") is None:
         if isinstance(message.get("refusal"), str) and message["refusal"]:
-            return {**message, "content": message["refusal"]}
+            rest = {key: value for key, value in message.items() if key != "refusal"}
+            return {**rest, "content": message["refusal"]}
         return message
     if rules.reasoning and isinstance(message["content"], list):
         return message
