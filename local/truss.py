@@ -26,15 +26,19 @@ from typing import Any
 import yaml
 
 from deploy import cards
+from deploy.cards import Card
 from deploy.errors import CommandError
 from deploy.paths import ROOT
-from deploy.start_command import argument
+from deploy.start_command import argument, serve_arguments
 from local import sandbox
+from local.finetunes import cache as finetunes
 from local.machine import SEARCH_PATH, SYSTEM_PROGRAMS
 from local.standins import cache
 
 PACKAGES = ROOT / "packages"
 LOCAL_ENVIRONMENT = ROOT / "local" / "environment.yaml"
+CPU_BUILD = ROOT / "local" / "cpu"  # mends LoRA in vLLM's CPU build
+LOCAL = "/local"  # where that is in the container
 NGINX_PORT = 8080  # fixed by Truss
 URL = f"http://127.0.0.1:{NGINX_PORT}"
 READINESS = f"{URL}/v1/models/model"
@@ -95,18 +99,64 @@ def build(truss: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     return files, config
 
 
-def mounts(config: dict[str, Any]) -> dict[str, Path]:
-    """Where the config mounts weights → the stand-in for those weights; builds it if need be."""
-    found = {}
-    for weights in config.get("weights") or []:
-        repo = weights["source"].removeprefix("hf://").split("@")[0]
-        card = next((card for card in cards.load_all() if card.weights.repo == repo), None)
-        if card is None:
+def mounts(config: dict[str, Any], given: Mapping[str, Path] | None = None) -> dict[str, Path]:
+    """Where the config mounts weights and adapters → the stand-ins for them, built if need be;
+    or what is `given` for a place in the container."""
+    given = given or {}
+    entries = config.get("weights") or []
+    places = [entry["mount_location"] for entry in entries]
+    if unknown := sorted(set(given) - set(places)):
+        raise CannotServeError(
+            f"config.yaml mounts nothing at {unknown[0]}; it has {', '.join(places) or 'no mounts'}"
+        )
+    known = {card.weights.repo: card for card in cards.load_all() if card.base is None}
+    cards_here = [known.get(repo_of(entry)) for entry in entries]
+    base = next((card for card in cards_here if card), None)
+    found: dict[str, Path] = {}
+    for entry, card in zip(entries, cards_here, strict=True):
+        place = entry["mount_location"]
+        if card:
+            folder = cache.ensure(card)
+        elif place in given:
+            folder = given[place]
+        elif base is None:
             raise CannotServeError(
-                f"there is no stand-in for {repo}: no card in templates/models has these weights"
+                f"there is no stand-in for {entry['source']}: no card in templates/models has "
+                "these weights"
             )
-        found[weights["mount_location"]] = cache.ensure(card)
-    return found
+        else:
+            folder = finetunes.ensure(base) / kind_of(entry, base)
+        if place.startswith("/tokenizers/"):  # of the repo's files that one alone
+            found |= {f"{place}/{name}": folder / name for name in entry["allow_patterns"]}
+        else:
+            found[place] = given.get(place, folder)
+    return found | ({LOCAL: CPU_BUILD} if uses_lora(config) else {})
+
+
+def repo_of(entry: dict[str, Any]) -> str:
+    return str(entry["source"]).removeprefix("hf://").split("@")[0]
+
+
+def kind_of(entry: dict[str, Any], base: Card) -> str:
+    """What of local/finetunes stands in for a user's own: an adapter, or weights in a format."""
+    if entry["mount_location"].startswith("/adapters/"):
+        return "adapter"
+    patterns, made = entry.get("allow_patterns") or [], finetunes.formats(base)
+    taken = [
+        format
+        for format, file in (("hf", "model*.safetensors"), ("mistral", "params.json"))
+        if (file in patterns or not patterns) and format in made
+    ]
+    if not taken:
+        raise CannotServeError(
+            f"own weights of {base.title} have a stand-in in the format {' or '.join(made)} alone; "
+            f"use FORMAT={made[0]}"
+        )
+    return base.formats.config if base.formats.config in taken else taken[0]
+
+
+def uses_lora(config: dict[str, Any]) -> bool:
+    return "--enable-lora" in serve_arguments(config["docker_server"]["start_command"])
 
 
 def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
@@ -134,7 +184,10 @@ def environment(config: dict[str, Any], of: Path = LOCAL_ENVIRONMENT) -> dict[st
     if workers > 1:
         local.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
         local["VLLM_CPU_OMP_THREADS_BIND"] = bind(workers, sorted(os.sched_getaffinity(0)))
-    return {**(config.get("environment_variables") or {}), **local}
+    own = config.get("environment_variables") or {}
+    if uses_lora(config):
+        local["PYTHONPATH"] = f"{own['PYTHONPATH']}:{LOCAL}"
+    return {**own, **local}
 
 
 def tensor_parallel_size(config: dict[str, Any]) -> int:
