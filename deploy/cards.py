@@ -293,6 +293,15 @@ class Serving(Section):
     memory: Count  # GiB of the host's memory, at least
 
 
+class Standin(Section):
+    """Of the small checkpoint that is trained in the place of the weights. `tokenizer`: the model's
+    own, a file that mistral_common ships; `tests`: which of the container's tests run on it, all or
+    those that prove what differs between models."""
+
+    tokenizer: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    tests: Literal["all", "answers"] = "answers"
+
+
 class Card(Section):
     """One model: everything this project knows about it."""
 
@@ -319,6 +328,7 @@ class Card(Section):
     environment: Annotated[
         dict[str, str], AfterValidator(_variables), Field(exclude=True, default_factory=dict)
     ]
+    standin: Annotated[Standin, Field(exclude=True)]
     example_input: dict[str, Any]
 
     @property

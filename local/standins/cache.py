@@ -26,35 +26,25 @@ from deploy.paths import ROOT
 
 CACHE = ROOT / ".cache" / "standins"
 
-# The card's tokenizer file → the same tokenizer in the mistral_common package.
-TOKENIZERS = {
-    "tokenizer.model": "tokenizer.model.v1",
-    "tokenizer.model.v3": "mistral_instruct_tokenizer_240323.model.v3",
-    "tekken.json": "tekken_240911.json",
-}
-
 
 def tokenizer_path(card: Card) -> Path:
     """The card's tokenizer as mistral_common ships it."""
     import mistral_common
 
-    return Path(mistral_common.__file__).parent / "data" / TOKENIZERS[tokenizer_file(card)]
-
-
-def tokenizer_file(card: Card) -> str:
-    """The one file among the card's that holds the tokenizer."""
-    for file in card.weights.files:
-        if file in TOKENIZERS:
-            return file
-    raise cards.CardError(
-        f"{card.name}.yaml: weights.files: no tokenizer that mistral_common ships is among them "
-        f"({', '.join(TOKENIZERS)})"
-    )
+    path = Path(mistral_common.__file__).parent / "data" / card.standin.tokenizer
+    if not path.is_file():
+        known = ", ".join(sorted(it.name for it in path.parent.iterdir()))
+        raise cards.CardError(
+            f"{card.name}.yaml: standin.tokenizer: {path.name!r} is not one of mistral_common's: "
+            f"{known}"
+        )
+    return path
 
 
 def key(card: Card) -> str:
     """What the stand-in is made from, as a hash: card, dialogues, code, libraries."""
     digest = hashlib.sha256(card.model_dump_json(exclude={"example_input", "sampling"}).encode())
+    digest.update(card.standin.tokenizer.encode())
     for path in [Path(__file__), *sorted((ROOT / "local" / "standins").glob("*.[py]*"))]:
         digest.update(path.read_bytes())
     for library in ("torch", "transformers", "mistral-common"):
@@ -117,5 +107,5 @@ def _build(card: Card, folder: Path, console: Console) -> None:
         from local.standins.recipe import build  # imports torch, which takes seconds
 
         build(card, tokenizer_path(card), folder, show)
-        shutil.copy(tokenizer_path(card), folder / tokenizer_file(card))
+        shutil.copy(tokenizer_path(card), folder / card.tokenizer_file)
     console.print(f"stand-in {card.name}: trained in {time.monotonic() - started:.0f} s")
