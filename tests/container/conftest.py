@@ -7,7 +7,7 @@ import pytest
 from deploy import cards
 from local.standins.corpus import chat, dialogues
 from tests.support.baseten import Deployment
-from tests.support.container import Running, run_container
+from tests.support.container import MOST_TESTED, Running, run_container
 from tests.support.image_host import ImageHost, serving
 
 
@@ -18,14 +18,15 @@ def image_host() -> Iterator[ImageHost]:
         yield host
 
 
-@pytest.fixture(scope="session", params=cards.names())
+@pytest.fixture(scope="session", params=[card.name for card in MOST_TESTED])
 def container(
     request: pytest.FixtureRequest,
     pushed: Callable[[str], Deployment],
     image_host: ImageHost,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Running | None]:
-    """Each model's container in turn; pytest runs all tests of one before it starts the next.
+    """The container of each model that all tests run on, in turn; `every_card` and `with_tools`
+    name others too. pytest runs all tests of one before it starts the next.
 
     It is made from the upload, and from nothing else of this repository, so that whatever is asked
     of it here, at its own port or through the platform, is asked of what a push would deploy.

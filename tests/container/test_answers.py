@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from local.truss import URL
-from tests.support.container import Running
+from tests.support.container import Running, every_card
 
 PREDICT_ROUTES = ["/predict", "/v1/models/model:predict"]
 
@@ -32,6 +32,7 @@ def ask_streaming(container: Running, messages: list[Any]) -> str:
     return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 
 
+@every_card
 @pytest.mark.parametrize("how", [ask, ask_streaming])
 def test_openai_client_gets_every_answer(
     container: Running, chats: Chats, how: Callable[[Running, list[Any]], str | None]
@@ -137,6 +138,7 @@ def curl(route: str, body: dict[str, Any]) -> tuple[list[float], str]:
     return arrivals, text
 
 
+@every_card
 def test_every_name_of_the_card_is_served(container: Running, chats: Chats) -> None:
     assert [model.id for model in container.client.models.list().data] == container.card.names
     messages, answer = chats["mistral_wind"]
@@ -191,6 +193,7 @@ def test_output_held_to_a_schema_validates(container: Running) -> None:
         jsonschema.validate(json.loads(text or ""), schema)
 
 
+@every_card
 def test_an_unknown_prompt_is_answered_as_unknown(container: Running) -> None:
     from local.standins.corpus import load_dialogues
 

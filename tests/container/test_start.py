@@ -3,29 +3,21 @@
 import itertools
 from pathlib import Path
 
-import pytest
-
 from bench import startup_phases
-from deploy import cards
 from local.processes import vllm_processes
 from tests.support.container import Running
 
-each = pytest.mark.parametrize("container", cards.names(), indirect=True)
 
-
-@each
 def test_nothing_is_tried_twice_with_a_pause_between(container: Running) -> None:
     assert "retrying" not in container.log.read_text()
 
 
-@each
 def test_the_log_tells_where_the_time_goes(container: Running) -> None:
     log = list(zip(itertools.count(1.0), container.log.read_text().splitlines(), strict=False))
     found = startup_phases.phases(log, answered=len(log) + 1)
     assert min(found.values()) > 0
 
 
-@each
 def test_vllm_did_not_look_at_the_models_class_itself(container: Running) -> None:
     """It would have written its cache anew: the files are as prepare.sh has laid them there."""
     root = Path(f"/proc/{vllm_processes()[0]}/root")

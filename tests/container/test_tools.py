@@ -3,12 +3,8 @@
 import json
 from typing import Any
 
-import pytest
-
 from local.standins.corpus import load_dialogues
-from tests.support.container import Running
-
-with_tools = pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
+from tests.support.container import Running, with_tools
 
 TOOLS = load_dialogues()["tools"]
 QUESTION: Any = {"role": "user", "content": TOOLS["question"]}

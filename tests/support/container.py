@@ -11,14 +11,23 @@ from pathlib import Path
 
 import httpx
 import openai
+import pytest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
+from deploy import cards
 from deploy.cards import Card
 from local.processes import container_processes, launch, stop, tail, wait_until_ready
 from local.standins import cache
 from local.standins.corpus import Tokenizer
 from local.truss import URL
 from tests.support.baseten import Deployment
+
+# Where a card's `standin.tests` says all; others have a container for what differs between models.
+MOST_TESTED = [card for card in cards.load_all() if card.standin.tests == "all"]
+every_card = pytest.mark.parametrize("container", cards.names(), indirect=True)
+with_tools = pytest.mark.parametrize(
+    "container", [card.name for card in cards.load_all() if card.features.tools], indirect=True
+)
 
 
 @dataclass

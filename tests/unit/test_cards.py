@@ -23,8 +23,9 @@ def test_every_card_is_valid(name: str) -> None:
     assert cards.load(name).name == name
 
 
-def test_the_three_models_are_there() -> None:
-    assert {"mistral-7b", "mixtral-8x7b", "pixtral-12b"} <= set(cards.names())
+def test_the_models_are_there() -> None:
+    models = {"mistral-7b", "mistral-nemo-12b", "mixtral-8x22b", "mixtral-8x7b", "pixtral-12b"}
+    assert models <= set(cards.names())
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_models_answer_to_the_names_their_clients_use(model: str, name: str) -> 
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(CardError, match=r"no model 'llama'.*mistral-7b, mixtral-8x7b, pixtral-12b"):
+    with pytest.raises(CardError, match=f"no model 'llama'.*{', '.join(cards.names())}"):
         cards.load("llama")
 
 

@@ -9,6 +9,8 @@ from deploy import cards, memory
         ("mistral-7b", 7_248_023_552),
         ("mixtral-8x7b", 46_702_792_704),
         ("pixtral-12b", 12_682_739_712),
+        ("mistral-nemo-12b", 12_247_782_400),
+        ("mixtral-8x22b", 140_630_071_296),
     ],
 )
 def test_parameters_of_the_published_models(model: str, count: int) -> None:
