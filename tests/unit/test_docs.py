@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.errors import CommandError
 from scripts import docs
 
 
@@ -16,5 +17,5 @@ def test_a_page_without_the_markers_is_refused(
     page = tmp_path / "page.md"
     page.write_text("# Requests\n")
     monkeypatch.setitem(docs.PAGES, page, {"defaults": docs.defaults_table})
-    with pytest.raises(ValueError, match=r"page\.md has no part between"):
+    with pytest.raises(CommandError, match=r"page\.md has no part between"):
         docs.updated(page)
