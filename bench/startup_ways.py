@@ -86,7 +86,7 @@ def truss_of(config: str, packages: Path, local: Path) -> Truss:
     """The Truss of a config.yaml and a packages folder, with the variables of a local run."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         stage(config, Path(folder), packages)
-        files, content = build(Path(folder))
+        files, _, content = build(Path(folder))
     variables = environment(content, local)
     command = content["docker_server"]["start_command"]
     return Truss(Image(files, mounts(content), variables), command)

@@ -8,7 +8,8 @@ id, an address that would send the key unencrypted to another machine.
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,22 +18,63 @@ import httpx
 from deploy.errors import CommandError
 
 KEY = "BASETEN_API_KEY"
+# Truss's own: both or neither (truss/remote/remote_factory.py)
+TRUSS_KEY, TRUSS_URL = "BASETEN_TRUSS_AUTH_API_KEY", "BASETEN_TRUSS_AUTH_REMOTE_URL"
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+MANAGEMENT_API = "https://api.baseten.co"
+ATTEMPTS = 6
+LONGEST_WAIT = 60.0  # seconds
+APPLIED_ATTEMPTS = 15  # a change of settings is applied some time after it was accepted
+APPLIED_WAIT = 2.0  # seconds
 KEYS_PAGE = "https://app.baseten.co/settings/account/api_keys"
+
+
+Settings = dict[str, int | None]
 
 
 class BasetenError(CommandError):
     """Why Baseten could not be asked or did not do it, and what to do, in one line."""
 
 
-def api_key(environment: Mapping[str, str] = os.environ) -> str:
-    key = environment.get(KEY, "").strip()
+def stored_key() -> str:
+    """The key that `truss login` has stored for Baseten itself; empty without one."""
+    from truss.remote.remote_factory import RemoteFactory  # takes seconds to import
+
+    try:
+        names = RemoteFactory.get_available_config_names()
+        name = names[0] if len(names) == 1 else "baseten"
+        found = RemoteFactory.load_remote_config(name).configs if name in names else {}
+    except Exception:  # whatever is wrong with its file, truss says when it is used
+        return ""
+    host = urlsplit(str(found.get("remote_url"))).hostname or ""
+    return str(found.get("api_key") or "").strip() if host.endswith(".baseten.co") else ""
+
+
+def api_key(
+    environment: Mapping[str, str] = os.environ, stored: Callable[[], str] = stored_key
+) -> str:
+    """The key in the variable, or else the one that truss has."""
+    key = environment.get(KEY, "").strip() or stored()
     if not key:
-        raise BasetenError(f"{KEY} is not set; make a key on {KEYS_PAGE} and export it")
+        raise BasetenError(
+            f"{KEY} is not set, and truss has no key either: run .venv/bin/truss login, or set the "
+            f"variable to a key of {KEYS_PAGE}"
+        )
     if not re.fullmatch(r"[!-~]+", key):
         # It could not be sent: an HTTP client would refuse it with an error that quotes it.
         raise BasetenError(f"{KEY} is no key, for it has spaces or odd characters; see {KEYS_PAGE}")
     return key
+
+
+def truss_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables to run `truss` with: where nobody has logged in, the key that the other
+    commands take is its key too."""
+    found = dict(environment)
+    key, home = found.get(KEY, "").strip(), Path(found.get("HOME", "~")).expanduser()
+    stored = Path(found.get("USER_TRUSSRC_PATH") or home / ".trussrc")
+    if key and not stored.exists() and TRUSS_KEY not in found and TRUSS_URL not in found:
+        found |= {TRUSS_KEY: key, TRUSS_URL: "https://app.baseten.co"}
+    return found
 
 
 def checked_id(name: str, value: str) -> str:
@@ -90,3 +132,93 @@ def refusal(response: httpx.Response, what: str) -> BasetenError:
 def unreachable(url: str, error: Exception) -> BasetenError:
     reason = str(error) or type(error).__name__
     return BasetenError(f"{url} cannot be reached ({reason}); check the address and the network")
+
+
+def client(url: str, key: str) -> httpx.Client:
+    """A client of the management API at `url`, which may be sent the key."""
+    headers = {"Authorization": f"Api-Key {key}"}
+    return httpx.Client(base_url=checked_address(url), headers=headers, timeout=30)
+
+
+def seconds_to_wait(attempt: int, response: httpx.Response) -> float | None:
+    """How long to wait before attempt number `attempt` + 1, or None where asking again is no use.
+
+    As long as Baseten says (`retry_after`, in seconds), else 1, 2, 4 … s; never above a minute.
+    """
+    if response.status_code != 429 and response.status_code < 500:
+        return None
+    try:
+        said = float(response.json()["retry_after"])
+    except (ValueError, TypeError, KeyError):
+        said = 2.0 ** (attempt - 1)
+    return min(max(said, 0.0), LONGEST_WAIT) if said == said else LONGEST_WAIT  # NaN is no number
+
+
+class Management:
+    """Baseten's management API. `wait` sleeps for a number of seconds; `say` tells the user."""
+
+    def __init__(
+        self, client: httpx.Client, wait: Callable[[float], None], say: Callable[[str], None]
+    ) -> None:
+        self.client, self.wait, self.say = client, wait, say
+
+    def request(self, method: str, path: str, what: str, field: str, body: Any = None) -> Any:
+        """The answer's `field`; `what` names what is asked for in an error."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = self.client.request(method, path, json=body)
+            except httpx.TransportError as error:
+                raise unreachable(str(self.client.base_url), error) from error
+            if response.is_success:
+                try:
+                    return response.json()[field]
+                except (ValueError, KeyError, TypeError) as error:
+                    url = self.client.base_url
+                    raise BasetenError(f"{url} answers, but not as Baseten's API does") from error
+            seconds = seconds_to_wait(attempt, response)
+            if seconds is None or attempt == ATTEMPTS:
+                break
+            self.say(f"Baseten answered {response.status_code}; asking again in {seconds:g} s")
+            self.wait(seconds)
+        raise refusal(response, what)
+
+    def model_name(self, model: str) -> str:
+        return str(self.request("GET", f"/v1/models/{model}", f"the model {model}", "name"))
+
+    def deployment_status(self, model: str, deployment: str) -> str:
+        """What Baseten says of a deployment: ACTIVE, BUILDING, DEPLOYING, FAILED, …"""
+        path = f"/v1/models/{model}/deployments/{deployment}"
+        return str(self.request("GET", path, f"the deployment {deployment}", "status"))
+
+    def deployed(self, model: str, environment: str) -> str:
+        """The id of the deployment that serves an environment; empty while there is none."""
+        current = self._environment("GET", model, environment, "current_deployment")
+        return str(current["id"]) if current else ""
+
+    def settings(self, model: str, environment: str) -> Settings:
+        field = "autoscaling_settings"
+        found = self._environment("GET", model, environment, field)
+        if not isinstance(found, dict):
+            raise BasetenError(f"{self.client.base_url} answers, but not as Baseten's API does")
+        return found
+
+    def change(self, model: str, environment: str, settings: Settings) -> Settings:
+        """Sends the settings → what holds once they are applied, or after half a minute."""
+        body = {"autoscaling_settings": settings}
+        self._environment("PATCH", model, environment, "status", body)
+        for _ in range(APPLIED_ATTEMPTS):
+            now = self.settings(model, environment)
+            if not differing(now, settings):
+                break
+            self.wait(APPLIED_WAIT)
+        return now
+
+    def _environment(self, method: str, model: str, name: str, field: str, body: Any = None) -> Any:
+        what = f"the environment {name} of the model {model}"
+        path = f"/v1/models/{model}/environments/{name}"
+        return self.request(method, path, what, field, body)
+
+
+def differing(before: Settings, wanted: Settings) -> Settings:
+    """What of `wanted` is not so yet."""
+    return {name: value for name, value in wanted.items() if before.get(name) != value}

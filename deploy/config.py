@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from deploy import plan, weights
 from deploy.cards import LIMITS, Card
 from deploy.errors import UsageError
+from deploy.example import example_input
 from deploy.options import Options, as_words
 from deploy.paths import ROOT
 from deploy.plan import Plan
@@ -31,11 +32,6 @@ PORT = 8000
 # https://docs.baseten.co/development/model/custom-health-checks
 STOP_TRAFFIC_SECONDS = 60
 RESTART_SECONDS = 120
-
-# `worker_connections` of nginx in Truss's image, for each of its processes; a request takes two.
-# One process may get them all, and without any left it answers 500: some are kept for the refused.
-NGINX_CONNECTIONS = 768
-NGINX_SPARE = 128
 
 
 class RenderError(UsageError):
@@ -98,17 +94,9 @@ def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:
 
 
 def most_requests(chosen: Plan) -> int:
-    """Requests one replica has at a time, served or queued; beyond that it refuses."""
-    card, served = chosen.card, chosen.max_num_seqs
-    most = served + card.serving.queue
-    if 2 * most + NGINX_SPARE > NGINX_CONNECTIONS:
-        raise RenderError(
-            f"{card.name}.yaml: serving.queue: {card.serving.queue} beside {served} being served "
-            f"take {2 * most} of nginx's {NGINX_CONNECTIONS} connections, of which {NGINX_SPARE} "
-            f"are for the refused; it may be {(NGINX_CONNECTIONS - NGINX_SPARE) // 2 - served} at "
-            "most"
-        )
-    return most
+    """Requests one replica has at a time, served or queued; beyond that it refuses. Behind nginx
+    there are fewer, if its connections do not suffice: packages/start/prepare.sh."""
+    return chosen.max_num_seqs + chosen.card.serving.queue
 
 
 def varied(flags: list[str], changes: Mapping[str, str | None]) -> list[str]:
@@ -159,6 +147,7 @@ def render(
     templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # and keep the card's order
     text = templates.get_template("config.yaml.j2").render(
         card=card,
+        example_input=example_input(card, choices),
         source=choices.source,
         secret=weights.secrets_of(card, choices)["hf"],
         mounts=weights.entries(card, chosen, choices),
@@ -361,25 +350,3 @@ def write(text: str, path: Path) -> None:
     finally:
         with contextlib.suppress(OSError):  # where it could not be made either
             draft.unlink()
-
-
-def summary(card: Card, choices: Options) -> str:
-    """What config.yaml holds, for its user."""
-    chosen = planned(card, choices)
-    shorter = card.context.length - chosen.context if choices.context is None else 0
-    less = f"; the model's {card.context.length} do not fit" if shorter else ""
-    note = f"; {chosen.note}" if chosen.note else ""
-    where = "mirrored by Baseten" if choices.source == "bdn" else "downloaded by vLLM at each start"
-    lines = [
-        card.title,
-        f"  accelerator  {chosen.accelerator}",
-        f"  precision    {chosen.precision.name}, --dtype {chosen.dtype}{note}",
-        f"  context      {chosen.context} tokens{less}",
-        f"  requests     {chosen.max_num_seqs} batched; autoscaling {chosen.concurrency_target}",
-        f"  weights      {chosen.checkpoint.repo}, {where}, with the secret {choices.secret}",
-    ]
-    if card.images:
-        named = ", ".join(choices.hosts) or "data URLs alone"
-        allowed = "any public address" if choices.image_hosts is None else named
-        lines.append(f"  images from  {allowed}")
-    return "\n".join(lines)

@@ -11,9 +11,10 @@ import shlex
 from pathlib import Path
 
 from deploy import cards
-from deploy.config import render, summary, write
+from deploy.config import render, write
 from deploy.errors import UsageError
 from deploy.options import Options, from_words
+from deploy.summary import summary
 
 HEADER = re.compile(r"# Written by `make config MODEL=(.*)` from templates/")
 SHOWN = 20  # lines of what would be lost

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from deploy.paths import ROOT
-from local.truss import READINESS
+from local.truss import READY, URL
 
 START_SECONDS = 400  # patience, not a measure: these machines are shared
 STOP_SECONDS = 40
@@ -26,14 +26,14 @@ def launch(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> list[int]:
+def wait_until_ready(process: subprocess.Popen[bytes], log: Path, url: str = URL) -> list[int]:
     """The statuses of the readiness route before it was 200."""
     seen: list[int] = []
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, f"serve ended early:\n{tail(log)}"
         try:
-            status = httpx.get(READINESS, timeout=5, trust_env=False).status_code
+            status = httpx.get(f"{url}{READY}", timeout=5, trust_env=False).status_code
         except httpx.HTTPError:
             status = 0
         if status == 200:
@@ -79,6 +79,6 @@ def vllm_processes() -> list[int]:
 def _is_of_a_container(pid: int) -> bool:
     """Whether a process sees a container's files as its root."""
     try:
-        return Path(f"/proc/{pid}/root/docker_server").is_dir()
+        return Path(f"/proc/{pid}/root/app/config.yaml").is_file()
     except OSError:
         return False

@@ -1,15 +1,17 @@
 """The container without Docker: a bubblewrap sandbox laid out as Truss's image.
 
 Promises: what runs is the unmodified output of Truss's builder, placed as its Dockerfile places it,
-as user 60000, with supervisord as PID 1 of its own PID namespace, so that its end is the end of
-every process in it. Nothing is left on disk: files of the image are handed over as open file
-descriptors, the rest is mounted read-only or lives in memory. The network is the machine's own:
-nginx listens on port 8080.
+as user 60000, with the Dockerfile's own command as PID 1 of its own PID namespace (supervisord, or
+the start command where Truss has built without nginx), so that its end is the end of every process
+in it. Nothing is left on disk: files of the image are handed over as open file descriptors, the
+rest is mounted read-only or lives in memory. The network is the machine's own. Of the Dockerfile's
+commands those that install a file are done; packages are those of this machine.
 """
 
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,39 +23,61 @@ from deploy.errors import CommandError
 USER_ID = 60000  # "app", Truss's default for containers on Baseten
 VENV = Path(sys.prefix)
 
-# ENTRYPOINT of Truss's Dockerfile for a docker_server
+# What Truss's usual image runs as PID 1
 ENTRYPOINT = ["/docker_server/.venv/bin/supervisord", "-c", "/etc/supervisor/supervisord.conf"]
 
 # What the image has under /etc that a process may look up
 ETC = ["alternatives", "hosts", "ld.so.cache", "localtime", "nginx/mime.types", "nsswitch.conf",
        "resolv.conf", "ssl"]  # fmt: skip
 
+NOTHING: Mapping[str, Path] = {}
+
 IMAGE_ENVIRONMENT = {
     "PATH": f"{VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/home/app",
     "APP_HOME": "/app",
     "LANG": "C.UTF-8",
-    "SUPERVISOR_SERVER_URL": "http://localhost:8080",
     "PORT": "8080",  # given by Baseten
 }
 
-# file of the build context → where the Dockerfile copies it
+# file of the build context → where the Dockerfile copies it; the last two in a build with nginx
 PLACES = {
     "config.yaml": "/app/config.yaml",
     "proxy.conf": "/etc/nginx/conf.d/proxy.conf",
     "supervisord.conf": "/etc/supervisor/supervisord.conf",
 }
 FOLDERS = {"packages": "/packages", "data": "/app/data"}
+PROGRAMS = "/usr/local/bin"  # where build commands may install a program
+
+
+def dockerfile_command(dockerfile: str) -> list[str]:
+    """What a Dockerfile's ENTRYPOINT and CMD, in their JSON forms, run as PID 1."""
+    words: list[str] = []
+    for instruction in ("ENTRYPOINT", "CMD"):
+        for given in re.findall(rf"^{instruction} (\[.*\])$", dockerfile, re.MULTILINE)[-1:]:
+            words += json.loads(given)
+    return words
+
+
+def installed(dockerfile: str) -> dict[str, str]:
+    """Program → the file it is a copy of, both paths in the container, of build commands that
+    install one."""
+    found = re.findall(r"^RUN +install -m 755 (/\S+) (/\S+)$", dockerfile, re.MULTILINE)
+    return {to: source for source, to in found}
 
 
 def image_files(context: Path, nginx_conf: Path) -> dict[str, bytes]:
     """Path in the container → content, of a Truss build context and the image's nginx.conf."""
-    files = {place: (context / name).read_bytes() for name, place in PLACES.items()}
+    places = {name: place for name, place in PLACES.items() if (context / name).is_file()}
+    files = {place: (context / name).read_bytes() for name, place in places.items()}
     for folder, place in FOLDERS.items():
         for path in sorted((context / folder).rglob("*")):
             if path.is_file():
                 files[f"{place}/{path.relative_to(context / folder)}"] = path.read_bytes()
-    files["/etc/nginx/nginx.conf"] = nginx_conf.read_bytes()
+    if PLACES["proxy.conf"] in files:
+        files["/etc/nginx/nginx.conf"] = nginx_conf.read_bytes()
+    for program, source in installed((context / "Dockerfile").read_text()).items():
+        files[program] = files[source]
     files["/etc/passwd"] = f"app:x:{USER_ID}:{USER_ID}::/home/app:/bin/bash\n".encode()
     files["/etc/group"] = f"app:x:{USER_ID}:\n".encode()
     return files
@@ -64,10 +88,11 @@ def arguments(
     files: Mapping[str, int],
     info: int,
     command: Sequence[str] = ENTRYPOINT,
+    writable: Mapping[str, Path] = NOTHING,
 ) -> list[str]:
     """bubblewrap's command line. `mounts`: path in the container → folder or file here, read-only;
     `files`: path in the container → file descriptor with its content; `info`: descriptor for
-    bubblewrap's own report; `command`: what runs as PID 1."""
+    bubblewrap's own report; `command`: what runs as PID 1; `writable`: as `mounts`, and written."""
     words = ["bwrap", "--unshare-user", "--uid", f"{USER_ID}", "--gid", f"{USER_ID}"]
     words += ["--unshare-pid", "--as-pid-1", "--unshare-ipc", "--new-session", "--die-with-parent"]
     words += ["--info-fd", str(info), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm"]
@@ -83,11 +108,19 @@ def arguments(
     for place in dict.fromkeys([sys.base_prefix, str(VENV)]):
         if not Path(place).is_relative_to("/usr"):
             words += ["--ro-bind", place, place]
-    words += ["--symlink", str(VENV), "/docker_server/.venv"]
+    words += ["--tmpfs", PROGRAMS]  # what is installed there beside what this machine has
+    for program in sorted(Path(PROGRAMS).iterdir()):
+        if str(program) not in files:
+            words += ["--ro-bind-try", str(program), str(program)]
+    if command[:1] == ENTRYPOINT[:1]:
+        words += ["--symlink", str(VENV), "/docker_server/.venv"]
     for where, here in mounts.items():
         words += ["--ro-bind", str(here), where]
+    for where, here in writable.items():
+        words += ["--bind", str(here), where]
     for where, descriptor in files.items():
-        words += ["--ro-bind-data", str(descriptor), where]
+        mode = ["--perms", "0755"] if where.startswith(f"{PROGRAMS}/") else []
+        words += [*mode, "--ro-bind-data", str(descriptor), where]
     return [*words, "--chdir", "/", *command]
 
 
@@ -97,13 +130,13 @@ class SandboxError(CommandError):
 
 @dataclass
 class Container:
-    """A running container. `process` is bubblewrap's; `pid_1` is supervisord's pid outside."""
+    """A running container. `process` is bubblewrap's; `pid_1` is the pid, outside, of its PID 1."""
 
     process: subprocess.Popen[bytes]
     pid_1: int
 
     def signal(self, number: int) -> None:
-        """Sends a signal to supervisord; none when it has ended already."""
+        """Sends a signal to PID 1; none when it has ended already."""
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid_1, number)
@@ -114,13 +147,14 @@ def start(
     mounts: Mapping[str, Path],
     environment: Mapping[str, str],
     command: Sequence[str] = ENTRYPOINT,
+    writable: Mapping[str, Path] = NOTHING,
 ) -> Container:
     """Starts the container; its output comes from `process.stdout`, a pipe."""
     report, info = os.pipe()
     descriptors = {where: _in_memory(content) for where, content in files.items()}
     try:
         process = subprocess.Popen(
-            arguments(mounts, descriptors, info, command),
+            arguments(mounts, descriptors, info, command, writable),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

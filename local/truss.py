@@ -1,9 +1,10 @@
 """Runs the built Truss in the local container, in the foreground, until Ctrl-C or SIGTERM.
 
 Promises: what runs is what Baseten would run (Truss's own build context, the start command as
-rendered, supervisord, nginx, vLLM); the log is shown; ready means that the readiness route answers
-200 through nginx; however this ends, no process, mount or folder of it is left. Refuses to start,
-with one line that says what to do, when a port is taken or a program is missing.
+rendered, supervisord, nginx, vLLM, or vLLM alone in Truss's build without nginx); the log is shown;
+ready means that the readiness route answers 200; however this ends, no process, mount or folder of
+it is left. Refuses to start, with one line that says what to do, when a port is taken or a program
+is missing.
 """
 
 import http.client
@@ -17,16 +18,18 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 import yaml
 
 from deploy import cards
 from deploy.cards import Card
+from deploy.config import PORT
 from deploy.errors import CommandError
 from deploy.paths import ROOT
 from deploy.start_command import argument, serve_arguments
@@ -41,8 +44,12 @@ CPU_BUILD = ROOT / "local" / "cpu"  # mends LoRA in vLLM's CPU build
 LOCAL = "/local"  # where that is in the container
 NGINX_PORT = 8080  # fixed by Truss
 URL = f"http://127.0.0.1:{NGINX_PORT}"
-READINESS = f"{URL}/v1/models/model"
-STOP_SECONDS = 20  # supervisord gives vLLM 10 s before it kills it
+STRAIGHT_URL = f"http://127.0.0.1:{PORT}"  # vLLM's own, in a build without nginx
+READY = "/v1/models/model"  # Truss's readiness route
+READINESS = f"{URL}{READY}"
+STOP_SECONDS = 25  # supervisord gives nginx 10 s, and then vLLM, before it kills them
+SHARED_CACHE = "/cache/model"  # where Baseten mounts a folder that a model's replicas share
+SLIM = "BT_USE_DOCKER_SERVER_SLIM"  # Truss's: "true" in a builder's environment leaves nginx out
 SAY_EVERY_SECONDS = 5
 WORKERS = (1, 2, 4)  # divide the KV heads of local/standins/decoders.py
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
@@ -55,16 +62,24 @@ class CannotServeError(CommandError):
 
 @dataclass(frozen=True)
 class Image:
-    """What the container is made of. `files` and `mounts` are by path in the container."""
+    """What the container is made of; `files`, `mounts` (read-only) and `writable` are by path in
+    the container."""
 
     files: dict[str, bytes]
     mounts: dict[str, Path]
     environment: dict[str, str]
+    command: Sequence[str] = tuple(sandbox.ENTRYPOINT)
+    writable: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where the platform reaches it."""
+        return URL if self.command[0] == sandbox.ENTRYPOINT[0] else STRAIGHT_URL
 
 
-def check_machine(ports: Mapping[str, int]) -> None:
+def check_machine(ports: Mapping[str, int], nginx: bool = True) -> None:
     """`CannotServeError` unless the programs are there and the `ports`, by owner, are free."""
-    for program in ("bwrap", "nginx"):
+    for program in ("bwrap", *(["nginx"] if nginx else [])):
         if shutil.which(program, path=SEARCH_PATH) is None:
             package = SYSTEM_PROGRAMS[program]
             raise CannotServeError(f"{program} is not installed: apt-get install {package}")
@@ -87,16 +102,20 @@ def stage(config: str, to: Path, packages: Path = PACKAGES) -> None:
     shutil.copytree(packages, to / "packages", ignore=no_bytecode)
 
 
-def build(truss: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Builds the Truss in the folder `truss` with Truss's own builder → files, config."""
+def build(truss: Path, nginx: bool = True) -> tuple[dict[str, bytes], list[str], dict[str, Any]]:
+    """Builds the Truss in the folder `truss` with Truss's own builder → files, command of PID 1,
+    config."""
     os.environ.setdefault("TRUSS_NO_UPDATE_CHECK", "1")
     from truss.contexts.image_builder.serving_image_builder import ServingImageBuilderContext
 
-    with tempfile.TemporaryDirectory(prefix="truss-context-") as context:
-        ServingImageBuilderContext.run(truss).prepare_image_build_dir(Path(context))
-        files = sandbox.image_files(Path(context), ROOT / "local" / "nginx.conf")
+    with tempfile.TemporaryDirectory(prefix="truss-context-") as folder:
+        context = Path(folder)
+        with mock.patch.dict(os.environ, {SLIM: "false" if nginx else "true"}):
+            ServingImageBuilderContext.run(truss).prepare_image_build_dir(context)
+        files = sandbox.image_files(context, ROOT / "local" / "nginx.conf")
+        command = sandbox.dockerfile_command((context / "Dockerfile").read_text())
     config = yaml.safe_load((truss / "config.yaml").read_text(encoding="utf-8"))
-    return files, config
+    return files, command, config
 
 
 def mounts(config: dict[str, Any], given: Mapping[str, Path] | None = None) -> dict[str, Path]:
@@ -240,9 +259,9 @@ def bind(workers: int, cores: list[int]) -> str:
     return "|".join(",".join(str(core) for core in group) for group in groups)
 
 
-def is_ready(url: str = READINESS) -> bool:
+def is_ready(url: str = URL) -> bool:
     try:
-        with DIRECTLY.open(url, timeout=2) as answer:
+        with DIRECTLY.open(f"{url}{READY}", timeout=2) as answer:
             return bool(answer.status == 200)
     except (OSError, http.client.HTTPException):
         return False
@@ -265,7 +284,9 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
 
     for number in SIGNALS:
         signal.signal(number, stop)
-    container = sandbox.start(image.files, image.mounts, image.environment)
+    container = sandbox.start(
+        image.files, image.mounts, image.environment, image.command, image.writable
+    )
     running.append(container)
     if asked:  # while it was being started
         container.signal(signal.SIGTERM)
@@ -279,7 +300,7 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
             if asked and now - asked[0] > STOP_SECONDS:
                 container.signal(signal.SIGKILL)
             if not ready and not asked:
-                if ready := is_ready():
+                if ready := is_ready(image.url):
                     say(f"ready after {now - started:.0f} s")
                     when_ready()
                 elif now - spoken >= SAY_EVERY_SECONDS:

@@ -12,46 +12,23 @@ environment that is not there, an address that does not answer.
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import httpx
 import yaml
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from deploy import baseten, cards, gpus, plan, precisions
-from deploy.baseten import BasetenError
+from deploy.baseten import MANAGEMENT_API, BasetenError, Management, Settings, differing
 from deploy.cards import Autoscaling, Card, Count
 from deploy.errors import UsageError
 from deploy.options import context_of
 from deploy.paths import ROOT
 from scripts.command import command
 
-MANAGEMENT_API = "https://api.baseten.co"
 PRODUCTION = "production"
-ATTEMPTS = 6
-LONGEST_WAIT = 60.0  # seconds
-APPLIED_ATTEMPTS = 15  # the change is applied some time after it was accepted
-APPLIED_WAIT = 2.0  # seconds
-
-Settings = dict[str, int | None]
-
-
-def seconds_to_wait(attempt: int, response: httpx.Response) -> float | None:
-    """How long to wait before attempt number `attempt` + 1, or None where asking again is no use.
-
-    As long as Baseten says (`retry_after`, in seconds), else 1, 2, 4 … s; never above a minute.
-    """
-    if response.status_code != 429 and response.status_code < 500:
-        return None
-    try:
-        said = float(response.json()["retry_after"])
-    except (ValueError, TypeError, KeyError):
-        said = 2.0 ** (attempt - 1)
-    return min(max(said, 0.0), LONGEST_WAIT) if said == said else LONGEST_WAIT  # NaN is no number
 
 
 class Wanted(Autoscaling):
@@ -105,66 +82,6 @@ def card_called(title: str) -> Card:
         f"the model is called {title!r}, and no card has that title ({known}); "
         f"say MODEL=, one of: {', '.join(cards.names())}"
     )
-
-
-class Management:
-    """Baseten's management API. `wait` sleeps for a number of seconds; `say` tells the user."""
-
-    def __init__(
-        self, client: httpx.Client, wait: Callable[[float], None], say: Callable[[str], None]
-    ) -> None:
-        self.client, self.wait, self.say = client, wait, say
-
-    def request(self, method: str, path: str, what: str, field: str, body: Any = None) -> Any:
-        """The answer's `field`; `what` names what is asked for in an error."""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                response = self.client.request(method, path, json=body)
-            except httpx.TransportError as error:
-                raise baseten.unreachable(str(self.client.base_url), error) from error
-            if response.is_success:
-                try:
-                    return response.json()[field]
-                except (ValueError, KeyError, TypeError) as error:
-                    url = self.client.base_url
-                    raise BasetenError(f"{url} answers, but not as Baseten's API does") from error
-            seconds = seconds_to_wait(attempt, response)
-            if seconds is None or attempt == ATTEMPTS:
-                break
-            self.say(f"Baseten answered {response.status_code}; asking again in {seconds:g} s")
-            self.wait(seconds)
-        raise baseten.refusal(response, what)
-
-    def model_name(self, model: str) -> str:
-        return str(self.request("GET", f"/v1/models/{model}", f"the model {model}", "name"))
-
-    def settings(self, model: str, environment: str) -> Settings:
-        field = "autoscaling_settings"
-        found = self._environment("GET", model, environment, field)
-        if not isinstance(found, dict):
-            raise BasetenError(f"{self.client.base_url} answers, but not as Baseten's API does")
-        return found
-
-    def change(self, model: str, environment: str, settings: Settings) -> Settings:
-        """Sends the settings → what holds once they are applied, or after half a minute."""
-        body = {"autoscaling_settings": settings}
-        self._environment("PATCH", model, environment, "status", body)
-        for _ in range(APPLIED_ATTEMPTS):
-            now = self.settings(model, environment)
-            if not differing(now, settings):
-                break
-            self.wait(APPLIED_WAIT)
-        return now
-
-    def _environment(self, method: str, model: str, name: str, field: str, body: Any = None) -> Any:
-        what = f"the environment {name} of the model {model}"
-        path = f"/v1/models/{model}/environments/{name}"
-        return self.request(method, path, what, field, body)
-
-
-def differing(before: Settings, wanted: Settings) -> Settings:
-    """What of `wanted` is not so yet."""
-    return {name: value for name, value in wanted.items() if before.get(name) != value}
 
 
 def table(title: str, before: Settings, after: Settings, names: list[str]) -> Table:
@@ -231,11 +148,7 @@ def main(options: argparse.Namespace) -> None:
     key = baseten.api_key()
     baseten.checked_id("MODEL_ID", options.model_id)
     baseten.checked_id("ENVIRONMENT", options.environment or PRODUCTION)
-    client = httpx.Client(
-        base_url=baseten.checked_address(options.base_url or MANAGEMENT_API),
-        headers={"Authorization": f"Api-Key {key}"},
-        timeout=30,
-    )
+    client = baseten.client(options.base_url or MANAGEMENT_API, key)
     with client:
         autoscale(options, card, Management(client, time.sleep, console.print), console)
 

@@ -103,6 +103,16 @@ def serve(parser: Parser) -> None:
         "--tp", "--tensor-parallel-size", help="number of vLLM's workers; default: one a GPU"
     )
     parser.add_argument(
+        "--nginx",
+        choices=("1", "0"),
+        help="0: Truss's build without nginx and supervisord, which the platform may choose",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="folder mounted as /cache/model, which Baseten shares between a model's replicas",
+    )
+    parser.add_argument(
         "--secrets", type=Path, help="folder with a file per secret, for a config that asks for any"
     )
     parser.add_argument("--truss", type=Path, help="run this Truss folder, not one of a card")
@@ -153,6 +163,20 @@ def push(parser: Parser) -> None:
 
 
 @command(DEPLOY)
+def deploy(parser: Parser) -> None:
+    """Pushes a model, waits until it is up, sets its autoscaling and checks it: push to smoke."""
+    _choices(parser)
+    _force(parser)
+    parser.add_argument("--environment", help="of the model on Baseten; default: production")
+    parser.add_argument("--team", help="of Baseten, to push to")
+    parser.add_argument("--report", type=Path, help="write what smoke saw to this file, too")
+    parser.add_argument("--management-url", help="default: https://api.baseten.co")
+    parser.add_argument(
+        "--base-url", help="of the model, with MODEL_ID for its id; default: Baseten's own"
+    )
+
+
+@command(DEPLOY)
 def predict(parser: Parser) -> None:
     """Sends one request to the deployed model that config.yaml names."""
     parser.add_argument("--data", help="the request's body, as JSON; default: a chat message")
@@ -200,6 +224,9 @@ def smoke(parser: Parser) -> None:
         "without, a container by itself, such as http://127.0.0.1:8080",
     )
     parser.add_argument("--timeout", type=float, help="seconds a request may take; default: 1200")
+    _hardware(parser)
+    parser.add_argument("--config", type=Path, help="what was pushed; default: config.yaml")
+    parser.add_argument("--report", type=Path, help="write it to this file too, as Markdown")
 
 
 @command(WHOLE)

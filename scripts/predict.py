@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from deploy import baseten
 from deploy.paths import ROOT
 from scripts.command import command
 
@@ -17,7 +18,9 @@ DATA = json.dumps(
 @command("predict")
 def main(options: argparse.Namespace) -> int:
     words = ["predict", "--published", f"--data={DATA if options.data is None else options.data}"]
-    return subprocess.run([Path(sys.executable).with_name("truss"), *words], cwd=ROOT).returncode
+    return subprocess.run(
+        [Path(sys.executable).with_name("truss"), *words], cwd=ROOT, env=baseten.truss_environment()
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -11,12 +11,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+from deploy import baseten
 from deploy.edits import write_config
 from deploy.options import from_arguments
 from deploy.paths import ROOT
 from scripts.command import command
 
 CONFIG = ROOT / "config.yaml"
+# What is easily missed after a push
+AFTER = (
+    "make push: a model's first push is its production deployment. A later one is reached by its "
+    "own id alone and serves nobody yet: ENVIRONMENT=production makes it the one that does.\n"
+    "make push: next, once it is up: make autoscale MODEL_ID=… and make smoke MODEL_ID=… "
+    "(make deploy does all of it)"
+)
+AFTER_ENVIRONMENT = (
+    "make push: next, once it is up: make autoscale and make smoke with MODEL_ID= and ENVIRONMENT= "
+    "(make deploy does all of it)"
+)
 NOT_CHOICES = ("environment", "team", "force")  # where to push and how, not what
 
 
@@ -34,7 +46,11 @@ def main(options: argparse.Namespace) -> int:
         print(write_config(options.model, from_arguments(options), CONFIG, options.force))
     words = arguments(options)
     print(f"truss {' '.join(words)}", flush=True)
-    return subprocess.run([Path(sys.executable).with_name("truss"), *words], cwd=ROOT).returncode
+    truss = Path(sys.executable).with_name("truss")
+    done = subprocess.run([truss, *words], cwd=ROOT, env=baseten.truss_environment())
+    if done.returncode == 0:
+        print(AFTER_ENVIRONMENT if options.environment else AFTER)
+    return done.returncode
 
 
 if __name__ == "__main__":

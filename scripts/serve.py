@@ -14,8 +14,8 @@ from deploy.errors import UsageError
 from deploy.options import from_arguments
 from local.truss import (
     NGINX_PORT,
+    SHARED_CACHE,
     SIGNALS,
-    URL,
     CannotServeError,
     Image,
     build,
@@ -36,11 +36,11 @@ def _say(text: str) -> None:
     print(f"[serve] {text}", flush=True)
 
 
-def _show_how_to_call(card: Card | None) -> None:
-    _say(f"{card.title if card else 'the model'} answers at {URL}; Ctrl-C stops it. Try:")
+def _show_how_to_call(card: Card | None, url: str) -> None:
+    _say(f"{card.title if card else 'the model'} answers at {url}; Ctrl-C stops it. Try:")
     print(
         f"""
-curl --no-buffer {URL}/predict \\
+curl --no-buffer {url}/predict \\
   -H 'Content-Type: application/json' \\
   -d '{{"messages": [{{"role": "user", "content": "What is the Mistral wind?"}}], "stream": true}}'
 """,
@@ -66,7 +66,8 @@ def main(options: argparse.Namespace) -> int:
     more = variables(options.variable)
     try:
         card = None if options.truss else cards.load(options.model or cards.DEFAULT_MODEL)
-        check_machine({"nginx": NGINX_PORT, "vLLM": PORT})
+        nginx = options.nginx != "0"
+        check_machine({**({"nginx": NGINX_PORT} if nginx else {}), "vLLM": PORT}, nginx)
         with tempfile.TemporaryDirectory(prefix="truss-") as folder:
             truss = options.truss or Path(folder)
             if card:
@@ -76,13 +77,14 @@ def main(options: argparse.Namespace) -> int:
             elif not (truss / "config.yaml").is_file():
                 raise CannotServeError(f"{truss} is no Truss: it has no config.yaml")
             _say("building the Truss context")
-            files, config = build(truss)
+            files, start, config = build(truss, nginx)
         check_precision(config)
         check_workers(config, len(os.sched_getaffinity(0)))
         mounted = {**mounts(config), **secrets(config, options.secrets)}
-        image = Image(files, mounted, {**environment(config), **more})
-        _say("starting the container: supervisord, nginx, vLLM")
-        return run(image, _say, lambda: _show_how_to_call(card))
+        writable = {SHARED_CACHE: options.cache} if options.cache else {}
+        image = Image(files, mounted, {**environment(config), **more}, start, writable)
+        _say(f"starting the container: {'supervisord, nginx, vLLM' if nginx else 'vLLM'}")
+        return run(image, _say, lambda: _show_how_to_call(card, image.url))
     except UsageError:
         raise
     except (ValueError, RuntimeError) as error:  # Truss's, for a folder of its user's own

@@ -1,9 +1,10 @@
 """The outer middleware: which requests get in, and when.
 
 Promises: what reaches vLLM is on a route of ROUTES; every other path, however it is spelt, is a 404
-and another method a 405. A request that would be one too many, or comes while the server stops, is
-a 503 with Retry-After before its body is read; what got in is left alone. Liveness and health are
-answered here (liveness.py). All errors have OpenAI's shape, and vLLM's refusals a Retry-After.
+and another method a 405. A request over the limit, or during shutdown, gets a 503 with Retry-After
+before its body is read; admitted requests are never interrupted. Liveness and health are answered
+here (liveness.py). All errors have OpenAI's format, and vLLM's 503s a Retry-After. Nothing of this
+needs Truss's nginx in front, which an image may be built without.
 """
 
 import re
@@ -11,8 +12,8 @@ import signal
 from types import FrameType
 from typing import Any
 
-from predict import pacing
-from predict.asgi import App, Header, Message, Receive, Scope, Send, respond
+from predict import pacing, running
+from predict.asgi import App, Header, Message, Receive, Scope, Send, respond, to_path
 from predict.errors import error_body
 from predict.liveness import EngineWatchdog
 from predict.settings import Settings
@@ -21,7 +22,15 @@ LIVENESS = "/liveness"  # fails when only a restart helps
 HEALTH = "/health"  # readiness: fails when a request sent now would not be served
 METRICS = "/metrics"
 
-# What has a prompt read, and so takes a place, whether the engine has to do with it or not.
+# What Truss's nginx rewrites (proxy.conf): Baseten's own routes, by what config.yaml says they are.
+ALIASES = {
+    "/": LIVENESS,
+    "/v1/models/model": HEALTH,
+    "/v1/models/model:predict": "/v1/chat/completions",
+}
+HEADER_BYTES = 32768  # of a request's line and headers: nginx's large_client_header_buffers
+
+# What has a prompt read, and so takes a slot, whether the engine has to do with it or not.
 PLACED = frozenset(
     [
         *("/predict", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
@@ -46,7 +55,7 @@ class AdmissionMiddleware:
         self.app = app
         self.settings = settings
         self.stopping = False
-        self.running = 0  # requests with a place that have not been answered whole
+        self.running = 0  # requests with a slot that have not been answered whole
         self.watch: EngineWatchdog | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,6 +65,12 @@ class AdmissionMiddleware:
         if scope["type"] != "http":
             await send({"type": "websocket.close"})  # a 403: no route is one
             return
+        if header_bytes(scope) > HEADER_BYTES:
+            message = f"the request's line and headers may have {HEADER_BYTES} bytes"
+            await refuse(send, 431, "RequestHeaderFieldsTooLargeError", message)
+            return
+        if meant := ALIASES.get(scope["path"]):
+            scope = to_path(scope, meant)
         path, method = scope["path"], scope["method"]
         methods = methods_of(path)
         if methods is None:
@@ -78,6 +93,9 @@ class AdmissionMiddleware:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         limit = scope["app"].state.args.max_num_queued_reqs
+        behind_nginx = self.settings.most_requests
+        if limit is None or (behind_nginx is not None and behind_nginx < limit):
+            limit = behind_nginx
         if limit is not None:
             # vLLM counts sequences, and only those that have reached its engine
             unfinished = scope["app"].state.engine_client.get_num_unfinished_requests()
@@ -119,6 +137,7 @@ class AdmissionMiddleware:
 
     def _start(self, state: Any) -> None:
         """vLLM has set up its engine and its signal handlers: watch the one, hear the others."""
+        running.publish(state)
         self.watch = EngineWatchdog(
             state.engine_client,
             self.settings.stall_seconds,
@@ -146,6 +165,12 @@ def with_retry_after(send: Send) -> Send:
         await send(message)
 
     return answer
+
+
+def header_bytes(scope: Scope) -> int:
+    """The bytes of a request's target and headers, without what separates them."""
+    target = len(scope.get("raw_path") or scope["path"]) + len(scope.get("query_string", b""))
+    return target + sum(len(name) + len(value) for name, value in scope.get("headers", ()))
 
 
 def methods_of(path: str) -> tuple[str, ...] | None:

@@ -37,6 +37,7 @@ class Settings:
     stream_interval: int = 8  # the most tokens an event while many requests run (pacing.py)
     tokenizer: Generation = GENERATIONS[DEFAULT]  # what a conversation may have
     stall_seconds: float | None = None  # an engine with requests and no progress for so long hangs
+    most_requests: int | None = None  # at a time, served and queued: packages/start/prepare.sh
     limits: RequestLimits = field(default_factory=lambda: DEFAULT_LIMITS)
 
 
@@ -60,6 +61,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         stream_interval=value("PREDICT_STREAM_INTERVAL", int) or Settings.stream_interval,
         tokenizer=generation(environment.get("PREDICT_TOKENIZER") or DEFAULT),
         stall_seconds=value("PREDICT_STALL_SECONDS", float),
+        most_requests=value("PREDICT_MOST_REQUESTS", int),
         limits={
             name: value(variable(name), int) if variable(name) in environment else default
             for name, default in DEFAULT_LIMITS.items()

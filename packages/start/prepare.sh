@@ -9,6 +9,22 @@ cache="${VLLM_CACHE_ROOT:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/vllm}/modelinfos"
 done </packages/start/modelinfos) ||
     echo "prepare.sh: no model infos in $cache; vLLM looks at the model's class itself" >&2
 
+# For the start command: supervisord would expand a %, and a shell alone would not.
+percent="$(printf '\045')"
+
+# The process of vLLM, which this shell becomes: what nginx.sh, beside this file, tells to stop.
+echo $$ >/tmp/model-server.pid
+
+# nginx has 768 connections for each of its processes, one of which may get them all; a request takes
+# two, and without any left it answers 500: 128 are kept for the requests that are rejected. Where
+# Truss has built the image without nginx, the card's queue alone counts.
+if [ -e /etc/nginx/conf.d/proxy.conf ]; then
+    export PREDICT_MOST_REQUESTS=320
+fi
+
+. /packages/start/machine.sh
+. /packages/start/compile_cache.sh
+
 # Python's garbage collector rests while vLLM is imported: see sitecustomize.py beside this file.
 export PYTHONPATH="/packages/start${PYTHONPATH:+:$PYTHONPATH}"
 

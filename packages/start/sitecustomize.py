@@ -1,4 +1,9 @@
-"""Lets Python's garbage collector rest while vLLM starts; imported as the interpreter starts.
+"""What Python does first in each of vLLM's processes: the interpreter imports this by itself.
+
+As PID 1, where Truss has built the image without supervisord, a process is not ended by a SIGTERM
+that it does not handle, and vLLM handles it only once it has been imported: until then it is here.
+
+Python's garbage collector rests while vLLM starts.
 
 The imports of vLLM make objects that stay, and the collector looks through them again and again in
 each of vLLM's processes. vLLM itself collects fully at the end of its start and then sets aside
@@ -6,6 +11,9 @@ what is left (its `freeze_gc_heap`); with the first full collection the usual th
 """
 
 import gc
+import os
+import signal
+import sys
 from typing import Any
 
 _USUAL = gc.get_threshold()
@@ -18,5 +26,7 @@ def _back_to_usual(phase: str, collection: dict[str, Any]) -> None:
         gc.callbacks.remove(_back_to_usual)
 
 
+if os.getpid() == 1:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 gc.set_threshold(*_RARELY)
 gc.callbacks.append(_back_to_usual)

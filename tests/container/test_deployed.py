@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.config import vllm_version
 from local.processes import vllm_processes
 from tests.support import operations
 from tests.support.container import Running
@@ -68,3 +69,46 @@ def test_the_metrics_that_the_documentation_names_are_there(container: Running, 
     names = re.findall(r"`(vllm:\w+)`", operations.PAGE)
     assert len(names) >= 8
     assert [name for name in names if f"\n{name}" not in got] == []
+
+
+@mistral
+def test_deploy_pushes_waits_sets_autoscaling_and_checks(container: Running, user: User) -> None:
+    baseten = user.baseten
+    baseten.statuses.append("BUILDING")
+    report = user.home / "report.md"
+    done = user.make(
+        "deploy",
+        "MODEL=mistral-7b",
+        f"MANAGEMENT_URL={baseten.url}",
+        f"BASE_URL={baseten.url}/model-MODEL_ID",
+        f"REPORT={report}",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert baseten.key not in done.stdout + done.stderr
+    model = baseten.newest.model
+    production = model.environments["production"]
+    assert production.deployment is baseten.newest
+    assert production.settings["target_utilization_percentage"] == 50
+    said = [line for line in done.stdout.splitlines() if line.startswith("[deploy]")]
+    assert said[0] == "[deploy] 1 of 4: push to production"
+    assert "[deploy] BUILDING, after 0 min" in said
+    assert f"model-{model.id}.api.baseten.co/environments/production/sync/v1" in said[-1]
+    assert "| vLLM | 0." in report.read_text()
+
+
+@mistral
+def test_smoke_shows_what_was_planned_beside_what_runs(container: Running, user: User) -> None:
+    done = user.make("smoke", "BASE_URL=http://127.0.0.1:8080")
+    found = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+    rows = {row[1]: row[2:5] for row in found if len(row) == 6 and row[1]}
+    version = vllm_version()
+    assert rows["vLLM"] == [version, version, "agrees"]
+    assert rows["context, tokens"] == ["32768", "32768", "agrees"]
+    assert rows["batched requests"][2] == rows["tools"][2] == rows["adapters"][2] == "agrees"
+    assert rows["precision"] == ["fp16: float16, not quantized", "float16, not quantized", "agrees"]
+    assert rows["hardware"][2].startswith("not compared: a run on a CPU")
+    assert rows["KV cache, tokens"][2].startswith("not compared: on a CPU")
+    assert "planned: Mistral 7B in fp16 fits on 1×A10G" in " ".join(done.stdout.split())
+    other = user.make("smoke", "BASE_URL=http://127.0.0.1:8080", "GPU=L4", "CONTEXT=4096")
+    assert other.returncode != 0
+    assert "make smoke: not what was planned: context, tokens" in other.stdout

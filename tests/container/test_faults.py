@@ -61,13 +61,19 @@ def test_a_stop_of_vllm_cuts_off_what_takes_longer_than_it_gives(container: None
     assert faults.broken_off(stopped.outcomes, 8)
 
 
-def test_a_stop_of_the_container_ends_it_and_its_streams(container: None) -> None:
-    with faults.server("mistral-7b") as server:
-        seconds, outcomes = faults.stop(server)
+@pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "without nginx"])
+def test_a_stop_of_the_container_lets_streams_finish_and_cuts_the_rest_off(
+    container: None, nginx: bool
+) -> None:
+    with faults.server("mistral-7b", nginx=nginx) as server:
+        stopped = faults.stop(server)
         assert server.process.returncode == 0
         assert gone(), leftovers()
-    assert seconds < 2 * END_SECONDS
-    assert faults.broken_off(outcomes, 4)
+    assert (stopped.refused.status, stopped.refused.retry_after) == (503, str(RETRY_SECONDS))
+    assert stopped.readiness == 503
+    assert [outcome for outcome in stopped.short if not outcome.right] == []
+    assert faults.broken_off(stopped.long, 2)
+    assert stopped.seconds < 2 * END_SECONDS
 
 
 def test_nginx_s_worker_processes_come_back(container: None) -> None:

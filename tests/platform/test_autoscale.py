@@ -10,8 +10,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from deploy import cards, plan
-from deploy.baseten import BasetenError
-from scripts.autoscale import Management
+from deploy.baseten import BasetenError, Management
 from tests.support import baseten as platform
 from tests.support.baseten import Baseten, Deployment, Model
 from tests.support.user import User

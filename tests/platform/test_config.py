@@ -110,7 +110,7 @@ def test_the_parts_a_deployment_needs(card: Card, choices: Options) -> None:
     assert config["base_image"]["image"] == f"vllm/vllm-openai:v{vllm_version()}"
     token = r'HF_TOKEN="\$\(.*\)" && export HF_TOKEN && ' if choices.source == "hub" else ""
     whole = "(completed [^&]* && )?"
-    start = rf"sh -c '\. /packages/start/prepare.sh && {token}{whole}exec vllm serve "
+    start = rf"exec sh -c '\. /packages/start/prepare.sh && {token}{whole}exec vllm serve "
     assert re.match(start, server["start_command"])
     assert server["server_port"] == 8000
     assert server["predict_endpoint"] == "/v1/chat/completions"

@@ -29,7 +29,7 @@ from deploy.options import Options
 from deploy.plan import Plan
 from local import processes
 from local.standins.corpus import chat, dialogues
-from local.truss import NGINX_PORT, READINESS, URL, stage
+from local.truss import NGINX_PORT, READINESS, READY, STRAIGHT_URL, URL, stage
 
 LIVENESS = f"{URL}/"  # Truss's; nginx hands it on
 CHAT = "/v1/chat/completions"
@@ -72,15 +72,19 @@ class Server:
     model: str
     process: subprocess.Popen[bytes]
     log: Path
+    url: str = URL
 
 
 @contextlib.contextmanager
 def server(
-    model: str, variables: Mapping[str, str] | None = None, **serving: int
+    model: str,
+    variables: Mapping[str, str] | None = None,
+    nginx: bool = True,
+    **serving: int,
 ) -> Iterator[Server]:
     """A container of its own, ended afterwards if it is still there. `variables`: of its
-    environment, beside those of the config. `serving`: fields of the card's section that are
-    others here."""
+    environment, beside those of the config. `nginx`: which of Truss's two builds. `serving`: fields
+    of the card's section that are others here."""
     card = cards.load(model)
     changed = card.model_copy(update={"serving": card.serving.model_copy(update=serving)})
     config = render(changed, Options())
@@ -89,11 +93,13 @@ def server(
         truss.mkdir()
         stage(config, truss)
         options = [f"--variable={name}={value}" for name, value in (variables or {}).items()]
+        options.append(f"--nginx={nginx:d}")
+        url = URL if nginx else STRAIGHT_URL
         process = processes.launch("--truss", str(truss), *options, log=log)
         try:
-            processes.wait_until_ready(process, log)
-            streams(model, 2)  # nothing is measured cold
-            yield Server(model, process, log)
+            processes.wait_until_ready(process, log, url)
+            streams(model, 2, url)  # nothing is measured cold
+            yield Server(model, process, log, url)
             if process.poll() is None:
                 processes.stop(process)
         finally:
@@ -113,13 +119,13 @@ def known(model: str) -> list[tuple[list[dict[str, str]], str]]:
     return [(messages, answer) for messages, answer in found if isinstance(answer, str)]
 
 
-def streams(model: str, count: int, **more: Any) -> list[Outcome]:
+def streams(model: str, count: int, url: str = URL, **more: Any) -> list[Outcome]:
     """So many streams at once, each with the next dialogue in turn and `more` in its request."""
 
     async def run() -> list[Outcome]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with httpx.AsyncClient(
-            base_url=URL, timeout=PATIENCE_SECONDS, trust_env=False, limits=limits
+            base_url=url, timeout=PATIENCE_SECONDS, trust_env=False, limits=limits
         ) as client:
             asked = known(model)
             return await asyncio.gather(
@@ -188,15 +194,15 @@ def with_retries(model: str, count: int) -> list[Outcome]:
     return asyncio.run(run())
 
 
-def metrics() -> dict[str, float]:
+def metrics(url: str = URL) -> dict[str, float]:
     """vLLM's metrics that have one value, by name."""
-    lines = httpx.get(f"{URL}/metrics", timeout=30, trust_env=False).text.splitlines()
+    lines = httpx.get(f"{url}/metrics", timeout=30, trust_env=False).text.splitlines()
     pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     return {name.split("{")[0]: float(value) for name, value in pairs}
 
 
-def running() -> float:
-    return metrics()["vllm:num_requests_running"]
+def running(url: str = URL) -> float:
+    return metrics(url)["vllm:num_requests_running"]
 
 
 def waiting() -> float:
@@ -241,9 +247,9 @@ def meanwhile(work: Callable[[], list[Outcome]]) -> Iterator[list[Outcome]]:
         thread.join()
 
 
-def endless(model: str, count: int) -> Callable[[], list[Outcome]]:
+def endless(model: str, count: int, url: str = URL) -> Callable[[], list[Outcome]]:
     """Streams that would not end while a scenario lasts."""
-    return lambda: streams(model, count, ignore_eos=True, max_tokens=30000)
+    return lambda: streams(model, count, url, ignore_eos=True, max_tokens=30000)
 
 
 def processes_of(who: str) -> list[int]:
@@ -429,7 +435,7 @@ class Stopped:
 
 def drain(started: Server, count: int = 8, tokens: int = 1000) -> Stopped:
     """vLLM alone is told to stop, under so many streams of so many tokens."""
-    long = {"ignore_eos": True, "max_tokens": tokens}
+    long: dict[str, Any] = {"ignore_eos": True, "max_tokens": tokens}
     with meanwhile(lambda: streams(started.model, count, **long)) as outcomes:
         wait(lambda: running() + waiting() == count)
         asked = time.monotonic()
@@ -442,13 +448,28 @@ def drain(started: Server, count: int = 8, tokens: int = 1000) -> Stopped:
     return Stopped(refused, liveness, readiness, seconds, outcomes, exit_line(started.log))
 
 
-def stop(started: Server) -> tuple[float, list[Outcome]]:
-    """The container is told to stop, under four streams: seconds until nothing is left, and what
-    became of the streams."""
-    with meanwhile(endless(started.model, 4)) as outcomes:
-        wait(lambda: running() == 4)
+@dataclass(frozen=True)
+class ContainerStopped:
+    refused: Outcome  # a request sent after the signal
+    readiness: int  # then
+    short: Sequence[Outcome]  # streams of which a stop leaves time for the rest
+    long: Sequence[Outcome]  # streams that would not end
+    seconds: float  # until nothing of the container was left
+
+
+def stop(started: Server, tokens: int = 300) -> ContainerStopped:
+    """The container is told to stop, under four streams of so many tokens and two endless ones."""
+    model, url = started.model, started.url
+    short: dict[str, Any] = {"ignore_eos": True, "max_tokens": tokens}
+    with (
+        meanwhile(endless(model, 2, url)) as long,
+        meanwhile(lambda: streams(model, 4, url, **short)) as ending,
+    ):
+        wait(lambda: running(url) == 6)
         asked = time.monotonic()
         started.process.send_signal(signal.SIGTERM)
-        wait(lambda: started.process.poll() is not None and processes.container_processes() == [])
-        seconds = time.monotonic() - asked
-    return seconds, outcomes
+        wait(lambda: status(f"{url}{READY}") != 200)
+        readiness = status(f"{url}{READY}")
+        (refused,) = streams(model, 1, url)
+    wait(lambda: started.process.poll() is not None and processes.container_processes() == [])
+    return ContainerStopped(refused, readiness, ending, long, time.monotonic() - asked)

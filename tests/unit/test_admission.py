@@ -32,6 +32,8 @@ def ask(
     stopping: bool = False,
     answer: tuple[int, Any] = (200, JSON),
     stream_interval: int | None = None,
+    headers: list[tuple[bytes, bytes]] | None = None,
+    **environment: str,
 ) -> tuple[int, dict[bytes, bytes], Any, bool]:
     """Status, headers and body of the answer, and whether vLLM was asked. Nothing may be read of a
     request that is refused."""
@@ -53,7 +55,8 @@ def ask(
         args=SimpleNamespace(max_num_queued_reqs=limit), engine_client=Engine(unfinished)
     )
     scope = {"type": "http", "path": path, "method": method, "app": SimpleNamespace(state=state)}
-    door = AdmissionMiddleware(vllm, settings.read({}))
+    scope["headers"] = headers or []
+    door = AdmissionMiddleware(vllm, settings.read(environment))
     door.running, door.stopping = running, stopping
     asyncio.run(door(scope, receive, send))
     assert door.running == running
@@ -135,3 +138,25 @@ def test_a_refusal_of_vllm_s_says_when_to_come_again() -> None:
     for status, retry in ((503, b"10"), (400, None), (200, None)):
         got, headers, _, asked = ask(CHAT, answer=(status, JSON))
         assert (got, headers.get(b"retry-after"), asked) == (status, retry, True)
+
+
+def test_what_nginx_would_rewrite_is_rewritten() -> None:
+    assert ask("/", "GET")[0] == ask("/v1/models/model", "HEAD")[0] == 200
+    assert ask("/", "GET", stopping=True)[0] == 200
+    assert ask("/v1/models/model", "GET", stopping=True)[0] == 503
+    assert ask("/v1/models/model:predict")[3]
+    assert ask("/v1/models/model:predict", running=4)[0] == 503
+
+
+def test_headers_over_the_limit_are_431() -> None:
+    limit = admission.HEADER_BYTES
+    status, _, body, asked = ask(CHAT, headers=[(b"a", b"x" * limit)])
+    assert (status, body["error"]["code"], asked) == (431, 431, False)
+    assert ask(CHAT, headers=[(b"a", b"x" * (limit - 100))])[3]
+
+
+def test_behind_nginx_its_connections_are_a_limit_too() -> None:
+    """packages/start/prepare.sh sets the variable where there is nginx."""
+    assert ask(CHAT, running=2, limit=4, PREDICT_MOST_REQUESTS="2")[0] == 503
+    assert ask(CHAT, running=2, limit=None, PREDICT_MOST_REQUESTS="2")[0] == 503
+    assert ask(CHAT, running=2, limit=4, PREDICT_MOST_REQUESTS="8")[3]

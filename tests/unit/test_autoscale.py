@@ -36,7 +36,7 @@ def answer(status: int, body: object = None) -> httpx.Response:
 def test_only_a_busy_service_is_asked_again_and_later_each_time(
     attempt: int, response: httpx.Response, seconds: float | None
 ) -> None:
-    assert autoscale.seconds_to_wait(attempt, response) == seconds
+    assert baseten.seconds_to_wait(attempt, response) == seconds
 
 
 def test_the_card_s_figures_hold_unless_others_are_given() -> None:
@@ -123,52 +123,3 @@ def test_an_impossible_choice_is_refused_before_anybody_is_asked(
 def test_a_model_of_another_name_needs_its_card_named() -> None:
     with pytest.raises(BasetenError, match=r"'Llama', and no card has that title.*say MODEL="):
         autoscale.card_called("Llama")
-
-
-def test_only_what_is_not_so_yet_differs() -> None:
-    assert autoscale.differing({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == {"b": 3, "c": 4}
-
-
-# --- what every command that calls Baseten shares ---
-
-
-@pytest.mark.parametrize("environment", [{}, {"BASETEN_API_KEY": "  "}])
-def test_a_missing_key_is_said(environment: dict[str, str]) -> None:
-    with pytest.raises(BasetenError, match="BASETEN_API_KEY is not set"):
-        baseten.api_key(environment)
-
-
-@pytest.mark.parametrize("key", ["abc\ndef", "abc def", "clé"])
-def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> None:
-    with pytest.raises(BasetenError, match="is no key") as caught:
-        baseten.api_key({"BASETEN_API_KEY": key})
-    assert key not in str(caught.value)
-
-
-@pytest.mark.parametrize("value", ["", "https://app.baseten.co/models/abc", "a/b", "a b", "-x"])
-def test_what_is_no_id_is_refused(value: str) -> None:
-    with pytest.raises(BasetenError, match="MODEL_ID="):
-        baseten.checked_id("MODEL_ID", value)
-
-
-def test_the_key_is_not_sent_unencrypted_to_another_machine() -> None:
-    with pytest.raises(BasetenError, match="unencrypted"):
-        baseten.checked_address("http://api.baseten.co")
-    assert baseten.checked_address("http://127.0.0.1:1/x/") == "http://127.0.0.1:1/x"
-    with pytest.raises(BasetenError, match="no address"):
-        baseten.checked_address("api.baseten.co")
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ('{"code": "X", "message": "why"}', "why"),
-        ('{"error": "why"}', "why"),
-        ('{"error": {"message": "why", "code": 400}}', "why"),
-        ("<h1>Bad\n gateway</h1>", "<h1>Bad gateway</h1>"),
-        ("", "no reason given"),
-        ('{"detail": "x"}', "{'detail': 'x'}"),
-    ],
-)
-def test_an_error_is_read_in_each_of_its_shapes(body: str, said: str) -> None:
-    assert baseten.message(body) == said

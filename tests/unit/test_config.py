@@ -2,13 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy import cards, plan
+from deploy import cards
 from deploy.config import (
-    NGINX_CONNECTIONS,
-    NGINX_SPARE,
     RenderError,
     one_file,
-    planned,
     render,
 )
 from deploy.options import SOURCES, Options, Source
@@ -102,23 +99,3 @@ def test_the_hub_is_asked_for_a_file_that_is_named_in_full() -> None:
     assert one_file("a-card", files) == "config.json"
     with pytest.raises(RenderError, match=r"a-card.yaml: weights.files: .*name one in full"):
         one_file("a-card", files[:1])
-
-
-def test_a_queue_that_nginx_has_no_connections_for_is_refused() -> None:
-    card = cards.load("mistral-7b")
-    served = planned(card, Options()).max_num_seqs
-    spare = (NGINX_CONNECTIONS - NGINX_SPARE) // 2 - served
-
-    def queued(queue: int) -> str:
-        serving = card.serving.model_copy(update={"queue": queue})
-        return render(card.model_copy(update={"serving": serving}), Options())
-
-    assert f"--max-num-queued-reqs {served + spare}" in queued(spare)
-    with pytest.raises(RenderError, match=f"queue: {spare + 1} .* it may be {spare} at most"):
-        queued(spare + 1)
-
-
-def test_the_queues_of_the_cards_fit_whatever_the_plan() -> None:
-    for card in cards.load_all():
-        most = plan.MOST_SEQUENCES + card.serving.queue
-        assert 2 * most + NGINX_SPARE <= NGINX_CONNECTIONS

@@ -2,9 +2,17 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
 
 from deploy.paths import ROOT
 
@@ -16,11 +24,24 @@ def shell(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True)
 
 
-def prepared(folder: Path) -> str:
-    """prepare.sh as it would be read where /packages is another folder."""
-    text = (START / "prepare.sh").read_text().replace("/packages", str(ROOT / "packages"))
-    (folder / "prepare.sh").write_text(text)
-    return f". {folder}/prepare.sh && exec sh -c 'echo $PYTHONPATH'"
+def prepared(folder: Path, then: str = "exec sh -c 'echo $PYTHONPATH'") -> str:
+    """prepare.sh as it would be read where /packages and the machine's own paths are elsewhere."""
+    places = {
+        "/tmp/": f"{folder}/",
+        "/packages": str(folder),
+        "/proc/driver": f"{folder}/driver",
+        "/cache/model": f"{folder}/shared",
+        "/app/": f"{folder}/app-",
+        "seconds=120": "seconds=10",
+    }
+    if not (folder / "start").exists():
+        shutil.copytree(START, folder / "start")
+        for script in (folder / "start").glob("*.sh"):
+            text = script.read_text()
+            for place, here in places.items():
+                text = text.replace(place, here)
+            script.write_text(text)
+    return f". {folder}/start/prepare.sh && {then}"
 
 
 def test_the_model_infos_are_where_vllm_keeps_its_cache(tmp_path: Path) -> None:
@@ -46,15 +67,15 @@ def test_a_cache_that_cannot_be_written_does_not_keep_vllm_from_starting(tmp_pat
 
 def test_the_package_of_the_truss_stays_importable(tmp_path: Path) -> None:
     done = shell(prepared(tmp_path), HOME=str(tmp_path), PYTHONPATH="/packages")
-    assert done.stdout.strip() == f"{START}:/packages"
+    assert done.stdout.strip() == f"{tmp_path}/start:/packages"
     done = shell(prepared(tmp_path), HOME=str(tmp_path))
-    assert done.stdout.strip() == f"{START}"
+    assert done.stdout.strip() == f"{tmp_path}/start"
 
 
 def test_a_folder_is_completed_with_a_config_json(tmp_path: Path) -> None:
     mounted, whole = tmp_path / "mounted", tmp_path / "whole"
     mounted.mkdir()
-    completed = f". {START}/prepare.sh; completed {mounted} {whole} 1000"
+    completed = prepared(tmp_path, f"completed {mounted} {whole} 1000")
     (mounted / "params.json").write_text("{}")
     for _ in range(2):
         assert shell(completed, HOME=str(tmp_path)).returncode == 0
@@ -66,7 +87,7 @@ def test_a_folder_is_completed_with_a_config_json(tmp_path: Path) -> None:
 def test_a_config_json_that_is_there_is_kept(tmp_path: Path) -> None:
     mounted, whole = tmp_path / "mounted", tmp_path / "whole"
     mounted.mkdir()
-    completed = f". {START}/prepare.sh; completed {mounted} {whole} 1000"
+    completed = prepared(tmp_path, f"completed {mounted} {whole} 1000")
     (mounted / "config.json").write_text("its own")
     assert shell(completed, HOME=str(tmp_path)).returncode == 0
     assert (whole / "config.json").read_text() == "its own"
@@ -86,3 +107,146 @@ assert gc.callbacks == []
 """
     environment = {**os.environ, "PYTHONPATH": str(START)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize(("pid", "default"), [(1, False), (2, True)])
+def test_pid_1_hears_a_stop_while_vllm_is_imported(pid: int, default: bool) -> None:
+    code = f"""
+import os, signal
+os.getpid = lambda: {pid}
+import importlib, sitecustomize
+importlib.reload(sitecustomize)
+assert (signal.getsignal(signal.SIGTERM) is signal.SIG_DFL) is {default}
+"""
+    environment = {**os.environ, "PYTHONPATH": str(START)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+# --- what is said of the machine ---
+
+NEW = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build"
+OLD = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023"
+
+
+@pytest.mark.parametrize(
+    ("version", "compatibility", "said"),
+    [
+        (NEW, "0", "start: driver 580.65.06, new enough for CUDA 13 (580)"),
+        (OLD, "1", "start: driver 535.104.05, older than CUDA 13's 580: CUDA's compatibility"),
+        (None, "0", "start: no NVIDIA driver is loaded"),
+        ("NVRM version: who knows", "0", "start: no NVIDIA driver is loaded"),
+    ],
+)
+def test_cuda_s_compatibility_libraries_are_used_with_an_older_driver_alone(
+    tmp_path: Path, version: str | None, compatibility: str, said: str
+) -> None:
+    if version:
+        (tmp_path / "driver" / "nvidia").mkdir(parents=True)
+        (tmp_path / "driver" / "nvidia" / "version").write_text(f"{version}\nGCC version: 12.2.0")
+    script = prepared(tmp_path, "echo $VLLM_ENABLE_CUDA_COMPATIBILITY")
+    done = shell(script, HOME=str(tmp_path), VLLM_ENABLE_CUDA_COMPATIBILITY="0")
+    assert done.stdout.strip() == compatibility
+    assert said in done.stderr
+
+
+def test_the_host_s_memory_is_said(tmp_path: Path) -> None:
+    done = shell(prepared(tmp_path), HOME=str(tmp_path))
+    assert re.search(r"^start: host memory: [\d.]+ GiB of [\d.]+ GiB free", done.stderr, re.M)
+
+
+# --- what a replica leaves for the next ---
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def ready_port(tmp_path: Path) -> Iterator[int]:
+    """Where "vLLM" says that it is ready."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        config = f"docker_server:\n  server_port: {server.server_port}\n"
+        (tmp_path / "app-config.yaml").write_text(config)
+        yield server.server_port
+        server.shutdown()
+
+
+def replica(folder: Path, compiles: str, home: str = "home", inside: Sequence[str] = ()) -> str:
+    """The log of a start in a fresh home, in which "vLLM" shows what is in its cache, compiles more
+    and ends once that is kept, or is known not to be. `inside`: a command that runs it."""
+    shutil.rmtree(folder / home, ignore_errors=True)
+    cache = folder / home / ".cache" / "vllm" / "torch_compile_cache"
+    (folder / home).mkdir()
+    then = f"cat {cache}/graph 2>/dev/null; mkdir -p {cache}; echo {compiles} >{cache}/graph; wait"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder / home)}
+    words = [*inside, "sh", "-c", prepared(folder, then)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def test_without_the_shared_folder_nothing_is_kept(tmp_path: Path) -> None:
+    assert "compile cache: no /" in replica(tmp_path, "one")
+
+
+def test_a_replica_finds_what_an_earlier_one_has_compiled(tmp_path: Path, ready_port: int) -> None:
+    (tmp_path / "shared").mkdir()
+    first = replica(tmp_path, "first")
+    assert "compile cache: nothing in" in first
+    assert "compile cache: kept in" in first
+    second = replica(tmp_path, "second")
+    assert second.startswith("first\n")
+    assert "compile cache: found in" in second
+    (tmp_path / "app-config.yaml").write_text(f"server_port: {ready_port}\nanother: 1\n")
+    assert "compile cache: nothing in" in replica(tmp_path, "of another config")
+
+
+@pytest.mark.parametrize("damage", ["cut off", "changed"])
+def test_a_damaged_archive_is_not_taken_and_is_replaced(
+    tmp_path: Path, ready_port: int, damage: str
+) -> None:
+    (tmp_path / "shared").mkdir()
+    replica(tmp_path, "first")
+    (archive,) = (tmp_path / "shared").iterdir()
+    whole = archive.read_bytes()
+    half = len(whole) // 2
+    bad = whole[:half] if damage == "cut off" else whole[:half] + b"\0\0\0\0" + whole[half + 4 :]
+    archive.write_bytes(bad)
+    log = replica(tmp_path, "second")
+    assert "is damaged and not used" in log
+    assert "first" not in log
+    assert replica(tmp_path, "third").startswith("second\n")
+
+
+def test_a_draft_that_was_never_finished_is_not_taken(tmp_path: Path, ready_port: int) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / ".vllm-compiled.abcdef").write_bytes(b"half")
+    assert "compile cache: nothing in" in replica(tmp_path, "first")
+
+
+def test_two_replicas_at_once_leave_one_whole_archive(tmp_path: Path, ready_port: int) -> None:
+    (tmp_path / "shared").mkdir()
+    prepared(tmp_path)
+    with ThreadPoolExecutor() as pool:
+        logs = list(pool.map(lambda home: replica(tmp_path, home, home), ["one", "other"]))
+    assert all("compile cache: kept in" in log for log in logs)
+    (archive,) = (tmp_path / "shared").iterdir()
+    assert subprocess.run(["gzip", "-t", archive]).returncode == 0
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path, ready_port: int) -> None:
+    (tmp_path / "shared").symlink_to("/proc")
+    assert "/shared cannot be written, so nothing is kept" in replica(tmp_path, "one")
+
+
+def test_a_full_folder_costs_nothing(tmp_path: Path, ready_port: int) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    full = ["bwrap", "--dev-bind", "/", "/", "--size", "4096", "--tmpfs", str(shared)]
+    log = replica(tmp_path, "$(head -c 65536 /dev/urandom | base64 -w 0)", inside=full)
+    assert "has no room or failed, so nothing is kept" in log

@@ -1,3 +1,4 @@
+import ast
 import shlex
 import subprocess
 
@@ -8,11 +9,13 @@ from hypothesis import strategies as st
 from deploy.start_command import argument, quoted, serve_arguments
 
 
-def as_sh_gets_it(word: str) -> list[str]:
-    """What a real sh hands to vLLM, after supervisord's splitting and its %%."""
-    line = f"sh -c 'printf \"%%s\\n\" {quoted(word)}'"
-    words = shlex.split(line.replace("%%", "%"))
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+def as_sh_gets_it(word: str) -> list[list[str]]:
+    """What a real sh hands to vLLM: run by supervisord, which splits and expands, and by sh."""
+    percent = 'percent="$(printf "\\045")"'  # as in packages/start/prepare.sh
+    line = f"exec sh -c '{percent}; python3 -c \"import sys; print(sys.argv[1:])\" {quoted(word)}'"
+    ways = (shlex.split(line % {})[1:], ["sh", "-c", line])
+    done = [subprocess.run(words, capture_output=True, text=True, check=True) for words in ways]
+    return [ast.literal_eval(one.stdout) for one in done]
 
 
 @pytest.mark.parametrize(
@@ -33,18 +36,18 @@ def as_sh_gets_it(word: str) -> list[str]:
     ],
 )
 def test_a_word_reaches_vllm_as_it_was(word: str) -> None:
-    assert as_sh_gets_it(word) == [word]
+    assert as_sh_gets_it(word) == [[word], [word]]
 
 
 @hypothesis.given(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20))
 @hypothesis.settings(max_examples=50)
 def test_what_is_quoted_is_read_again(word: str) -> None:
-    command = f"sh -c 'exec vllm serve /models/m --flag {quoted(word)}'"
+    command = f"exec sh -c 'exec vllm serve /models/m --flag {quoted(word)}'"
     assert serve_arguments(command) == ["/models/m", "--flag", word]
 
 
 def test_the_last_value_of_a_flag_counts_however_it_is_written() -> None:
-    command = "sh -c 'exec vllm serve m --max-model-len 1 --max_model_len=2 --dtype x'"
+    command = "exec sh -c 'exec vllm serve m --max-model-len 1 --max_model_len=2 --dtype x'"
     assert argument(command, "--max-model-len") == "2"
     assert argument(command, "--dtype") == "x"
     assert argument(command, "--seed") is None

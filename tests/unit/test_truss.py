@@ -7,16 +7,22 @@ import yaml
 from deploy import cards
 from deploy.config import render
 from deploy.options import Options
+from deploy.start_command import start_command
 from local import sandbox
 from local.truss import (
+    STRAIGHT_URL,
+    URL,
     CannotServeError,
+    Image,
     bind,
+    build,
     check_machine,
     check_precision,
     check_workers,
     environment,
     mounts,
     secrets,
+    stage,
     tensor_parallel_size,
     workers_of,
 )
@@ -88,7 +94,9 @@ def test_no_two_workers_share_a_core(workers: int, cores: list[int]) -> None:
 
 def test_the_local_variables_come_after_those_of_the_config() -> None:
     config = {
-        "docker_server": {"start_command": "sh -c 'exec vllm serve m --tensor-parallel-size 2'"},
+        "docker_server": {
+            "start_command": "exec sh -c 'exec vllm serve m --tensor-parallel-size 2'"
+        },
         "environment_variables": {"VLLM_CPU_KVCACHE_SPACE": "99", "PYTHONPATH": "/packages"},
     }
     variables = environment(config)
@@ -157,6 +165,19 @@ def test_the_sandbox_runs_supervisord_as_pid_1_and_user_60000() -> None:
     assert words[words.index("--uid") + 1] == "60000"
     at = words.index("/here")
     assert words[at - 1 : at + 2] == ["--ro-bind", "/here", "/models/m"]
+
+
+@pytest.mark.parametrize("nginx", [True, False])
+def test_the_image_is_laid_out_as_truss_s_dockerfile_says(nginx: bool, tmp_path: Path) -> None:
+    config = render(cards.load("mistral-7b"), Options())
+    stage(config, tmp_path)
+    files, command, _ = build(tmp_path, nginx)
+    assert files["/packages/start/nginx.sh"] == files["/usr/local/bin/nginx"]
+    assert command == (sandbox.ENTRYPOINT if nginx else ["sh", "-c", start_command(config)])
+    assert ("/etc/nginx/conf.d/proxy.conf" in files) == nginx
+    assert ("/etc/supervisor/supervisord.conf" in files) == nginx
+    image = Image(files, {}, {}, command)
+    assert image.url == (URL if nginx else STRAIGHT_URL)
 
 
 @pytest.mark.parametrize("variable", ["", "NAME", "=value", "A B=c"])

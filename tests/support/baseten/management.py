@@ -30,6 +30,7 @@ class Management:
         self.routes = [
             Route(MODEL, self.show_model),
             Route(f"{MODEL}/deployments", self.show_deployments),
+            Route(f"{MODEL}/deployments/{{deployment}}", self.show_deployment),
             Route(f"{MODEL}/environments", self.add_environment, methods=["POST"]),
             Route(f"{ENVIRONMENT}/promote", self.promote, methods=["POST"]),
             Route(ENVIRONMENT, self.show_settings),
@@ -50,6 +51,12 @@ class Management:
         model = self._managed(request)
         shown = [{"id": deployment.id, "model_id": model.id} for deployment in model.deployments]
         return JSONResponse({"deployments": shown})
+
+    async def show_deployment(self, request: Request) -> Response:
+        self._managed(request)
+        deployment = self.baseten.find_deployment(request.path_params["deployment"])
+        status = self.baseten.statuses.popleft() if self.baseten.statuses else "ACTIVE"
+        return JSONResponse({"id": deployment.id, "status": status})
 
     async def promote(self, request: Request) -> Response:
         model = self._managed(request)

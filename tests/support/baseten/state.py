@@ -86,6 +86,7 @@ class Baseten:
         self.models: dict[str, Model] = {}
         self.uploads: dict[str, bytes] = {}
         self._ids = (f"abc{number:05}" for number in itertools.count(1))
+        self.statuses: deque[str] = deque()  # of a deployment, before it is ACTIVE
         # Statuses the management API answers with next, before it does as asked
         self.trouble: deque[int] = deque()
 

@@ -1,0 +1,272 @@
+"""Checks that a deployment answers as its users expect.
+
+Promises: each check is one request or a few, of a handful of tokens, and has a result whatever goes
+wrong in it. Asks what the model is, and leaves out what it cannot do. Refuses, with a
+`BasetenError`, what cannot be checked at all: a missing or refused key, a model that is not there,
+an address that does not answer.
+"""
+
+import base64
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import openai
+from PIL import Image
+from rich.console import Console
+
+from deploy import baseten, cards
+from deploy.baseten import BasetenError
+
+QUESTION = "What is the Mistral wind?"
+# Baseten ends a request then; the first may wait for a replica to start.
+# https://docs.baseten.co/deployment/autoscaling/request-lifecycle
+TIMEOUT = 1200.0
+CONNECT_TIMEOUT = 15.0
+COLOUR = (225, 30, 30)  # red, which the answer must say
+
+
+NO_KEY = "none-needed"  # what a container by itself is sent
+
+
+class CheckError(AssertionError):
+    """What was expected and what came instead."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A deployment. `predict` is its predict route, `openai` the base URL for OpenAI's client."""
+
+    predict: str
+    openai: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What a check saw; `first_token` is in seconds, from the request to the first text."""
+
+    detail: str
+    first_token: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    passed: bool
+    detail: str
+    seconds: float
+    first_token: float | None
+
+
+def target(model_id: str, environment: str, base_url: str | None, key: Callable[[], str]) -> Target:
+    """Where the routes are: a model's on Baseten; at `base_url` instead of Baseten's own address
+    of the model; or, without an id, a container by itself, which wants no key."""
+    if not model_id and base_url:
+        url = baseten.checked_address(base_url)
+        return Target(f"{url}/predict", f"{url}/v1", NO_KEY)
+    baseten.checked_id("MODEL_ID", model_id)
+    baseten.checked_id("ENVIRONMENT", environment)
+    host = baseten.checked_address(base_url or f"https://model-{model_id}.api.baseten.co")
+    url = f"{host}/environments/{environment}"
+    return Target(f"{url}/predict", f"{url}/sync/v1", key())
+
+
+def expect(holds: object, what: str) -> None:
+    if not holds:
+        raise CheckError(what)
+
+
+class Checks:
+    """The checks; each is a method that returns `Passed` or raises."""
+
+    def __init__(self, target: Target, timeout: float) -> None:
+        self.target = target
+        self.http = httpx.Client(
+            headers={"Authorization": f"Api-Key {target.key}"},
+            timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
+        )
+        self.openai = openai.OpenAI(
+            api_key=target.key, base_url=target.openai, timeout=timeout, max_retries=0
+        )
+
+    def models(self) -> list[dict[str, Any]]:
+        """What the server lists; `BasetenError` when there is nothing to check."""
+        url = f"{self.target.openai}/models"
+        try:
+            response = self.http.get(url)
+        except httpx.TransportError as error:
+            raise baseten.unreachable(url, error) from error
+        if response.status_code in (401, 403) and self.target.key == NO_KEY:
+            raise BasetenError(f"{url} wants a key; say which model it is with MODEL_ID=")
+        if response.status_code != 200:
+            raise baseten.refusal(response, url)
+        try:
+            listed = [model for model in response.json()["data"] if model["id"]]
+        except (ValueError, KeyError, TypeError):
+            listed = []
+        if not listed:
+            raise BasetenError(f"{url} lists no model; is it the address of a deployment?")
+        return listed
+
+    def metrics(self) -> str:
+        """The text of /metrics; empty where it is not to be had."""
+        response = self.http.get(f"{self.target.openai.removesuffix('/v1')}/metrics")
+        return response.text if response.status_code == 200 else ""
+
+    def chat(self, model: str) -> Passed:
+        response = self.openai.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": QUESTION}], max_tokens=32
+        )
+        text = response.choices[0].message.content
+        expect(text, "the answer has no text")
+        expect(response.usage and response.usage.completion_tokens <= 32, "over max_tokens")
+        return Passed(f"{text}")
+
+    def stream(self, model: str) -> Passed:
+        started = time.monotonic()
+        first, pieces, reason = None, [], None
+        stream = self.openai.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": QUESTION}],
+            max_tokens=32,
+            stream=True,
+        )
+        for chunk in stream:
+            for choice in chunk.choices:
+                if choice.delta.content:
+                    first = first or time.monotonic() - started
+                    pieces.append(choice.delta.content)
+                reason = choice.finish_reason or reason
+        expect(len(pieces) > 1, f"{len(pieces)} pieces of text, expected several")
+        expect(reason in ("stop", "length"), f"finish_reason is {reason!r}")
+        return Passed(f"{len(pieces)} pieces", first)
+
+    def image(self, model: str) -> Passed:
+        url = f"data:image/png;base64,{base64.b64encode(_picture()).decode()}"
+        response = self.openai.chat.completions.create(
+            model=model,
+            messages=[
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "What colour is this image?"},
+                        {"type": "image_url", "image_url": {"url": url}},
+                    ],
+                }
+            ],
+            max_tokens=32,
+            temperature=0,
+        )
+        text = response.choices[0].message.content or ""
+        expect("red" in text.lower(), f"a red picture was described as {text!r}")
+        return Passed(text)
+
+    def prompt(self) -> Passed:
+        answer = self._predict({"prompt": QUESTION, "max_new_tokens": 32})
+        text = answer.get("output")
+        expect(text and isinstance(text, str), f"no text in output: {_short(answer)}")
+        return Passed(answer["output"])
+
+    def max_new_tokens(self) -> Passed:
+        answer = self._predict({"prompt": QUESTION, "max_new_tokens": 4})
+        tokens = answer["usage"]["completion_tokens"]
+        expect(tokens == 4, f"{tokens} tokens, expected 4")
+        expect(answer["finish_reason"] == "length", f"ended by {answer['finish_reason']!r}")
+        return Passed("4 tokens")
+
+    def text_stream(self) -> Passed:
+        started = time.monotonic()
+        body = {"prompt": QUESTION, "max_new_tokens": 32, "stream": True}
+        first, pieces = None, []
+        with self.http.stream("POST", self.target.predict, json=body) as response:
+            kind = response.headers.get("content-type", "")
+            expect(response.status_code == 200, f"status {response.status_code}")
+            expect(kind.startswith("text/plain"), f"content-type {kind!r}, expected text/plain")
+            for piece in response.iter_text():
+                first = first or time.monotonic() - started
+                pieces.append(piece)
+        expect(len(pieces) > 1, f"{len(pieces)} pieces of text, expected several")
+        expect(not pieces[0].startswith("data:"), "events, expected plain text")
+        return Passed(f"{len(pieces)} pieces", first)
+
+    def error_shape(self) -> Passed:
+        response = self.http.post(self.target.predict, json={"prompt": "x", "max_new_token": 4})
+        expect(response.status_code == 400, f"status {response.status_code}, expected 400")
+        error = response.json().get("error")
+        shape = {"message", "type", "param", "code"}
+        right = isinstance(error, dict) and shape <= error.keys()
+        expect(right, f"expected error with {sorted(shape)}, got {_short(response.json())}")
+        expect("max_new_tokens" in error["message"], f"no hint in {error['message']!r}")
+        return Passed(error["message"])
+
+    def _predict(self, body: dict[str, Any]) -> dict[str, Any]:
+        response = self.http.post(self.target.predict, json=body)
+        expect(
+            response.status_code == 200,
+            f"status {response.status_code}: {baseten.message(response.text)}",
+        )
+        answer: dict[str, Any] = response.json()
+        return answer
+
+
+def _picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (96, 64), COLOUR).save(file, "PNG")
+    return file.getvalue()
+
+
+def _short(content: object) -> str:
+    return json.dumps(content)[:200]
+
+
+def run(checks: Checks, console: Console) -> tuple[list[Row], list[dict[str, Any]]]:
+    """Runs all checks that make sense for the model, a line being shown while one runs → results,
+    and what the server lists."""
+    started = time.monotonic()
+    with console.status("models list; a replica may have to start first"):
+        listed = checks.models()
+    names = [str(model["id"]) for model in listed]
+    rows = [Row("models list", True, ", ".join(names), time.monotonic() - started, None)]
+    model = names[0]
+    card = next((card for card in cards.load_all() if card.name == model), None)
+    plan: list[tuple[str, Callable[[], Passed]]] = [
+        ("chat", lambda: checks.chat(model)),
+        ("stream", lambda: checks.stream(model)),
+    ]
+    if card and card.features.images:
+        plan.append(("image", lambda: checks.image(model)))
+    plan += [
+        ("prompt", checks.prompt),
+        ("max_new_tokens", checks.max_new_tokens),
+        ("text stream", checks.text_stream),
+        ("error's shape", checks.error_shape),
+    ]
+    for name, check in plan:
+        with console.status(name):
+            rows.append(row(name, check))
+    return rows, listed
+
+
+def row(name: str, check: Callable[[], Passed]) -> Row:
+    """Runs one check. Whatever goes wrong in it is its result: the next ones are still worth it."""
+    started = time.monotonic()
+    try:
+        seen = check()
+    except Exception as error:
+        return Row(name, False, _reason(error), time.monotonic() - started, None)
+    return Row(name, True, seen.detail, time.monotonic() - started, seen.first_token)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case CheckError():
+            return str(error)
+        case openai.APIStatusError():
+            return f"status {error.status_code}: {baseten.message(error.response.text)}"
+        case _:
+            return f"{type(error).__name__}: {error}"

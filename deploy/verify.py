@@ -1,0 +1,170 @@
+"""What runs beside what was planned: a deployment against templates/ and config.yaml.
+
+Promises: pure comparison of a config.yaml and its plan with what the server says of itself in
+/metrics and /v1/models; says which figure of templates/ is off and by how much; what cannot be
+compared, as on a CPU, says why instead of passing.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deploy import memory
+from deploy.memory import GIB
+from deploy.plan import GRAPHS, LIBRARIES, NCCL, ROOM, Plan
+from deploy.start_command import argument, serve_arguments, start_command
+
+OURS, CACHE = "predict:config_info", "vllm:cache_config_info"
+CLOSE = 0.05  # of a calculated figure: nearer is not worth a remark
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`agrees` is None for what cannot be compared, for the reason in `note`."""
+
+    name: str
+    planned: str
+    seen: str
+    agrees: bool | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a server says of itself; `ours` is empty for one that was deployed without this."""
+
+    ours: Mapping[str, str]
+    cache: Mapping[str, str]
+    models: list[dict[str, Any]]  # of /v1/models
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.ours.get("device") == "cpu"
+
+    @property
+    def kv_tokens(self) -> int | None:
+        try:
+            return int(self.cache["num_gpu_blocks"]) * int(self.cache["block_size"])
+        except (KeyError, ValueError):
+            return None
+
+
+def labels(metrics: str, name: str) -> dict[str, str]:
+    """The labels of the metric `name` in Prometheus' text format; none where it is not there."""
+    for line in metrics.splitlines():
+        if line.startswith(f"{name}{{"):
+            return dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', line))
+    return {}
+
+
+def seen(metrics: str, models: list[dict[str, Any]]) -> Seen:
+    return Seen(labels(metrics, OURS), labels(metrics, CACHE), models)
+
+
+def adapters_of(words: Iterable[str]) -> list[str]:
+    """The adapters' names that `--lora-modules` of a start command gives, in either form."""
+    found, inside = [], False
+    for word in words:
+        if word.startswith("--"):
+            inside = word.replace("_", "-") == "--lora-modules"
+        elif inside:
+            named = re.search(r'"name": *"([^"]+)"', word)
+            found.append(named[1] if named else word.partition("=")[0])
+    return found
+
+
+def compare(config: str, plan: Plan, version: str, runs: Seen) -> list[Comparison]:
+    """`config` is the text of config.yaml, `plan` what it was made from, `version` vLLM's."""
+    command = start_command(config)
+    ours = runs.ours
+    base = [model for model in runs.models if not model.get("parent")]
+    tuned = sorted(str(model["id"]) for model in runs.models if model.get("parent"))
+    longest = str(base[0].get("max_model_len") or "") if base else ""
+    tools = argument(command, "--tool-call-parser") or "none"
+    asked = sorted(adapters_of(serve_arguments(command)))
+    rows = [
+        _same("vLLM", version, ours.get("version", "").partition("+")[0]),
+        _hardware(plan, runs),
+        _precision(command, plan, runs),
+        _same("context, tokens", argument(command, "--max-model-len") or "", longest),
+        _same(
+            "batched requests",
+            argument(command, "--max-num-seqs") or "",
+            ours.get("max_num_seqs", ""),
+        ),
+        _same("tools", tools, ours.get("tools", "")),
+        _same("adapters", ", ".join(asked) or "none", ", ".join(tuned) or "none"),
+        _kv_cache(plan, runs),
+    ]
+    return rows
+
+
+def _same(name: str, planned: str, found: str) -> Comparison:
+    if not found:
+        why = "the server does not say; it was deployed before this was added"
+        return Comparison(name, planned, "", None, why)
+    return Comparison(name, planned, found, planned == found)
+
+
+def _hardware(plan: Plan, runs: Seen) -> Comparison:
+    planned, device = plan.accelerator, runs.ours.get("device", "")
+    if not device:
+        return _same("hardware", planned, "")
+    if runs.on_cpu:
+        return Comparison("hardware", planned, "cpu", None, "a run on a CPU, with a stand-in")
+    gpus = runs.ours.get("gpus", "")
+    name = plan.gpu.name.removesuffix("_40GB").replace("_", " ").removesuffix("G")
+    right = re.search(rf"\b{re.escape(name)}(?![0-9]|S\b)", device) and gpus == str(plan.count)
+    driver = runs.ours.get("driver")
+    said = f"{device} × {gpus}" + (f", driver {driver}" if driver else "")
+    return Comparison("hardware", planned, said, bool(right))
+
+
+def _precision(command: str, plan: Plan, runs: Seen) -> Comparison:
+    asked = argument(command, "--quantization")
+    planned = f"{plan.precision.name}: {argument(command, '--dtype')}, {asked or 'not quantized'}"
+    dtype, quantization = runs.ours.get("dtype", ""), runs.ours.get("quantization", "")
+    if not dtype:
+        return _same("precision", planned, "")
+    found = f"{dtype}, {quantization if quantization != 'none' else 'not quantized'}"
+    if plan.precision.repo and asked is None:  # vLLM reads it in the checkpoint
+        right = quantization != "none"
+    else:
+        # vLLM calls what it quantizes itself by the flag, or "online"
+        right = quantization in (asked or "none", "online" if asked else "none")
+    return Comparison("precision", planned, found, right and dtype == argument(command, "--dtype"))
+
+
+def _kv_cache(plan: Plan, runs: Seen) -> Comparison:
+    name, planned, found = "KV cache, tokens", f"{plan.kv_tokens}", runs.kv_tokens
+    if found is None:
+        return Comparison(name, planned, "", None, "the server's /metrics do not say")
+    if runs.on_cpu:
+        why = "on a CPU it has the size that local/environment.yaml gives it"
+        return Comparison(name, planned, str(found), None, why)
+    share = found / plan.kv_tokens - 1
+    if abs(share) <= CLOSE:
+        return Comparison(name, planned, str(found), True, f"{share:+.1%}")
+    per_gpu = (found - plan.kv_tokens) * memory.kv_bytes_per_token(plan.card.architecture)
+    gib = per_gpu / plan.count / GIB
+    usable = plan.gpu.usable + gib / plan.utilization
+    beside = (LIBRARIES + GRAPHS + (NCCL if plan.count > 1 else 0)) / GIB
+    note = (
+        f"{share:+.1%}, {gib:+.2f} GiB a GPU. Either templates/gpus.yaml is off: {plan.gpu.name}: "
+        f"usable: {plan.gpu.usable:g} would have to be {usable:.2f}; or deploy/plan.py is, whose "
+        f"estimate beside weights and activations, {beside:.2f} GiB, would have to be "
+        f"{beside - gib:.2f}"
+    )
+    # a context is planned into ROOM of the cache: with less than that, fewer requests fit
+    return Comparison(name, planned, str(found), share >= ROOM - 1, note)
+
+
+def as_markdown(rows: Iterable[Comparison]) -> list[str]:
+    """The lines of a table."""
+    verdict = {True: "agrees", False: "**differs**", None: "not compared"}
+    lines = ["| | planned | runs | | |", "| --- | --- | --- | --- | --- |"]
+    for row in rows:
+        cells = [row.name, row.planned, row.seen, verdict[row.agrees], row.note]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines

@@ -1,0 +1,104 @@
+"""Truss's build without nginx and supervisord, which the platform may choose: the same config's
+start command is PID 1 and takes the platform's requests itself."""
+
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from predict.admission import ALIASES, HEADER_BYTES, RETRY_SECONDS, ROUTES
+
+from deploy.config import most_requests
+from local.processes import container_processes, launch, vllm_processes
+from local.truss import STOP_SECONDS
+from tests.support import faults
+from tests.support.container import gone, leftovers, wait_for
+from tests.support.faults import END_SECONDS, ENGINE, Server
+
+MODEL = "mistral-7b"
+
+pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def server(container: None) -> Iterator[Server]:
+    with faults.server(MODEL, nginx=False) as started:
+        yield started
+    assert gone(), leftovers()
+
+
+@pytest.fixture(scope="module")
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+def test_vllm_is_pid_1_and_nothing_else_is_there(server: Server) -> None:
+    (vllm,) = vllm_processes()
+    status = Path(f"/proc/{vllm}/status").read_text()
+    assert re.search(r"^NSpid:.*\t1$", status, re.MULTILINE)
+    names = [words[0] for _, words in container_processes()]
+    assert not [name for name in names if "nginx" in name or "supervisord" in name]
+    root = Path(f"/proc/{vllm}/root")
+    assert not (root / "etc" / "nginx" / "conf.d").exists()
+    assert not (root / "docker_server").exists()
+
+
+def test_what_nginx_rewrites_is_answered_by_the_server(http: httpx.Client) -> None:
+    question = {"messages": [{"role": "user", "content": "What is the Mistral wind?"}]}
+    for path, meant in ALIASES.items():
+        for route in (path, meant):
+            methods = ROUTES[meant]
+            answer = http.get(route) if "GET" in methods else http.post(route, json=question)
+            assert answer.status_code == 200, route
+    assert http.post("/predict", json={"prompt": "Hello"}).json()["output"]
+    for path in ("/docs", "/v1/websocket", "/invocations", "/v1/models/other"):
+        assert http.get(path).status_code == 404
+    assert http.put("/").status_code == 405
+
+
+def test_a_body_or_headers_over_the_limit_are_refused(http: httpx.Client) -> None:
+    body = b" " * (2 * 2**20)
+    for content in (body, iter([body])):
+        answer = http.post("/predict", content=content)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, 413)
+    answer = http.get("/v1/models", headers={"X-Long": "x" * HEADER_BYTES})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (431, 431)
+    assert http.get("/v1/models", headers={"X-Long": "x" * (HEADER_BYTES // 2)}).is_success
+
+
+def test_what_is_too_much_at_once_is_refused(server: Server) -> None:
+    most = most_requests(faults.plan_of(MODEL))
+    outcomes = faults.streams(MODEL, most + 50, server.url)
+    assert {outcome.status for outcome in outcomes} == {200, 503}
+    refused = [outcome for outcome in outcomes if outcome.status == 503]
+    assert {outcome.retry_after for outcome in refused} == {str(RETRY_SECONDS)}
+    assert [outcome for outcome in outcomes if outcome.status == 200 and not outcome.right] == []
+
+
+def test_the_death_of_the_engine_ends_the_container_and_every_open_request(server: Server) -> None:
+    """The last one: it takes the container along."""
+    with faults.meanwhile(faults.endless(MODEL, 4, server.url)) as outcomes:
+        faults.wait(lambda: faults.running(server.url) == 4)
+        faults.send(ENGINE, signal.SIGKILL)
+        faults.wait(lambda: server.process.poll() is not None, 2 * END_SECONDS)
+    assert faults.broken_off(outcomes, 4)
+    assert "ending with status 1" in server.log.read_text()
+
+
+def test_a_stop_during_the_start_ends_pid_1(container: None, tmp_path: Path) -> None:
+    """PID 1 is not ended by a signal that it does not handle, and vLLM handles it late."""
+    log = tmp_path / "log"
+    process = launch("--model", MODEL, "--nginx", "0", log=log)
+    try:
+        wait_for(lambda: vllm_processes() != [], process, log)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_SECONDS - 5) == 0  # after STOP_SECONDS it would be killed
+        assert gone(), leftovers()
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
