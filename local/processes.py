@@ -1,6 +1,7 @@
 """A container started by local.truss, and the processes in it, seen from outside."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -58,12 +59,13 @@ def container_processes() -> list[tuple[int, list[str]]]:
 
 
 def command_lines() -> list[tuple[int, list[str]]]:
-    """Process id and words of every process there is."""
-    found = []
+    """Process id and words of every process on our network, where the ports are."""
+    found, ours = [], os.readlink("/proc/self/ns/net")
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it ended while we looked
+        with contextlib.suppress(OSError):  # it ended while we looked, or is another user's
             words = path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-            found.append((int(path.parent.name), words))
+            if os.readlink(path.with_name("ns") / "net") == ours:
+                found.append((int(path.parent.name), words))
     return found
 
 

@@ -8,7 +8,13 @@ from deploy.paths import ROOT
 from local.standins.cache import ensure
 from scripts.command import command
 
-TESTS = ("test_bad_requests", "test_hostile_images", "test_load", "test_faults")
+TESTS = (
+    "test_bad_requests",
+    "test_hostile_images",
+    "test_image_memory",
+    "test_load",
+    "test_faults",
+)
 
 
 @command("resilience")

@@ -23,6 +23,7 @@ NAMES: dict[str, str] = {
         "images/connector.py wraps it: mistral-common gets blank images"
     ),
     "vllm.exceptions:VLLMValidationError": "images/connector.py raises it, for a 400",
+    "vllm.exceptions:GracefulHTTPError": "images/connector.py raises it, for a 503",
     "vllm:envs": "images/connector.py reads the limits of images",
     "vllm.parser.engine:streaming_parser_engine": "tool_parser.py changes _build_drop_info in it",
     "vllm.parser.engine.streaming_parser_engine:_build_drop_info": "tool_parser.py caches it",

@@ -41,12 +41,21 @@ def data_url(data: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
+def chunk(name: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG."""
+    checksum = zlib.crc32(name + content)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+
+def numbered(png: bytes, number: int) -> bytes:
+    """The same picture in other bytes, so that no cache knows it."""
+    after_header = 33
+    text = chunk(b"tEXt", b"number\0%d" % number)
+    return png[:after_header] + text + png[after_header:]
+
+
 def bomb(width: int, height: int) -> bytes:
     """A PNG whose pixels are all there, a thousandth of its size as sent."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        checksum = zlib.crc32(name + content)
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
 
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     row = bytes(1 + (width + 7) // 8)
@@ -140,6 +149,12 @@ class ImageHost:
             while True:
                 yield b"\0"
                 await asyncio.sleep(PAUSE)
+        elif path == "/stall":
+            yield head(200, "Content-Length: 100000") + picture()[:50]
+            await asyncio.sleep(600)
+        elif path == "/10000-headers":
+            lines = [f"X-Header-{number}: {number}" for number in range(10_000)]
+            yield head(200, *lines) + picture()
         elif path == "/huge":
             yield head(200, f"Content-Length: {10**12}")
         elif path == "/endless":
@@ -173,12 +188,14 @@ def head(status: int, *lines: str) -> bytes:
 
 
 @contextmanager
-def serving(tls: ssl.SSLContext | None = None) -> Iterator[ImageHost]:
-    """An image host on a free port of 127.0.0.1, in a thread."""
+def serving(
+    tls: ssl.SSLContext | None = None, address: str = "127.0.0.1", port: int = 0
+) -> Iterator[ImageHost]:
+    """An image host in a thread, on a free port unless one is named."""
     host, loop, ready = ImageHost(), asyncio.new_event_loop(), threading.Event()
 
     async def serve() -> None:
-        server = await asyncio.start_server(host.handle, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(host.handle, address, port, ssl=tls)
         host.port = server.sockets[0].getsockname()[1]
         ready.set()
         with suppress(asyncio.CancelledError):

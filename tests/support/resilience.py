@@ -18,6 +18,8 @@ SECTIONS = (
     "An engine that hangs",
     "A part that is killed",
     "A stop",
+    "Surroundings that fail",
+    "A soak",
 )
 HEAD = """\
 # Resilience

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import io
 import struct
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from predict.images.batch import image_batch
+from predict.images.memory import ImageCost, ImageMemory
 from predict.images.urls import ImageError
 
 from tests.support.image_host import blank, picture, serving
@@ -84,6 +87,50 @@ def test_what_is_refused_becomes_a_400(connector: Any, url: str, message: str) -
         answer = create_error_response(error).error
         assert (answer.code, answer.type, answer.param) == (400, "BadRequestError", "image_url")
         assert answer.message.startswith(f"image 1 of the request: {message}")
+
+
+def test_images_that_get_no_memory_become_a_503(connector: Any) -> None:
+    from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+
+    async def load() -> Any:
+        memory = ImageMemory(1 << 20)
+        await memory.take([ImageCost(sent=0, pixels=1 << 20, kept=0)])  # of another request
+        with image_batch(memory):
+            return await connector.fetch_image_async(data_url(picture()))
+
+    with pytest.MonkeyPatch.context() as soon:
+        soon.setattr("predict.images.memory.WAIT_SECONDS", 0.01)
+        with pytest.raises(Exception, match="take all memory") as refused:
+            asyncio.run(load())
+    assert create_error_response(refused.value).error.code == 503
+
+
+def test_an_image_s_share_of_memory_ends_with_it(connector: Any) -> None:
+    async def load() -> None:
+        memory = ImageMemory(1 << 30)
+        with image_batch(memory):
+            image = await connector.fetch_image_async(data_url(picture()))
+            assert memory.taken > 0
+            del image
+            gc.collect()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert memory.taken == 0
+
+    asyncio.run(load())
+
+
+def test_what_the_encoder_is_given_of_an_image_is_counted(connector: Any) -> None:
+    """At least as much as mistral-common makes of it."""
+    from mistral_common.protocol.instruct.chunk import ImageChunk
+    from mistral_common.tokens.tokenizers.image import ImageConfig, ImageEncoder, SpecialImageIDs
+    from predict.images.connector import EncoderInput
+
+    encoder = ImageEncoder(ImageConfig(16, 1024), SpecialImageIDs(1, 2, 3))
+    counted = EncoderInput(side=1024, patch=16, bytes_per_pixel=12)
+    for size in ((1, 1), (16, 16), (17, 40), (1024, 1024), (1025, 700), (3000, 4000), (1, 4000)):
+        made = encoder(ImageChunk(image=Image.new("RGB", size))).image.nbytes
+        assert made <= counted.size(*size) <= 2.1 * made + 20_000
 
 
 def test_what_is_no_image_is_refused(connector: Any) -> None:

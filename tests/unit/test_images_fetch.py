@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from predict.images.batch import LOOKUPS_PER_REQUEST, ImageBatch
 from predict.images.fetch import ImageLimits, fetch
+from predict.images.memory import ImageMemory
 from predict.images.urls import FetchPolicy, ImageError, read_policy
 
 from tests.support.image_host import ImageHost, picture, serving
@@ -39,6 +40,10 @@ def policy(host: ImageHost) -> FetchPolicy:
     return read_policy({"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{host.port}"})
 
 
+def batch() -> ImageBatch:
+    return ImageBatch(ImageMemory(None))
+
+
 def answers(*addresses: str) -> Callable[..., Any]:
     """A look-up that gives these addresses, whatever the name."""
 
@@ -54,7 +59,7 @@ def answers(*addresses: str) -> Callable[..., Any]:
 
 
 def get(url: str, policy: FetchPolicy, limits: ImageLimits = LIMITS, **more: Any) -> bytes:
-    return asyncio.run(fetch(url, policy, limits, ImageBatch(), **more))
+    return asyncio.run(fetch(url, policy, limits, batch(), **more))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,7 @@ def test_redirects_share_the_time(host: ImageHost, policy: FetchPolicy) -> None:
 
 def test_the_images_of_a_request_share_the_time(host: ImageHost, policy: FetchPolicy) -> None:
     async def ten() -> tuple[float, list[Any]]:
-        request, started = ImageBatch(), time.monotonic()
+        request, started = batch(), time.monotonic()
         images: list[Any] = []
         for _ in range(10):
             images += await asyncio.gather(
@@ -137,7 +142,7 @@ def test_the_images_of_a_request_share_the_time(host: ImageHost, policy: FetchPo
 
 def test_a_cancelled_fetch_closes_its_connection(host: ImageHost, policy: FetchPolicy) -> None:
     async def leave() -> None:
-        fetching = asyncio.create_task(fetch(host.url("/drip"), policy, LIMITS, ImageBatch()))
+        fetching = asyncio.create_task(fetch(host.url("/drip"), policy, LIMITS, batch()))
         while not host.open:
             await asyncio.sleep(0.01)
         fetching.cancel()
@@ -154,7 +159,7 @@ def both(host: ImageHost, policy: FetchPolicy, path: str, leaving: int) -> list[
     once it is being fetched. The host has been left before the end if both were."""
 
     async def run() -> list[Any]:
-        request, url = ImageBatch(), host.url(path)
+        request, url = batch(), host.url(path)
         images = [
             asyncio.create_task(request.once(url, lambda: fetch(url, policy, LIMITS, request)))
             for _ in range(2)
@@ -290,7 +295,7 @@ def test_names_that_are_not_answered_hold_up_no_other_request(
     silent = Silent()
 
     async def run() -> None:
-        requests = [ImageBatch() for _ in range(8)]
+        requests = [batch() for _ in range(8)]
         held = [
             asyncio.create_task(
                 fetch(host.url("/", f"a{number}.example"), policy, LIMITS, request, silent)
@@ -301,7 +306,7 @@ def test_names_that_are_not_answered_hold_up_no_other_request(
         while silent.asked < len(requests) * LOOKUPS_PER_REQUEST:
             await asyncio.sleep(0.01)
         url = host.url("/red.png", "images.example")
-        assert await fetch(url, policy, BRIEF, ImageBatch(), answers("127.0.0.1")) == picture()
+        assert await fetch(url, policy, BRIEF, batch(), answers("127.0.0.1")) == picture()
         for image in held:
             image.cancel()
         await asyncio.gather(*held, return_exceptions=True)
@@ -321,7 +326,13 @@ def test_a_name_that_was_given_up_in_line_is_not_looked_up(
     async def run() -> None:
         held = [
             asyncio.create_task(
-                fetch(host.url("/", f"a{number}.example"), policy, LIMITS, ImageBatch(), silent)
+                fetch(
+                    host.url("/", f"a{number}.example"),
+                    policy,
+                    LIMITS,
+                    batch(),
+                    silent,
+                )
             )
             for number in range(4)
         ]
@@ -401,11 +412,3 @@ def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
 def test_a_host_that_speaks_no_tls_is_refused(host: ImageHost, policy: FetchPolicy) -> None:
     with pytest.raises(ImageError, match="TLS"):
         get(f"https://127.0.0.1:{host.port}/red.png", policy)
-
-
-def test_images_are_numbered_within_their_request() -> None:
-    request = ImageBatch()
-    with request.image() as first, request.image() as second:
-        assert (first, second) == (1, 2)
-    with request.image() as again:  # the same request's images, fetched once more
-        assert again == 1

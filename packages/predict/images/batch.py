@@ -1,8 +1,10 @@
-"""What the images of one request share: a deadline, look-ups, downloads, their order of decoding.
+"""What the images of one request share: a deadline, look-ups, downloads, memory.
 
 Promises: images with the same URL are fetched once and get the same bytes or the same error; a
-download is cancelled with the last image that waits for it; images are numbered from 1. The
-middleware begins a batch for each request; a ContextVar carries it to vLLM's media connector.
+download is cancelled with the last image that waits for it; no image is decoded before the sizes of
+all are known and the request has its share of memory; where one fails, no other is decoded. The
+middleware opens a batch for each request and closes it on every way out; a ContextVar carries it to
+vLLM's media connector.
 """
 
 import asyncio
@@ -13,6 +15,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from predict.images.memory import ImageCost, ImageMemory, Share
+
 # A name server that does not answer may block a thread for 20 s (resolv.conf's `timeout` and
 # `attempts`), whether or not anybody still waits: a request may block few of them.
 LOOKUPS_PER_REQUEST = 2
@@ -22,6 +26,8 @@ LOOKUPS_PER_REQUEST = 2
 class ImageBatch:
     """The images of one request, which vLLM loads concurrently."""
 
+    memory: ImageMemory
+    open: bool = False  # until the middleware closes it; others end with their images
     deadline: float | None = None  # on the monotonic clock, set by the first fetch
     running: int = 0
     started: int = 0
@@ -31,6 +37,12 @@ class ImageBatch:
     )
     downloads: dict[str, "_Download"] = field(default_factory=dict)  # by URL, while anybody waits
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # URL → width, height, decoded
+    costs: list[ImageCost] = field(default_factory=list)  # of the images whose size is known
+    all_known: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: BaseException | None = None
+    shares: list[Share] = field(default_factory=list)
+    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    downloaded: int = 0
 
     def ends(self, seconds: float) -> float:
         """When the time for all images of the request is over."""
@@ -41,12 +53,54 @@ class ImageBatch:
     @contextmanager
     def image(self) -> Iterator[int]:
         """The number of an image within the request, from 1, while it is loaded."""
-        self.started = self.started + 1 if self.running else 1
+        if not self.running:  # the first, or the first of a second reading of the same request
+            self._end_round()
+            self.started = 0
+        self.started += 1
         self.running += 1
         try:
             yield self.started
+        except BaseException as error:
+            self.failure = self.failure or error
+            self.all_known.set()
+            raise
         finally:
             self.running -= 1
+            if not self.running and not self.open:
+                self._end_round()
+
+    async def share(self, cost: ImageCost) -> Share:
+        """The share of memory of all images of the request, once the costs of all are known."""
+        self.costs.append(cost)
+        if len(self.costs) == self.running:
+            self.all_known.set()
+        await self.all_known.wait()
+        if self.failure is not None:
+            raise self.failure
+        async with self.taking:
+            if not self.shares:
+                self.shares.append(await self.memory.take(self.costs))
+                self._forget_downloads()
+        return self.shares[0]
+
+    def download(self, size: int) -> None:
+        """Counts downloaded bytes."""
+        self.memory.download(size)
+        self.downloaded += size
+
+    def close(self) -> None:
+        self.open = False
+        self._end_round()
+
+    def _end_round(self) -> None:
+        for share in self.shares:
+            share.close()
+        self._forget_downloads()
+        self.shares, self.costs, self.failure, self.all_known = [], [], None, asyncio.Event()
+
+    def _forget_downloads(self) -> None:
+        self.memory.download(-self.downloaded)
+        self.downloaded = 0
 
     async def once(self, url: str, fetch: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
         """What `fetch` returns or raises, shared by all who ask for the URL while it runs. It is
@@ -73,11 +127,23 @@ class _Download:
 _batch: ContextVar[ImageBatch] = ContextVar("image_batch")
 
 
-def begin_batch() -> ImageBatch:
+def begin_batch(memory: ImageMemory) -> ImageBatch:
     """Images loaded in this context, from now on, belong to a new batch."""
-    batch = ImageBatch()
+    batch = ImageBatch(memory)
     _batch.set(batch)
     return batch
+
+
+@contextmanager
+def image_batch(memory: ImageMemory) -> Iterator[ImageBatch]:
+    """A batch for the images of a request, closed at the end."""
+    batch = ImageBatch(memory, open=True)
+    token = _batch.set(batch)
+    try:
+        yield batch
+    finally:
+        _batch.reset(token)
+        batch.close()
 
 
 def current_batch() -> ImageBatch | None:

@@ -3,7 +3,8 @@ selects.
 
 Promises: an image that passes the checks of URL, size and header is loaded as by vLLM's own
 connector, within the limits of vLLM's own variables; nothing else fetches or opens what a request
-names. Refuses with a 400 whatever is the client's fault, and everything that is not an image.
+names. Refuses with a 400 whatever is the client's fault, and everything that is not an image;
+with a 503 what there is no memory for (memory.py).
 
 A connector alone cannot promise that: vLLM also gives the messages to mistral-common, which fetches
 and decodes each image again (by `requests`, with redirects and `file://`) to count its tokens. So
@@ -13,14 +14,17 @@ mistral-common gets the messages with blank images of the same sizes.
 import asyncio
 import functools
 import inspect
+import math
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from mistral_common.tokens.tokenizers import image as tokenizer_images
 from vllm import envs
-from vllm.exceptions import VLLMValidationError
+from vllm.exceptions import GracefulHTTPError, VLLMValidationError
 from vllm.multimodal.image import ALLOWED_IMAGE_FORMATS
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, ImageMediaIO, MediaConnector
 from vllm.multimodal.media import image as media_image
@@ -30,6 +34,7 @@ from vllm.renderers import chat_utils, mistral
 from predict.images import fetch, formats, urls
 from predict.images.batch import ImageBatch, begin_batch, current_batch
 from predict.images.fetch import ImageLimits
+from predict.images.memory import BusyError, ImageCost, ImageMemory
 from predict.images.urls import ImageError
 
 NAME = "predict"
@@ -46,14 +51,34 @@ class RefusedImageError(VLLMValidationError):  # type: ignore[misc]  # vLLM's cl
         return str(self.args[0])
 
 
+class ImagesBusyError(GracefulHTTPError):  # type: ignore[misc]
+    """Becomes a 503."""
+
+
+@dataclass(frozen=True)
+class EncoderInput:
+    """What the model's vision encoder is given of an image."""
+
+    side: int  # pixels; longer sides are scaled down to it
+    patch: int  # pixels; both sides are rounded up to a multiple of it
+    bytes_per_pixel: int
+
+    def size(self, width: int, height: int) -> int:
+        """Bytes for an image of this size."""
+        scale = min(1.0, self.side / max(width, height))
+        columns, rows = (math.ceil(side * scale / self.patch) + 1 for side in (width, height))
+        return columns * rows * self.patch**2 * self.bytes_per_pixel
+
+
 class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
     policy: urls.FetchPolicy
     formats: tuple[str, ...]
+    encoder: EncoderInput | None = None
 
     async def load_from_url_async(
         self, url: str, media_io: Any, *, fetch_timeout: float | None = None
     ) -> Any:
-        batch = current_batch() or ImageBatch()
+        batch = current_batch() or ImageBatch(ImageMemory(None))
         with batch.image() as number:
             await asyncio.sleep(0)  # all images of the request are counted before the first is done
             try:
@@ -62,6 +87,8 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
                 raise RefusedImageError(
                     f"image {number} of the request: {error}", parameter="image_url"
                 ) from None
+            except BusyError as error:
+                raise ImagesBusyError(str(error), HTTPStatus.SERVICE_UNAVAILABLE) from None
 
     def load_from_url(self, url: str, media_io: Any, *, fetch_timeout: float | None = None) -> Any:
         loading = self.load_from_url_async(url, media_io, fetch_timeout=fetch_timeout)
@@ -80,9 +107,14 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
         if url[:5].lower() != "data:":
             fetched = await batch.once(url, lambda: fetch.fetch(url, self.policy, limits, batch))
 
-        def decode() -> Any:
+        def check() -> tuple[bytes, tuple[int, int]]:
             data = formats.decode_data_url(url, limits) if fetched is None else fetched
-            formats.check(data, envs.VLLM_MAX_IMAGE_PIXELS, self.formats)
+            return data, formats.check(data, envs.VLLM_MAX_IMAGE_PIXELS, self.formats)
+
+        loop = asyncio.get_running_loop()
+        data, (width, height) = await loop.run_in_executor(global_thread_pool, check)
+
+        def decode() -> Any:
             try:
                 return media_io.load_bytes(data)
             except MemoryError:
@@ -90,8 +122,10 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
             except Exception:  # see formats.check
                 raise formats.unreadable(self.formats) from None
 
-        async with batch.decoding:  # one at a time: decoding is where the most memory is used
-            image = await asyncio.get_running_loop().run_in_executor(global_thread_pool, decode)
+        kept = self.encoder.size(width, height) if self.encoder else 0
+        share = await batch.share(ImageCost(len(data), width * height, kept))
+        async with batch.decoding:  # one at a time, as memory.py counts
+            image = await share.run(global_thread_pool, decode)
         batch.sizes[url] = image.media.size
         return image
 
@@ -117,15 +151,24 @@ def with_blank_images(parse: Parse) -> Parse:
     """Wraps vLLM's message parser, so that afterwards the messages have blank images."""
 
     @functools.wraps(parse)
-    async def parse_and_blank(messages: Any, *arguments: Any, **more: Any) -> Any:
-        batch = current_batch() or begin_batch()
-        parsed = await parse(messages, *arguments, **more)
+    async def parse_and_blank(messages: Any, model: Any, *arguments: Any, **more: Any) -> Any:
+        batch = current_batch() or begin_batch(ImageMemory(None))
+        SafeMediaConnector.encoder = SafeMediaConnector.encoder or encoder_input(model)
+        parsed = await parse(messages, model, *arguments, **more)
         for message in messages:
             if isinstance(content := message.get("content"), list):
                 message["content"] = [for_tokenizer(part, batch.sizes) for part in content]
         return parsed
 
     return parse_and_blank
+
+
+def encoder_input(model: Any) -> EncoderInput | None:
+    """By vLLM's `ModelConfig`; None for a text model."""
+    vision = getattr(model.hf_config, "vision_config", None)
+    if vision is None:
+        return None
+    return EncoderInput(vision.image_size, vision.patch_size, 3 * model.dtype.itemsize)
 
 
 def refuse_download(url: str, timeout: Any = None) -> Any:
@@ -155,7 +198,7 @@ def register() -> None:
         raise ValueError(f"ALLOWED_IMAGE_FORMATS has {others}, which vLLM does not open")
     MEDIA_CONNECTOR_REGISTRY.register(NAME)(SafeMediaConnector)
     # vLLM's own tries more formats in another order: it could decode another image than was checked
-    opened = functools.partial(formats.open_image, formats=SafeMediaConnector.formats)
+    opened = functools.partial(formats.open_to_decode, formats=SafeMediaConnector.formats)
     replace(media_image, "open_image", opened)
     replace(tokenizer_images, "download_image", refuse_download)
     parse = inspect.unwrap(mistral.parse_chat_messages_async)  # register() may be called again

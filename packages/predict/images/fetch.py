@@ -77,7 +77,7 @@ async def fetch(
                 await resolver.pin(read)
                 async with session.get(read, allow_redirects=False) as response:
                     if response.status not in REDIRECT_STATUSES:
-                        return await _read_body(response, limits)
+                        return await _read_body(response, limits, batch)
                     read = check_url(_redirect_target(response), policy)
     except TimeoutError:
         raise ImageError(
@@ -102,7 +102,9 @@ def _redirect_target(response: aiohttp.ClientResponse) -> str:
         raise ImageError(f"{response.url.raw_host} redirects without a valid Location") from None
 
 
-async def _read_body(response: aiohttp.ClientResponse, limits: ImageLimits) -> bytes:
+async def _read_body(
+    response: aiohttp.ClientResponse, limits: ImageLimits, batch: ImageBatch
+) -> bytes:
     if response.status != 200:
         raise ImageError(f"{response.url.raw_host} answered with status {response.status}")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -116,6 +118,7 @@ async def _read_body(response: aiohttp.ClientResponse, limits: ImageLimits) -> b
         size += len(chunk)
         if size > limits.size:
             raise too_large(limits)
+        batch.download(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -7,11 +7,11 @@ content, other formats, too many pixels, and the two forms whose decoding takes 
 """
 
 import base64
-import binascii
 import functools
 import io
 from collections.abc import Mapping
 
+import pybase64
 from PIL import Image
 
 from predict.images.fetch import ImageLimits, too_large
@@ -30,6 +30,20 @@ MAX_HEADER_READS, MAX_READS = 5_000, 20_000
 # about ten.
 MAX_SCANS = 100
 MAX_MEDIA_TYPE = 1000  # characters before the comma of a data URL
+# Forms of base64 whose meaning is clear, and which vLLM's own decoder refuses
+ESCAPES = {
+    b"%2B": b"+",
+    b"%2b": b"+",
+    b"%2F": b"/",
+    b"%2f": b"/",
+    b"%3D": b"=",
+    b"%3d": b"=",
+    b"%0A": b"",
+    b"%0a": b"",
+    b"%0D": b"",
+    b"%0d": b"",
+}
+URL_SAFE = bytes.maketrans(b"-_", b"+/")
 JPEG_START, SCAN_START = b"\xff\xd8\xff", b"\xff\xda"
 BMP_RUN_LENGTHS = (1, 2)  # Pillow decodes them in Python, run by run
 
@@ -53,6 +67,14 @@ def open_image(
     return Image.open(_BoundedReader(stream.getvalue(), max_reads), formats=formats)
 
 
+def open_to_decode(stream: io.BytesIO, formats: tuple[str, ...]) -> Image.Image:
+    """The same; 16 bits of grey as 8, which Pillow's own conversion to RGB would make white."""
+    image = open_image(stream, formats)
+    if image.mode.startswith("I"):
+        return image.point(lambda value: value / 257).convert("L")
+    return image
+
+
 def read_formats(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Pillow's formats named in `ALLOWED_IMAGE_FORMATS`; a `ValueError` for an unknown one."""
     Image.init()
@@ -65,37 +87,51 @@ def read_formats(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def decode_data_url(url: str, limits: ImageLimits) -> bytes:
-    """The bytes in `data:image/png;base64,…`."""
+    """The bytes in `data:image/png;base64,…`. The type may be missing or wrong, since the bytes
+    decide; base64 may have line breaks, the URL-safe alphabet, escapes and no padding."""
     comma = url.find(",", 0, MAX_MEDIA_TYPE)
-    media_type, *parameters = url[5:comma].lower().split(";")
-    if comma < 0 or parameters[-1:] != ["base64"]:
+    if comma < 0 or url[5:comma].lower().split(";")[-1].strip() != "base64":
         raise ImageError("it is a data URL without base64; write it as data:image/png;base64,…")
-    if media_type and not media_type.startswith("image/"):
-        raise ImageError("it is a data URL of another type than image/…")
-    if (len(url) - comma) * 3 // 4 > limits.size + 3:
+    if len(url) - comma > 2 * limits.size + 1000:  # a third is base64's own, the rest white space
         raise too_large(limits)
     try:
-        return binascii.a2b_base64(url[comma + 1 :], strict_mode=True)
+        data = _decode_base64(url[comma + 1 :])
     except ValueError:
         raise ImageError("it is a data URL whose base64 is malformed") from None
+    if len(data) > limits.size:
+        raise too_large(limits)
+    return data
 
 
-def check(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> None:
-    """`ImageError` unless the header is that of an image with at most `max_pixels`."""
+def _decode_base64(text: str) -> bytes:
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:
+        encoded = text.encode("ascii")
+    for escape, plain in ESCAPES.items():
+        encoded = encoded.replace(escape, plain)
+    encoded = encoded.translate(URL_SAFE, b" \t\r\n").rstrip(b"=")
+    return pybase64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+
+
+def check(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> tuple[int, int]:
+    """Width and height; `ImageError` unless the header is that of an image with at most
+    `max_pixels`."""
     if data.startswith(JPEG_START) and data.count(SCAN_START) > MAX_SCANS:
         raise ImageError(f"it is a JPEG of more than {MAX_SCANS} scans")
     try:
         with open_image(io.BytesIO(data), formats, MAX_HEADER_READS) as image:
-            pixels = image.width * image.height
+            width, height = image.size
             slow = image.format == "BMP" and image.info.get("compression") in BMP_RUN_LENGTHS
     except Image.DecompressionBombError:
         raise _too_many(max_pixels) from None
     except Exception:  # Pillow's parsers raise anything: struct.error, SyntaxError …
         raise unreadable(formats) from None
-    if pixels > max_pixels:
+    if width * height > max_pixels:
         raise _too_many(max_pixels)
     if slow:
         raise ImageError("it is a run-length encoded BMP; send it uncompressed, or as PNG")
+    return width, height
 
 
 @functools.lru_cache(maxsize=256)

@@ -39,7 +39,8 @@ from predict.asgi import (
 from predict.errors import INTERNAL_ERROR, RequestError, shortened
 from predict.errors import reading as error_reading
 from predict.errors.responder import ErrorResponder
-from predict.images.batch import begin_batch
+from predict.images.batch import image_batch
+from predict.images.memory import ImageMemory, return_freed_memory
 from predict.legacy.parameters import HEADERS
 from predict.legacy.requests import (
     LegacyRequest,
@@ -84,12 +85,17 @@ class RequestMiddleware:
     def __init__(self, app: App, settings: Settings) -> None:
         self.app = app
         self.settings = settings
+        self.image_memory = ImageMemory(settings.limits["image_memory_bytes"])
+        return_freed_memory()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begin_batch()
+        with image_batch(self.image_memory):
+            await self._respond(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == PREDICT:
             scope = to_path(scope, CHAT_COMPLETIONS)
         notes = Notes()

@@ -1,0 +1,185 @@
+"""The memory that images of all requests together may take in this process.
+
+Promises: a request takes its whole share before it decodes its first image, in the order of
+arrival; a share lasts as long as the decoded images exist, wherever they are, and what the engine
+keeps of them until the answer has ended; all shares together stay within the limit
+`image_memory_bytes`; freed images are returned to the system at once. Refuses with `BusyError` (a
+503) a request that waited `WAIT_SECONDS`, or that would wait behind too many others.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import functools
+import math
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+# Bytes per pixel, measured with Pillow's and mistral-common's code for every format and mode: RGB
+# takes 4 in Pillow, and up to 24 while an image is decoded (RGBA and WebP: 16) or scaled to the
+# encoder's size in 32-bit floats (22). A request does either with one of its images at a time.
+DECODED = 4
+WORKING = 24
+# What was sent exists as body text, data URL and bytes.
+SENT_COPIES = 3
+
+WAIT_SECONDS = 10  # then as many requests are ahead as would make the client's wait pointless
+QUEUED = 4  # requests wait for so many times the limit at most
+DOWNLOADED = 4  # downloads that have no share yet may take a quarter of the limit
+
+MMAP_THRESHOLD = -3  # mallopt(3), M_MMAP_THRESHOLD
+MMAP_BYTES = 1 << 20
+
+
+class BusyError(Exception):
+    """The server has no memory for the images of a request at present."""
+
+    def __init__(self) -> None:
+        super().__init__("the images of other requests take all memory for images; try again later")
+
+
+@dataclass(frozen=True)
+class ImageCost:
+    """What one image takes, in bytes."""
+
+    sent: int
+    pixels: int
+    kept: int  # in the engine, as the encoder's input, until the answer has ended
+
+
+def cost_of(images: list[ImageCost]) -> tuple[int, int]:
+    """Bytes that the images of a request take at most, and those that stay when they are freed."""
+    sent = SENT_COPIES * sum(image.sent for image in images)
+    decoded = DECODED * sum(image.pixels for image in images)
+    working = (WORKING - DECODED) * max(image.pixels for image in images)
+    kept = sum(image.kept for image in images)
+    return sent + decoded + working + kept, kept
+
+
+class Share:
+    """Part of the budget. `close` says that the request has ended; what its images take is given
+    back when the last of them is freed, which `hold` observes."""
+
+    def __init__(self, memory: "ImageMemory", size: int, kept: int) -> None:
+        self.memory, self.size, self.kept = memory, size, min(kept, size)
+        self.loop = asyncio.get_running_loop()
+        self.users = 0
+        self.closed = False
+
+    async def run(self, executor: Executor, decode: Callable[[], Any]) -> Any:
+        """What `decode` returns, an object with an image as its `media`. If nobody waits any more,
+        the share still lasts until the thread has ended."""
+        self.users += 1
+        future = executor.submit(self._decode, decode)
+        future.add_done_callback(lambda _: self._drop_threadsafe())
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            del future  # a traceback of this frame would keep its image
+
+    def _decode(self, decode: Callable[[], Any]) -> Any:
+        decoded = decode()
+        self.loop.call_soon_threadsafe(self._hold)
+        freed = weakref.finalize(decoded.media, self._drop_threadsafe)
+        freed.atexit = False
+        return decoded
+
+    def close(self) -> None:
+        self.closed = True
+        self._settle()
+
+    def _hold(self) -> None:
+        self.users += 1
+
+    def _drop(self) -> None:
+        self.users -= 1
+        self._settle()
+
+    def _drop_threadsafe(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the server with it
+            self.loop.call_soon_threadsafe(self._drop)
+
+    def _settle(self) -> None:
+        if self.users:
+            return
+        left = 0 if self.closed else self.kept
+        given, self.size = self.size - left, left
+        self.memory.give_back(given)
+
+
+class ImageMemory:
+    """The budget, in bytes; None for none. Used by the server's event loop only."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.taken = 0
+        self.downloaded = 0
+        self.queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, images: list[ImageCost]) -> Share:
+        """The share of a request with these images; one that needs more than there is gets all."""
+        size, kept = cost_of(images)
+        if self.limit is not None:
+            size = min(size, self.limit)
+            if self.queue or self.taken + size > self.limit:
+                await self._wait(size)
+            else:
+                self.taken += size
+        else:
+            self.taken += size
+        return Share(self, size, kept)
+
+    async def _wait(self, size: int) -> None:
+        assert self.limit is not None
+        if sum(waiting for waiting, _ in self.queue) + size > QUEUED * self.limit:
+            raise BusyError
+        turn = asyncio.get_running_loop().create_future()
+        self.queue.append((size, turn))
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():  # its turn came as it left
+                self.give_back(size)
+            else:
+                turn.cancel()
+                self._serve()
+            if isinstance(error, TimeoutError):
+                raise BusyError from None
+            raise
+
+    def give_back(self, size: int) -> None:
+        self.taken -= size
+        self._serve()
+
+    def _serve(self) -> None:
+        while self.queue:
+            size, turn = self.queue[0]
+            if not turn.done():
+                if self.limit is not None and self.taken + size > self.limit:
+                    return
+                self.taken += size
+                turn.set_result(None)
+            self.queue.popleft()
+
+    def download(self, size: int) -> None:
+        """Counts bytes that were downloaded and have no share yet, or, below 0, that have one."""
+        most = math.inf if self.limit is None else self.limit / DOWNLOADED
+        if size > 0 and self.downloaded + size > most:
+            raise BusyError
+        self.downloaded += size
+
+
+@functools.cache
+def return_freed_memory() -> None:
+    """From now on, blocks of 1 MiB and more are returned to the system when they are freed.
+
+    glibc raises its threshold for that (to 32 MiB) with the first large block that is freed, and
+    keeps later ones in the arenas of the threads that asked for them.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, MMAP_BYTES)

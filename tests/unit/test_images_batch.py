@@ -1,0 +1,89 @@
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from predict.images.batch import current_batch, image_batch
+from predict.images.memory import ImageCost, ImageMemory, cost_of
+
+COST = ImageCost(sent=1, pixels=100, kept=10)
+
+
+def run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    return asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def test_images_are_numbered_within_their_request() -> None:
+    with image_batch(ImageMemory(None)) as batch:
+        assert current_batch() is batch
+        with batch.image() as first, batch.image() as second:
+            assert (first, second) == (1, 2)
+        with batch.image() as again:  # the same request's images, loaded once more
+            assert again == 1
+
+
+def test_a_request_takes_one_share_once_the_sizes_of_all_images_are_known() -> None:
+    async def test() -> None:
+        memory = ImageMemory(1 << 30)
+        may_go = asyncio.Event()
+
+        async def image(late: bool) -> None:
+            with batch.image():
+                await asyncio.sleep(0)
+                if late:
+                    await may_go.wait()
+                await batch.share(COST)
+
+        with image_batch(memory) as batch:
+            images = [asyncio.create_task(image(late)) for late in (False, False, True)]
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert memory.taken == 0
+            may_go.set()
+            await asyncio.gather(*images)
+            await image(False)  # a second reading, as /tokenize has before the answer
+            assert len(batch.shares) == 1
+        assert memory.taken == 0
+
+    run(test)
+
+
+def test_where_one_image_fails_no_other_takes_memory() -> None:
+    async def test() -> None:
+        memory = ImageMemory(1 << 30)
+
+        async def image(bad: bool) -> None:
+            with batch.image():
+                await asyncio.sleep(0)
+                if bad:
+                    raise OSError("the reason")
+                await batch.share(COST)
+
+        with image_batch(memory) as batch:
+            results = await asyncio.gather(
+                *map(image, (False, True, False)), return_exceptions=True
+            )
+            assert [str(result) for result in results] == ["the reason"] * 3
+            assert memory.taken == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("ended_by", [asyncio.CancelledError, OSError, TimeoutError])
+def test_a_share_is_given_back_however_a_request_ends(ended_by: type[BaseException]) -> None:
+    async def test() -> None:
+        memory = ImageMemory(1 << 30)
+
+        async def request() -> None:
+            with image_batch(memory) as batch:
+                with batch.image():
+                    await batch.share(COST)
+                assert memory.taken == cost_of([COST])[0]
+                batch.download(100)
+                raise ended_by
+
+        with pytest.raises(ended_by):
+            await request()
+        assert (memory.taken, memory.downloaded) == (0, 0)
+
+    run(test)

@@ -1,0 +1,182 @@
+import asyncio
+import gc
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+from predict.images import memory
+from predict.images.memory import BusyError, ImageCost, ImageMemory, Share, cost_of
+
+MEGAPIXEL = ImageCost(sent=0, pixels=1 << 20, kept=0)
+(MEBIBYTES_24, _) = cost_of([MEGAPIXEL])
+
+
+def run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    return asyncio.run(asyncio.wait_for(test(), 30))
+
+
+async def settled() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def test_the_cost_counts_what_was_sent_decoded_worked_on_and_kept() -> None:
+    small, large = ImageCost(10, 100, 7), ImageCost(20, 300, 9)
+    assert cost_of([small, large]) == (3 * 30 + 4 * 400 + 20 * 300 + 16, 16)
+
+
+def test_requests_get_their_shares_in_the_order_of_arrival() -> None:
+    async def test() -> None:
+        budget, order = ImageMemory(3 * MEBIBYTES_24), []
+
+        async def request(name: str, count: int) -> Share:
+            share = await budget.take([MEGAPIXEL] * count)
+            order.append(name)
+            return share
+
+        first = await request("first", 1)
+        second = await request("second", 1)
+        large = asyncio.create_task(request("large", 30))  # more than there is: all of it
+        small = asyncio.create_task(request("small", 1))  # would fit, but came later
+        await settled()
+        assert order == ["first", "second"]
+        first.close()
+        await settled()
+        assert order == ["first", "second"]
+        second.close()
+        (await large).close()
+        (await small).close()
+        assert order == ["first", "second", "large", "small"]
+        assert budget.taken == 0
+
+    run(test)
+
+
+def test_a_request_that_waited_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "WAIT_SECONDS", 0.05)
+
+    async def test() -> None:
+        budget = ImageMemory(MEBIBYTES_24)
+        share = await budget.take([MEGAPIXEL])
+        with pytest.raises(BusyError):
+            await budget.take([MEGAPIXEL])
+        share.close()
+        (await budget.take([MEGAPIXEL])).close()
+        assert (budget.taken, len(budget.queue)) == (0, 0)
+
+    run(test)
+
+
+def test_a_request_behind_too_many_others_is_refused_at_once() -> None:
+    async def test() -> None:
+        budget = ImageMemory(MEBIBYTES_24)
+        await budget.take([MEGAPIXEL])
+        waiting = [asyncio.create_task(budget.take([MEGAPIXEL])) for _ in range(memory.QUEUED)]
+        await settled()
+        with pytest.raises(BusyError):
+            await budget.take([MEGAPIXEL])
+        for task in waiting:
+            task.cancel()
+
+    run(test)
+
+
+@pytest.mark.parametrize("turn_has_come", [False, True])
+def test_a_request_that_leaves_the_queue_gives_its_turn_to_the_next(turn_has_come: bool) -> None:
+    async def test() -> None:
+        budget = ImageMemory(MEBIBYTES_24)
+        share = await budget.take([MEGAPIXEL])
+        leaves = asyncio.create_task(budget.take([MEGAPIXEL]))
+        stays = asyncio.create_task(budget.take([MEGAPIXEL]))
+        await settled()
+        if turn_has_come:
+            share.close()
+            leaves.cancel()
+        else:
+            leaves.cancel()
+            await settled()
+            share.close()
+        (await stays).close()
+        assert budget.taken == 0
+        with pytest.raises(asyncio.CancelledError):
+            await leaves
+
+    run(test)
+
+
+def test_a_share_lasts_as_long_as_its_images() -> None:
+    async def test() -> None:
+        budget = ImageMemory(1 << 30)
+        cost = ImageCost(sent=0, pixels=1 << 20, kept=1000)
+        with ThreadPoolExecutor(1) as threads:
+            share = await budget.take([cost])
+            image = await share.run(threads, lambda: SimpleNamespace(media=Image.new("L", (9, 9))))
+            await settled()
+            assert budget.taken == cost_of([cost])[0]
+            del image
+            gc.collect()
+            await settled()
+            assert budget.taken == 1000  # what the engine keeps, until the request ends
+            share.close()
+            assert budget.taken == 0
+
+            share = await budget.take([cost])
+            image = await share.run(threads, lambda: SimpleNamespace(media=Image.new("L", (9, 9))))
+            share.close()  # the client left; its image is still somewhere
+            await settled()
+            assert budget.taken == cost_of([cost])[0]
+            del image
+            gc.collect()
+            await settled()
+            assert budget.taken == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("ends_with", ["an image", "an error"])
+def test_a_share_lasts_as_long_as_a_decoder_runs(ends_with: str) -> None:
+    async def test() -> None:
+        budget = ImageMemory(1 << 30)
+        started, go = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def decode() -> Any:
+            loop.call_soon_threadsafe(started.set)
+            go.wait(10)
+            if ends_with == "an error":
+                raise OSError
+            return SimpleNamespace(media=Image.new("L", (9, 9)))
+
+        with ThreadPoolExecutor(1) as threads:
+            share = await budget.take([MEGAPIXEL])
+            task = asyncio.create_task(share.run(threads, decode))
+            queued = await budget.take([MEGAPIXEL])
+            never = asyncio.create_task(queued.run(threads, decode))
+            await started.wait()
+            task.cancel()
+            never.cancel()
+            await settled()
+            share.close()
+            queued.close()
+            await settled()
+            assert budget.taken == MEBIBYTES_24  # the one that runs
+            go.set()
+        gc.collect()
+        await settled()
+        assert budget.taken == 0
+
+    run(test)
+
+
+def test_downloads_without_a_share_take_a_part_of_the_limit() -> None:
+    budget = ImageMemory(1000)
+    budget.download(250)
+    with pytest.raises(BusyError):
+        budget.download(1)
+    budget.download(-250)
+    budget.download(250)
+    ImageMemory(None).download(1 << 40)
