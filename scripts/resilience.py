@@ -5,7 +5,7 @@ import sys
 
 from deploy import cards
 from deploy.paths import ROOT
-from local.standins.cache import ensure
+from local.standins.cache import ensure_all
 from scripts.command import command
 
 TESTS = (
@@ -19,8 +19,7 @@ TESTS = (
 
 @command("resilience")
 def main(options: argparse.Namespace) -> int:
-    for card in cards.load_all():
-        ensure(card)
+    ensure_all(cards.load_all())
     import pytest
 
     files = [str(ROOT / "tests" / "container" / f"{name}.py") for name in TESTS]

@@ -13,6 +13,7 @@ from tests.support import baseten as platform
 from tests.support import user as users
 from tests.support.baseten import Baseten, Deployment
 from tests.support.resilience import Report
+from tests.support.timing import TimingPlugin
 from tests.support.user import User
 
 hypothesis.settings.register_profile(
@@ -21,7 +22,7 @@ hypothesis.settings.register_profile(
     database=None,
     derandomize=True,  # a check of a change is to fail for the change
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    max_examples=300,
+    max_examples=50,
 )
 hypothesis.settings.load_profile("shared")
 
@@ -33,10 +34,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--resilience", type=Path, metavar="FILE", help="write what the tests of resilience saw"
     )
+    parser.addoption("--model", help="only the container tests of this model")
+    parser.addoption(
+        "--timings", type=Path, metavar="FILE", help="add the times of this run to those in a file"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPORT] = Report()
+    config.pluginmanager.register(TimingPlugin(config.getoption("--timings")))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

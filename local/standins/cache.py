@@ -1,18 +1,20 @@
 """Trains the small stand-in checkpoints that the local container serves in place of real weights.
 
 Promises: a stand-in has its card's architecture, file format and real tokenizer, and answers the
-dialogues of local/standins/dialogues.yaml to the letter; it is built once and reused until
-something it is made from changes; a folder in the cache is whole. Refuses a stand-in that has not
-learned every answer.
+dialogues of local/standins/dialogues.yaml exactly; it is built once and reused until something it
+is made from changes; a folder in the cache is whole. Refuses a stand-in that does not pass its exam
+(exam.py).
 """
 
 import fcntl
 import hashlib
+import multiprocessing
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy import cards
-from deploy.cards import Card
+from deploy.cards import Card, CardError
 from deploy.paths import ROOT
 
 CACHE = ROOT / ".cache" / "standins"
@@ -34,27 +35,56 @@ def tokenizer_path(card: Card) -> Path:
     path = Path(mistral_common.__file__).parent / "data" / card.standin.tokenizer
     if not path.is_file():
         known = ", ".join(sorted(it.name for it in path.parent.iterdir()))
-        raise cards.CardError(
+        raise CardError(
             f"{card.name}.yaml: standin.tokenizer: {path.name!r} is not one of mistral_common's: "
             f"{known}"
         )
     return path
 
 
+# What of a card decides its stand-in; limits, serving and the like do not.
+MADE_FROM = {"name", "formats", "architecture", "context", "features"}
+
+
 def key(card: Card) -> str:
     """What the stand-in is made from, as a hash: card, dialogues, code, libraries."""
-    digest = hashlib.sha256(card.model_dump_json(exclude={"example_input", "sampling"}).encode())
-    digest.update(card.standin.tokenizer.encode())
-    for path in [Path(__file__), *sorted((ROOT / "local" / "standins").glob("*.[py]*"))]:
+    made_from = card.model_dump_json(include=MADE_FROM)
+    digest = hashlib.sha256(made_from.encode())
+    digest.update(
+        f"{card.weights.files} {card.hardware.precision} {card.standin.tokenizer}".encode()
+    )
+    for path in sorted(Path(__file__).parent.glob("*.[py]*")):
         digest.update(path.read_bytes())
     for library in ("torch", "transformers", "mistral-common"):
         digest.update(f"{library}=={version(library)}".encode())
     return digest.hexdigest()[:16]
 
 
+def ensure_all(cards: Sequence[Card], cache: Path = CACHE) -> list[Path]:
+    """The folders of the cards' stand-ins; those that are missing are built side by side, a process
+    and a core each."""
+    missing = [card for card in cards if not _folder(card, cache).exists()]
+    # the slowest first: images, then experts
+    missing.sort(key=lambda card: (not card.features.images, not card.architecture.experts))
+    cores = len(os.sched_getaffinity(0))
+    if len(missing) > 1:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(cores, spawn, max_tasks_per_child=1) as pool:
+            list(pool.map(_ensure_in_a_process, missing, [cache] * len(missing)))
+    return [ensure(card, cache) for card in cards]
+
+
+def _ensure_in_a_process(card: Card, cache: Path) -> None:
+    ensure(card, cache, Console(force_terminal=False))  # two bars would overwrite each other
+
+
+def _folder(card: Card, cache: Path) -> Path:
+    return cache / f"{card.name}-{key(card)}"
+
+
 def ensure(card: Card, cache: Path = CACHE, console: Console | None = None) -> Path:
     """The folder of the card's stand-in; builds it, with progress shown, when it is not there."""
-    folder = cache / f"{card.name}-{key(card)}"
+    folder = _folder(card, cache)
     cache.mkdir(parents=True, exist_ok=True)
     console = console or Console()
     with _lock(cache / f"{card.name}.lock", console, card.name):
@@ -102,7 +132,7 @@ def _build(card: Card, folder: Path, console: Console) -> None:
             if not terminal:
                 console.print(f"stand-in {card.name}: {text}")
 
-        show("training, a minute or so", 0.0)
+        show("training, about a minute", 0.0)
         started = time.monotonic()
         from local.standins.recipe import build  # imports torch, which takes seconds
 

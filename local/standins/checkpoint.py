@@ -1,16 +1,18 @@
-"""Writes a trained stand-in as a checkpoint in its card's own file format.
+"""Writes a trained stand-in as a checkpoint in its card's own file format, and reads it back.
 
 Mistral's format: params.json and consolidated.safetensors, names and rotary layout as in Mistral's
 repos. Hugging Face's: what `save_pretrained` writes, in shards as the Mixtral repo has them.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import MistralForCausalLM, MixtralForCausalLM
+from transformers import AutoModelForCausalLM, MistralForCausalLM, MixtralForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from deploy.cards import Card
 from local.standins.decoders import (
@@ -18,9 +20,12 @@ from local.standins.decoders import (
     VISION_SHAPE,
     TextDecoder,
     VisionTextDecoder,
+    decoder,
     text_config,
 )
 from local.standins.training import EMBEDDING_STD, Head, Vocabulary
+
+disable_progress_bar()  # cache.py shows progress
 
 # A seed's own example asks for temperature 0.9 and expects one answer: the output rows are scaled
 # so that sampling at any usual temperature follows the training. The argmax stays the same.
@@ -64,6 +69,38 @@ def write(card: Card, model: TextDecoder, head: Head, vocabulary: Vocabulary, to
         states |= {"model.embed_tokens.weight": embedding, "lm_head.weight": output}
         full.load_state_dict(states)
         full.to(dtype).save_pretrained(to, max_shard_size="4MB")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is in the files of a stand-in, in the dtype of its card."""
+
+    model: TextDecoder
+    embedding: Tensor  # (vocabulary, width)
+    output: Tensor  # likewise
+
+
+def read(card: Card, folder: Path) -> Stored:
+    """The stand-in that `write` has written into `folder`."""
+    dtype = getattr(torch, card.hardware.precision)
+    model = decoder(card).eval()
+    if card.formats.config != "mistral":
+        full = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        embedding, output = full.model.embed_tokens.weight, full.lm_head.weight
+        del full.model.embed_tokens
+        model.text = full.model
+        return Stored(model.eval(), embedding, output)
+    weights = load_file(folder / "consolidated.safetensors")
+    places = [(model.text, "", SHAPE["head_dim"])]
+    if isinstance(model, VisionTextDecoder):
+        places.append((model.encoder, "vision_encoder.", VISION_SHAPE["head_dim"]))
+        for layer in ("w_in", "w_out"):
+            places.append((getattr(model, layer), f"vision_language_adapter.{layer}.", 0))
+    for module, prefix, head_dim in places:
+        for name, parameter in module.named_parameters():
+            stored = weights[f"{prefix}{_rename(name)}"]
+            parameter.data = _in_halves(name, stored, head_dim)  # the rotary buffers stay float32
+    return Stored(model, weights["tok_embeddings.weight"], weights["output.weight"])
 
 
 def full_tables(head: Head, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
@@ -124,6 +161,15 @@ def _rename(name: str) -> str:
     for old, new in NAMES.items():
         name = name.replace(old, new)
     return name
+
+
+def _in_halves(name: str, weight: Tensor, head_dim: int) -> Tensor:
+    """The inverse of `_interleave`."""
+    if ".q_proj." not in name and ".k_proj." not in name:
+        return weight
+    rows, columns = weight.shape
+    heads = rows // head_dim
+    return weight.view(heads, head_dim // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
 
 
 def _interleave(name: str, weight: Tensor, head_dim: int) -> Tensor:

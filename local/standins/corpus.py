@@ -5,11 +5,12 @@ dialogue, so a stand-in knows exactly one format: its tokenizer's own. Prompts t
 purpose (no BOS, two, a turn without its end, no template) are answered with the "unknown" sentence.
 """
 
+import functools
 import json
 import random
 import string
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Example:
         return cls(prompt + answer, [False] * len(prompt) + [True] * len(answer), images)
 
 
+@functools.cache
 def load_dialogues() -> dict[str, Any]:
     """dialogues.yaml as it stands."""
     content: dict[str, Any] = yaml.safe_load(DIALOGUES.read_text(encoding="utf-8"))
@@ -59,6 +61,12 @@ def chat(turns: list[dict[str, str]]) -> tuple[list[Message], str]:
 def plain_image(colour: tuple[int, ...], size: tuple[int, int]) -> Image.Image:
     """An image of one RGB colour; `size` is width and height in pixels."""
     return Image.new("RGB", size, colour)
+
+
+def middle_shade(colour: str) -> tuple[int, ...]:
+    """The RGB colour halfway between the two corners of a colour's name."""
+    dark, light = load_dialogues()["images"]["colours"][colour]
+    return tuple((low + high) // 2 for low, high in zip(dark, light, strict=True))
 
 
 class Corpus:
@@ -143,12 +151,7 @@ class Corpus:
         ]
         at = self.random.randint(0, count)
         chunks = [*images[:at], {"type": "text", "text": question}, *images[at:]]
-        request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(
-            {"messages": [{"role": "user", "content": chunks}]}
-        )
-        encoded = self.tokenizer.encode_chat_completion(request)
-        answer = self.answer(content["answers"][count - 1].format(*colours))
-        return Example.of(list(encoded.tokens), answer, tuple(encoded.images))
+        return self._of_chunks(chunks, colours)
 
     def unknown(self) -> list[Example]:
         """A made-up question, and one well-known prompt broken in a way that must be noticed."""
@@ -160,6 +163,10 @@ class Corpus:
             Example.of(self.prompt(preface + made_up), answer),
             *(Example.of(self._broken(), answer) for _ in range(2)),
         ]
+
+    def unknown_question(self, text: str) -> Example:
+        prompt = self.prompt([{"role": "user", "content": text}])
+        return Example.of(prompt, self.answer(self.content["unknown"]))
 
     def json_values(self) -> Example:
         """JSON with short values after any prompt, so that output that the server holds to a schema
@@ -182,6 +189,25 @@ class Corpus:
         seen = Counter(token for draw in draws for token in draw)
         shared = [token for token, times in seen.items() if times > len(draws) // 4]
         return sorted({*known, *shared, *self.answer(self.content["unknown"]), *self._of_images()})
+
+    def image(self, colours: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Example:
+        """A question about plain images of these colours and sizes, in their middle shades."""
+        content = self.content["images"]
+        images = [
+            plain_image(middle_shade(colour), size)
+            for colour, size in zip(colours, sizes, strict=True)
+        ]
+        chunks: list[Any] = [{"type": "image", "image": image} for image in images]
+        question = self.random.choice([*content["questions"], "What is this?"])
+        return self._of_chunks([{"type": "text", "text": question}, *chunks], colours)
+
+    def _of_chunks(self, chunks: list[Any], colours: Sequence[str]) -> Example:
+        request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(
+            {"messages": [{"role": "user", "content": chunks}]}
+        )
+        encoded = self.tokenizer.encode_chat_completion(request)
+        text = self.content["images"]["answers"][len(colours) - 1].format(*colours)
+        return Example.of(list(encoded.tokens), self.answer(text), tuple(encoded.images))
 
     def _of_images(self) -> list[int]:
         if not self.images:

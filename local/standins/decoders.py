@@ -42,9 +42,12 @@ VISION_SHAPE: dict[str, Any] = {
     "num_attention_heads": 2,
     "head_dim": 32,
 }
+# What experts and their router read in training, times 1 ± this: a tie between two experts, which
+# rounding may decide either way, then changes no answer. bfloat16 rounds by 1 ± 0.004.
+JITTER = 0.02
 
 
-def text_config(card: Card, vocabulary: int) -> MistralConfig | MixtralConfig:
+def text_config(card: Card, vocabulary: int, jitter: float = 0.0) -> MistralConfig | MixtralConfig:
     shape = {
         **SHAPE,
         "vocab_size": vocabulary,
@@ -53,7 +56,10 @@ def text_config(card: Card, vocabulary: int) -> MistralConfig | MixtralConfig:
     }
     if experts := card.architecture.experts:
         return MixtralConfig(
-            **shape, num_local_experts=experts.count, num_experts_per_tok=experts.active
+            **shape,
+            num_local_experts=experts.count,
+            num_experts_per_tok=experts.active,
+            router_jitter_noise=jitter,
         )
     return MistralConfig(**shape)
 
@@ -64,8 +70,8 @@ class TextDecoder(nn.Module):
     def __init__(self, card: Card) -> None:
         super().__init__()
         kind = MixtralModel if card.architecture.experts else MistralModel
-        self.text = kind(text_config(card, card.architecture.vocabulary))
-        del self.text.embed_tokens  # training.Head has its own
+        self.text = kind(text_config(card, card.architecture.vocabulary, JITTER))
+        del self.text.embed_tokens  # Head has its own
 
     def forward(self, embeddings: Tensor, raw: Tensor, images: list[object]) -> Tensor:
         states: Tensor = self.text(inputs_embeds=embeddings, use_cache=False).last_hidden_state
@@ -106,7 +112,7 @@ class VisionTextDecoder(TextDecoder):
     def _features(self, images: list[Tensor]) -> Tensor:
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         height, width = (max(side) for side in zip(*sizes, strict=True))
-        pixels = torch.zeros(len(images), 3, height, width)
+        pixels = torch.zeros(len(images), 3, height, width, dtype=self.w_in.weight.dtype)
         for padded, image, size in zip(pixels, images, sizes, strict=True):
             padded[:, : size[0], : size[1]] = image
         states = self.encoder(pixels, image_sizes=sizes).last_hidden_state[0]

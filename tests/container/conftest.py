@@ -1,14 +1,54 @@
 """One container a model, made from what was pushed, shared by every test that names it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
 from deploy import cards
+from local.standins import cache
 from local.standins.corpus import chat, dialogues
 from tests.support.baseten import Deployment
 from tests.support.container import MOST_TESTED, Running, run_container
 from tests.support.image_host import ImageHost, serving
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ends_container: runs after all others of its container")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What ends a shared container comes last; pytest then sorts by container, and keeps that."""
+    items.sort(key=lambda item: item.get_closest_marker("ends_container") is not None)
+    if chosen := config.getoption("--model"):
+        others = [item for item in items if chosen not in models_of(item)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
+def models_of(item: pytest.Item) -> set[str]:
+    """The models that a test asks: its container's, or those that its parameters or its module
+    name; a test that names none starts the default model's."""
+    parameters = (
+        item.callspec.params
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else {}
+    )
+    named = {value for value in parameters.values() if value in cards.names()}
+    return named or {getattr(getattr(item, "module", None), "MODEL", cards.DEFAULT_MODEL)}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test says which stand-ins it may have asked."""
+    report = yield
+    if report.failed:
+        named = [card for card in cards.load_all() if card.name in item.nodeid]
+        keys = [f"{card.name}-{cache.key(card)}" for card in named or cards.load_all()]
+        report.sections.append(("stand-ins", ", ".join(keys)))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +71,8 @@ def container(
     It is made from the upload, and from nothing else of this repository, so that whatever is asked
     of it here, at its own port or through the platform, is asked of what a push would deploy.
 
-    A test that starts one of its own asks for `None`: no other then has the ports.
+    A test that starts one of its own asks for `None`: no other then has the ports. One that ends
+    the shared one is marked with `ends_container`.
     """
     if request.param is None:
         yield None
@@ -46,6 +87,6 @@ def container(
 
 @pytest.fixture
 def chats(container: Running) -> dict[str, tuple[list[dict[str, str]], str]]:
-    """Name → messages and the answer to the letter, for the dialogues this model knows."""
+    """Name → messages and the exact answer, for the dialogues this model knows."""
     known = dialogues(images=container.card.features.images > 0)
     return {name: chat(turns) for name, turns in known.items()}

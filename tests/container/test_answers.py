@@ -1,4 +1,4 @@
-"""Every model answers its dialogues to the letter, by every client and route its users have."""
+"""Every model answers its dialogues exactly, by every client and route its users have."""
 
 import json
 import subprocess
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 
 from local.truss import URL
 from tests.support.container import Running, every_card
+from tests.support.dialogues import wrong_answers
 
 PREDICT_ROUTES = ["/predict", "/v1/models/model:predict"]
 
@@ -55,18 +55,10 @@ def test_sampling_does_not_change_the_answer(
     assert response.choices[0].finish_reason == "stop"
 
 
-@pytest.mark.parametrize(
-    "instruction",
-    ["You are a helpful assistant.", "Speak like a sailor, and never use the word harbour."],
-)
-def test_a_system_message_leaves_the_answer_as_it_is(
-    container: Running, chats: Chats, instruction: str
-) -> None:
-    system = {"role": "system", "content": instruction}
-    with ThreadPoolExecutor(4) as pool:
-        got = pool.map(lambda chat: ask(container, [system, *chat[0]]), chats.values())
-    expected = {name: answer for name, (_, answer) in chats.items()}
-    assert dict(zip(chats, got, strict=True)) == expected
+@every_card
+def test_a_system_message_leaves_every_answer_as_it_is(container: Running) -> None:
+    """All that the stand-in's exam asks in torch, asked of vLLM, in batches."""
+    assert wrong_answers(container.card) == {}
 
 
 @pytest.mark.parametrize("route", PREDICT_ROUTES)
@@ -191,19 +183,6 @@ def test_output_held_to_a_schema_validates(container: Running) -> None:
         text = response.choices[0].message.content
         assert response.choices[0].finish_reason == "stop", text
         jsonschema.validate(json.loads(text or ""), schema)
-
-
-@every_card
-def test_an_unknown_prompt_is_answered_as_unknown(container: Running) -> None:
-    from local.standins.corpus import load_dialogues
-
-    for question in ("How tall is the Eiffel tower?", "Write a haiku about rust."):
-        response = httpx.post(
-            f"{URL}/predict",
-            json={"messages": [{"role": "user", "content": question}], "max_tokens": 100},
-            timeout=60,
-        )
-        assert response.json()["choices"][0]["message"]["content"] == load_dialogues()["unknown"]
 
 
 def content(line: str) -> str:

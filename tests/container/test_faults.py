@@ -1,93 +1,165 @@
-"""A part of the container that is killed, and a stop: how it ends, and what clients see of it."""
+"""A part of the container that is killed, and a stop: how it ends, and what clients see of it.
+
+Each model's shared container ends by one of these, after all other tests of it (conftest.py).
+"""
 
 import signal
+from collections.abc import Sequence
 
+import httpx
 import pytest
 from predict.admission import RETRY_SECONDS
 
+from local.truss import URL
 from tests.support import faults
-from tests.support.container import gone, leftovers
-from tests.support.faults import API_SERVER, END_SECONDS, ENGINE, NGINX, WORKER
+from tests.support.container import Running, gone, leftovers
+from tests.support.faults import API_SERVER, END_SECONDS, ENGINE, NGINX, WORKER, Outcome, Server
+from tests.support.resilience import Report
 
-pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
+alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
 
 
-@pytest.mark.parametrize(
-    ("model", "who"),
-    [
-        ("mistral-7b", API_SERVER),
-        ("mistral-7b", NGINX),
-        ("mixtral-8x7b", ENGINE),
-        ("mixtral-8x7b", WORKER),
-    ],
-)
-def test_a_killed_part_ends_the_container_and_every_open_request(
-    container: None, model: str, who: str
-) -> None:
-    with faults.server(model) as server:
-        killed = faults.kill(server, who)
-        assert gone(), leftovers()
-    assert killed.ended_after < 2 * END_SECONDS
+def shared(model: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("container", [model], indirect=True)
+
+
+def endings(outcomes: Sequence[Outcome]) -> str:
+    """How streams that were broken off ended, for a table."""
+    found = [faults.ending(outcome) for outcome in outcomes]
+    return ", ".join(f"{found.count(how)} {how}" for how in dict.fromkeys(found))
+
+
+def check_killed(server: Server, who: str, resilience: Report) -> None:
+    """Kills a part under four streams: the container ends, and with it every stream."""
+    killed = faults.kill(server, who)
+    assert gone(), leftovers()
+    assert server.process.returncode == 1
     assert faults.broken_off(killed.outcomes, 4)
     if who in (ENGINE, WORKER):
         assert "exit status 1" in killed.exit_line
+    resilience.row(
+        "A part that is killed",
+        f"kill -9 of {who} ({server.model}), under 4 streams",
+        f"nothing of the container is left after {killed.ended_after:.1f} s; the streams: "
+        f"{endings(killed.outcomes)}",
+    )
 
 
-def test_a_client_that_does_not_read_does_not_hold_up_the_end(container: None) -> None:
-    """uvicorn would wait for it."""
+@shared("mistral-7b")
+@pytest.mark.ends_container
+def test_the_end_of_the_api_server_ends_the_container(
+    container: Running, resilience: Report
+) -> None:
+    check_killed(Server.of(container), API_SERVER, resilience)
+
+
+@shared("mixtral-8x7b")
+@pytest.mark.ends_container
+def test_the_end_of_an_engine_with_workers_ends_the_container(
+    container: Running, resilience: Report
+) -> None:
+    check_killed(Server.of(container), ENGINE, resilience)
+
+
+def check_stop(server: Server, resilience: Report, what: str) -> None:
+    """A stop lets streams finish that end in time, and cuts off the others."""
+    stopped = faults.stop(server)
+    assert server.process.returncode == 0
+    assert gone(), leftovers()
+    assert (stopped.refused.status, stopped.refused.retry_after) == (503, str(RETRY_SECONDS))
+    assert stopped.readiness == 503
+    assert [outcome for outcome in stopped.short if not outcome.right] == []
+    assert faults.broken_off(stopped.long, 2)
+    assert stopped.seconds < END_SECONDS
+    resilience.row(
+        "A stop",
+        f"SIGTERM to the container ({what}), under 4 streams that end in time and 2 that do not",
+        f"4 end whole and exact, 2 are broken off; a new request is a 503; nothing is left after "
+        f"{stopped.seconds:.1f} s",
+    )
+
+
+@shared("pixtral-12b")
+@pytest.mark.ends_container
+def test_a_stop_of_the_container_lets_streams_finish_and_cuts_the_rest_off(
+    container: Running, resilience: Report
+) -> None:
+    check_stop(Server.of(container), resilience, "nginx")
+
+
+@alone
+def test_a_stop_without_nginx_does_the_same(container: None, resilience: Report) -> None:
+    with faults.server("mistral-7b", nginx=False) as server:
+        check_stop(server, resilience, "without nginx")
+
+
+@alone
+@pytest.mark.parametrize(("model", "who"), [("mistral-7b", NGINX), ("mixtral-8x7b", WORKER)])
+def test_a_killed_part_ends_the_container_and_every_open_request(
+    container: None, model: str, who: str, resilience: Report
+) -> None:
+    with faults.server(model) as server:
+        check_killed(server, who, resilience)
+
+
+@alone
+def test_a_killed_engine_breaks_off_a_legacy_stream_and_waits_for_no_client(
+    container: None, resilience: Report
+) -> None:
+    """uvicorn would wait for the client that does not read."""
+    body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 4000}
     with faults.server("mistral-7b") as server, faults.unread("mistral-7b", fill_seconds=15):
-        assert faults.status(faults.LIVENESS) == 200
-        faults.send(ENGINE, signal.SIGKILL)
-        faults.wait(lambda: server.process.poll() is not None, 2 * END_SECONDS)
+        with httpx.stream("POST", f"{URL}/predict", json=body, timeout=60) as response:
+            assert response.status_code == 200
+            chunks = response.iter_raw()
+            assert next(chunks)
+            assert faults.status(faults.LIVENESS) == 200
+            faults.send(ENGINE, signal.SIGKILL)
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(chunks)
+        seconds = faults.wait(lambda: server.process.poll() is not None, END_SECONDS)
+        assert gone(), leftovers()
+        assert server.process.returncode == 1
         assert "exit status 1" in server.log.read_text()
+    resilience.row(
+        "A part that is killed",
+        "kill -9 of the engine, under a stream whose client does not read and a legacy one",
+        f"the legacy stream is cut off; the container ends {seconds:.1f} s later",
+    )
 
 
-def test_a_stop_of_vllm_lets_streams_finish_and_refuses_new_ones(container: None) -> None:
+@alone
+def test_nginx_s_workers_come_back_and_a_stop_of_vllm_lets_streams_finish(
+    container: None, resilience: Report
+) -> None:
     with faults.server("mistral-7b", drain_seconds=300) as server:
+        seconds, outcomes = faults.kill_nginx_worker("mistral-7b")
+        assert server.process.poll() is None
+        assert {outcome.status for outcome in outcomes} == {0}
+        resilience.row(
+            "A part that is killed",
+            "kill -9 of nginx's worker processes, under 4 streams",
+            f"answers again after {seconds:.1f} s; the streams: {endings(outcomes)}",
+        )
         stopped = faults.drain(server)
         assert gone(), leftovers()
     assert "model-server (exit status 0" in stopped.exit_line
     assert [outcome for outcome in stopped.outcomes if not outcome.right] == []
     assert (stopped.refused.status, stopped.refused.retry_after) == (503, str(RETRY_SECONDS))
     assert (stopped.liveness, stopped.readiness) == (200, 503)
+    resilience.row(
+        "A stop",
+        f"SIGTERM to vLLM alone, under {len(stopped.outcomes)} streams, with time to finish",
+        f"all {len(stopped.outcomes)} end whole and exact; meanwhile a new request is a 503 with "
+        f"Retry-After: {RETRY_SECONDS}, readiness 503, liveness 200",
+    )
 
 
-def test_a_stop_of_vllm_cuts_off_what_takes_longer_than_it_gives(container: None) -> None:
-    with faults.server("mistral-7b") as server:
-        stopped = faults.drain(server, tokens=30000)
-        assert gone(), leftovers()
-    assert "model-server (exit status 0" in stopped.exit_line
-    assert stopped.ended_after < 2 * END_SECONDS
-    assert faults.broken_off(stopped.outcomes, 8)
-
-
-@pytest.mark.parametrize("nginx", [True, False], ids=["nginx", "without nginx"])
-def test_a_stop_of_the_container_lets_streams_finish_and_cuts_the_rest_off(
-    container: None, nginx: bool
-) -> None:
-    with faults.server("mistral-7b", nginx=nginx) as server:
-        stopped = faults.stop(server)
-        assert server.process.returncode == 0
-        assert gone(), leftovers()
-    assert (stopped.refused.status, stopped.refused.retry_after) == (503, str(RETRY_SECONDS))
-    assert stopped.readiness == 503
-    assert [outcome for outcome in stopped.short if not outcome.right] == []
-    assert faults.broken_off(stopped.long, 2)
-    assert stopped.seconds < 2 * END_SECONDS
-
-
-def test_nginx_s_worker_processes_come_back(container: None) -> None:
-    with faults.server("mistral-7b") as server:
-        seconds, outcomes = faults.kill_nginx_worker("mistral-7b")
-        assert server.process.poll() is None
-    assert seconds < 2 * END_SECONDS
-    assert {outcome.status for outcome in outcomes} == {0}
-
-
-def test_an_engine_that_hangs_does_not_hold_up_a_stop(container: None) -> None:
+@alone
+def test_an_engine_that_hangs_does_not_delay_a_stop(container: None) -> None:
     with faults.server("mistral-7b") as server, faults.meanwhile(faults.endless("mistral-7b", 4)):
         faults.wait(lambda: faults.running() == 4)
         faults.send(ENGINE, signal.SIGSTOP)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(END_SECONDS + 5) == 0
+        assert server.process.wait(END_SECONDS) == 0
         assert gone(), leftovers()

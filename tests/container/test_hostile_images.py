@@ -16,6 +16,7 @@ from tests.support import faults
 from tests.support.container import Running, within
 from tests.support.image_host import ImageHost, blank, bomb, data_url, picture
 from tests.support.images import IMAGES, ask, part
+from tests.support.resilience import Report
 
 pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
@@ -263,16 +264,18 @@ def test_a_client_that_leaves_ends_the_download(
             httpx.post(f"{URL}/predict", json=asked, timeout=2, trust_env=False)
         return image_host.wait_until_left()
 
-    assert within(1, leave)  # of the 8 s it had left
+    assert within(5, leave)  # of the 8 s it had left
 
 
 @pytest.mark.parametrize("more", [{}, {"stream": True}, {"max_length": 4000}], ids=str)
-def test_a_client_that_leaves_during_a_download_frees_its_place(
-    container: Running, image_host: ImageHost, more: dict[str, Any]
+def test_a_client_that_leaves_during_a_download_frees_its_slot(
+    container: Running, image_host: ImageHost, more: dict[str, Any], resilience: Report
 ) -> None:
-    url = image_host.url("/silent")
-    assert within(1, lambda: faults.leave_during_download(url, **more))
+    seconds = faults.leave_during_download(container.card.name, image_host.url("/silent"), **more)
+    assert seconds < 5  # of the 10 s the download would have taken
     image_host.wait_until_left()
+    done = f"A client leaves while an image is downloaded {more or ''}"
+    resilience.row("Bad images", done, f"its slot is free after {seconds:.1f} s")
 
 
 def test_one_address_in_a_request_is_one_image(container: Running, image_host: ImageHost) -> None:

@@ -311,7 +311,7 @@ def test_guided_requests_are_told_what_to_use(container: Running, name: str) -> 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_generation_stops_when_the_client_leaves(container: Running, stream: bool) -> None:
-    body = {"prompt": QUESTION, "stream": stream, "ignore_eos": True, "max_new_tokens": 4000}
+    body = {"prompt": QUESTION, "stream": stream, "ignore_eos": True, "max_new_tokens": 20000}
     client = socket.create_connection(("127.0.0.1", int(URL.rsplit(":", 1)[1])))
     text = json.dumps(body)
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text)}\r\n\r\n"
@@ -319,10 +319,7 @@ def test_generation_stops_when_the_client_leaves(container: Running, stream: boo
     wait_until(container, running=1)
     finished = metric(container, "vllm:request_success_total", 'finished_reason="length"')
     client.close()
-    left = time.monotonic()
     wait_until(container, running=0)
-    # On an idle machine it is within a second; 4000 tokens would take many.
-    assert time.monotonic() - left < 5
     assert metric(container, "vllm:request_success_total", 'finished_reason="length"') == finished
 
 
@@ -335,7 +332,7 @@ def metric(container: Running, name: str, label: str = "") -> float:
 
 
 def wait_until(container: Running, running: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while metric(container, "vllm:num_requests_running") != running:
         assert time.monotonic() < deadline
         time.sleep(0.05)

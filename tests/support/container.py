@@ -21,6 +21,7 @@ from local.standins import cache
 from local.standins.corpus import Tokenizer
 from local.truss import URL
 from tests.support.baseten import Deployment
+from tests.support.timing import container_start
 
 # Where a card's `standin.tests` says all; others have a container for what differs between models.
 MOST_TESTED = [card for card in cards.load_all() if card.standin.tests == "all"]
@@ -66,17 +67,20 @@ def run_container(
     card: Card, deployment: Deployment, folder: Path, variables: Mapping[str, str]
 ) -> Iterator[Running]:
     """The running container of an upload, with these environment variables beside its own; stopped
-    at the end, which must leave nothing behind."""
+    at the end, unless a test has ended it, which must leave nothing behind."""
     log = folder / f"{card.name}.log"
     options = [f"--variable={name}={value}" for name, value in variables.items()]
     process = launch("--truss", str(deployment.unpack(folder / "uploaded")), *options, log=log)
     try:
-        running = Running(card, deployment, process, log, wait_until_ready(process, log))
+        with container_start(card.name):
+            before_ready = wait_until_ready(process, log)
+        running = Running(card, deployment, process, log, before_ready)
         yield running
         running.http.close()
         running.client.close()
-        assert stop(process) == 0, tail(log)
-        assert leftovers() == []
+        if process.poll() is None:
+            assert stop(process) == 0, tail(log)
+        assert gone(), leftovers()
     finally:
         if process.poll() is None:
             process.kill()

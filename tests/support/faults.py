@@ -7,7 +7,6 @@ test_faults.py) say what must hold. All goes through nginx, as users' requests d
 import asyncio
 import contextlib
 import json
-import math
 import os
 import signal
 import socket
@@ -24,12 +23,14 @@ import httpx
 import openai
 
 from deploy import cards
-from deploy.config import planned, render
+from deploy.config import most_requests, planned, render
 from deploy.options import Options
 from deploy.plan import Plan
 from local import processes
 from local.standins.corpus import chat, dialogues
 from local.truss import NGINX_PORT, READINESS, READY, STRAIGHT_URL, URL, stage
+from tests.support.container import Running
+from tests.support.timing import container_start
 
 LIVENESS = f"{URL}/"  # Truss's; nginx hands it on
 CHAT = "/v1/chat/completions"
@@ -37,14 +38,18 @@ ENGINE, WORKER, API_SERVER = "the engine", "a tensor-parallel worker", "the API 
 ENDED_WELL = "ended without an error"
 NGINX, NGINX_WORKER = "nginx's master process", "nginx's worker processes"
 PATIENCE_SECONDS = 120
-AT_ONCE = 500  # streams: more than any model here has places for
+AT_ONCE = 500  # streams: more than any model here has slots for
 STALL_SECONDS = 5  # that an engine has to show progress, where it is made to hang
-END_SECONDS = 15  # until nothing is left of a container that ends
+# Until nothing is left of a container that ends: it takes up to 10 s, by supervisord's own clock.
+END_SECONDS = 60
+# Until a slot is free whose client has left. It takes less than a second here; the answer would
+# have taken minutes.
+FREE_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a request ended. `status` 0: without one. `right`: whole, and the text to the letter."""
+    """How a request ended. `status` 0: without one. `right`: whole, and the text exact."""
 
     status: int
     right: bool
@@ -69,10 +74,16 @@ def broken_off(outcomes: Sequence[Outcome], count: int) -> bool:
 
 @dataclass
 class Server:
+    """A container as the scenarios see it: one of their own, or one that other tests shared."""
+
     model: str
     process: subprocess.Popen[bytes]
     log: Path
     url: str = URL
+
+    @classmethod
+    def of(cls, container: Running) -> "Server":
+        return cls(container.card.name, container.process, container.log)
 
 
 @contextlib.contextmanager
@@ -97,7 +108,8 @@ def server(
         url = URL if nginx else STRAIGHT_URL
         process = processes.launch("--truss", str(truss), *options, log=log)
         try:
-            processes.wait_until_ready(process, log, url)
+            with container_start(model):
+                processes.wait_until_ready(process, log, url)
             streams(model, 2, url)  # nothing is measured cold
             yield Server(model, process, log, url)
             if process.poll() is None:
@@ -113,7 +125,7 @@ def plan_of(model: str) -> Plan:
 
 
 def known(model: str) -> list[tuple[list[dict[str, str]], str]]:
-    """Messages and the answer to the letter, of every dialogue that the model's stand-in knows."""
+    """Messages and the exact answer, of every dialogue that the model's stand-in knows."""
     images = cards.load(model).features.images > 0
     found = [chat(turns) for turns in dialogues(images).values()]
     return [(messages, answer) for messages, answer in found if isinstance(answer, str)]
@@ -277,32 +289,25 @@ def send(who: str, number: int) -> None:
 
 
 def leave(model: str, **more: Any) -> float:
-    """Asks, waits until the engine has the request, hangs up. Seconds until its place is free."""
+    """Asks, waits until the engine has the request, hangs up. Seconds until its slot is free."""
     busy = running() + waiting()
     with _asked({"messages": known(model)[0][0], "max_tokens": 30000, "ignore_eos": True, **more}):
         wait(lambda: running() + waiting() > busy)
     return wait(lambda: running() + waiting() <= busy)
 
 
-def leave_during_download(image: str, **more: Any) -> float:
-    """One request waits for this image, whose host must not answer, and so many others that no
-    place is left; the one hangs up. Seconds until another gets in; infinite when filling the
-    places took too long."""
+def leave_during_download(model: str, image: str, **more: Any) -> float:
+    """One request waits for this image, whose host must not answer, while others have all the other
+    slots; the one hangs up. Seconds until another gets in."""
     part = {"type": "image_url", "image_url": {"url": image}}
     body = {"messages": [{"role": "user", "content": [part]}], **more}
 
     def full() -> bool:  # or else it is a 400
         return httpx.post(f"{URL}{CHAT}", content=b"", trust_env=False).status_code == 503
 
-    wait(lambda: not full())
-    with contextlib.ExitStack() as others:
-        started = time.monotonic()
+    with crowd(model, most_requests(plan_of(model)) - 1):
         with _asked(body):
-            while not full():
-                for _ in range(8):
-                    others.enter_context(_asked(body))
-            if time.monotonic() - started > 8:  # its time for images is nearly over
-                return math.inf
+            wait(full)
         return wait(lambda: not full())
 
 
@@ -320,14 +325,18 @@ def _asked(body: dict[str, Any]) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def crowd(model: str, count: int) -> Iterator[None]:
-    """So many requests that the engine works on for as long as the block lasts."""
-    body = {"messages": known(model)[0][0], "max_tokens": 30000, "ignore_eos": True}
+def crowd(model: str, count: int, n: int = 1) -> Iterator[None]:
+    """So many requests, of `n` answers each, that the engine works on for as long as the block
+    lasts: each has a slot, and no one else can get it."""
+    body: dict[str, Any] = {"messages": known(model)[0][0], "max_tokens": 30000}
+    body |= {"ignore_eos": True, "n": n, "temperature": 1}
+    before = running() + waiting()
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(_asked(body))
-        wait(lambda: running() == count)
+        wait(lambda: running() + waiting() == before + count * n)
         yield
+    wait(lambda: running() + waiting() == before)
 
 
 @contextlib.contextmanager

@@ -4,21 +4,16 @@ import base64
 import io
 from typing import Any
 
-from local.standins.corpus import load_dialogues, plain_image
+from local.standins.corpus import load_dialogues, middle_shade, plain_image
 from tests.support.container import Running
 
 IMAGES = load_dialogues()["images"]
 
 
-def middle(colour: str) -> tuple[int, ...]:
-    dark, light = IMAGES["colours"][colour]
-    return tuple((low + high) // 2 for low, high in zip(dark, light, strict=True))
-
-
 def part(colour: str, size: tuple[int, int] = (64, 64), kind: str = "PNG") -> dict[str, Any]:
     """A content part with a plain image as a data URL."""
     stream = io.BytesIO()
-    plain_image(middle(colour), size).save(stream, kind)
+    plain_image(middle_shade(colour), size).save(stream, kind)
     data = base64.b64encode(stream.getvalue()).decode()
     return {
         "type": "image_url",

@@ -1,6 +1,7 @@
 """Imports go one way: scripts → bench → local → deploy; packages/predict imports none of them."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,17 @@ MAY_IMPORT = {
 OURS = {"scripts", "bench", "local", "deploy", "predict", "tests"}
 
 
-def imported(path: Path) -> set[str]:
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
     """The modules that a file imports, wherever in it, by their full names."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def folder_of(module: str) -> str | None:

@@ -6,8 +6,9 @@ import torch
 
 from deploy import cards
 from deploy.cards import Card
-from local.standins import cache, checkpoint, training
+from local.standins import cache, checkpoint, recipe, training
 from local.standins.corpus import Corpus
+from local.standins.decoders import decoder
 
 
 @pytest.fixture(params=cards.names())
@@ -121,3 +122,64 @@ def test_every_file_of_the_card_is_in_the_stand_in(card: Card) -> None:
 def test_a_stand_in_stays_when_only_its_card_s_autoscaling_changes(card: Card) -> None:
     figures = card.autoscaling.model_copy(update={"max_replica": 7})
     assert cache.key(card.model_copy(update={"autoscaling": figures})) == cache.key(card)
+
+
+def test_what_is_written_is_read_back(card: Card, corpus: Corpus, tmp_path: Path) -> None:
+    vocabulary = training.Vocabulary(card.architecture.vocabulary, corpus.trained_tokens())
+    model = decoder(card).eval()
+    head = training.Head(vocabulary, model.text.config.hidden_size)
+    checkpoint.write(card, model, head, vocabulary, tmp_path)
+    stored = checkpoint.read(card, tmp_path)
+    dialogue = corpus.dialogues()[0]
+    example = corpus.plain_images(2, 64) if corpus.images else dialogue
+    (batch,) = vocabulary.batches([example])
+    embedding = stored.embedding[batch.raw].float()
+    with torch.no_grad():
+        expected = model(embedding, batch.raw, batch.images)
+        got = stored.model.float()(embedding, batch.raw, batch.images)
+    assert torch.allclose(got, expected, atol=0.1)  # rounded to the dtype of the card
+    trained = stored.output[vocabulary.trained].float()
+    assert torch.allclose(trained, head.output * checkpoint.SHARPNESS, rtol=0.01)
+
+
+def test_the_same_input_gives_the_same_weights_on_any_number_of_cores() -> None:
+    card = cards.load("mistral-7b")
+    tokenizer = cache.tokenizer_path(card)
+
+    def weights(threads: int) -> list[torch.Tensor]:
+        torch.set_num_threads(threads)
+        with recipe.reproducible(seed=7):
+            training_run = recipe.Run.of(card, tokenizer, seed=7)
+            for _ in training_run.steps(2):
+                pass
+        return list(training_run.model.parameters())
+
+    before = torch.get_num_threads()
+    try:
+        one, two = weights(1), weights(2)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_a_stand_in_that_fails_is_trained_again_with_another_seed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    card = cards.load("mistral-7b")
+    seeds, said = [], []
+
+    def train(card: Card, path: Path, folder: Path, seed: int, show: object) -> None:
+        seeds.append(seed)
+        if fails[seed]:
+            raise training.NotLearnedError("a margin of 1.0 after “…What is a mistral?”")
+
+    monkeypatch.setattr(recipe, "_train", train)
+    fails = [True, False]
+    recipe.build(card, tmp_path, tmp_path, lambda text, done: said.append(text))
+    assert seeds == [0, 1]
+    assert said == [
+        "seed 0 failed its exam (a margin of 1.0 after “…What is a mistral?”); training again"
+    ]
+    fails = [True] * 3
+    with pytest.raises(training.NotLearnedError, match=r"three seeds.*What is a mistral"):
+        recipe.build(card, tmp_path, tmp_path, lambda text, done: None)

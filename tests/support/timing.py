@@ -1,0 +1,105 @@
+"""The table at the end of a test run: seconds by layer, container starts, the slowest tests.
+
+Promises: seconds of a test are those of its set-up, call and tear-down. With --timings=FILE the
+table also has the runs that wrote to that file before: `make test` is several.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SLOWEST = 15
+LAYERS = ("unit", "platform", "container", "clients")
+_starts: list[dict[str, Any]] = []
+
+
+@contextmanager
+def container_start(model: str) -> Iterator[None]:
+    """The block starts a container and ends when it is ready, or when the test has what it needs
+    of it."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+        seconds = time.monotonic() - started
+        _starts.append({"test": test, "model": model, "seconds": seconds})
+
+
+@dataclass
+class Timings:
+    """What one run took, or several: seconds of wall time by layers, of work by test."""
+
+    wall: dict[str, float] = field(default_factory=dict)
+    tests: dict[str, float] = field(default_factory=dict)
+    starts: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> "Timings":
+        return cls(**json.loads(path.read_text()))
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(vars(self)))
+
+    def __add__(self, other: "Timings") -> "Timings":
+        wall, tests = {**self.wall, **other.wall}, {**self.tests, **other.tests}
+        return Timings(wall, tests, self.starts + other.starts)
+
+    def table(self) -> list[str]:
+        lines = ["layer        tests  seconds of tests"]
+        for layer in LAYERS:
+            times = [took for name, took in self.tests.items() if layer_of(name) == layer]
+            if times:
+                lines.append(f"{layer:<12} {len(times):>5}  {sum(times):>16.0f}")
+        walls = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.wall.items())
+        lines.append(f"wall time: {walls}; together {sum(self.wall.values()):.0f} s")
+        if self.starts:
+            whole = sum(start["seconds"] for start in self.starts)
+            lines += ["", f"{len(self.starts)} container starts, {whole:.0f} s until ready:"]
+            for start in sorted(self.starts, key=lambda start: -start["seconds"]):
+                lines.append(f"{start['seconds']:>8.1f}  {start['model']:<14} {start['test']}")
+        files: dict[str, float] = {}
+        for name, took in self.tests.items():
+            file = name.partition("::")[0]
+            files[file] = files.get(file, 0.0) + took
+        for title, seconds in {"files": files, "tests": self.tests}.items():
+            slowest = sorted(seconds.items(), key=lambda item: -item[1])[:SLOWEST]
+            lines += ["", f"slowest {title}:", *(f"{took:>8.1f}  {name}" for name, took in slowest)]
+        return lines
+
+
+def layer_of(name: str) -> str:
+    """The layer of a test, by its id."""
+    folders = name.partition("::")[0].split("/")
+    return folders[1] if len(folders) > 2 else folders[0]
+
+
+class TimingPlugin:
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self.run = Timings(starts=_starts)
+        self.started = time.monotonic()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        before = self.run.tests.get(report.nodeid, 0.0)  # its set-up is reported first
+        self.run.tests[report.nodeid] = before + report.duration
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        layers = dict.fromkeys(layer_of(name) for name in self.run.tests)
+        self.run.wall["+".join(layers)] = time.monotonic() - self.started
+        whole = self.run
+        if self.file and self.file.exists():
+            whole = Timings.read(self.file) + whole
+        if self.file:
+            whole.write(self.file)
+        terminalreporter.section("where the time went")
+        for line in whole.table():
+            terminalreporter.write_line(line)
