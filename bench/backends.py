@@ -1,4 +1,4 @@
-"""Backends of `vllm bench serve`: the older streams, images of an exact size, several ways in turn.
+"""Backends of `vllm bench serve`: legacy streams, images of an exact size, several ways in turn.
 
 Promises: only vLLM's own code and `text_stream` take times; the others choose what is sent where.
 """
@@ -7,21 +7,23 @@ import dataclasses
 import itertools
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+from bench.metrics import Way
 
 CHAT = "openai-chat"  # vLLM's own
 TEXT = "predict-text"
 WAYS = "ways-in-turn"
-
-T = TypeVar("T")
 
 # vLLM's `RequestFunc`: RequestFuncInput, session, progress bar → RequestFuncOutput
 Send = Callable[..., Awaitable[Any]]
 
 
 async def text_stream(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
-    """One older request, as vLLM's `RequestFunc`: RequestFuncInput → RequestFuncOutput."""
+    """One request in the legacy format, whose stream is text without events."""
+    from vllm.benchmarks.lib.endpoint_request_func import RequestFuncOutput
+
     given = request_func_input
     body = {
         "prompt": given.prompt,
@@ -30,13 +32,6 @@ async def text_stream(request_func_input: Any, session: Any, pbar: Any = None) -
         "ignore_eos": given.ignore_eos,
         **(given.extra_body or {}),
     }
-    return await streamed(body, given, session, pbar)
-
-
-async def streamed(body: Mapping[str, Any], given: Any, session: Any, pbar: Any = None) -> Any:
-    """The stream of text that is the answer to `body`, of as many tokens as were `given`."""
-    from vllm.benchmarks.lib.endpoint_request_func import RequestFuncOutput
-
     output = RequestFuncOutput(prompt_len=given.prompt_len)
     started = latest = time.perf_counter()
     output.start_time = started
@@ -86,40 +81,36 @@ def with_images(send: Send, urls: Iterator[str], count: int) -> Send:
 class InTurn:
     """Sends each request another way than the one before it, and keeps what came of it by way.
 
-    `ways`: a `Send` and a URL each. What disturbs one request disturbs the next one as well, so
-    that two ways differ by less than two runs of one way would.
+    What disturbs one request disturbs the next one as well, so that two ways differ by less than
+    two runs of one way would. Reads what `read` gives before the first request and after the last.
     """
 
-    def __init__(self, ways: Sequence[tuple[Send, str]]) -> None:
+    def __init__(
+        self,
+        ways: Sequence[tuple[Send, Way]],
+        requests: int,
+        read: Callable[[], dict[str, float]] = dict,
+    ) -> None:
         self.ways = ways
         self.turns = itertools.cycle(range(len(ways)))
-        self.outputs: list[list[Any]] = [[] for _ in ways]  # by the way's place in `ways`
+        self.outputs: list[list[Any]] = [[] for _ in ways]  # in the order of `ways`
+        self.left = requests
+        self.read = read
+        self.readings: list[dict[str, float]] = []
 
     async def __call__(self, request_func_input: Any, session: Any, pbar: Any = None) -> Any:
+        if not self.readings:
+            self.readings.append(self.read())
         turn = next(self.turns)
-        send, url = self.ways[turn]
-        given = dataclasses.replace(request_func_input, api_url=url)
+        send, way = self.ways[turn]
+        extra = {**(request_func_input.extra_body or {}), **way.fields}
+        given = dataclasses.replace(request_func_input, api_url=way.url, extra_body=extra)
         output = await send(given, session, pbar)
         self.outputs[turn].append(output)
+        self.left -= 1
+        if self.left == 0:
+            self.readings.append(self.read())
         return output
-
-
-def metered(send: Send, requests: int, read: Callable[[], T]) -> tuple[Send, list[T]]:
-    """`send`, and what is read before the first of so many requests is sent, and after the last."""
-    readings: list[T] = []
-    answered = 0
-
-    async def sent(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
-        nonlocal answered
-        if not readings:
-            readings.append(read())
-        output = await send(request_func_input, session, pbar)
-        answered += 1
-        if answered == requests:
-            readings.append(read())
-        return output
-
-    return sent, readings
 
 
 def registered() -> dict[str, Send]:

@@ -1,6 +1,6 @@
-"""For measuring only: one vLLM behind two doors, so that both are measured in the same run.
+"""For measuring only: one vLLM server with and without the middleware, so that both are in one run.
 
-Requests under /bare go to vLLM as they would without the classes, all others through both of them.
+Requests under /bare go to vLLM as they would without the middleware, all others through it.
 """
 
 from predict.app import Gateway
@@ -9,7 +9,7 @@ from predict.asgi import App, Receive, Scope, Send, to_path
 BARE = "/bare"
 
 
-class Switch:
+class Bypass:
     def __init__(self, app: App) -> None:
         self.app = app
         self.gateway = Gateway(app)

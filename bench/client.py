@@ -1,73 +1,38 @@
-"""A server with two doors (bench/bypass.py), and `vllm bench serve` in front of it."""
+"""`vllm bench serve`, called as often as needed without its seconds of imports.
+
+Promises: every request succeeds or the run ends with the first reason; prompts and images are new
+in each run unless the load says otherwise.
+"""
 
 import asyncio
 import contextlib
 import functools
 import io
 import itertools
-import signal
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bench import backends, bypass, cpu, images
+from bench import backends, images
 from bench.backends import Send
+from bench.cpu import Meter
 from bench.errors import BenchError
-from bench.metrics import DTYPE, Figures, Load, Way, measured, turned
+from bench.metrics import Load, Metrics, Way, measured, turned
 from deploy.cards import Card
-from deploy.config import PORT, render
-from deploy.options import Options
-from local import processes
 from local.standins import cache
-from local.truss import is_ready, stage
+from local.truss import URL
 
-VLLM = f"http://127.0.0.1:{PORT}"  # past nginx
 CHAT = "/v1/chat/completions"
 
 console = Console(stderr=True)
 
 
-def with_doors(card: Card, flags: Mapping[str, str]) -> str:
-    """The config.yaml of a card with the switch in the place of the classes, one worker, and other
-    values for some of the start command's flags."""
-    ours = {"--middleware": "bench_switch.Switch", "--dtype": DTYPE}
-    return render(card, Options(workers=1), {**ours, **flags})
-
-
-@contextlib.contextmanager
-def server(card: Card, flags: Mapping[str, str] | None = None) -> Iterator[None]:
-    """The Truss of a card with two doors, until the end of the block."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        truss, log = Path(folder) / "truss", Path(folder) / "log"
-        truss.mkdir()
-        stage(with_doors(card, flags or {}), truss)
-        (truss / "packages" / "bench_switch.py").write_text(Path(bypass.__file__).read_text())
-        process = processes.launch("--truss", str(truss), log=log)
-        try:
-            started = time.monotonic()
-            while not is_ready():
-                if (
-                    process.poll() is not None
-                    or time.monotonic() - started > processes.START_SECONDS
-                ):
-                    last = log.read_text(errors="replace").splitlines()[-1:]
-                    raise BenchError(f"vLLM did not start: {' '.join(last)}")
-                time.sleep(0.5)
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-
-
 @dataclass(frozen=True)
-class Asked:
-    """What came of requests: vLLM's `RequestFuncOutput`s, all of which succeeded, the seconds they
-    took together, and the CPU time in s that went into them, where it was read."""
+class Answers:
+    """vLLM's `RequestFuncOutput`s, all of which succeeded, the seconds they took together, and the
+    CPU time in s that went into them, where it was read."""
 
     outputs: Sequence[Any]
     seconds: float
@@ -75,9 +40,7 @@ class Asked:
 
 
 class Bench:
-    """`vllm bench serve`, called as often as needed without its seconds of imports."""
-
-    def __init__(self, card: Card, model: str, base_url: str = VLLM, endpoint: str = CHAT) -> None:
+    def __init__(self, card: Card, model: str, base_url: str = URL, endpoint: str = CHAT) -> None:
         """`model` is the name requests ask for; the tokenizer is the card's."""
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             from vllm.benchmarks import serve as vllm_serve
@@ -93,40 +56,37 @@ class Bench:
         vllm_serve.add_cli_args(self.parser)
         self.model, self.base_url, self.endpoint = model, base_url, endpoint
         self.tokenizer = str(cache.ensure(card, console=console))
-        self.meter: cpu.Meter | None = None  # of the server, once it runs
-        # a prompt that comes again would be answered from the prefix cache
-        self.seeds = itertools.count(1)
+        self.meter: Meter | None = None  # of the server, once it runs
+        self.seeds = itertools.count(1)  # a prompt that comes again would be in the prefix cache
 
     def seed_from(self, seed: int) -> None:
         self.seeds = itertools.count(seed)
 
-    def run(self, way: Way, load: Load) -> Figures:
-        """One way under a load."""
-        return figures([self.asked(way, load)])
+    def under(self, ways: Sequence[Way], load: Load) -> dict[str, Metrics]:
+        """All ways under a load, in turn: at one stream request by request, else piece by piece.
+        At one stream throughput is that of a way's requests one after the other, without CPU."""
+        found: dict[str, list[Answers]] = {way.name: [] for way in ways}
+        if load.streams == 1:
+            turns, _, _ = self._run(ways, load)
+            for way, outputs in zip(ways, turns.outputs, strict=True):
+                seconds = sum(output.latency for output in outputs)
+                found[way.name].append(Answers(outputs, seconds, {}))
+        else:
+            for number, piece in enumerate(load.pieces):
+                for way in turned(ways, number):
+                    turns, seconds, cpu = self._run([way], piece)
+                    found[way.name].append(Answers(turns.outputs[0], seconds, cpu))
+        return {name: metrics(pieces) for name, pieces in found.items()}
 
-    def asked(self, way: Way, load: Load) -> Asked:
-        turns, seconds, cpu = self._measure([way], load)
-        return Asked(turns.outputs[0], seconds, cpu)
-
-    def in_turn(self, ways: Sequence[Way], load: Load) -> dict[str, Figures]:
-        """Several ways, request by request, by their names; one stream in all. Throughput is that
-        of the requests put one after the other."""
-        turns, _, _ = self._measure(ways, load)
-        return {
-            way.name: figures([Asked(outputs, sum(output.latency for output in outputs), {})])
-            for way, outputs in zip(ways, turns.outputs, strict=True)
-        }
-
-    def _measure(
+    def _run(
         self, ways: Sequence[Way], load: Load
     ) -> tuple[backends.InTurn, float, dict[str, float]]:
         """What came of each way's turns, the seconds they took, and the CPU time in s."""
         seed, requests = next(self.seeds), load.requests * len(ways)
-        turns = backends.InTurn(
-            [(self._send(way, load, (seed, place)), way.url) for place, way in enumerate(ways)]
-        )
+        sends = [(self._send(way, load, (seed, place)), way) for place, way in enumerate(ways)]
         read = self.meter.read if self.meter else dict[str, float]
-        self.table[backends.WAYS], readings = backends.metered(turns, requests, read)
+        turns = backends.InTurn(sends, requests, read)
+        self.table[backends.WAYS] = turns
         arguments = {
             "--model": self.model,
             "--tokenizer": self.tokenizer,
@@ -136,6 +96,7 @@ class Bench:
             "--endpoint": self.endpoint,
             "--dataset-name": "random",
             "--random-input-len": load.prompt_tokens,
+            "--random-prefix-len": load.prefix_tokens,
             "--random-output-len": load.new_tokens,
             "--num-prompts": requests,
             "--max-concurrency": load.streams,
@@ -154,11 +115,12 @@ class Bench:
             failed = requests - result["completed"]
             why = next((error for error in result["errors"] if error), "no reason given")
             names = ", ".join(way.name for way in ways)
+            at = "one stream" if load.streams == 1 else f"{load.streams} streams"
             raise BenchError(
-                f"{failed} of {requests} requests failed at {load.shown}, {names}: "
+                f"{failed} of {requests} requests failed at {at}, {names}: "
                 f"{why.strip().splitlines()[-1]}"
             )
-        before, after = readings
+        before, after = turns.readings
         cpu = {name: spent - before[name] for name, spent in after.items()}
         return turns, result["duration"], cpu
 
@@ -167,12 +129,12 @@ class Bench:
         if not load.images:
             return send
         # made before anything is sent: no time of the client's is to go into it later
-        wanted = range(load.requests * load.images)
-        urls = [images.data_url(load.image_bytes, hash((*seed, n))) for n in wanted]
-        return backends.with_images(send, iter(urls), load.images)
+        wanted = load.images if load.same_images else load.requests * load.images
+        urls = [images.data_url(load.image_bytes, hash((*seed, n))) for n in range(wanted)]
+        return backends.with_images(send, itertools.cycle(urls), load.images)
 
 
-def figures(pieces: Sequence[Asked]) -> Figures:
+def metrics(pieces: Sequence[Answers]) -> Metrics:
     """Of all pieces of a load together; CPU time is in µs a token."""
     outputs = [output for piece in pieces for output in piece.outputs]
     seconds = sum(piece.seconds for piece in pieces)
@@ -182,14 +144,3 @@ def figures(pieces: Sequence[Asked]) -> Figures:
     )
     cpu = {name: sum(piece.cpu[name] for piece in pieces) for name in pieces[0].cpu}
     return found | {name: spent * 1_000_000 / tokens for name, spent in cpu.items()}
-
-
-def under(bench: Bench, ways: Sequence[Way], load: Load) -> dict[str, Figures]:
-    """All ways under a load: at one stream request by request, else piece by piece."""
-    if load.streams == 1:
-        return bench.in_turn(ways, load)
-    found: dict[str, list[Asked]] = {way.name: [] for way in ways}
-    for number, piece in enumerate(load.pieces):
-        for way in turned(ways, number):
-            found[way.name].append(bench.asked(way, piece))
-    return {name: figures(pieces) for name, pieces in found.items()}

@@ -1,71 +1,39 @@
-"""The processes of what is measured: which there are, what they are, and the CPU time they take.
+"""CPU time of a server's processes and of this one, its client, by what they are.
 
-Promises: what is held takes no CPU time, and goes on afterwards. A process that has ended is passed
-over.
+Promises: a process that has ended is passed over.
 """
 
 import contextlib
 import os
-import signal
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from bench.metrics import Figure
 
 TICKS = os.sysconf("SC_CLK_TCK")  # a second, as /proc counts CPU time
 
-ENGINE = "engine_cpu_us"
-NGINX = "nginx_cpu_us"
-FRONT = "front_cpu_us"
-CLIENT = "client_cpu_us"
-ALL = "cpu_us"
-# By the name the figure has in the JSON; in the order of the tables
-CPU = {
-    CLIENT: Figure("the client", 0),
-    NGINX: Figure("nginx", 0),
-    FRONT: Figure("the server before the engine", 0),
-    ENGINE: Figure("the engine", 0),
-    ALL: Figure("all of them", 0),
-}
+# By the name the metric has in the JSON, in µs a token
+CLIENT, NGINX, API_SERVER, ENGINE = "client_cpu", "nginx_cpu", "api_server_cpu", "engine_cpu"
 TITLES = {"VLLM::": ENGINE, "nginx:": NGINX}  # how these begin what they call themselves
 
 
 class Meter:
-    """Reads the CPU time that a server's processes and this one, its client, have used."""
+    """Reads the CPU time that this process and all that descend from it have used."""
 
-    def __init__(self, pids: Iterable[int]) -> None:
-        self.pids: dict[str, list[int]] = {name: [] for name in CPU}
-        for pid in pids:
-            self.pids[_figure(pid)].append(pid)
-            self.pids[ALL].append(pid)
+    def __init__(self) -> None:
+        self.pids: dict[str, list[int]] = {CLIENT: [], NGINX: [], API_SERVER: [], ENGINE: []}
+        for pid in family(os.getpid()):
+            self.pids[_kind(pid)].append(pid)
 
     def read(self) -> dict[str, float]:
-        """In s, by the name of the figure it is for."""
+        """In s, by the name of the metric it is for."""
         return {name: cpu_seconds(pids) for name, pids in self.pids.items()}
 
 
-def _figure(pid: int) -> str:
+def _kind(pid: int) -> str:
     if pid == os.getpid():
         return CLIENT
-    title = command(pid)
-    return next((name for start, name in TITLES.items() if title.startswith(start)), FRONT)
-
-
-@contextlib.contextmanager
-def held(pids: Iterable[int]) -> Iterator[None]:
-    """The processes stand still for as long as the block lasts."""
-    pids = list(pids)
-    try:
-        send(pids, signal.SIGSTOP)
-        yield
-    finally:
-        send(pids, signal.SIGCONT)
-
-
-def send(pids: Iterable[int], number: int) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+    title = ""
+    with contextlib.suppress(OSError):
+        title = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    return next((name for start, name in TITLES.items() if title.startswith(start)), API_SERVER)
 
 
 def family(pid: int) -> list[int]:
@@ -81,28 +49,13 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def command(pid: int) -> str:
-    """What a process calls itself; nothing when it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
-    except OSError:
-        return ""
-
-
-def cpu_seconds(pids: Iterable[int]) -> float:
+def cpu_seconds(pids: list[int]) -> float:
     """CPU time that processes have used, those included that they have waited for."""
     ticks = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             ticks += sum(map(int, stat(Path(f"/proc/{pid}/stat"))[11:15]))
     return ticks / TICKS
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return stat(Path(f"/proc/{pid}/stat"))[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def stat(path: Path) -> list[str]:

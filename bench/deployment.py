@@ -18,8 +18,9 @@ import httpx
 from bench import backends
 from bench.client import Bench
 from bench.errors import BenchError
-from bench.metrics import FIGURES, Load, Way, at, head, of, row
-from bench.plots import Plot, link, throughput_and_ttft
+from bench.metrics import METRICS, Load, Way, at, of, row, table
+from bench.part import Results
+from bench.plots import Plot, link, panel
 from bench.session import Session, file_name
 from deploy import baseten, cards
 from deploy.cards import Card
@@ -37,6 +38,7 @@ LOADS = tuple(Load(streams, max(8, 3 * streams), 64, 128) for streams in (1, 4, 
 QUICK_LOADS = tuple(Load(streams, max(8, 2 * streams), 16, 64) for streams in (1, 16))
 IMAGE_BYTES = 10_000
 PLOT = "deployment.svg"
+WAY = "deployment"
 
 
 @dataclass(frozen=True)
@@ -124,22 +126,23 @@ def measure(where: Target, model: str | None, quick: bool, session: Session) -> 
     with session.expecting(rounds, 60):
         session.doing("asking what it serves; a replica may have to start first")
         card, name = served(where, model)
-        images = {"images": 1, "image_bytes": IMAGE_BYTES} if card.features.images else {}
-        loads = [replace(it, **images) for it in (QUICK_LOADS if quick else LOADS)]
+        loads = QUICK_LOADS if quick else LOADS
+        if card.features.images:
+            loads = tuple(replace(it, images=1, image_bytes=IMAGE_BYTES) for it in loads)
         bench = Bench(card, name, where.base, CHAT)
         # what was asked in an earlier run may still be in the prefix cache
         bench.seed_from(random.SystemRandom().randrange(2**30))
-        way = Way("deployment", backends.CHAT, f"{where.base}{CHAT}")
+        way = Way(WAY, backends.CHAT, f"{where.base}{CHAT}")
 
         def one_round(number: int) -> dict[str, Any]:
             found = {}
             for it in loads:
-                session.doing(f"{where.name}: round {number + 1} of {rounds}, {it.shown}")
-                found[str(it.streams)] = {way.name: bench.run(way, it)}
+                session.doing(f"{where.name}: round {number + 1} of {rounds}, {it.streams} streams")
+                found[str(it.streams)] = bench.under([way], it)
             return found
 
         with key_for_vllm(where.key):
-            bench.run(way, replace(loads[0], requests=2))  # nothing is measured cold
+            bench.under([way], replace(loads[0], requests=2))  # nothing is measured cold
             found = session.each(where.name, rounds, one_round)
     return {
         "url": where.base,
@@ -150,28 +153,30 @@ def measure(where: Target, model: str | None, quick: bool, session: Session) -> 
     }
 
 
-def section(results: Mapping[str, Any]) -> list[str]:
-    """Lines of the page, a heading first."""
-    first = results["loads"][0]
+def page(results: Results) -> str:
+    """The page of a deployment."""
+    first, rounds = results["loads"][0], results["rounds"]
     image = f" and an image of {first['image_bytes']:,} bytes" if first["images"] else ""
-    lines = [
-        f"## {results['url']}",
-        "",
-        f"Asked for `{results['asked_for']}`; rounds: {len(results['rounds'])}. Prompts of "
-        f"{first['prompt_tokens']} tokens{image}, {first['new_tokens']} new tokens.",
-        "",
-        link("throughput and TTFT over streams", PLOT),
-        "",
-        *head("streams", *(figure.title for figure in FIGURES.values())),
-    ]
-    rounds = results["rounds"]
+    rows = []
     for streams in rounds[0]:
-        found = at(rounds, streams)
-        cells = (of(found, "deployment", name).shown(it.digits) for name, it in FIGURES.items())
-        lines.append(row(streams, *cells))
-    return lines
+        points = at(rounds, streams)
+        cells = (of(points, WAY, name).shown(digits) for name, (_, digits) in METRICS.items())
+        rows.append(row(streams, *cells))
+    return f"""## {results["url"]}
+
+Asked for `{results["asked_for"]}`; rounds: {len(rounds)}.
+Prompts of {first["prompt_tokens"]} tokens{image}, {first["new_tokens"]} new tokens.
+A figure is a median, with the least and the most in brackets.
+
+{link("throughput and TTFT over streams", PLOT)}
+
+{table(["streams", *(title for title, _ in METRICS.values())], rows)}
+"""
 
 
-def plots(results: Mapping[str, Any]) -> dict[str, Plot]:
-    panels = throughput_and_ttft(results["rounds"], {results["asked_for"]: "deployment"})
+def plots(results: Results) -> dict[str, Plot]:
+    panels = (
+        panel("output tokens/s", "tokens_per_s", results["rounds"], [WAY]),
+        panel("median TTFT, ms", "ttft_p50_ms", results["rounds"], [WAY]),
+    )
     return {PLOT: Plot(urlsplit(results["url"]).netloc, panels)}

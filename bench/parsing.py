@@ -12,6 +12,7 @@ from predict.requests.middleware import RequestMiddleware
 from bench.errors import BenchError
 from bench.metrics import spread
 
+LIMITS = {"PREDICT_LIMIT_BODY_BYTES": "67108864", "PREDICT_LIMIT_TEXT_BYTES": "2097152"}
 PIXTRAL = {
     "PREDICT_MAX_NEW_TOKENS": "512",
     "PREDICT_TEMPERATURE": "0.7",
@@ -20,7 +21,7 @@ PIXTRAL = {
 
 
 def bodies() -> dict[str, tuple[bytes, dict[str, str]]]:
-    """Bodies by name, with the class's settings. Of text, 2 MiB is the most any model takes."""
+    """Bodies by name, with settings. Of text, 2 MiB is the most any model takes."""
 
     def chat(content: Any) -> bytes:
         return json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
@@ -38,7 +39,7 @@ def bodies() -> dict[str, tuple[bytes, dict[str, str]]]:
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """The time between a body's first chunk and the call of the application behind the class."""
+    """The time between a body's first chunk and the call of vLLM behind the middleware."""
     rows = []
     for name, (body, environment) in bodies().items():
         times = [asyncio.run(_once(body, environment)) for _ in range(repeats)]
@@ -61,10 +62,10 @@ async def _once(body: bytes, environment: dict[str, str]) -> float:
         raise BenchError("more was read than the body")
 
     async def send(message: Any) -> None:
-        raise BenchError(f"the class answered a benign request itself: {message}")
+        raise BenchError(f"the middleware answered a benign request itself: {message}")
 
     scope = {"type": "http", "path": "/predict", "method": "POST", "headers": []}
-    predict = RequestMiddleware(vllm, settings.read(environment))
+    predict = RequestMiddleware(vllm, settings.read(LIMITS | environment))
     started = time.perf_counter()
     await predict(scope, replay(chunks, nothing_more), send)
     return (reached - started) * 1000

@@ -4,12 +4,12 @@ Promises: a plot is data until it is drawn, and the same data give the same file
 ids. Lines are medians, bars the least and the most; text stays text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.metrics import Spread, Table, at, of
+from bench.metrics import Round, Spread, at, of
 
 COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind
 MARKERS = "osD^v"
@@ -21,13 +21,12 @@ PANEL_INCHES = (4.6, 3.4)
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines by their names: x → spread of y. The x stand as far apart as their logarithms, unless
-    `evenly`."""
+    """Lines by their names: x → spread of y; the x stand as far apart as their logarithms."""
 
     y: str
     x: str
     lines: Mapping[str, Mapping[float, Spread]]
-    evenly: bool = False
+    logarithmic: bool = False  # the y
 
 
 @dataclass(frozen=True)
@@ -46,27 +45,22 @@ class Plot:
 
 def panel(
     title: str,
-    figure: str,
-    rounds: Table,
-    ways: Mapping[str, str],
+    metric: str,
+    rounds: Sequence[Round],
+    ways: Sequence[str],
     axis: str = "streams",
-    evenly: bool = False,
+    logarithmic: bool = False,
 ) -> Panel:
-    """A figure over what the rounds have figures by; `ways` are by the names of their lines."""
+    """A metric over the labels of the rounds' points, which are numbers."""
     lines = {
-        name: {float(x): of(at(rounds, x), way, figure) for x in rounds[0] if way in rounds[0][x]}
-        for name, way in ways.items()
+        way: {
+            float(x): of(at(rounds, x), way, metric)
+            for x in rounds[0]
+            if metric in rounds[0][x].get(way, {})
+        }
+        for way in ways
     }
-    return Panel(title, axis, lines, evenly)
-
-
-def throughput_and_ttft(
-    rounds: Table, ways: Mapping[str, str], axis: str = "streams", evenly: bool = False
-) -> tuple[Panel, Panel]:
-    return (
-        panel("output tokens/s", "tokens_per_s", rounds, ways, axis, evenly),
-        panel("median TTFT, ms", "ttft_p50_ms", rounds, ways, axis, evenly),
-    )
+    return Panel(title, axis, lines, logarithmic)
 
 
 def link(text: str, file: str) -> str:
@@ -104,8 +98,7 @@ def draw(plot: Plot, file: Path) -> None:
 
 
 def _draw(panel: Panel, axes: Any) -> None:
-    if not panel.evenly:
-        axes.set_xscale("log", base=2)
+    axes.set_xscale("log", base=2)
     marks: set[float] = set()
     for place, (name, points) in enumerate(panel.lines.items()):
         x = sorted(points)
@@ -115,7 +108,7 @@ def _draw(panel: Panel, axes: Any) -> None:
             [points[at].median - points[at].least for at in x],
             [points[at].most - points[at].median for at in x],
         )
-        aside = 0 if panel.evenly else place - (len(panel.lines) - 1) / 2
+        aside = place - (len(panel.lines) - 1) / 2
         axes.errorbar(
             [at * (1 + ASIDE * aside) for at in x],  # so that bars do not hide each other
             medians,
@@ -130,7 +123,10 @@ def _draw(panel: Panel, axes: Any) -> None:
         )
     axes.minorticks_off()
     axes.set_xticks(sorted(marks), [f"{mark:g}" for mark in sorted(marks)])
-    axes.set_ylim(bottom=0)
+    if panel.logarithmic:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.set_xlabel(panel.x)
     axes.set_title(panel.y, fontsize=9)
     axes.grid(alpha=0.25)

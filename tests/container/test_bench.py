@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from bench import overhead
-from bench.cpu import CPU, ENGINE, NGINX
-from bench.metrics import FIGURES
+from bench.cpu import API_SERVER, ENGINE
+from bench.metrics import METRICS
 from deploy.paths import ROOT
-from scripts import bench
 from tests.support.baseten import Baseten
 from tests.support.container import Running, gone, leftovers
 
@@ -56,30 +55,22 @@ def numbers(value: Any) -> Iterator[float]:
 
 
 @pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
-def test_a_quick_run_has_every_figure_of_its_parts(container: None, tmp_path: Path) -> None:
+def test_a_quick_run_has_every_metric_of_its_part(container: None, tmp_path: Path) -> None:
     page = make_bench(tmp_path)
     assert gone(), leftovers()
-    there = {file.stem for file in (tmp_path / "benchmarks").glob("*.json")}
-    assert there == set(bench.QUICK_PARTS)
-    (measured,) = figures(tmp_path, "overhead")["measured"]
-    ways = overhead.TEXT.ways
-    for done in measured["rounds"]:
+    assert {file.stem for file in (tmp_path / "benchmarks").glob("*.json")} == {"overhead"}
+    (rounds,) = figures(tmp_path, "overhead")["measured"].values()
+    for done in rounds:
         assert list(done) == ["1", "16"]
         for by_way in done.values():
-            assert by_way.keys() == {way.name for way in ways}
-        for streams, more in {"1": {}, "16": CPU}.items():
-            for row in done[streams].values():
-                assert row.keys() == {*FIGURES, *more}
-                assert min(row[name] for name in FIGURES) > 0
-        assert done["16"][overhead.NGINX.name][NGINX] > 0
-        assert done["16"][overhead.BARE.name][ENGINE] > done["16"][overhead.BARE.name][NGINX]
-    of_path = page.split("\n## ")[1]
-    rows = [line for line in of_path.splitlines() if line.startswith(("| 1 |", "| 16 |"))]
-    # the figures, and all but bare vLLM's as ratios; of 16 streams the CPU time too
-    assert len(rows) == 2 * (2 * len(ways) - 1) + len(ways)
+            assert by_way.keys() == {way.name for way in overhead.TEXT_WAYS}
+            assert min(metrics[name] for metrics in by_way.values() for name in METRICS) > 0
+        assert min(metrics[API_SERVER] for metrics in done["16"].values()) > 0
+        assert done["16"][overhead.BARE.name][ENGINE] > 0
+    assert "Is it as fast as bare vLLM?" in page
 
 
-@pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
+@pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 def test_a_deployment_is_measured_through_the_platform(
     container: Running, baseten: Baseten, tmp_path: Path
 ) -> None:

@@ -1,21 +1,13 @@
 """What shortens the start is in force: what vLLM logged, and what it left in its cache."""
 
-import itertools
 from pathlib import Path
 
-from bench import startup_phases
 from local.processes import vllm_processes
 from tests.support.container import Running
 
 
 def test_nothing_is_tried_twice_with_a_pause_between(container: Running) -> None:
     assert "retrying" not in container.log.read_text()
-
-
-def test_the_log_tells_where_the_time_goes(container: Running) -> None:
-    log = list(zip(itertools.count(1.0), container.log.read_text().splitlines(), strict=False))
-    found = startup_phases.phases(log, answered=len(log) + 1)
-    assert min(found.values()) > 0
 
 
 def test_vllm_did_not_look_at_the_models_class_itself(container: Running) -> None:

@@ -1,21 +1,22 @@
-"""`make bench` but for the measuring: figures, tables, plots, what is kept, what is refused."""
+"""`make bench` but for the measuring: metrics, tables, plots, what is kept, what is refused."""
 
 import asyncio
 import base64
 import io
 import itertools
+import json
 import os
+import re
 import subprocess
 import sys
-import sysconfig
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
 import pytest
-import yaml
 from PIL import Image
 from rich.console import Console
 
@@ -27,30 +28,27 @@ from bench import (
     images,
     metrics,
     overhead,
+    page,
     plots,
     scaling,
+    servers,
     session,
     startup,
-    startup_phases,
-    startup_ways,
+    stock,
 )
 from bench.deployment import Target
 from bench.errors import BenchError
-from bench.metrics import Figures, Spread, Way
-from bench.overhead import BARE, GOALS, NGINX, OLDER, OPENAI
+from bench.metrics import Goal, Load, Metrics, Spread, Way
+from bench.overhead import BARE, NGINX
+from bench.part import Point
 from bench.plots import Bars, Panel, Plot
 from bench.session import Session
-from bench.startup_ways import Start
 from deploy import baseten, cards
 from deploy.baseten import BasetenError
 from deploy.paths import ROOT
-from local import sandbox, truss
 from local.truss import CannotServeError
 from scripts import bench
 
-LOG = [
-    (float(at), f"INFO {phase.ends_with} more") for at, phase in enumerate(startup_phases.PHASES, 1)
-]
 KEY = "a-key-nobody-must-see"
 
 
@@ -59,112 +57,89 @@ def run(tmp_path: Path) -> Session:
     return Session(tmp_path / "kept.json", {"part": "any"}, Console(quiet=True))
 
 
-# --- phases and ways of a start ---
+# --- starts ---
 
 
-def test_phases_follow_each_other_and_add_up_to_the_whole() -> None:
-    noise = [(at - 0.5, "INFO something else") for at, _ in LOG]
-    found = startup_phases.phases(sorted([*LOG, *noise]), answered=12.5)
-    assert list(found) == [
-        *(phase.name for phase in startup_phases.PHASES),
-        startup_phases.ANSWER,
-    ]
-    assert sum(found.values()) == 12.5
-    assert found["weights"] == 1
-
-
-def test_a_line_that_vllm_no_longer_logs_is_named() -> None:
-    without = [(at, line) for at, line in LOG if "Loading weights took" not in line]
-    with pytest.raises(BenchError, match=r"'Loading weights took'.*mend bench/startup_phases.py"):
-        startup_phases.phases(without, answered=12.5)
-
-
-def test_ratios_are_within_a_round() -> None:
+def test_ratios_of_starts_are_within_a_round() -> None:
     rounds = [
         {startup.CONTAINER: 10.0, startup.BARE: 20.0},
         {startup.CONTAINER: 30.0, startup.BARE: 30.0},
         {startup.CONTAINER: 30.0, startup.BARE: 40.0},
     ]
-    row = next(line for line in startup.way_table(rounds) if startup.BARE in line)
-    assert "| 30.0 (20.0 to 40.0) | 0.75 (0.50 to 1.00) | at most 1.05 | met |" in row
+    table = startup.values({"measured": {"mistral-7b": rounds}})["table"]
+    assert "| 30.0 (20.0–40.0) | × 0.75 (0.50–1.00) | at most 0.75 | met |" in table
 
 
-def test_a_cold_start_is_held_against_a_cold_one() -> None:
+def test_a_cold_start_is_compared_with_a_cold_one() -> None:
     starts = {startup.CONTAINER: 10.0, startup.BARE: 20.0}
     rounds = [{**starts, startup.COLD_CONTAINER: 60.0, startup.COLD_BARE: 50.0}]
-    row = next(line for line in startup.way_table(rounds) if startup.COLD_BARE in line)
-    assert "| 1.20 (1.20 to 1.20) | at most 1.05 | **missed** |" in row
+    table = startup.values({"measured": {"mistral-7b": rounds}})["table"]
+    assert "| × 1.20 (1.20–1.20) | at most 0.75 | **missed** |" in table
 
 
-def test_a_cold_start_forgets_the_environment_and_the_weights_first(
+def test_what_a_cold_start_reads_is_taken_out_of_the_page_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    order = []
-    for folder in ("venv/bin", "python", "weights"):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "file").touch()
+    forgotten = []
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "file")
 
     def advise(file: int, start: int, length: int, advice: int) -> None:
         assert (start, length, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
-        order.append(os.readlink(f"/proc/self/fd/{file}").removeprefix(f"{tmp_path}/"))
-
-    def way() -> Start:
-        order.append("start")
-        return Start(1.0, {})
+        forgotten.append(os.readlink(f"/proc/self/fd/{file}").removeprefix(f"{tmp_path}/"))
 
     monkeypatch.setattr(os, "posix_fadvise", advise)
-    monkeypatch.setattr(sandbox, "VENV", tmp_path / "venv")
-    monkeypatch.setattr(sysconfig, "get_path", lambda name: tmp_path / "python")
-    image = truss.Image({}, {"/models/x": tmp_path / "weights"}, {})
-    assert startup_ways.cold(way, startup_ways.Truss(image, ""))() == Start(1.0, {})
-    assert order == ["venv/bin/file", "python/file", "weights/file", "start"]
+    startup.forget(tmp_path)
+    assert forgotten == ["folder/file"]
 
 
 def test_each_round_begins_with_another_way(run: Session) -> None:
     order: list[str] = []
 
-    def way(name: str) -> startup_ways.Way:
-        def begin() -> Start:
+    def start(name: str) -> startup.Start:
+        def begin() -> float:
             order.append(name)
-            return Start(1.0, {})
+            return 1.0
 
         return begin
 
-    startup.in_turn(run, "starts", {name: way(name) for name in "abc"}, rounds=3)
+    startup.in_turn(run, {name: start(name) for name in "abc"}, rounds=3)
     assert "".join(order) == "abcbcacab"
-    ways = [Way(name, "", "") for name in "abc"]
-    assert [[way.name for way in metrics.turned(ways, number)] for number in range(3)] == [
-        ["a", "b", "c"],
-        ["b", "c", "a"],
-        ["c", "a", "b"],
-    ]
 
 
-def test_a_step_that_is_taken_away_was_there() -> None:
-    now = startup_ways.today(cards.load("mistral-7b"))
-    less = now.without("/packages/start/modelinfos")
-    assert len(less.image.files) < len(now.image.files)
-    with pytest.raises(BenchError, match="no file of the image is in /packages/nothing"):
-        now.without("/packages/nothing")
+def test_what_a_failed_start_said_last_is_shown_without_supervisord_s_ends() -> None:
+    log = ["ValueError: no such model\n", "x INFO stopped: nginx (exit status 0)\n"]
+    assert servers.last_words(log) == "ValueError: no such model"
+    assert servers.last_words([]) == "nothing was logged"
 
 
-# --- figures ---
+@pytest.mark.parametrize("name", cards.names())
+def test_a_server_to_measure_has_a_bypass_and_room_for_256_streams(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(servers, "mounts", lambda config: {})  # no stand-in has to be there
+    built = servers.truss(cards.load(name), {**servers.ROOM, "--dtype": metrics.DTYPE}, True)
+    for flag, value in {**servers.ROOM, "--dtype": "bfloat16"}.items():
+        assert f"{flag} {value}" in built.command
+    assert "--tensor-parallel-size 1" in built.command
+    assert "--middleware bench_bypass.Bypass" in built.command
+    assert "predict.app.Gateway" not in built.command
+    assert any(path.endswith("bench_bypass.py") for path in built.image.files)
 
 
-def test_percentiles_are_numpy_s_which_vllm_s_own_are() -> None:
-    values = [0.3, 0.1, 7.0, 0.2, 0.9, 1.0, 0.4]
-    for percent in (0, 50, 90, 99, 100):
-        expected = float(numpy.percentile(values, percent))
-        assert metrics.percentile(values, percent) == pytest.approx(expected)
+# --- metrics ---
 
 
-def test_figures_of_requests_are_in_the_units_their_titles_name() -> None:
+def test_metrics_of_requests_are_in_the_units_their_titles_name() -> None:
     found = metrics.measured(2.0, 40, [0.010, 0.020, 0.030], [[0.004], [0.005, 0.006]])
-    assert found["requests_per_s"] == 1.5
     assert found["tokens_per_s"] == 20
     assert found["ttft_p50_ms"] == pytest.approx(20)
     assert found["itl_p50_ms"] == pytest.approx(5)
-    assert list(found) == list(metrics.FIGURES)
+    assert list(found) == list(metrics.METRICS)
+    values = [0.3, 0.1, 7.0, 0.2, 0.9, 1.0, 0.4]
+    p99 = metrics.measured(1, 1, values, [[1]])["ttft_p99_ms"]
+    assert p99 == pytest.approx(float(numpy.percentile(values, 99)) * 1000)
 
 
 def test_text_that_comes_in_one_piece_has_no_itl_and_is_no_figure() -> None:
@@ -172,7 +147,7 @@ def test_text_that_comes_in_one_piece_has_no_itl_and_is_no_figure() -> None:
         metrics.measured(2.0, 40, [0.010], [[]])
 
 
-def test_a_ratio_is_of_figures_of_one_round() -> None:
+def test_a_ratio_is_of_metrics_of_one_round() -> None:
     rounds = [
         {"a": {"x": 10.0}, "b": {"x": 20.0}},
         {"a": {"x": 30.0}, "b": {"x": 30.0}},
@@ -180,6 +155,20 @@ def test_a_ratio_is_of_figures_of_one_round() -> None:
     ]
     assert metrics.ratio(rounds, "a", "b", "x") == Spread(0.5, 0.75, 1.0)
     assert metrics.difference(rounds, "a", "b", "x") == Spread(-10, -10, 0)
+
+
+@pytest.mark.parametrize(
+    ("goal", "met"),
+    [
+        (Goal("", least=2), True),
+        (Goal("", least=2.1), False),
+        (Goal("", most=2), True),
+        (Goal("", most=1.9), False),
+    ],
+)
+def test_a_goal_is_met_by_the_median(goal: Goal, met: bool) -> None:
+    assert goal.met(Spread(0, 2, 9)) == met
+    assert ("met |" in goal.row("", Spread(0, 2, 9)).replace("**missed**", "")) == met
 
 
 # --- images ---
@@ -203,58 +192,163 @@ def _decoded(url: str) -> Image.Image:
 
 # --- the parts' pages ---
 
-
-def some_figures(factor: float = 1.0) -> Figures:
-    return {name: factor * (10 + place) for place, name in enumerate(metrics.FIGURES)}
-
-
-def path_results(slower: float = 1.0) -> dict[str, Any]:
-    """Results as `overhead.measure` gives them; every way but the bare one is `slower`."""
-    at = {
-        way.name: some_figures(1.0 if way is BARE else slower)
-        for way in (BARE, NGINX, OPENAI, OLDER)
-    }
-    loads = [vars(it) for it in overhead.TEXT.loads]
-    rounds = [{str(it["streams"]): at for it in loads} for _ in range(5)]
-    reading = {
-        "repeats": 3,
-        "rows": [{"body": "one", "bytes": 9, "goal": "", "ms": vars(Spread(1, 2, 3))}],
-    }
-    measured = {"model": "mistral-7b", "kind": "text", "loads": loads, "rounds": rounds}
-    return {**SOMEWHERE, "reading": reading, "measured": [measured]}
-
-
 SOMEWHERE = {"machine": "m", "versions": "v", "commit": "c", "date": "d"}
 
 
-def growth_results() -> dict[str, Any]:
-    measured = []
-    for sweep in scaling.SWEEPS:
-        row = {scaling.MEMORY: 900.0} if sweep.memory else some_figures()
-        at = {way.name: row for way in scaling.WAYS}
-        rounds = [{str(getattr(it, sweep.over)): at for it in sweep.loads}] * 5
-        measured.append({"model": "mistral-7b", "sweep": sweep.title, "rounds": rounds})
-    return {**SOMEWHERE, "measured": measured}
+def some_metrics(factor: float) -> Metrics:
+    names = (*metrics.METRICS, cpu.CLIENT, cpu.NGINX, cpu.API_SERVER, cpu.ENGINE)
+    return {name: factor * (10 + place) for place, name in enumerate(names)}
 
 
-def test_a_row_for_every_way_at_every_number_of_streams() -> None:
-    (measured,) = path_results()["measured"]
-    ways = [way.name for way in (BARE, NGINX, OPENAI, OLDER)]
-    table = metrics.figure_table(measured["rounds"], ways)[2:]
-    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table]
-    assert [cell[:2] for cell in cells] == [
-        [streams, way.name]
-        for streams in ("1", "4", "16", "64")
-        for way in (BARE, NGINX, OPENAI, OLDER)
+def rounds_of(points: dict[str, Point], slower: float = 1.0) -> list[Any]:
+    """Rounds in which every way but bare vLLM is `slower`."""
+    done = {
+        label: {way.name: some_metrics(1 if way is BARE else slower) for way in point.ways}
+        for label, point in points.items()
+    }
+    return [done] * 3
+
+
+def results_of(slower: float = 1.0) -> dict[str, dict[str, Any]]:
+    """Results as each part's `measure` gives them."""
+    body = {"body": "one", "bytes": 9, "goal": "", "ms": vars(Spread(1, 2, 3))}
+    starts = [dict.fromkeys(startup.OF_BARE, 10.0) | dict.fromkeys(startup.OF_BARE.values(), 7.0)]
+    return {
+        "stock": {
+            "measured": {
+                name: rounds_of(dict(stock.group(cards.load(name), False).points))
+                for name in stock.MODELS
+            }
+        },
+        "overhead": {
+            "measured": {
+                group.name: rounds_of(dict(group.points), slower)
+                for group in overhead.groups(None, False)
+            },
+            "parsing": {"repeats": 3, "rows": [body]},
+        },
+        "scaling": {
+            "measured": {
+                group.name: rounds_of(dict(group.points)) for group in scaling.groups(None, False)
+            }
+        },
+        "startup": {"measured": {"mistral-7b": [{startup.COMMAND: 9.0, **starts[0]}] * 5}},
+    }
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a page of every part."""
+    folder = tmp_path_factory.mktemp("page")
+    for name, results in results_of().items():
+        page.write_results(folder, name, {**SOMEWHERE, **results})
+    page.write(folder)
+    return folder
+
+
+def test_the_page_answers_its_questions_with_every_part_and_plot(written: Path) -> None:
+    text = (written / page.NAME).read_text()
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings[0] == "Is it as fast as stock vLLM?"
+    for question in re.findall(r"^\d\. \[(.*?)\]", text, re.MULTILINE):
+        assert question in headings
+    assert "{" not in text
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    there = {f"{plots.FOLDER}/{file.name}" for file in (written / plots.FOLDER).glob("*.svg")}
+    assert len(linked) == len(page.PARTS)
+    assert there == set(linked)
+    for link in linked:
+        assert ElementTree.parse(written / link).getroot().tag.endswith("svg")
+
+
+def check_size(text: str) -> None:
+    """At most 200 lines, and eight rows a table."""
+    assert len(text.splitlines()) <= 200
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert tables
+    assert max(len(table.splitlines()) for table in tables) <= 2 + 8
+
+
+def test_the_page_is_short(written: Path) -> None:
+    check_size((written / page.NAME).read_text())
+
+
+def test_metrics_are_kept_one_round_a_line(written: Path) -> None:
+    for name, results in results_of().items():
+        text = (written / plots.FOLDER / f"{name}.json").read_text()
+        kept = json.loads(text)
+        rounds = list(itertools.chain(*results["measured"].values()))
+        assert list(itertools.chain(*kept["measured"].values())) == page.rounded({"": rounds})[""]
+        assert len(text.splitlines()) <= len(rounds) + 20
+
+
+def test_a_goal_that_is_missed_is_said_to_be() -> None:
+    for slower, missed in ((1.2, 2), (0.5, 5)):  # CPU, and TTFT at one stream; tokens/s
+        table = overhead.goal_table(results_of(slower)["overhead"])
+        assert table.count("**missed**") == missed
+        assert table.count("| met |") == len(overhead.GOALS) - missed
+
+
+def test_the_published_page_and_plots_are_made_of_the_metrics_beside_them() -> None:
+    text = (bench.DOCS / page.NAME).read_text()
+    assert text == page.page(bench.DOCS / plots.FOLDER)
+    check_size(text)
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    folder = bench.DOCS / plots.FOLDER
+    assert {f"{plots.FOLDER}/{file.name}" for file in folder.glob("*.svg")} == set(linked)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_three_models_are_measured_unless_one_is_named(quick: bool) -> None:
+    every = overhead.groups(None, quick)
+    names = {"mistral-7b"} if quick else set(overhead.MODELS)
+    assert {group.model for group in every} == names
+    for name in cards.names():
+        assert {group.model for group in overhead.groups(name, quick)} == {name}
+
+
+# --- how requests are sent ---
+
+
+@dataclass
+class Asked:
+    """What vLLM hands to a backend, as far as ours look at it."""
+
+    api_url: str = ""
+    extra_body: Any = None
+    multi_modal_content: Any = None
+
+
+def test_ways_take_turns_and_each_request_has_its_fields_and_images() -> None:
+    async def send(asked: Asked, session: Any, pbar: Any) -> Asked:
+        return asked
+
+    def with_images(name: str) -> backends.Send:
+        return backends.with_images(send, (f"{name}{n}" for n in itertools.count()), 2)
+
+    ways = [Way("a", "", "http://a"), Way("b", "", "http://b", {"tools": 1})]
+    sends = [(with_images(way.name), way) for way in ways]
+    readings = iter([{"s": 1.0}, {"s": 2.0}])
+    turns = backends.InTurn(sends, 4, lambda: next(readings))
+
+    async def ask() -> None:
+        for _ in range(4):
+            await turns(Asked(extra_body={"x": 0}), None)
+
+    asyncio.run(ask())
+    assert [[it.api_url for it in outputs] for outputs in turns.outputs] == [
+        ["http://a"] * 2,
+        ["http://b"] * 2,
     ]
-    assert all(len(cell) == 2 + len(metrics.FIGURES) and all(cell) for cell in cells)
-    pairs = {way: (way, BARE.name) for way in ways[1:]}
-    assert len(metrics.ratio_table(measured["rounds"], "way", pairs)[2:]) == 4 * 3
-    of_cpu = metrics.figure_table(measured["rounds"], ways, cpu.CPU)[2:]
-    assert not of_cpu, "these rounds have none"
+    assert [it.extra_body for it, *_ in turns.outputs] == [{"x": 0}, {"x": 0, "tools": 1}]
+    pictures = [part["image_url"]["url"] for part in turns.outputs[1][1].multi_modal_content]
+    assert pictures == ["b2", "b3"]
+    assert turns.readings == [{"s": 1.0}, {"s": 2.0}]
 
 
-def test_ways_take_turns_piece_by_piece_and_the_pieces_are_one_load() -> None:
+def test_ways_take_turns_piece_by_piece_and_the_pieces_are_one_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked = []
 
     @dataclass
@@ -263,132 +357,21 @@ def test_ways_take_turns_piece_by_piece_and_the_pieces_are_one_load() -> None:
         output_tokens: int = 10
         itl: tuple[float, ...] = (0.001,)
 
-    class Recorded(client.Bench):
-        def __init__(self) -> None:
-            pass
+    def answered(self: Any, ways: list[Way], piece: Load) -> Any:
+        asked.append((ways[0].name, piece.requests))
+        turns = SimpleNamespace(outputs=[[Output()] * piece.requests])
+        return turns, 2.0, {cpu.NGINX: 0.001}
 
-        def asked(self, way: Way, piece: metrics.Load) -> client.Asked:
-            asked.append((way.name, piece.requests))
-            return client.Asked([Output()] * piece.requests, 2.0, {cpu.NGINX: 0.001})
-
-    found = client.under(Recorded(), [BARE, NGINX], metrics.Load(4, 20, 10))
+    monkeypatch.setattr(client.Bench, "_run", answered)
+    measuring = client.Bench.__new__(client.Bench)
+    found = measuring.under([BARE, NGINX], Load(4, 40, 10))
     assert asked == [
+        *((BARE.name, 16), (NGINX.name, 16)),
+        *((NGINX.name, 16), (BARE.name, 16)),
         *((BARE.name, 8), (NGINX.name, 8)),
-        *((NGINX.name, 8), (BARE.name, 8)),
-        *((BARE.name, 4), (NGINX.name, 4)),
     ]
-    assert found[NGINX.name]["requests_per_s"] == pytest.approx(20 / 6)
-    assert found[NGINX.name][cpu.NGINX] == pytest.approx(0.003 / 200 * 1e6)
-
-
-def test_a_goal_that_is_missed_is_said_to_be() -> None:
-    for goal in GOALS:
-        fine, poor = (
-            overhead.goal_table(path_results(slower)["measured"]) for slower in (1.0, 1.2)
-        )
-        slow = overhead.goal_table(path_results(0.9)["measured"])
-        assert not [row for row in fine if "missed" in row]
-        if goal.least:  # throughput: less is worse
-            assert [row for row in slow if goal.text in row and "**missed**" in row]
-        else:
-            assert [row for row in poor if goal.text in row and "**missed**" in row]
-
-
-def test_the_page_has_each_part_and_every_plot_it_links_to(tmp_path: Path) -> None:
-    parts = {"overhead": path_results(), "scaling": growth_results()}
-    for name, results in parts.items():
-        bench.write(tmp_path, name, results)
-        bench.drawn(bench.PARTS[name], results, tmp_path / plots.FOLDER)
-    page = bench.page(tmp_path / plots.FOLDER)
-    assert "## What stands before vLLM costs" in page
-    goals = overhead.goal_table(path_results()["measured"])[2:]
-    assert f"Goals met: {len(goals)} of {len(goals)}." in page
-    assert "## How cost grows" in page
-    assert "## From the start of the container" not in page
-    assert "**Not measured by us**" in page
-    linked = [line.split("(")[-1].rstrip(")") for line in page.splitlines() if line[:2] == "!["]
-    assert len(linked) == 1 + len(scaling.SWEEPS)
-    for link in linked:
-        assert ElementTree.parse(tmp_path / link).getroot().tag.endswith("svg")
-    there = {f"{plots.FOLDER}/{file.name}" for file in (tmp_path / plots.FOLDER).glob("*.svg")}
-    assert there == set(linked)
-
-
-def test_goals_that_are_missed_are_not_counted_as_met() -> None:
-    rows = overhead.goal_table(path_results(1.2)["measured"])
-    missed = sum("missed" in row for row in rows)
-    assert missed
-    assert bench.goals_met(rows) == [f"Goals met: {len(rows) - 2 - missed} of {len(rows) - 2}."]
-    assert bench.goals_met(["no table"]) == []
-
-
-def test_the_published_page_is_made_of_the_figures_beside_it() -> None:
-    assert (bench.DOCS / bench.PAGE).read_text() == bench.page(bench.DOCS / plots.FOLDER)
-
-
-def test_the_published_plots_are_there_and_no_others() -> None:
-    page = (bench.DOCS / bench.PAGE).read_text()
-    linked = [line.split("(")[-1].rstrip(")") for line in page.splitlines() if line[:2] == "!["]
-    there = {f"{plots.FOLDER}/{file.name}" for file in (bench.DOCS / plots.FOLDER).glob("*.svg")}
-    assert there == set(linked)
-
-
-@pytest.mark.parametrize("quick", [True, False])
-def test_the_path_is_measured_of_every_model_unless_one_is_named(quick: bool) -> None:
-    every = overhead.planned(None, quick)
-    assert {card.name for card, _ in every} == ({"mistral-7b"} if quick else set(cards.names()))
-    for name in cards.names():
-        assert {card.name for card, _ in overhead.planned(name, quick)} == {name}
-    if not quick:
-        assert {it.streams for _, kind in every for it in kind.loads} == {1, 4, 16, 64}
-        assert all(kind.plan.rounds >= 5 for _, kind in every)
-
-
-@pytest.mark.parametrize("name", cards.names())
-def test_the_server_has_both_doors_and_room_for_256_streams(name: str) -> None:
-    config = client.with_doors(cards.load(name), scaling.ROOM)
-    command = yaml.safe_load(config)["docker_server"]["start_command"]
-    for flag, value in {
-        **scaling.ROOM,
-        "--dtype": "bfloat16",
-        "--tensor-parallel-size": "1",
-    }.items():
-        assert f"{flag} {value} " in command
-    assert "--middleware bench_switch.Switch" in command
-    assert "predict.admission.AdmissionMiddleware" not in command
-
-
-@dataclass
-class Asked:
-    """What vLLM hands to a backend, as far as ours look at it."""
-
-    api_url: str = ""
-    multi_modal_content: Any = None
-
-
-def test_ways_take_turns_and_each_request_has_images_of_its_own() -> None:
-    async def send(asked: Asked, session: Any, pbar: Any) -> Asked:
-        return asked
-
-    def pictured(name: str) -> backends.Send:
-        return backends.with_images(send, (f"{name}{n}" for n in itertools.count()), 2)
-
-    ways = [(pictured("a"), "http://a"), (pictured("b"), "http://b")]
-    turns = backends.InTurn(ways)
-    for _ in range(4):
-        asyncio.run(_ask(turns))
-    seen = [
-        [(it.api_url, [part["image_url"]["url"] for part in it.multi_modal_content]) for it in way]
-        for way in turns.outputs
-    ]
-    assert seen == [
-        [("http://a", ["a0", "a1"]), ("http://a", ["a2", "a3"])],
-        [("http://b", ["b0", "b1"]), ("http://b", ["b2", "b3"])],
-    ]
-
-
-async def _ask(turns: backends.InTurn) -> None:
-    await turns(Asked(), None)
+    assert found[NGINX.name]["tokens_per_s"] == pytest.approx(400 / 6)
+    assert found[NGINX.name][cpu.NGINX] == pytest.approx(0.003 / 400 * 1e6)
 
 
 # --- plots ---
@@ -586,12 +569,6 @@ def test_an_address_that_is_empty_does_not_measure_this_machine(
 ) -> None:
     assert bench.main(["--url", ""]) == 1
     assert "URL='' is no address" in capsys.readouterr().err
-
-
-def test_what_a_failed_start_said_last_is_shown_without_supervisord_s_ends() -> None:
-    log = [(1.0, "ValueError: no such model\n"), (2.0, "x INFO stopped: nginx (exit status 0)\n")]
-    assert startup_ways.last_words(log) == "ValueError: no such model"
-    assert startup_ways.last_words([]) == "nothing was logged"
 
 
 def test_a_deployment_has_no_parts(capsys: pytest.CaptureFixture[str]) -> None:

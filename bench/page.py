@@ -1,0 +1,106 @@
+"""docs/benchmarks.md, made of text in bench/text/ and a JSON file of metrics for each part.
+
+Promises: the same files give the same page; what a part's text has in {braces} comes from its
+`values`. A part that was not measured is left out.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench import overhead, plots, scaling, startup, stock
+from bench.plots import Plot
+from bench.session import Session
+from deploy.paths import ROOT
+
+NAME = "benchmarks.md"  # in the folder that is written to; metrics and plots in one of its name
+TEXT = ROOT / "bench" / "text"
+ROUGH = "**Rough figures of a quick run.** "
+
+
+class Part(Protocol):
+    """A module that measures something."""
+
+    def measure(self, model: str | None, quick: bool, session: Session) -> dict[str, Any]:
+        """What JSON can hold, rounds by group under "measured"; of one model or those the part is
+        for."""
+
+    def values(self, results: Mapping[str, Any]) -> dict[str, str]:
+        """What the part's text has in braces."""
+
+    def plots(self, results: Mapping[str, Any]) -> dict[str, Plot]:
+        """Plots by the names of their files."""
+
+
+# by the name PART= takes, which is its files' too; in the order of the page
+PARTS: dict[str, Part] = {
+    "stock": stock,
+    "overhead": overhead,
+    "startup": startup,
+    "scaling": scaling,
+}
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """The text with its {names} replaced; a `KeyError` for one that has no value."""
+    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], text)
+
+
+def provenance(results: Mapping[str, Any]) -> str:
+    rough = ROUGH if results.get("quick") else ""
+    load = results.get("load", 0)
+    beside = f"; other work ran beside it, load average {load}" if load > 0.5 else ""
+    return (
+        f"<sub>{rough}{results['machine']}; {results['versions']}; vLLM on the CPU, stand-ins for "
+        f"the weights; commit {results['commit']}, {results['date']}{beside}</sub>"
+    )
+
+
+def page(folder: Path) -> str:
+    """The page of the metrics in `folder`."""
+    sections = [(TEXT / "head.md").read_text("utf-8")]
+    for name, part in PARTS.items():
+        if (folder / f"{name}.json").exists():
+            results = json.loads((folder / f"{name}.json").read_text("utf-8"))
+            values = {"provenance": provenance(results), **part.values(results)}
+            sections.append(filled((TEXT / f"{name}.md").read_text("utf-8"), values))
+    sections += [(TEXT / f"{name}.md").read_text("utf-8") for name in ("deployment", "history")]
+    return "\n".join(section.rstrip("\n") + "\n" for section in sections)
+
+
+def write_results(to: Path, name: str, results: Mapping[str, Any]) -> None:
+    """A part's metrics as JSON, one round a line."""
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(value)}"
+        for key, value in results.items()
+        if key != "measured"
+    ]
+    for group, rounds in results.get("measured", {}).items():
+        each = ",\n  ".join(json.dumps(rounded(done)) for done in rounds)
+        lines.append(f"{json.dumps(group)}: [\n  {each}\n ]")
+    split = len(results) - ("measured" in results)
+    body = ",\n ".join(lines[:split])
+    if "measured" in results:
+        body += ',\n "measured": {\n ' + ",\n ".join(lines[split:]) + "\n }"
+    (to / plots.FOLDER).mkdir(exist_ok=True)
+    (to / plots.FOLDER / f"{name}.json").write_text("{" + body + "\n}\n", "utf-8")
+
+
+def rounded(value: Any) -> Any:
+    """Numbers with five digits, which is more than they mean."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def write(to: Path) -> None:
+    """Page and plots of the metrics there are."""
+    folder = to / plots.FOLDER
+    for name, part in PARTS.items():
+        if (folder / f"{name}.json").exists():
+            results = json.loads((folder / f"{name}.json").read_text("utf-8"))
+            for file, plot in part.plots(results).items():
+                plots.draw(plot, folder / file)
+    (to / NAME).write_text(page(folder), "utf-8")

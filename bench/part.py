@@ -1,0 +1,60 @@
+"""What the parts of `make bench` that send requests have in common: ways under loads, in rounds.
+
+Promises: all ways of a point run in each round, in turn, and another one begins each.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.client import Bench
+from bench.metrics import Load, Metrics, Round, Way, turned
+from bench.session import Session
+
+
+@dataclass(frozen=True)
+class Point:
+    load: Load
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Points by their labels, in the order of the tables; `name` is the group's in the JSON."""
+
+    model: str
+    name: str
+    points: Mapping[str, Point]
+    rounds: int = 5
+
+
+def measure(bench: Bench, group: Group, session: Session) -> None:
+    """The rounds of a group that the session lacks."""
+    if not session.lacks(group.name, group.rounds):
+        return
+    session.doing(f"{group.name}: warming up")
+    for point in group.points.values():  # nothing is measured cold
+        few = Load(**{**vars(point.load), "requests": point.load.streams})
+        for way in point.ways:
+            bench.under([way], few)
+
+    def one_round(number: int) -> dict[str, dict[str, Metrics]]:
+        found = {}
+        for label, point in group.points.items():
+            session.doing(f"{group.name}: round {number + 1} of {group.rounds}, {label}")
+            found[label] = bench.under(turned(point.ways, number), point.load)
+        return found
+
+    session.each(group.name, group.rounds, one_round)
+
+
+def measured(groups: Sequence[Group], session: Session) -> dict[str, list[Round]]:
+    """The rounds of each group, by its name."""
+    return {group.name: session.done[group.name] for group in groups}
+
+
+def lacking(groups: Sequence[Group], session: Session) -> list[Group]:
+    return [group for group in groups if session.lacks(group.name, group.rounds)]
+
+
+Results = Mapping[str, Any]

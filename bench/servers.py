@@ -1,0 +1,193 @@
+"""Servers to measure: a Truss in its container, with or without a bypass; `vllm serve` alone.
+
+Promises: a server counts as started once the stand-in's exact answer has come; it starts with an
+empty cache of vLLM's, as a new replica has it; nothing is left running. Refuses a wrong answer.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from bench import bypass
+from bench.errors import BenchError
+from deploy.cards import Card
+from deploy.config import render
+from deploy.options import Options
+from deploy.start_command import serve_arguments
+from local import sandbox
+from local.standins import cache
+from local.standins.corpus import chat, dialogues
+from local.truss import (
+    DIRECTLY,
+    LOCAL_ENVIRONMENT,
+    PACKAGES,
+    Image,
+    build,
+    environment,
+    mounts,
+    stage,
+)
+
+PATIENCE_SECONDS = 400
+POLL_SECONDS = 0.05
+STOP_SECONDS = 20
+LAST_LINES = 5  # of a log, shown when a start fails
+SUPERVISORD = re.compile(r" INFO (spawned|stopped|exited|success|waiting|reaped|received)\b")
+
+# As many streams as are asked for, and none refused: the plan's own limits are a GPU's.
+ROOM = {"--max-num-seqs": "256", "--max-num-queued-reqs": "320"}
+
+Server = AbstractContextManager[IO[bytes]]  # entered: something starts, and this is its log
+
+
+@dataclass(frozen=True)
+class Truss:
+    """A built Truss, ready to start."""
+
+    image: Image
+    command: str
+
+
+def truss(
+    card: Card, flags: Mapping[str, str | None] | None = None, bypassed: bool = False
+) -> Truss:
+    """The Truss of a card with the variables of a local run, one worker and other values for some
+    of its flags; `bypassed` has bare vLLM under /bare."""
+    changed = {**(flags or {}), **({"--middleware": "bench_bypass.Bypass"} if bypassed else {})}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        stage(render(card, Options(workers=1), changed), Path(folder))
+        if bypassed:
+            code = Path(bypass.__file__).read_text()
+            (Path(folder) / "packages" / "bench_bypass.py").write_text(code)
+        files, content = build(Path(folder))
+    command = content["docker_server"]["start_command"]
+    return Truss(Image(files, mounts(content), environment(content, LOCAL_ENVIRONMENT)), command)
+
+
+@contextmanager
+def contained(truss: Truss, command: Sequence[str] = sandbox.ENTRYPOINT) -> Iterator[IO[bytes]]:
+    """The Truss's container, or `command` alone in its sandbox → its log."""
+    image = truss.image
+    container = sandbox.start(image.files, image.mounts, image.environment, command)
+    try:
+        assert container.process.stdout
+        yield container.process.stdout
+    finally:
+        container.signal(signal.SIGTERM)
+        try:
+            container.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            container.signal(signal.SIGKILL)
+            container.process.wait()
+
+
+def bare(truss: Truss) -> Server:
+    """`vllm serve` on this machine as it is, with the flags and variables of a Truss."""
+    (checkpoint,) = truss.image.mounts.values()
+    variables = {**sandbox.IMAGE_ENVIRONMENT, **truss.image.environment}
+    for name, value in variables.items():
+        variables[name] = value.replace("/packages", str(PACKAGES))
+    return _vllm(checkpoint, serve_arguments(truss.command)[1:], variables)
+
+
+def stock(card: Card, port: int, *flags: str) -> Server:
+    """`vllm serve` as people start it for this model, with the variables of a local run alone."""
+    given = ["--port", str(port), "--served-model-name", card.name, "--tokenizer-mode", "mistral"]
+    formats = {"--config-format": card.formats.config, "--load-format": card.formats.load}
+    given += [word for pair in formats.items() if pair[1] for word in pair]
+    local = yaml.safe_load(LOCAL_ENVIRONMENT.read_text(encoding="utf-8"))
+    variables = {**sandbox.IMAGE_ENVIRONMENT, **local}
+    variables |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    return _vllm(cache.ensure(card), [*given, *flags], variables)
+
+
+@contextmanager
+def _vllm(
+    checkpoint: Path, flags: Sequence[str], variables: Mapping[str, str]
+) -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryDirectory(prefix="bench-home-") as home:
+        process = subprocess.Popen(
+            [sandbox.VENV / "bin" / "vllm", "serve", str(checkpoint), *flags],
+            env={**variables, "HOME": home},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout
+            yield process.stdout
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            with contextlib.suppress(ProcessLookupError):  # what is left of its session
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def started(server: Server, port: int, card: Card) -> Iterator[float]:
+    """The server, once it has answered → the seconds that took."""
+    log: list[str] = []
+
+    def read(pipe: IO[bytes]) -> None:
+        for line in pipe:
+            log.append(line.decode(errors="replace"))
+            del log[:-1000]
+
+    messages, answer = chat(dialogues(images=card.features.images > 0)["mistral_wind"])
+    begun = time.monotonic()
+    with server as pipe:
+        reader = threading.Thread(target=read, args=(pipe,), daemon=True)
+        reader.start()
+        while not answered(port, messages, answer):
+            spent = time.monotonic() - begun
+            if spent > PATIENCE_SECONDS or not reader.is_alive():
+                raise BenchError(f"no answer after {spent:.0f} s; last of all: {last_words(log)}")
+            time.sleep(POLL_SECONDS)
+        yield time.monotonic() - begun
+    reader.join()
+
+
+def last_words(log: Sequence[str]) -> str:
+    """What a server logged last that says something: supervisord tells each end of a process."""
+    lines = [line.strip() for line in log if line.strip()]
+    telling = [line for line in lines if not SUPERVISORD.search(line)]
+    return " / ".join((telling or lines or ["nothing was logged"])[-LAST_LINES:])
+
+
+def answered(port: int, messages: Sequence[Mapping[str, Any]], answer: str) -> bool:
+    """Whether the server answers yet; `BenchError` when it answers wrongly."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/chat/completions",
+        json.dumps({"messages": messages, "temperature": 0}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with DIRECTLY.open(request, timeout=120) as response:
+            got = json.load(response)["choices"][0]["message"]["content"]
+    except urllib.error.HTTPError as error:
+        if error.code == 502:  # nginx is there, vLLM is not
+            return False
+        raise BenchError(f"the first answer has status {error.code}: {error.read()!r}") from error
+    except OSError:
+        return False
+    if got.strip() != answer:
+        raise BenchError(f"the first answer is {got!r}, not {answer!r}")
+    return True
