@@ -123,27 +123,26 @@ def key_for_vllm(key: str | None) -> Iterator[None]:
 
 def measure(where: Target, model: str | None, quick: bool, session: Session) -> dict[str, Any]:
     rounds = 1 if quick else ROUNDS
-    with session.expecting(rounds, 60):
-        session.doing("asking what it serves; a replica may have to start first")
-        card, name = served(where, model)
-        loads = QUICK_LOADS if quick else LOADS
-        if card.features.images:
-            loads = tuple(replace(it, images=1, image_bytes=IMAGE_BYTES) for it in loads)
-        bench = Bench(card, name, where.base, CHAT)
-        # what was asked in an earlier run may still be in the prefix cache
-        bench.seed_from(random.SystemRandom().randrange(2**30))
-        way = Way(WAY, backends.CHAT, f"{where.base}{CHAT}")
+    session.say("asking what it serves; a replica may have to start first")
+    card, name = served(where, model)
+    loads = QUICK_LOADS if quick else LOADS
+    if card.features.images:
+        loads = tuple(replace(it, images=1, image_bytes=IMAGE_BYTES) for it in loads)
+    bench = Bench(card, name, where.base, CHAT)
+    # what was asked in an earlier run may still be in the prefix cache
+    bench.seed_from(random.SystemRandom().randrange(2**30))
+    way = Way(WAY, backends.CHAT, f"{where.base}{CHAT}")
 
-        def one_round(number: int) -> dict[str, Any]:
-            found = {}
-            for it in loads:
-                session.doing(f"{where.name}: round {number + 1} of {rounds}, {it.streams} streams")
-                found[str(it.streams)] = bench.under([way], it)
-            return found
+    def one_round(number: int) -> dict[str, Any]:
+        found = {}
+        for it in loads:
+            session.say(f"{where.name}: round {number + 1} of {rounds}, {it.streams} streams")
+            found[str(it.streams)] = bench.under([way], it)
+        return found
 
-        with key_for_vllm(where.key):
-            bench.under([way], replace(loads[0], requests=2))  # nothing is measured cold
-            found = session.each(where.name, rounds, one_round)
+    with key_for_vllm(where.key):
+        bench.under([way], replace(loads[0], requests=2))  # nothing is measured cold
+        found = session.each(where.name, rounds, one_round)
     return {
         "url": where.base,
         "asked_for": name,

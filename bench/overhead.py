@@ -6,6 +6,7 @@ URLs, and weigh what they are said to.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench import backends, cpu, parsing, part, servers
@@ -16,6 +17,7 @@ from bench.part import Group, Point, Results
 from bench.plots import Plot, link, panel
 from bench.session import Session
 from deploy import cards
+from deploy.cards import Card
 from deploy.config import PORT
 from local.truss import NGINX_PORT, URL
 
@@ -37,40 +39,41 @@ def groups(model: str | None, quick: bool) -> list[Group]:
     for card in map(cards.load, [model] if model else MODELS[: 1 if quick else None]):
         if card.features.images:
             for size, shown in ((10_000, "10 KB"), (2_000_000, "2 MB")):
-                loads = [Load(1, 16, 8), Load(16, 64, 8)]
-                points = {
-                    str(it.streams): Point(
-                        Load(**{**vars(it), "images": 1, "image_bytes": size}), IMAGE_WAYS
-                    )
-                    for it in loads
-                }
-                found.append(Group(card.name, f"{card.name}, an image of {shown}", points))
+                loads = [Load(1, 16, 8, images=1, image_bytes=size)]
+                loads += [replace(loads[0], streams=16, requests=64)]
+                found.append(_group(card, f"an image of {shown}", loads, IMAGE_WAYS))
         else:
             streams = REQUESTS if card.name == cards.DEFAULT_MODEL else (1, 16, 64)
             loads = [Load(many, REQUESTS[many], 64) for many in streams]
-            points = {str(it.streams): Point(it, TEXT_WAYS) for it in loads}
-            found.append(Group(card.name, f"{card.name}, text", points))
+            found.append(_group(card, "text", loads, TEXT_WAYS))
     if not quick:
         return found
-    few = {"1": Load(1, 8, 16), "16": Load(16, 32, 16)}
-    quickly = {label: Point(load, found[0].points[label].ways) for label, load in few.items()}
-    return [Group(found[0].model, found[0].name, quickly, rounds=2)]
+    few = {
+        label: Point(replace(point.load, requests=2 * point.load.streams + 4), point.ways)
+        for label, point in found[0].points.items()
+        if label in ("1", "16")
+    }
+    return [replace(found[0], points=few, rounds=2)]
+
+
+def _group(card: Card, kind: str, loads: Sequence[Load], ways: tuple[Way, ...]) -> Group:
+    points = {str(load.streams): Point(load, ways) for load in loads}
+    return Group(card.name, f"{card.name}, {kind}", points)
 
 
 def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
     planned = groups(model, quick)
-    with session.expecting(sum(group.rounds for group in planned), 40):
-        bodies = parsing.measure(20 if quick else 100)
-        for name in dict.fromkeys(group.model for group in part.lacking(planned, session)):
-            card = cards.load(name)
-            session.doing(f"{name}: starting vLLM")
-            truss = servers.truss(card, {**servers.ROOM, "--dtype": DTYPE}, bypassed=True)
-            bench = Bench(card, name)
-            with servers.started(servers.contained(truss), NGINX_PORT, card):
-                bench.meter = cpu.Meter()
-                for group in planned:
-                    if group.model == name:
-                        part.measure(bench, group, session)
+    bodies = parsing.measure(20 if quick else 100)
+    for name in dict.fromkeys(group.model for group in part.lacking(planned, session)):
+        card = cards.load(name)
+        session.say(f"{name}: starting vLLM")
+        truss = servers.truss(card, {**servers.ROOM, "--dtype": DTYPE}, bypassed=True)
+        bench = Bench(card, name)
+        with servers.started(servers.contained(truss), NGINX_PORT, card):
+            bench.meter = cpu.Meter()
+            for group in planned:
+                if group.model == name:
+                    part.measure(bench, group, session)
     return {"measured": part.measured(planned, session), "parsing": bodies}
 
 
@@ -145,9 +148,11 @@ def capacity(rounds: Sequence[Any]) -> dict[str, str]:
     """Tokens/s that a core of the API server carries, and ratios, at 64 streams."""
     label = "64" if "64" in rounds[0] else list(rounds[0])[-1]
     points = at(rounds, label)
+    gained = ratio(points, OURS.name, BARE.name, "tokens_per_s").median
     found = {
+        "answer": "It is faster" if gained > 1.03 else "Level" if gained > 0.97 else "It is slower",
         "streams": label,
-        "ratio": f"{ratio(points, OURS.name, BARE.name, 'tokens_per_s').median:.2f}",
+        "ratio": f"{gained:.2f}",
         "ttft_ratio": f"{ratio(points, OURS.name, BARE.name, 'ttft_p50_ms').median:.2f}",
     }
     for name, way in (("bare_core", BARE), ("ours_core", OURS)):

@@ -4,7 +4,7 @@ Promises: all ways of a point run in each round, in turn, and another one begins
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.client import Bench
@@ -32,16 +32,16 @@ def measure(bench: Bench, group: Group, session: Session) -> None:
     """The rounds of a group that the session lacks."""
     if not session.lacks(group.name, group.rounds):
         return
-    session.doing(f"{group.name}: warming up")
+    session.say(f"{group.name}: warming up")
     for point in group.points.values():  # nothing is measured cold
-        few = Load(**{**vars(point.load), "requests": point.load.streams})
+        few = replace(point.load, requests=point.load.streams)
         for way in point.ways:
             bench.under([way], few)
 
     def one_round(number: int) -> dict[str, dict[str, Metrics]]:
         found = {}
         for label, point in group.points.items():
-            session.doing(f"{group.name}: round {number + 1} of {group.rounds}, {label}")
+            session.say(f"{group.name}: round {number + 1} of {group.rounds}, {label}")
             found[label] = bench.under(turned(point.ways, number), point.load)
         return found
 

@@ -1,8 +1,7 @@
-"""A run of a part of `make bench`: what is done of it, what is shown of it, how it goes on.
+"""A run of a part of `make bench`: what is done of it, and how it goes on after it was stopped.
 
-Promises: each round is in a file as soon as it is done, and a run of the same part, plan, model and
-sources goes on from there; another run, or a file that cannot be read, begins anew. Says after each
-round about how long is left, from the rounds so far.
+Promises: each round is in a file as soon as it is done, and a run of the same part, model and
+sources goes on from there; another run, or a file that cannot be read, begins again.
 """
 
 import hashlib
@@ -10,13 +9,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.status import Status
 
 from deploy.paths import ROOT
 
@@ -26,39 +23,26 @@ Key = Mapping[str, Any]  # as JSON can hold it
 
 
 def sources() -> str:
-    """A hash of everything in this repository that figures depend on."""
+    """A hash of everything in this repository that metrics depend on."""
     digest = hashlib.sha256()
     for folder in SOURCES:
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".yaml", ".json", ".jinja", ".sh", ".conf", ".txt"):
+            if path.suffix in (".py", ".yaml", ".json", ".j2", ".sh", ".conf"):
                 digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 class Session:
     def __init__(self, file: Path, key: Key, console: Console, fresh: bool = False) -> None:
-        """`file` keeps what is done; `key` says what the figures are of."""
+        """`file` keeps what is done; `key` says what the metrics are of."""
         self.file, self.key, self.console = file, dict(key), console
         if fresh:
             self.forget()
         self.done: dict[str, list[Any]] = read(file, self.key)
-        if file.exists() and not self.done:
-            self.say(f"{file.name} is of other sources than these, or unreadable; begun anew")
-        self.expected = 0.0  # seconds of a round, before the first has been timed
-        self.rounds = 0  # in all
-        self.spent: list[float] = []  # seconds of the rounds of this run
-        self.status: Status | None = None
-
-    @contextmanager
-    def expecting(self, rounds: int, seconds: float) -> Iterator[None]:
-        """A part of so many rounds, of about so many seconds each."""
-        self.rounds, self.expected = rounds, seconds
-        kept = self._finished()
-        if kept:
-            self.say(f"{kept} of {rounds} rounds are there from an earlier run; going on")
-        with self.console.status("getting ready") as self.status:
-            yield
-        self.status = None
+        if self.done:
+            self.say(f"{sum(map(len, self.done.values()))} rounds are there; going on")
+        elif file.exists():
+            self.say(f"{file.name} is of other sources than these, or unreadable; starting again")
 
     def lacks(self, name: str, rounds: int) -> bool:
         """Whether any of the rounds `name` has not been done."""
@@ -68,29 +52,16 @@ class Session:
         """What `do` gives for each number below `rounds`; only of those that are not there yet."""
         found = self.done.setdefault(name, [])
         for number in range(len(found), rounds):
-            self.doing(f"{name}: round {number + 1} of {rounds}")
             started = time.monotonic()
             found.append(do(number))
-            self.spent.append(time.monotonic() - started)
             self._keep()
+            seconds = time.monotonic() - started
+            left = (rounds - number - 1) * seconds / 60
             self.say(
-                f"{name}: round {number + 1} of {rounds} took {self.spent[-1]:.0f} s; "
-                f"{shown(self.left())} left"
+                f"{name}: round {number + 1} of {rounds} took {seconds:.0f} s; "
+                f"about {left:.0f} min left of these"
             )
         return found
-
-    def left(self) -> float:
-        """About how many seconds the rest takes."""
-        a_round = sum(self.spent) / len(self.spent) if self.spent else self.expected
-        return (self.rounds - self._finished()) * a_round
-
-    def doing(self, text: str) -> None:
-        """What is being done, shown until the next on a terminal, else in a line of its own."""
-        text = f"{text}; {shown(self.left())} left"
-        if self.status and self.console.is_terminal:
-            self.status.update(text)
-        else:
-            self.say(text)
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
@@ -98,9 +69,6 @@ class Session:
     def forget(self) -> None:
         """The part is complete, and written elsewhere."""
         self.file.unlink(missing_ok=True)
-
-    def _finished(self) -> int:
-        return sum(map(len, self.done.values()))
 
     def _keep(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +92,3 @@ def read(file: Path, key: Key) -> dict[str, list[Any]]:
         return {}
     done: dict[str, list[Any]] = kept["done"]
     return done
-
-
-def shown(seconds: float) -> str:
-    return f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"

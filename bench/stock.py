@@ -42,21 +42,20 @@ def group(card: Card, quick: bool) -> Group:
 def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
     names = [model] if model else MODELS[: 1 if quick else None]
     planned = [group(cards.load(name), quick) for name in names]
-    with session.expecting(sum(group.rounds for group in planned), 90):
-        for wanted in part.lacking(planned, session):
-            card = cards.load(wanted.model)
-            session.doing(f"{card.name}: starting three servers")
-            bench = Bench(card, card.name)
-            dtype = ("--dtype", DTYPE)
-            truss = servers.truss(card, {**servers.ROOM, "--dtype": DTYPE})
-            with (
-                servers.started(servers.contained(truss), NGINX_PORT, card),
-                servers.started(servers.stock(card, PORTS["stock"], *dtype), PORTS["stock"], card),
-                servers.started(
-                    servers.stock(card, PORTS["tools"], *dtype, *TOOL_FLAGS), PORTS["tools"], card
-                ),
-            ):
-                part.measure(bench, wanted, session)
+    for wanted in part.lacking(planned, session):
+        card = cards.load(wanted.model)
+        session.say(f"{card.name}: starting three servers")
+        bench = Bench(card, card.name)
+        dtype = ("--dtype", DTYPE)
+        truss = servers.truss(card, {**servers.ROOM, "--dtype": DTYPE})
+        with (
+            servers.started(servers.contained(truss), NGINX_PORT, card),
+            servers.started(servers.stock(card, PORTS["stock"], *dtype), PORTS["stock"], card),
+            servers.started(
+                servers.stock(card, PORTS["tools"], *dtype, *TOOL_FLAGS), PORTS["tools"], card
+            ),
+        ):
+            part.measure(bench, wanted, session)
     return {"measured": part.measured(planned, session)}
 
 

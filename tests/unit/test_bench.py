@@ -458,14 +458,6 @@ def test_fresh_throws_away_what_was_kept(tmp_path: Path) -> None:
     assert Session(tmp_path / "kept.json", {}, quiet, fresh=True).done == {}
 
 
-def test_what_is_left_is_reckoned_from_the_rounds_so_far(run: Session) -> None:
-    with run.expecting(4, 30):
-        assert run.left() == 120
-        run.each("rounds", 1, lambda number: number)
-        run.spent = [10.0]
-        assert run.left() == 30
-
-
 def test_sources_that_change_begin_a_run_anew(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
