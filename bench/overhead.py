@@ -29,7 +29,7 @@ TEXT_WAYS = (BARE, NGINX, OURS, LEGACY)
 IMAGE_WAYS = (BARE, NGINX, OURS)
 PLOT = "overhead.svg"
 MODELS = ("mistral-7b", "mixtral-8x7b", "pixtral-12b")  # measured unless one is named
-REQUESTS = {1: 40, 4: 64, 16: 128, 64: 512, 256: 1024}  # by streams
+REQUESTS = {1: 12, 4: 32, 16: 64, 64: 256, 256: 512}  # by streams
 MAIN = "mistral-7b, text"
 
 
@@ -43,7 +43,7 @@ def groups(model: str | None, quick: bool) -> list[Group]:
                 loads += [replace(loads[0], streams=16, requests=64)]
                 found.append(_group(card, f"an image of {shown}", loads, IMAGE_WAYS))
         else:
-            streams = REQUESTS if card.name == cards.DEFAULT_MODEL else (1, 16, 64)
+            streams = REQUESTS if card.name == cards.DEFAULT_MODEL else (1, 16)
             loads = [Load(many, REQUESTS[many], 64) for many in streams]
             found.append(_group(card, "text", loads, TEXT_WAYS))
     if not quick:
@@ -57,7 +57,10 @@ def groups(model: str | None, quick: bool) -> list[Group]:
 
 
 def _group(card: Card, kind: str, loads: Sequence[Load], ways: tuple[Way, ...]) -> Group:
-    points = {str(load.streams): Point(load, ways) for load in loads}
+    points = {
+        str(load.streams): Point(load, ways if load.streams < 256 else (BARE, OURS))
+        for load in loads
+    }
     return Group(card.name, f"{card.name}, {kind}", points)
 
 

@@ -25,7 +25,7 @@ class Group:
     model: str
     name: str
     points: Mapping[str, Point]
-    rounds: int = 5
+    rounds: int = 3
 
 
 def measure(bench: Bench, group: Group, session: Session) -> None:

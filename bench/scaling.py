@@ -42,7 +42,7 @@ def groups(model: str | None, quick: bool) -> list[Group]:
         }
         if quick:
             points = dict(list(points.items())[:2])
-        found.append(Group(card.name, card.name, points, rounds=2 if quick else 5))
+        found.append(Group(card.name, card.name, points, rounds=2 if quick else 3))
     return found
 
 

@@ -21,11 +21,10 @@ from deploy.config import PORT
 from local import sandbox
 from local.truss import NGINX_PORT
 
-ROUNDS = 5
+ROUNDS = 3
 PLOT = "startup.svg"
 
 CONTAINER = "this Truss in its container"
-COMMAND = "its start command alone, in the same sandbox"
 BARE = "bare `vllm serve`, same flags and variables"
 COLD_CONTAINER = f"cold: {CONTAINER}"
 COLD_BARE = f"cold: {BARE}"
@@ -42,11 +41,6 @@ def starts(card: Card) -> dict[str, Start]:
 
     def container() -> float:
         with servers.started(servers.contained(truss), NGINX_PORT, card) as seconds:
-            return seconds
-
-    def command() -> float:
-        words = ["/bin/sh", "-c", f"exec {truss.command}"]
-        with servers.started(servers.contained(truss, words), PORT, card) as seconds:
             return seconds
 
     def bare() -> float:
@@ -66,7 +60,6 @@ def starts(card: Card) -> dict[str, Start]:
 
     return {
         CONTAINER: container,
-        COMMAND: command,
         BARE: bare,
         COLD_CONTAINER: cold(container),
         COLD_BARE: cold(bare),
@@ -111,7 +104,7 @@ def values(results: Results) -> dict[str, str]:
     """What bench/text/startup.md has in braces."""
     (rounds,) = results["measured"].values()
     rows = []
-    for name in (it for it in (CONTAINER, COMMAND, *OF_BARE, COLD_CONTAINER) if it in rounds[0]):
+    for name in (it for it in (CONTAINER, *OF_BARE, COLD_CONTAINER) if it in rounds[0]):
         seconds, cells = spread(done[name] for done in rounds).shown(1), ["", "", ""]
         if name in OF_BARE:
             found = ratio(rounds, name)
