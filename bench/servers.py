@@ -74,7 +74,7 @@ def truss(
         if bypassed:
             code = Path(bypass.__file__).read_text()
             (Path(folder) / "packages" / "bench_bypass.py").write_text(code)
-        files, content = build(Path(folder))
+        files, _, content = build(Path(folder))
     command = content["docker_server"]["start_command"]
     return Truss(Image(files, mounts(content), environment(content, LOCAL_ENVIRONMENT)), command)
 
