@@ -248,6 +248,12 @@ def bench(parser: Parser) -> None:
 
 
 @command(WHOLE)
+def clients(parser: Parser) -> None:
+    """Runs real clients, Claude Code and Codex too, against the container: docs/clients.md."""
+    parser.add_argument("--client", help="this one alone, as tests/clients/clients.yaml names it")
+
+
+@command(WHOLE)
 def check(parser: Parser) -> None:
     """Checks format, style and types; every card's config builds and vLLM takes its flags."""
 

@@ -1,0 +1,109 @@
+"""Runs real clients against the container, and writes docs/clients.md."""
+
+import argparse
+import base64
+import io
+import sys
+from pathlib import Path
+
+from deploy import cards
+from deploy.paths import ROOT
+from local import clients
+from local.clients import Client, Step
+from local.processes import launch, stop, wait_until_ready
+from local.standins.cache import ensure
+from local.truss import URL
+from scripts.command import command
+
+PAGE = ROOT / "docs" / "clients.md"
+LOGS = ROOT / ".cache" / "clients"
+MODEL, IMAGES = "mistral-7b", "pixtral-12b"
+
+
+@command("clients")
+def main(options: argparse.Namespace) -> int:
+    wanted = [one for one in clients.clients() if options.client in (None, one.name)]
+    if not wanted:
+        names = ", ".join(one.name for one in clients.clients())
+        raise clients.ClientsError(f"CLIENT={options.client} is not known; there are {names}")
+    interpreter, folder = clients.python(), clients.node()
+    if folder is None:
+        print("[clients] Node is not installed, and its clients are left out; get it from")
+        print(
+            "[clients] https://nodejs.org (version 20 or later), or with apt-get install nodejs npm"
+        )
+    runtimes = {"python": interpreter, "node": folder}
+    found = run_all([one for one in wanted if runtimes[one.language]], runtimes, MODEL)
+    pictured = [one for one in wanted if "image" in one.program.read_text()]
+    if pictured:
+        for client, steps in run_all(pictured, runtimes, IMAGES).items():
+            found[client] = found.get(client, []) + [s for s in steps if s.name.startswith("image")]
+    if options.client is None and folder is not None:
+        PAGE.write_text(page(found, clients.versions(interpreter) | clients.node_versions()))
+        print(f"[clients] {PAGE.relative_to(ROOT)} is written")
+    return 0 if all(passed(step) for steps in found.values() for step in steps) else 1
+
+
+def run_all(
+    some: list[Client], runtimes: dict[str, Path | None], model: str
+) -> dict[Client, list[Step]]:
+    """Each client's steps against this model's container."""
+    card = cards.load(model)
+    ensure(card)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{model}.log"
+    process = launch("--model", model, log=log)
+    found = {}
+    try:
+        wait_until_ready(process, log)
+        for client in some:
+            runtime = runtimes[client.language]
+            assert runtime is not None
+            image = red() if card.features.images else ""
+            found[client] = clients.run(client, runtime, URL, model, image)
+            for step in found[client]:
+                shown = step.came if step.failed is None else f"FAILED {step.failed}"
+                print(f"[clients] {client.name:22} {step.name:22} {shown}", flush=True)
+    finally:
+        stop(process)
+    return found
+
+
+def red() -> str:
+    """A plain red image, as a data URL."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), (220, 20, 20)).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def passed(step: Step) -> bool:
+    return step.failed is None
+
+
+def page(found: dict[Client, list[Step]], versions: dict[str, str]) -> str:
+    rows, uses = [], []
+    for client, steps in found.items():
+        version = versions.get(client.package.lower(), "")
+        name = client.name if client.language == "python" else f"{client.package} (Node)"
+        exact = [step.name for step in steps if passed(step) and step.right]
+        other = [step.name for step in steps if passed(step) and not step.right]
+        failed = [f"**{step.name} failed**: {cell(step.failed)}" for step in steps if step.failed]
+        named = [step for step in exact if step in clients.EXPECTED]
+        answered = [step for step in exact if step not in named] + other
+        came = [f"as trained: {', '.join(named)}"] if named else []
+        came += [f"answered: {', '.join(answered)}"] if answered else []
+        rows.append(f"| {name} | {version} | {len(steps)} | {'; '.join(came + failed)} |")
+        language = "python" if client.language == "python" else "js"
+        uses.append(f"**{name}**\n\n```{language}\n{client.use}\n```\n")
+    head = (clients.PROGRAMS / "page.md").read_text(encoding="utf-8")
+    return f"{head}{chr(10).join(rows)}\n\n## How to point each here\n\n{chr(10).join(uses)}"
+
+
+def cell(text: str | None) -> str:
+    return " ".join((text or "").split())[:200].replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
