@@ -53,6 +53,7 @@ from predict.legacy.responses import JSONResponder, TextStreamResponder
 from predict.requests import limits, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
+from predict.requests.whole_calls import WholeCalls, asks_as_mistral
 from predict.requests.words import explained
 from predict.settings import Settings
 from predict.vllm_internals import LOGGER
@@ -162,14 +163,15 @@ class RequestMiddleware:
         if not from_foreign_page(scope):
             scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
         every = scope.get(pacing.SCOPE, 1)
-        request = self._understood(scope["path"], chunks, answer, every, notes)
+        request = self._understood(scope, chunks, answer, every, notes)
         if isinstance(request, LegacyRequest):
             await self._older(scope, request, receive, answer)
             return
         if request is not chunks:
             scope = with_length(scope, sum(map(len, request)))
         del chunks  # or they would stay for as long as the answer takes
-        await self.app(scope, replay(request, receive), answer)
+        send = WholeCalls(answer) if notes.whole_calls else answer
+        await self.app(scope, replay(request, receive), send)
 
     async def _chunks(self, scope: Scope, receive: Receive) -> list[bytes]:
         encoding = header(scope, b"content-encoding").decode("latin-1")
@@ -191,13 +193,14 @@ class RequestMiddleware:
 
     def _understood(
         self,
-        path: str,
+        scope: Scope,
         chunks: list[bytes],
         answer: ErrorResponder,
         stream_interval: int,
         notes: Notes,
     ) -> list[bytes] | LegacyRequest:
         """A body as vLLM is to get it, in pieces, or the request it is in an older shape."""
+        path = scope["path"]
         whole = b"".join(chunks)
         limits.check_size(whole, self.settings.limits)
         body = decoded(whole)
@@ -206,6 +209,8 @@ class RequestMiddleware:
         answer.constraint = structured_outputs.constraint(ready)
         if ready.get("tools"):
             answer.explain = partial(explained, tools=ready["tools"])
+            if ready.get("stream") and path == CHAT_COMPLETIONS:
+                notes.whole_calls = asks_as_mistral(scope, body)
         given = {name for name, value in ready.items() if value is not None}
         older = path == CHAT_COMPLETIONS and is_legacy(given)
         missing = {}

@@ -15,10 +15,11 @@ SAFE = "[]._-$/:{}()'\"+*#@! =?<>|~^`&"  # everything printable but comma and pe
 
 
 class Notes:
-    """Collects the names while a request is read."""
+    """Collects the names while a request is read, and whether its calls are to come whole."""
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
+        self.whole_calls = False  # whole_calls.py
 
     def add(self, *names: str) -> None:
         self.names.update(dict.fromkeys(names))

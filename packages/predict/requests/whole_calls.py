@@ -1,0 +1,87 @@
+"""Streams of chat completions as Mistral's API has them: a tool call is whole in one event.
+
+OpenAI's API streams the arguments of a call piece by piece, and so does vLLM. Mistral's clients ask
+for a name in every piece, or take each for a call of its own.
+
+Promises: a `send` for a request of Mistral's clients with tools; the pieces of a call become one
+event, sent when the call is complete; every other event passes as it is. Other clients' streams
+never come here.
+"""
+
+from typing import Any
+
+import msgspec
+
+from predict.asgi import Message, Scope, Send, header
+from predict.errors.responder import is_event_stream
+from predict.requests.fields import MISTRAL
+
+PIECE = b'"tool_calls":['
+
+
+def asks_as_mistral(scope: Scope, body: dict[str, Any]) -> bool:
+    """Whether a request is that of a client of Mistral's API."""
+    return b"mistral" in header(scope, b"user-agent").lower() or bool(MISTRAL.keys() & body.keys())
+
+
+class WholeCalls:
+    """A `send` that joins the pieces of a call."""
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.stream = False
+        self.rest = b""  # of an event that has not arrived whole
+        self.calls: dict[int, dict[str, Any]] = {}  # by index, until they are complete
+        self.event: dict[str, Any] = {}  # the one that the first of them came in
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.stream = message["status"] == 200 and is_event_stream(message["headers"])
+        if not self.stream or message["type"] != "http.response.body":
+            await self.send(message)
+            return
+        *events, self.rest = (self.rest + message.get("body", b"")).split(b"\n\n")
+        body = b"".join(self._passed(event) for event in events)
+        if not message.get("more_body", False):
+            body += self._complete() + self.rest
+        if body or not message.get("more_body", False):
+            await self.send({**message, "body": body})
+
+    def _passed(self, event: bytes) -> bytes:
+        if not event.startswith(b"data: {") or PIECE not in event:
+            ends = b'"finish_reason":null' not in event
+            return (self._complete() if ends else b"") + event + b"\n\n"
+        got = msgspec.json.decode(event[6:])
+        delta = got["choices"][0]["delta"]
+        for piece in delta.pop("tool_calls"):
+            self._join(piece, got)
+        ends = got["choices"][0].get("finish_reason") is not None
+        before = self._complete() if ends else b""
+        return before + _event(got) if ends or delta.get("content") else b""
+
+    def _join(self, piece: dict[str, Any], got: dict[str, Any]) -> None:
+        known = self.calls.get(piece["index"])
+        if known is None:
+            if not self.calls:
+                choice = {**got["choices"][0], "delta": {}, "finish_reason": None}
+                self.event = {**got, "choices": [choice]}
+            self.calls[piece["index"]] = piece
+            piece.setdefault("function", {}).setdefault("arguments", "")
+            return
+        function = piece.get("function") or {}
+        known["function"]["arguments"] += function.get("arguments") or ""
+        for name in ("id", "type"):
+            known.setdefault(name, piece.get(name))
+
+    def _complete(self) -> bytes:
+        """An event with the calls so far."""
+        if not self.calls:
+            return b""
+        delta = {"tool_calls": list(self.calls.values())}
+        choice = {**self.event["choices"][0], "delta": delta}
+        self.calls = {}
+        return _event({**self.event, "choices": [choice]})
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(content) + b"\n\n"

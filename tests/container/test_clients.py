@@ -1,0 +1,46 @@
+"""Five real clients against the container; `make clients` runs all of them."""
+
+from pathlib import Path
+
+import pytest
+
+from local import clients
+from local.truss import URL
+from scripts.clients import red
+from tests.support.container import Running
+
+FIVE = ("openai", "anthropic", "mistralai", "langchain-openai", "litellm")
+mistral = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+pixtral = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> Path:
+    return clients.python(FIVE)
+
+
+def steps(container: Running, interpreter: Path, name: str, image: str = "") -> list[str]:
+    """The steps that a client took and that came out right; fails with those that did not."""
+    (client,) = [one for one in clients.clients() if (one.language, one.name) == ("python", name)]
+    found = clients.run(client, interpreter, URL, container.card.name, image)
+    wrong = [
+        step for step in found if step.failed or not (step.right or step.name in clients.ANY_ANSWER)
+    ]
+    assert wrong == []
+    return [step.name for step in found]
+
+
+@mistral
+@pytest.mark.parametrize("name", FIVE)
+def test_a_client_works_with_the_history_it_has(
+    container: Running, interpreter: Path, name: str
+) -> None:
+    assert {"plain", "stream", "tool", "tool_stream", "history"} <= set(
+        steps(container, interpreter, name)
+    )
+
+
+@pixtral
+@pytest.mark.parametrize("name", ["openai", "anthropic", "mistralai"])
+def test_a_client_s_image_is_seen(container: Running, interpreter: Path, name: str) -> None:
+    assert "image" in steps(container, interpreter, name, red())
