@@ -63,7 +63,10 @@ def test_the_pieces_of_a_call_are_one_event(size: int) -> None:
     ]
     events = [json.loads(line[6:]) for line in got.split(b"\n\n") if line.startswith(b"data: {")]
     deltas = [one["choices"][0]["delta"] for one in events]
-    assert deltas == [{"role": "assistant", "content": ""}, {"content": "Hm"}, {}] + [
+    assert deltas == [
+        {"role": "assistant", "content": ""},
+        {"content": "Hm"},
+        {},
         {"tool_calls": calls},
         {},
     ]
