@@ -333,9 +333,13 @@ class Card(Section):
 
     @property
     def request_limits(self) -> dict[str, int | None]:
-        """The most that one request may have of each, by the names of limits.yaml."""
+        """The most that one request may have of each, by the names of limits.yaml; for the images
+        of all requests an eighth of the host's memory."""
         defaults = {name: row["default"] for name, row in LIMITS.items()}
-        return {**defaults, **self.limits, "vocabulary": self.architecture.vocabulary}
+        derived = {"vocabulary": self.architecture.vocabulary}
+        if self.images is not None:
+            derived["image_memory_bytes"] = (self.serving.memory << 30) // 8
+        return {**defaults, **derived, **self.limits}
 
     @property
     def flags(self) -> tuple[str, ...]:

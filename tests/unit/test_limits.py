@@ -97,6 +97,13 @@ def test_every_limit_is_tried() -> None:
     }
 
 
+def test_images_get_an_eighth_of_the_host_s_memory() -> None:
+    card = cards.load("pixtral-12b")
+    large = card.model_copy(update={"serving": card.serving.model_copy(update={"memory": 64})})
+    assert card.request_limits["image_memory_bytes"] == 2 << 30
+    assert large.request_limits["image_memory_bytes"] == 8 << 30
+
+
 def test_a_card_s_limits_arrive_and_only_differing_ones_are_written() -> None:
     for card in cards.load_all():
         rendered = predict_settings(card)
