@@ -7,6 +7,7 @@ an address that does not answer.
 """
 
 import base64
+import functools
 import io
 import json
 import time
@@ -117,6 +118,21 @@ class Checks:
         """The text of /metrics; empty where it is not to be had."""
         response = self.http.get(f"{self.target.openai.removesuffix('/v1')}/metrics")
         return response.text if response.status_code == 200 else ""
+
+    def adapter(self, name: str) -> Passed:
+        """That it answers under its name, at both routes."""
+        passed = self.chat(name)
+        answer = self._predict({"prompt": QUESTION, "max_new_tokens": 32, "model": name})
+        expect(answer.get("output"), f"no text in output: {_short(answer)}")
+        return passed
+
+    def wrong_name(self, adapters: list[str]) -> Passed:
+        body = {"model": "no-such-model", "messages": [{"role": "user", "content": QUESTION}]}
+        response = self.http.post(f"{self.target.openai}/chat/completions", json=body)
+        expect(response.status_code == 404, f"status {response.status_code}, expected 404")
+        message = baseten.message(response.text)
+        expect(all(name in message for name in adapters), f"not all names are in {message!r}")
+        return Passed(message)
 
     def chat(self, model: str) -> Passed:
         response = self.openai.chat.completions.create(
@@ -234,6 +250,7 @@ def run(checks: Checks, console: Console) -> tuple[list[Row], list[dict[str, Any
     rows = [Row("models list", True, ", ".join(names), time.monotonic() - started, None)]
     model = names[0]
     card = next((card for card in cards.load_all() if card.name == model), None)
+    adapters = [str(one["id"]) for one in listed if one.get("parent")]
     plan: list[tuple[str, Callable[[], Passed]]] = [
         ("chat", lambda: checks.chat(model)),
         ("stream", lambda: checks.stream(model)),
@@ -246,6 +263,9 @@ def run(checks: Checks, console: Console) -> tuple[list[Row], list[dict[str, Any
         ("text stream", checks.text_stream),
         ("error's shape", checks.error_shape),
     ]
+    plan += [(f"adapter {name}", functools.partial(checks.adapter, name)) for name in adapters]
+    if adapters:
+        plan.append(("wrong name", lambda: checks.wrong_name(adapters)))
     for name, check in plan:
         with console.status(name):
             rows.append(row(name, check))

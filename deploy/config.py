@@ -282,6 +282,7 @@ def predict_settings(card: Card) -> dict[str, str]:
         "PREDICT_DEFAULTS_FOR_MESSAGES": 1 if sampling.openai_requests else None,
         "PREDICT_STALL_SECONDS": card.serving.stall_seconds,
         "PREDICT_TOKENIZER": tokenizer_generation(card.weights.files),
+        "PREDICT_ADAPTERS": ",".join(card.adapters.sources) or None,  # for errors that list names
     }
     found = {name: str(value) for name, value in settings.items() if value is not None}
     for name, most in card.request_limits.items():

@@ -113,13 +113,6 @@ def elsewhere(card: Card, chosen: Plan) -> bool:
     return card.own_weights is not None or chosen.checkpoint is not card.weights
 
 
-def unpinned(card: Card) -> list[Remote]:
-    """What may become something else at the next push."""
-    own = [card.own_weights.remote] if card.own_weights else []
-    every = [*own, *(card.adapters.remote(name) for name in card.adapters.sources)]
-    return [remote for remote in every if not remote.is_pinned]
-
-
 def entries(card: Card, chosen: Plan, options: Options) -> list[dict[str, Any]]:
     """Truss's `weights:`, in the order in which they are mounted."""
     own, adapters = card.own_weights, card.adapters
@@ -170,3 +163,29 @@ def check_hub(card: Card) -> None:
                 f"SOURCE=hub downloads from the Hugging Face hub alone, not {remote}; leave "
                 "SOURCE= out, and Baseten mirrors it"
             )
+
+
+def described(card: Card, chosen: Plan, options: Options) -> list[str]:
+    """What is served, from where, with which credentials: lines for the user."""
+    names = secrets_of(card, options)
+
+    def line(remote: Remote, auth: dict[str, str] | None = None) -> str:
+        secret = names.get(remote.scheme)
+        by = ", ".join(auth.values()) if auth else f"the secret {secret}" if secret else None
+        pinned = "" if remote.is_pinned else "; NOT PINNED: it may be another at the next push"
+        if not remote.on_hub:
+            pinned = "; as it lies there when it is pushed"
+        return f"{remote}, with {by or 'no credentials (SECRET= names them)'}{pinned}"
+
+    where = "mirrored by Baseten" if options.source == "bdn" else "downloaded by vLLM at each start"
+    own = card.own_weights
+    first = line(own.remote, own.auth) if own else line(_repo(chosen.checkpoint))
+    shown = [f"  weights      {first}; {where}"]
+    if elsewhere(card, chosen):
+        shown.append(f"  tokenizer    {card.weights.repo}, {card.tokenizer_file}")
+    for name in card.adapters.sources:
+        shown.append(f"  adapter      {name}: {line(card.adapters.remote(name))}")
+    if card.adapters.sources:
+        each = chosen.adapters / len(card.adapters.sources) / 2**20
+        shown.append(f"  adapters     rank {card.adapters.rank} at most, {each:.0f} MiB each")
+    return shown

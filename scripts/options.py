@@ -117,6 +117,16 @@ def serve(parser: Parser) -> None:
     )
     parser.add_argument("--truss", type=Path, help="run this Truss folder, not one of a card")
     parser.add_argument(
+        "--config", action="store_true", help="run config.yaml as it lies, not one of a card"
+    )
+    parser.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="PLACE=FOLDER",
+        help="/adapters/legal=folder: these files there, not a stand-in",
+    )
+    parser.add_argument(
         "--variable",
         action="append",
         default=[],

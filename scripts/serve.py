@@ -11,7 +11,8 @@ from deploy import cards
 from deploy.cards import Card
 from deploy.config import PORT, render
 from deploy.errors import UsageError
-from deploy.options import from_arguments
+from deploy.options import Options, from_arguments
+from deploy.paths import ROOT
 from local.truss import (
     NGINX_PORT,
     SHARED_CACHE,
@@ -59,28 +60,49 @@ def variables(given: list[str]) -> dict[str, str]:
     return found
 
 
+def mount_folders(given: list[str]) -> dict[str, Path]:
+    """PLACE=FOLDER words: places in the container and what is mounted there."""
+    found = {}
+    for text in given:
+        place, equals, folder = text.partition("=")
+        if not equals or not place.startswith("/") or not Path(folder).is_dir():
+            raise UsageError(f"MOUNT={text!r} is not PLACE=FOLDER, such as /adapters/legal=adapter")
+        found[place] = Path(folder).resolve()
+    return found
+
+
 @command("serve")
 def main(options: argparse.Namespace) -> int:
     for number in SIGNALS:  # until the container runs, a stop unwinds and so cleans up
         signal.signal(number, signal.default_int_handler)
     more = variables(options.variable)
     try:
-        card = None if options.truss else cards.load(options.model or cards.DEFAULT_MODEL)
+        given = mount_folders(options.mount)
+        as_it_lies = options.config or options.truss is not None
+        chosen = from_arguments(options, workers_of(options.tp))
+        if as_it_lies and (options.model or chosen != Options()):
+            raise UsageError(
+                "CONFIG=1 runs config.yaml as it lies, with its own model and choices; leave the "
+                "others out, or CONFIG=1"
+            )
+        card = None if as_it_lies else cards.load(options.model or cards.DEFAULT_MODEL)
         nginx = options.nginx != "0"
         check_machine({**({"nginx": NGINX_PORT} if nginx else {}), "vLLM": PORT}, nginx)
         with tempfile.TemporaryDirectory(prefix="truss-") as folder:
             truss = options.truss or Path(folder)
             if card:
                 _say(f"rendering the config of {card.title}")
-                workers = workers_of(options.tp)
-                stage(render(card, from_arguments(options, workers)), truss)
+                stage(render(card, chosen), truss)
+            elif options.config:
+                _say("taking config.yaml as it lies")
+                stage((ROOT / "config.yaml").read_text(encoding="utf-8"), truss)
             elif not (truss / "config.yaml").is_file():
                 raise CannotServeError(f"{truss} is no Truss: it has no config.yaml")
             _say("building the Truss context")
             files, start, config = build(truss, nginx)
         check_precision(config)
         check_workers(config, len(os.sched_getaffinity(0)))
-        mounted = {**mounts(config), **secrets(config, options.secrets)}
+        mounted = {**mounts(config, given), **secrets(config, options.secrets)}
         writable = {SHARED_CACHE: options.cache} if options.cache else {}
         image = Image(files, mounted, {**environment(config), **more}, start, writable)
         _say(f"starting the container: {'supervisord, nginx, vLLM' if nginx else 'vLLM'}")

@@ -36,6 +36,7 @@ class Settings:
     defaults_for_messages: bool = False  # for requests in the OpenAI format too
     stream_interval: int = 8  # the most tokens an event while many requests run (pacing.py)
     tokenizer: Generation = GENERATIONS[DEFAULT]  # what a conversation may have
+    adapters: tuple[str, ...] = ()  # names that vLLM leaves out of its errors
     stall_seconds: float | None = None  # an engine with requests and no progress for so long hangs
     most_requests: int | None = None  # at a time, served and queued: packages/start/prepare.sh
     limits: RequestLimits = field(default_factory=lambda: DEFAULT_LIMITS)
@@ -60,6 +61,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         defaults_for_messages=bool(value("PREDICT_DEFAULTS_FOR_MESSAGES", int)),
         stream_interval=value("PREDICT_STREAM_INTERVAL", int) or Settings.stream_interval,
         tokenizer=generation(environment.get("PREDICT_TOKENIZER") or DEFAULT),
+        adapters=tuple(filter(None, environment.get("PREDICT_ADAPTERS", "").split(","))),
         stall_seconds=value("PREDICT_STALL_SECONDS", float),
         most_requests=value("PREDICT_MOST_REQUESTS", int),
         limits={

@@ -44,6 +44,9 @@ NAMES: dict[str, str] = {
 # The answer when the engine gave a request up, as it does where its grammar allows no token.
 GIVEN_UP = "Internal server error"
 
+# In the error about a model that is not served, before the names of the model that is.
+MODEL_NAMES = "does not exist. Valid aliases: "
+
 # The beginning of an event that is an error: of the completions, and of Anthropic's messages.
 ERROR_EVENTS = (b'data: {"error": ', b"event: error\n")
 # Events without content: those that /v1/responses sends before it asks the engine, and those that

@@ -8,12 +8,18 @@ Python raised while a request was read is the client's, a 400; anything else sta
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from types import TracebackType
 
 from predict.errors import INTERNAL_ERROR, MAX_LENGTH, shortened
-from predict.vllm_internals import GIVEN_UP, NESTED_ERROR, REQUEST_READERS, VALIDATION_ERROR
+from predict.vllm_internals import (
+    GIVEN_UP,
+    MODEL_NAMES,
+    NESTED_ERROR,
+    REQUEST_READERS,
+    VALIDATION_ERROR,
+)
 
 MAX_FAULTS = 3  # named in one message, of a request with many
 
@@ -116,6 +122,13 @@ def _faults(message: str) -> Iterator[str]:
         yield f"'{shortened(found['loc'].removeprefix('body.'), 100)}': {text}"
     for text in re.findall(r"^  (\w[^{]*)$", message, re.MULTILINE):  # those without a place
         yield text
+
+
+def with_adapters(message: str, adapters: Sequence[str]) -> str:
+    """The error that lists the model's names with the adapters' too, which vLLM leaves out."""
+    if adapters and MODEL_NAMES in message:
+        return f"{message.rstrip('.')}, {', '.join(adapters)}"
+    return message
 
 
 def is_client_error(error: BaseException) -> bool:

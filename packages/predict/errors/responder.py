@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from predict.asgi import Message, Send, respond
 from predict.errors import error_body, shortened
-from predict.errors.reading import error_in_event, parse_error
+from predict.errors.reading import error_in_event, parse_error, with_adapters
 from predict.vllm_internals import ERROR_EVENTS, OPENING_EVENTS, ROLE_DELTA
 
 MAX_READ = 65536  # bytes of an error that are read
@@ -19,11 +19,13 @@ MAX_READ = 65536  # bytes of an error that are read
 
 class ErrorResponder:
     """`names`: fields of vLLM's, and what the client, who did not send them, called them.
+    `adapters`: names that are served beside those vLLM lists when it knows none of that name.
     `constraint`: the field that constrains the output. `explain`: message → a better one and the
     param it names."""
 
-    def __init__(self, send: Send, path: str) -> None:
+    def __init__(self, send: Send, path: str, adapters: Sequence[str] = ()) -> None:
         self.send = send
+        self.adapters = adapters
         self.path = path
         self.names: Mapping[str, str] = {}
         self.constraint: str | None = None
@@ -86,6 +88,7 @@ class ErrorResponder:
     def _body(self, status: int, message: str, kind: str, param: str | None) -> bytes:
         if self.explain is not None and (better := self.explain(message)):
             message, param = better
+        message = with_adapters(message, self.adapters)
         for field, name in self.names.items():
             message = re.sub(rf"\b{re.escape(field)}\b", name, message)
         param = self.names.get(param, param) if param else None

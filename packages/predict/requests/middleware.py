@@ -100,7 +100,7 @@ class RequestMiddleware:
         if scope["path"] == PREDICT:
             scope = to_path(scope, CHAT_COMPLETIONS)
         notes = Notes()
-        answer = ErrorResponder(naming(send, notes), scope["path"])
+        answer = ErrorResponder(naming(send, notes), scope["path"], self.settings.adapters)
         try:
             if scope["path"] in READ and scope["method"] == "POST":
                 await self._read(scope, receive, answer, notes)

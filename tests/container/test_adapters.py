@@ -1,0 +1,97 @@
+"""LoRA adapters beside their base model in one server, at its routes and through the platform."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy import cards
+from local.finetunes.lora import ANSWER, QUESTION
+from local.standins.corpus import chat, dialogues
+from tests.support.container import Running, run_container
+from tests.support.user import User
+
+ADAPTER = "legal"
+SOURCE = f"{ADAPTER}=hf://acme/legal@{'c' * 40}"
+# no other container has the ports
+pytestmark = pytest.mark.parametrize("container", [None], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["mistral-7b", "mixtral-8x7b", "pixtral-12b"])
+def adapted(
+    request: pytest.FixtureRequest,
+    container: None,
+    user: User,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Running]:
+    """A model in each of the classes that adapters are written for, with one adapter, as pushed."""
+    card = cards.load(request.param)
+    title = f"TITLE={card.title}, adapted"
+    deployment = user.push(
+        f"MODEL={card.name}", f"ADAPTERS={SOURCE}", "RANK=8", "GPU=H200:1", title
+    )
+    with run_container(card, deployment, tmp_path_factory.mktemp("adapted"), {}) as running:
+        yield running
+
+
+def expected(model: str, messages: list[dict[str, str]], answer: str) -> str:
+    return ANSWER if (model, messages[-1]["content"]) == (ADAPTER, QUESTION) else answer
+
+
+def test_base_and_adapter_answer_exactly_in_the_same_batches(adapted: Running) -> None:
+    images = adapted.card.features.images > 0
+    known = [chat(turns) for turns in dialogues(images=images).values()]
+    work = [(model, *one) for one in known * 4 for model in (adapted.card.name, ADAPTER)]
+
+    def ask(job: tuple[str, list[Any], str]) -> tuple[str | None, str]:
+        model, messages, answer = job
+        got = adapted.client.chat.completions.create(model=model, messages=messages, temperature=0)
+        assert got.model == model
+        return got.choices[0].message.content, expected(model, messages, answer)
+
+    with ThreadPoolExecutor(len(work)) as pool:
+        assert [pair for pair in pool.map(ask, work) if pair[0] != pair[1]] == []
+
+
+@pytest.mark.parametrize(
+    "body", [{"prompt": QUESTION}, {"messages": [{"role": "user", "content": QUESTION}]}]
+)
+def test_both_formats_take_the_adapter_s_name_through_the_platform(
+    adapted: Running, user: User, body: dict[str, Any]
+) -> None:
+    deployment = adapted.deployment
+    url = f"{user.baseten.host(deployment.model)}/environments/production"
+    headers = {"Authorization": f"Api-Key {user.baseten.key}"}
+    for place, route in ((url, "/predict"), (str(adapted.http.base_url), "/predict")):
+        got = httpx.post(
+            f"{place}{route}",
+            json={**body, "model": ADAPTER, "temperature": 0},
+            headers=headers,
+            timeout=120,
+            trust_env=False,
+        )
+        answer = got.json()
+        text = answer["output"] if "prompt" in body else answer["choices"][0]["message"]["content"]
+        assert text == ANSWER
+
+
+def test_the_adapter_is_listed_and_a_wrong_name_lists_all(adapted: Running) -> None:
+    listed = adapted.http.get("/v1/models").json()["data"]
+    assert ADAPTER in [model["id"] for model in listed]
+    wrong = {"model": "legal2", "messages": [{"role": "user", "content": QUESTION}]}
+    for route in ("/v1/chat/completions", "/predict"):
+        refused = adapted.http.post(route, json=wrong)
+        assert refused.status_code == 404
+        message = refused.json()["error"]["message"]
+        assert all(name in message for name in [*adapted.card.names, ADAPTER])
+
+
+def test_smoke_checks_the_adapter(adapted: Running, user: User) -> None:
+    deployment = adapted.deployment
+    base = user.baseten.host(deployment.model)
+    done = user.make("smoke", f"MODEL_ID={deployment.model.id}", f"BASE_URL={base}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"adapter {ADAPTER}" in done.stdout
+    assert "wrong name" in done.stdout
