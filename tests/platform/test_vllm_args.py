@@ -1,5 +1,6 @@
 """The list of vLLM's flags and what is made of it, compared with vLLM's own parser."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from deploy import cards, vllm_args
 from deploy.config import render
 from deploy.options import Options
+from deploy.paths import ROOT
 from deploy.start_command import serve_arguments, start_command
 from scripts.vllm_flags import table
 
@@ -51,3 +53,20 @@ def parser() -> Any:
 def test_vllm_reads_what_was_given(parser: Any, text: str, name: str, value: object) -> None:
     command = start_command(render(cards.load("mistral-7b"), Options(vllm_args=text)))
     assert getattr(parser.parse_args(serve_arguments(command)), name) == value
+
+
+def recipes() -> list[str]:
+    """The flags of the recipes in docs/models.md."""
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    table = page.split("<!-- recipes:")[1].split("\n\n")[0]
+    return re.findall(r"\| `(--[^`]*)` \|$", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("model", cards.names())
+def test_every_recipe_of_the_documentation_renders_and_is_accepted(parser: Any, model: str) -> None:
+    assert len(recipes()) >= 5
+    for text in recipes():
+        words = serve_arguments(start_command(render(cards.load(model), Options(vllm_args=text))))
+        assert parser.parse_args(words)
+        for flag in re.findall(r"--[\w-]+", text):
+            assert any(word.split(".")[0] == flag for word in words)
