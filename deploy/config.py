@@ -9,7 +9,6 @@ would misread, and a secret's name that is not one.
 import contextlib
 import dataclasses
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +16,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deploy import plan, weights
-from deploy.cards import LIMITS, Card
+from deploy.cards import Card
 from deploy.errors import UsageError
 from deploy.example import example_input
 from deploy.options import Options, as_words
 from deploy.paths import ROOT
 from deploy.plan import Plan
 from deploy.start_command import check_start_command, quoted, start_command
+from deploy.variables import egress, image_settings, predict_settings
 
 # vLLM's port inside the container; 8080 is nginx's.
 PORT = 8000
@@ -267,73 +267,6 @@ def one_file(card: str, files: list[str]) -> str:
         f"{card}.yaml: weights.files: has patterns only; SOURCE=hub asks the hub for one file "
         "first, so name one in full, for example config.json"
     )
-
-
-def predict_settings(card: Card) -> dict[str, str]:
-    """The card's defaults for requests, and its limits that differ from limits.yaml, as
-    packages/predict/settings.py reads them."""
-    sampling = card.sampling
-    settings = {
-        "PREDICT_MAX_NEW_TOKENS": sampling.max_tokens,
-        "PREDICT_MAX_NEW_TOKENS_LIMIT": sampling.max_tokens_limit,
-        "PREDICT_TEMPERATURE": sampling.temperature,
-        "PREDICT_TOP_P": sampling.top_p,
-        "PREDICT_TOP_K": sampling.top_k,
-        "PREDICT_DEFAULTS_FOR_MESSAGES": 1 if sampling.openai_requests else None,
-        "PREDICT_STALL_SECONDS": card.serving.stall_seconds,
-        "PREDICT_TOKENIZER": tokenizer_generation(card.weights.files),
-        "PREDICT_ADAPTERS": ",".join(card.adapters.sources) or None,  # for errors that list names
-    }
-    found = {name: str(value) for name, value in settings.items() if value is not None}
-    for name, most in card.request_limits.items():
-        if most != LIMITS[name]["default"]:
-            found[f"PREDICT_LIMIT_{name.upper()}"] = "" if most is None else str(most)
-    return found
-
-
-def tokenizer_generation(files: list[str]) -> str | None:
-    """What packages/predict calls the tokenizer of these files, by its name; None for tekken's,
-    which has one name for all: the middleware then takes v3, whose rules hold for later ones."""
-    for file in files:
-        if found := re.fullmatch(r"tokenizer\.model(?:\.(v\d+))?", file):
-            return found[1] or "v1"
-    return None
-
-
-def image_settings(card: Card, choices: Options) -> dict[str, str]:
-    """The card's limits for images, in vLLM's own variables, and the hosts they may come from."""
-    # packages/predict/images/connector.py, for text models too: their tokenizer would fetch what
-    # parts of a message name, though vLLM takes no images
-    settings = {"VLLM_MEDIA_CONNECTOR": "predict"}
-    if card.images is None:
-        if choices.image_hosts is not None:
-            raise RenderError(f"IMAGE_HOSTS={choices.image_hosts!r}: {card.title} takes no images")
-        return settings
-    settings |= {
-        "VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB": str(card.images.megabytes),
-        "VLLM_MAX_IMAGE_PIXELS": str(card.images.pixels),
-        "VLLM_IMAGE_FETCH_TIMEOUT": str(card.images.fetch_seconds),
-    }
-    if choices.image_hosts is not None:
-        settings["ALLOWED_IMAGE_HOSTS"] = ",".join(choices.hosts)
-    return settings
-
-
-def egress(card: Card, choices: Options) -> dict[str, list[str]] | None:
-    """Truss's `egress_restrictions`: what the container may reach; None for everything.
-
-    Two empty lists are nothing at all (truss/base/truss_config.py, `EgressRestrictions`). With
-    SOURCE=hub the hub must be reached, whose hosts for downloads change.
-    """
-    if choices.source == "hub" or (card.images is not None and choices.image_hosts is None):
-        return None
-    hosts = choices.hosts
-    addresses = [host for host in hosts if host.replace(".", "").isdecimal()]
-    names = [host for host in hosts if host not in addresses]
-    return {
-        "ip_allow_list": addresses,
-        "fqdn_allow_list": [f"*{name}" if name.startswith(".") else name for name in names],
-    }
 
 
 def write(text: str, path: Path) -> None:

@@ -11,9 +11,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from deploy.cards import Count, Section, Source, read
+from deploy.cards import read
 from deploy.errors import UsageError
 from deploy.paths import ROOT
+from deploy.sections import Count, Section, Source
 
 GPUS = ROOT / "templates" / "gpus.yaml"
 

@@ -7,7 +7,7 @@ figures (tests/platform/test_memory.py); `activation_bytes` alone is an estimate
 import math
 from dataclasses import dataclass
 
-from deploy.cards import Architecture, Vision
+from deploy.sections import Architecture, Vision
 
 GIB = 2**30
 BYTES = 2  # of a parameter, an activation and a KV cache entry in 16 bits

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from deploy import cards, gpus, memory, precisions
-from deploy.cards import Card, Files, Formats
+from deploy import gpus, memory, precisions
+from deploy.cards import Card
 from deploy.errors import UsageError
 from deploy.gpus import Gpu
 from deploy.memory import GIB
 from deploy.precisions import FP8_CAPABILITY, IMAGE_CAPABILITY, PRECISIONS, Precision
+from deploy.sections import LONGEST_STARTUP, USUAL_STARTUP, Files, Formats, Quantized
 
 # Of the memory CUDA shows, what is vLLM's: its own default, and 1.5 GiB at least stay free for
 # what it does not see: the CUDA context, fragments, peaks above the profiled one.
@@ -70,7 +71,7 @@ class Plan:
         repo, own = self.checkpoint, self.card.own_weights
         if own:
             return self.card.formats.model_copy(update=OWN_FORMATS[own.format])
-        return repo.formats if isinstance(repo, cards.Quantized) else self.card.formats
+        return repo.formats if isinstance(repo, Quantized) else self.card.formats
 
     @property
     def accelerator(self) -> str:
@@ -105,7 +106,7 @@ class Plan:
     def weights(self) -> int:
         """On all GPUs together."""
         repo = self.checkpoint
-        if isinstance(repo, cards.Quantized):
+        if isinstance(repo, Quantized):
             bits = repo.bits + (16 + repo.bits) / repo.group_size
         else:
             bits = self.precision.bits or 16
@@ -173,8 +174,8 @@ class Plan:
     def startup_seconds(self) -> int:
         """How long a replica may take to be ready: the card's or, if that is longer, what Baseten
         gives by itself; and what the precision adds."""
-        wanted = max(self.card.hardware.startup_seconds, cards.USUAL_STARTUP)
-        return min(wanted + self.precision.startup_seconds, cards.LONGEST_STARTUP)
+        wanted = max(self.card.hardware.startup_seconds, USUAL_STARTUP)
+        return min(wanted + self.precision.startup_seconds, LONGEST_STARTUP)
 
     @property
     def verdict(self) -> str:
@@ -271,7 +272,7 @@ def _counts(card: Card, gpu: Gpu) -> list[int]:
     return [n for n in gpu.counts if shape.heads % n == 0 and shape.kv_heads % n == 0]
 
 
-def _repos(card: Card) -> dict[str, cards.Quantized]:
+def _repos(card: Card) -> dict[str, Quantized]:
     """The card's quantized repos by precision."""
     return {repo.precision: repo for repo in card.quantized}
 

@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from deploy import sources
-from deploy.cards import RANKS, Adapters, Card, Files, OwnWeights
+from deploy.cards import Card
 from deploy.errors import UsageError
 from deploy.options import DEFAULT_SECRET, Options
 from deploy.plan import Plan
+from deploy.sections import RANKS, Adapters, Files, OwnWeights
 from deploy.sources import Remote
 
 FORMATS = ("hf", "mistral")

@@ -22,10 +22,11 @@ from rich.table import Table
 
 from deploy import baseten, cards, gpus, plan, precisions
 from deploy.baseten import MANAGEMENT_API, BasetenError, Management, Settings, differing
-from deploy.cards import Autoscaling, Card, Count
+from deploy.cards import Card
 from deploy.errors import UsageError
 from deploy.options import context_of
 from deploy.paths import ROOT
+from deploy.sections import Autoscaling, Count
 from scripts.command import command
 
 PRODUCTION = "production"

@@ -17,6 +17,7 @@ from deploy.errors import CommandError
 from deploy.memory import in_gib
 from deploy.paths import ROOT
 from deploy.plan import Plan
+from deploy.sections import LIMITS
 from scripts.command import command
 
 _SAID = yaml.safe_load((ROOT / "docs" / "arguments.yaml").read_text(encoding="utf-8"))
@@ -76,7 +77,7 @@ def limits_table() -> str:
         f"| limit | {' | '.join(card.title for card in every)} | counts |",
         f"| --- | {'--- | ' * len(every)}--- |",
     ]
-    for name, row in cards.LIMITS.items():
+    for name, row in LIMITS.items():
         most = [card.request_limits[name] for card in every]
         shown = " | ".join("none" if value is None else f"{value:,}" for value in most)
         lines.append(f"| `{name}` | {shown} | {row['description']} |")

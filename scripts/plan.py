@@ -16,12 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy import cards, gpus, memory, precisions
-from deploy.cards import Card, Quantized
+from deploy.cards import Card
 from deploy.gpus import Gpu
 from deploy.memory import GIB, in_gib
 from deploy.options import context_of
 from deploy.plan import Plan, PlanError, fit
 from deploy.precisions import PRECISIONS, Precision
+from deploy.sections import Quantized
 from scripts.command import command
 
 

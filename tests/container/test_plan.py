@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from deploy import cards, memory
-from deploy.cards import Architecture, Card
+from deploy.cards import Card
 from deploy.paths import ROOT
+from deploy.sections import Architecture
 from local.processes import command_lines, launch, stop, tail, wait_until_ready
 from local.standins import cache
 from local.truss import tensor_parallel_size

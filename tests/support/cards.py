@@ -3,7 +3,8 @@
 from typing import Any
 
 from deploy import cards
-from deploy.cards import Card, Quantized
+from deploy.cards import Card
+from deploy.sections import Quantized
 
 QUANTIZED = {
     "precision": "awq",

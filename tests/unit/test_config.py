@@ -8,6 +8,7 @@ from deploy.config import (
     one_file,
     render,
 )
+from deploy.errors import UsageError
 from deploy.options import SOURCES, Options, Source
 from deploy.start_command import StartCommandError, check_start_command, start_command
 from scripts.config import main
@@ -27,7 +28,7 @@ def test_one_flag_a_line(source: Source) -> None:
 
 
 def test_a_model_without_images_has_no_image_hosts() -> None:
-    with pytest.raises(RenderError, match=r"Mistral 7B Instruct v0\.3 takes no images"):
+    with pytest.raises(UsageError, match=r"Mistral 7B Instruct v0\.3 takes no images"):
         render(cards.load("mistral-7b"), Options(image_hosts="none"))
 
 

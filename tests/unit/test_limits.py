@@ -11,7 +11,7 @@ from predict.requests.middleware import CHAT_COMPLETIONS, READ
 from predict.settings import DEFAULT_LIMITS, NO_LIMITS, read, variable
 
 from deploy import cards
-from deploy.config import predict_settings
+from deploy.variables import predict_settings
 
 
 def refused(body: dict[str, Any], **given: int) -> str:

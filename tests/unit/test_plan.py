@@ -16,6 +16,7 @@ from deploy.memory import GIB
 from deploy.options import Options
 from deploy.plan import Plan, PlanError
 from deploy.precisions import PRECISIONS, Precision
+from deploy.sections import LONGEST_STARTUP, USUAL_STARTUP
 from deploy.start_command import argument, serve_arguments, start_command
 from tests.support.cards import QUANTIZED, with_quantized
 
@@ -339,12 +340,12 @@ def test_a_plan_speaks_of_one_request_as_one() -> None:
 
 def test_a_precision_whose_kernels_are_compiled_at_the_start_is_given_longer_for_it() -> None:
     card = cards.load("mixtral-8x7b")
-    usual = max(card.hardware.startup_seconds, cards.USUAL_STARTUP)
+    usual = max(card.hardware.startup_seconds, USUAL_STARTUP)
     for precision, more in (("bf16", 0), ("fp8", 0), ("int8", 600), ("int4", 600)):
         text = render(card, Options(gpu="A100:2", precision=precision))
         checks = yaml.safe_load(text)["runtime"]["health_checks"]
         assert checks["startup_threshold_seconds"] == usual + more
         assert ("and compiling kernels" in text) == (more > 0)
-    longest = card.hardware.model_copy(update={"startup_seconds": cards.LONGEST_STARTUP})
+    longest = card.hardware.model_copy(update={"startup_seconds": LONGEST_STARTUP})
     slow = card.model_copy(update={"hardware": longest})
-    assert plan.choose(slow, "A100:2", "int4").startup_seconds == cards.LONGEST_STARTUP
+    assert plan.choose(slow, "A100:2", "int4").startup_seconds == LONGEST_STARTUP

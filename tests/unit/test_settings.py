@@ -2,7 +2,7 @@ import pytest
 from predict.settings import Settings, read
 
 from deploy import cards
-from deploy.config import predict_settings
+from deploy.variables import predict_settings
 
 
 def test_nothing_set_means_no_defaults() -> None:

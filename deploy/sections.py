@@ -1,0 +1,287 @@
+"""The sections of a card in templates/models/, and what each key of theirs means.
+
+Promises: strict: an unknown key, a value of another type or out of range is an error of pydantic's,
+which deploy/cards.py turns into a `CardError` that names the file and the key.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from deploy import environment, sources, vllm_args
+from deploy.paths import ROOT
+from deploy.sources import Remote
+
+LIMITS: dict[str, dict[str, Any]] = yaml.safe_load(  # each with `default` and `description`
+    (ROOT / "packages" / "predict" / "limits.yaml").read_text(encoding="utf-8")
+)
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of vLLM's --max-lora-rank
+ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
+USUAL_STARTUP = 1800  # seconds that Baseten lets a replica take by default
+LONGEST_STARTUP = 3000  # and at most
+
+
+class Section(BaseModel):
+    # strict: "32" is not 32, so that a quoting slip is found here and not in a start command
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def _url(value: str) -> str:
+    if not value.startswith("https://"):
+        raise ValueError("must be an https:// address")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or value.rstrip("/") != value:
+        raise ValueError("must be an absolute path without a trailing slash")
+    return value
+
+
+Source = Annotated[str, AfterValidator(_url)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _limit_name(value: str) -> str:
+    if value not in LIMITS or value == "vocabulary":  # which is the architecture's
+        raise ValueError("is not a limit; packages/predict/limits.yaml lists them")
+    return value
+
+
+def checked_flags(value: str) -> str:
+    vllm_args.check(vllm_args.words(value, "vllm_args"), "vllm_args")
+    return value
+
+
+def checked_variables(value: dict[str, str]) -> dict[str, str]:
+    environment.check(value, "environment")
+    return value
+
+
+def _remote(value: str) -> str:
+    sources.parse(value, "source")
+    return value
+
+
+def _rank(value: int) -> int:
+    if value not in RANKS:
+        raise ValueError(f"must be one of {', '.join(map(str, RANKS))}")
+    return value
+
+
+AdapterName = Annotated[str, Field(pattern=ADAPTER_NAME)]
+LimitName = Annotated[str, AfterValidator(_limit_name)]
+Limit = Annotated[int, Field(ge=0)] | None
+
+
+class Files(Section):
+    """What to fetch: file patterns of `repo` at `revision` that name each weight once."""
+
+    source: Source
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    files: Annotated[list[str], Field(min_length=1)]
+
+
+class Weights(Files):
+    mount_location: Annotated[str, AfterValidator(_absolute)]
+
+
+class Formats(Section):
+    """Values of vLLM's --config-format, --load-format and --tokenizer-mode."""
+
+    source: Source
+    config: Literal["mistral", "hf", "auto"]
+    load: Literal["mistral", "safetensors", "auto"]
+    tokenizer: Literal["mistral"]
+
+
+class Quantized(Files):
+    """A repo of the same model whose weights somebody has quantized, in Hugging Face's format.
+
+    `bits` and `group_size` are those of its quantization_config: each group of that many weights
+    has a scale and a zero point beside.
+    """
+
+    precision: Literal["awq", "gptq"]  # what PRECISION= chooses it by
+    bits: Literal[4, 8]
+    group_size: Count
+
+    @property
+    def formats(self) -> Formats:
+        return Formats(source=self.source, config="hf", load="safetensors", tokenizer="mistral")
+
+
+class OwnWeights(Section):
+    """A fine-tune of `base`, which gives everything else, its tokenizer too. `format` is None where
+    vLLM is to find it: Mistral's with a params.json and consolidated weights, else Hugging Face's.
+    `auth` is Truss's, where a secret's name alone will not do."""
+
+    source: Annotated[str, AfterValidator(_remote)]
+    format: Literal["hf", "mistral"] | None = None
+    quantized: Literal["fp8", "int8", "w4a16", "awq", "gptq"] | None = None
+    auth: dict[str, str] | None = None
+
+    @property
+    def remote(self) -> Remote:
+        return sources.parse(self.source, "source")
+
+    @property
+    def files(self) -> list[str]:
+        """Patterns. Without a format, what either may need: vLLM takes Mistral's of both."""
+        hf = ["config.json", "generation_config.json", "model*.safetensors"]
+        hf += ["model.safetensors.index.json"]
+        mistral = ["params.json", "config.json", "consolidated*.safetensors"]
+        if self.format is None:
+            return list(dict.fromkeys([*mistral, "*.safetensors.index.json", *hf]))
+        return hf if self.format == "hf" else mistral
+
+
+Module = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class Adapters(Section):
+    """LoRA adapters, by the name they are served under. `modules` are those of the decoder that may
+    be adapted, null for all: vLLM keeps memory for each."""
+
+    rank: Annotated[int, AfterValidator(_rank)]
+    modules: (
+        list[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]]
+        | None
+    )
+    sources: dict[AdapterName, Annotated[str, AfterValidator(_remote)]]
+    auth: dict[str, str] | None
+
+    def remote(self, name: str) -> Remote:
+        return sources.parse(self.sources[name], "sources")
+
+
+class Experts(Section):
+    count: Count
+    active: Count
+
+
+class Vision(Section):
+    """The vision encoder; sizes in pixels, widths in elements."""
+
+    layers: Count
+    hidden_size: Count
+    intermediate_size: Count
+    heads: Count
+    patch_size: Count
+    image_size: Count
+    channels: Count
+    rope_theta: float
+    adapter_bias: bool
+    image_token_id: Count
+
+
+class Architecture(Section):
+    """The text decoder's shape; widths in elements, `vocabulary` in tokens."""
+
+    source: Source
+    layers: Count
+    hidden_size: Count
+    intermediate_size: Count
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    vocabulary: Count
+    rope_theta: float
+    experts: Experts | None
+    vision: Vision | None
+
+
+class Context(Section):
+    source: Source
+    length: Count  # tokens, prompt and answer together
+
+
+class ServedNames(Section):
+    aliases: list[Name]
+
+
+class Features(Section):
+    source: Source
+    tools: bool
+    images: Annotated[int, Field(ge=0)]  # most in one request
+
+
+class Images(Section):
+    """What one image may be at most, as sent and decoded, and how long those of one request may
+    take to fetch together; how much of processed images vLLM keeps, in each of two processes."""
+
+    source: Source
+    megabytes: Count  # of 2**20 bytes, as vLLM counts them
+    pixels: Count
+    fetch_seconds: Count
+    cache_gib: Count
+
+
+class Hardware(Section):
+    """Where the model runs by default. `accelerator` is a name of Truss's `Accelerator`."""
+
+    source: Source
+    accelerator: Name
+    count: Count
+    precision: Literal["float16", "bfloat16"]
+    startup_seconds: Annotated[int, Field(ge=10, le=LONGEST_STARTUP)]
+
+
+class Sampling(Section):
+    """Defaults of the older `prompt` API; null where the model has none.
+
+    `openai_requests`: whether they hold for OpenAI-shaped requests too.
+    """
+
+    source: Source
+    max_tokens: Count
+    max_tokens_limit: Count | None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None
+    top_k: Count | None
+    openai_requests: bool
+
+
+class Autoscaling(Section):
+    """What `make autoscale` sets on Baseten; keys and bounds are those of its management API.
+
+    How many requests a replica is given at a time depends on the hardware: deploy/plan.py.
+    """
+
+    source: Source
+    min_replica: Annotated[int, Field(ge=0)]  # 0: nothing runs, and nothing is paid, when idle
+    max_replica: Count
+    target_utilization_percentage: Annotated[int, Field(ge=1, le=100)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Autoscaling":
+        if self.min_replica > self.max_replica:
+            raise ValueError(
+                f"min_replica {self.min_replica} must not be above max_replica {self.max_replica}"
+            )
+        return self
+
+
+class Serving(Section):
+    """How much one replica takes on, and when it is given up."""
+
+    queue: Count  # requests that wait beside those being served; more are refused
+    stall_seconds: Count  # an engine with requests that does nothing for so long hangs
+    drain_seconds: Count  # for what runs to finish when vLLM is told to stop
+    cpu: Count  # vCPUs of the host, at least
+    memory: Count  # GiB of the host's memory, at least
+
+
+class Standin(Section):
+    """Of the small checkpoint that is trained in the place of the weights. `tokenizer`: the model's
+    own, a file that mistral_common ships; `tests`: which of the container's tests run on it, all or
+    those that prove what differs between models."""
+
+    tokenizer: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    tests: Literal["all", "answers"] = "answers"

@@ -1,0 +1,80 @@
+"""What the container's environment says of a card and the choices, and what it may reach.
+
+Promises: variables of packages/predict and of vLLM for the card's sampling defaults, limits, images
+and adapters; only what differs from the middleware's own defaults. Refuses hosts for images of a
+model that takes none.
+"""
+
+import re
+
+from deploy.cards import Card
+from deploy.errors import UsageError
+from deploy.options import Options
+from deploy.sections import LIMITS
+
+
+def predict_settings(card: Card) -> dict[str, str]:
+    """The card's defaults for requests, and its limits that differ from limits.yaml, as
+    packages/predict/settings.py reads them."""
+    sampling = card.sampling
+    settings = {
+        "PREDICT_MAX_NEW_TOKENS": sampling.max_tokens,
+        "PREDICT_MAX_NEW_TOKENS_LIMIT": sampling.max_tokens_limit,
+        "PREDICT_TEMPERATURE": sampling.temperature,
+        "PREDICT_TOP_P": sampling.top_p,
+        "PREDICT_TOP_K": sampling.top_k,
+        "PREDICT_DEFAULTS_FOR_MESSAGES": 1 if sampling.openai_requests else None,
+        "PREDICT_STALL_SECONDS": card.serving.stall_seconds,
+        "PREDICT_TOKENIZER": tokenizer_generation(card.weights.files),
+        "PREDICT_ADAPTERS": ",".join(card.adapters.sources) or None,  # for errors that list names
+    }
+    found = {name: str(value) for name, value in settings.items() if value is not None}
+    for name, most in card.request_limits.items():
+        if most != LIMITS[name]["default"]:
+            found[f"PREDICT_LIMIT_{name.upper()}"] = "" if most is None else str(most)
+    return found
+
+
+def tokenizer_generation(files: list[str]) -> str | None:
+    """What packages/predict calls the tokenizer of these files, by its name; None for tekken's,
+    which has one name for all: the middleware then takes v3, whose rules hold for later ones."""
+    for file in files:
+        if found := re.fullmatch(r"tokenizer\.model(?:\.(v\d+))?", file):
+            return found[1] or "v1"
+    return None
+
+
+def image_settings(card: Card, choices: Options) -> dict[str, str]:
+    """The card's limits for images, in vLLM's own variables, and the hosts they may come from."""
+    # packages/predict/images/connector.py, for text models too: their tokenizer would fetch what
+    # parts of a message name, though vLLM takes no images
+    settings = {"VLLM_MEDIA_CONNECTOR": "predict"}
+    if card.images is None:
+        if choices.image_hosts is not None:
+            raise UsageError(f"IMAGE_HOSTS={choices.image_hosts!r}: {card.title} takes no images")
+        return settings
+    settings |= {
+        "VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB": str(card.images.megabytes),
+        "VLLM_MAX_IMAGE_PIXELS": str(card.images.pixels),
+        "VLLM_IMAGE_FETCH_TIMEOUT": str(card.images.fetch_seconds),
+    }
+    if choices.image_hosts is not None:
+        settings["ALLOWED_IMAGE_HOSTS"] = ",".join(choices.hosts)
+    return settings
+
+
+def egress(card: Card, choices: Options) -> dict[str, list[str]] | None:
+    """Truss's `egress_restrictions`: what the container may reach; None for everything.
+
+    Two empty lists are nothing at all (truss/base/truss_config.py, `EgressRestrictions`). With
+    SOURCE=hub the hub must be reached, whose hosts for downloads change.
+    """
+    if choices.source == "hub" or (card.images is not None and choices.image_hosts is None):
+        return None
+    hosts = choices.hosts
+    addresses = [host for host in hosts if host.replace(".", "").isdecimal()]
+    names = [host for host in hosts if host not in addresses]
+    return {
+        "ip_allow_list": addresses,
+        "fqdn_allow_list": [f"*{name}" if name.startswith(".") else name for name in names],
+    }
