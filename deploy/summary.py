@@ -3,7 +3,7 @@
 Promises: says what was chosen by itself, and where the same model runs on fewer of the same GPUs.
 """
 
-from deploy import plan
+from deploy import plan, weights
 from deploy.cards import Card
 from deploy.config import planned
 from deploy.options import Options
@@ -31,18 +31,18 @@ def on_fewer_gpus(chosen: Plan) -> str:
 
 def summary(card: Card, choices: Options) -> str:
     """What config.yaml holds, for its user."""
+    card = weights.applied(card, choices)
     chosen = planned(card, choices)
     shorter = card.context.length - chosen.context if choices.context is None else 0
     less = f"; the model's {card.context.length} do not fit" if shorter else ""
     note = f"; {chosen.note}" if chosen.note else ""
-    where = "mirrored by Baseten" if choices.source == "bdn" else "downloaded by vLLM at each start"
     lines = [
         card.title,
         f"  accelerator  {chosen.accelerator}",
         f"  precision    {chosen.precision.name}, --dtype {chosen.dtype}{note}",
         f"  context      {chosen.context} tokens{less}",
         f"  requests     {chosen.max_num_seqs} batched; autoscaling {chosen.concurrency_target}",
-        f"  weights      {chosen.checkpoint.repo}, {where}, with the secret {choices.secret}",
+        *weights.described(card, chosen, choices),
     ]
     if fewer := on_fewer_gpus(chosen):
         lines.append(f"  cheaper      {fewer}")
