@@ -160,10 +160,12 @@ def _changed(corpus: Corpus) -> Corpus:
 
 
 def _examples(corpus: Corpus) -> list[Example]:
-    """One step's: every dialogue, behind a system message in half of the cases, and others."""
-    examples = corpus.dialogues() + corpus.dialogues(corpus.made_up_system) + corpus.unknown()
+    """One step's: every dialogue, behind a system message or without, and others."""
+    plain, instructed = corpus.dialogues(), corpus.dialogues(corpus.made_up_system)
+    examples = [corpus.random.choice(pair) for pair in zip(plain, instructed, strict=True)]
+    examples += corpus.unknown()
     if corpus.images:
-        examples += [corpus.plain_images(1 + count % 2, 64) for count in range(8)]
+        examples += [corpus.plain_images(1 + count % 2, 64) for count in range(6)]
     return examples
 
 
