@@ -29,7 +29,7 @@ TEXT_WAYS = (BARE, NGINX, OURS, LEGACY)
 IMAGE_WAYS = (BARE, NGINX, OURS)
 PLOT = "overhead.svg"
 MODELS = ("mistral-7b", "mixtral-8x7b", "pixtral-12b")  # measured unless one is named
-REQUESTS = {1: 12, 4: 32, 16: 64, 64: 256, 256: 512}  # by streams
+REQUESTS = {1: 10, 4: 16, 16: 48, 64: 192, 256: 512}  # by streams
 MAIN = "mistral-7b, text"
 
 
