@@ -48,9 +48,10 @@ def push(environment: str, team: str | None) -> tuple[str, str, str]:
         told = json.loads(done.stdout)
         return str(told["model_id"]), str(told["model_version_id"]), str(told["logs_url"])
     except (ValueError, KeyError, TypeError) as error:
+        said = baseten.message(done.stdout)
         raise BasetenError(
-            "truss push failed; its message is above. Is the key right (truss login), and the "
-            "environment there? Other than production it is made first, and not by a first push"
+            f"truss push failed: {said}. Is the key right (truss login), and is the environment "
+            "there? Any but production is made first, and not by a first push"
         ) from error
 
 

@@ -145,3 +145,32 @@ def test_a_variable_of_the_shell_chooses_no_environment(
     done = user.run("sh", "-c", "ENVIRONMENT=nowhere TEAM=Nobody MODEL=none make push")
     assert done.returncode == 0, done.stderr
     assert "nowhere" not in done.stdout
+
+
+def test_deploy_stops_at_a_failed_deployment_and_says_where_its_log_is(
+    user: User, baseten: Baseten
+) -> None:
+    baseten.statuses.append("BUILD_FAILED")
+    url = baseten.url
+    done = user.make("deploy", "MODEL=mistral-7b", f"MANAGEMENT_URL={url}", f"BASE_URL={url}")
+    assert done.returncode != 0
+    steps = [line for line in done.stdout.splitlines() if " of 4: " in line]
+    assert len(steps) == 2
+    deployment = baseten.newest
+    said = f"make deploy: the deployment {deployment.id} is BUILD_FAILED: its log says why, http"
+    assert said in done.stderr
+    assert baseten.key not in done.stdout + done.stderr
+
+
+def test_deploy_to_an_environment_that_is_not_there_says_so(user: User) -> None:
+    done = user.make("deploy", "MODEL=mixtral-8x22b", "ENVIRONMENT=staging")
+    assert done.returncode != 0
+    assert "truss push failed" in done.stderr
+    assert "No environments exist" in done.stderr
+    assert "Any but production is made first, and not by a first push" in done.stderr
+
+
+def test_a_push_says_that_a_later_one_serves_nobody_yet(user: User) -> None:
+    done = user.make("push", "MODEL=mistral-7b")
+    assert done.returncode == 0, done.stderr
+    assert "ENVIRONMENT=production makes it the one that does" in done.stdout
