@@ -32,7 +32,6 @@ def prepared(folder: Path, then: str = "exec sh -c 'echo $PYTHONPATH'") -> str:
         "/proc/driver": f"{folder}/driver",
         "/cache/model": f"{folder}/shared",
         "/app/": f"{folder}/app-",
-        "seconds=120": "seconds=10",
     }
     if not (folder / "start").exists():
         shutil.copytree(START, folder / "start")
