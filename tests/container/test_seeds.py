@@ -175,3 +175,36 @@ def test_pixtral_s_curl(printed: Printed, image_host: ImageHost) -> None:
     deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in lines]
     answer = load_dialogues()["images"]["answers"][0].format("red")
     assert "".join(delta.get("content") or "" for delta in deltas) == answer
+
+
+# --- what chat interfaces and editors send to an OpenAI-compatible server ---
+
+
+def streamed(container: Running, path: str, name: str) -> tuple[str, str]:
+    """The text of the streamed answer to a seed, and what was ignored of it."""
+    body = {**json.loads(seed(name)), "model": container.card.name}
+    response = container.http.post(path, json=body)
+    assert response.status_code == 200, response.text
+    events = [json.loads(line[6:]) for line in response.text.splitlines() if line[:7] == "data: {"]
+    choices = [event["choices"][0] for event in events if event["choices"]]
+    pieces = [one.get("text") or one.get("delta", {}).get("content") or "" for one in choices]
+    return "".join(pieces), response.headers.get("x-ignored-parameters", "")
+
+
+@mistral
+@pytest.mark.parametrize("name", ["open-webui", "continue-chat", "librechat"])
+def test_what_interfaces_send_is_answered(container: Running, chats: Chats, name: str) -> None:
+    got, ignored = streamed(container, "/v1/chat/completions", f"{name}.json")
+    assert got == chats["mistral_wind"][1]
+    assert ("num_ctx" in ignored) == (name == "open-webui")
+
+
+@mistral
+def test_open_webui_s_continue_continues(container: Running, chats: Chats) -> None:
+    got, _ = streamed(container, "/v1/chat/completions", "open-webui-continue.json")
+    assert "The Mistral is a strong" + got == chats["mistral_wind"][1]
+
+
+@mistral
+def test_continue_s_autocomplete_is_answered(container: Running) -> None:
+    streamed(container, "/v1/completions", "continue-autocomplete.json")
