@@ -35,6 +35,13 @@ STORED: dict[str, str] = _TABLES["stored"]
 
 CUTOFF = 0.85  # how alike two names are that mean the same
 SPECIAL = frozenset([*MISTRAL, *TAKEN_OUT, *REMOVED, *REFUSED, *STORED])
+# Names that are vLLM's to read, whatever they say.
+PLAIN = {
+    path: known - SPECIAL - NOT_ACTED_ON[path] - {"generation_config", "inputs", "input", "text"}
+    if path in (CHAT_COMPLETIONS, COMPLETIONS)
+    else known - SPECIAL - NOT_ACTED_ON[path]
+    for path, known in KNOWN.items()
+}
 NEUTRAL: tuple[Any, ...] = (None, False, 0, "", [], {}, "auto", "default", ["text"], "in_memory")
 
 Body = dict[str, Any]
@@ -42,16 +49,18 @@ Body = dict[str, Any]
 
 def settled(path: str, body: Body, notes: Notes) -> Body:
     """The body with the names that vLLM is to see; the same object if it has only those."""
+    if PLAIN[path].issuperset(body) and None not in body.values():
+        return body  # as almost every request
     known = KNOWN[path]
-    names = body.keys()
     if path in (CHAT_COMPLETIONS, COMPLETIONS):
         _refuse_other_shapes(body)
-    if not known >= names or not SPECIAL.isdisjoint(names):
+    if not known.issuperset(body) or not SPECIAL.isdisjoint(body):
         body = _without_unknown(path, body, known, notes)
-    for name in NOT_ACTED_ON[path] & names:
-        if body.get(name) not in NEUTRAL:
+    for name, value in body.items():
+        if name in NOT_ACTED_ON[path] and value not in NEUTRAL:
             notes.add(name)
-    if nulls := [name for name in NOT_NULL[path] & names if body.get(name, 0) is None]:
+    not_null = NOT_NULL[path]
+    if nulls := [name for name, value in body.items() if value is None and name in not_null]:
         body = {name: value for name, value in body.items() if name not in nulls}
     config = body.get("generation_config")
     if path == CHAT_COMPLETIONS and isinstance(config, dict) and config.keys() - GENERATE:

@@ -34,7 +34,9 @@ class Choice(NamedTuple):
 
 def settled(path: str, body: Body, rules: Generation, notes: Notes) -> Body:
     """The body with its tools in the route's form; the same object if they are."""
-    if path not in ROUTES or not body.keys() & {"tools", "tool_choice", "functions"}:
+    if not ("tools" in body or "tool_choice" in body or "functions" in body):
+        return body
+    if path not in ROUTES:
         return body
     for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
         if path in CHAT_ROUTES and body.get(name) not in (None, [], "none", "auto"):

@@ -51,6 +51,8 @@ def _chat(body: Body, rules: Generation, notes: Notes) -> Body:
         if not isinstance(message, dict):
             place = f"messages[{position}]"
             raise RequestError(f"'{place}' is {shown(message)}; it takes an object", place)
+    if not body.get("continue_final_message") and chat.is_plain(messages):
+        return body
     turns = [Turn(message, f"messages[{i}]") for i, message in enumerate(messages)]
     fitted, continued = chat.fit(turns, rules, notes)
     if not chat.same(turns, fitted):

@@ -26,20 +26,19 @@ from predict.requests.conversations.messages import (
 from predict.requests.conversations.notes import Notes
 
 
-@dataclass
 class Turn:
-    """A message, and where in the request it stands."""
+    """A message, and where in the request it stands. Never changed."""
 
-    message: Message
-    place: str
+    __slots__ = ("calls", "message", "place", "role")
 
-    @property
-    def role(self) -> Any:
-        return self.message.get("role")
+    def __init__(self, message: Message, place: str) -> None:
+        self.message = message
+        self.place = place
+        self.role = message.get("role")
+        self.calls = message.get("tool_calls") or () if self.role == "assistant" else ()
 
-    @property
-    def calls(self) -> list[Any]:
-        return self.message.get("tool_calls") or [] if self.role == "assistant" else []
+
+PLAIN = frozenset(["role", "content"])
 
 
 @dataclass
@@ -59,8 +58,7 @@ class _Group:
 def fit(turns: list[Turn], rules: Generation, notes: Notes) -> tuple[list[Turn], bool]:
     """The turns that the tokenizer takes, and whether the last one is to be continued. A turn that
     needs nothing is the same object with the same message."""
-    changed = [_cleaned(turn, rules, notes) for turn in turns]
-    kept = _systems_placed(_without_empty(changed, notes))
+    kept = _systems_placed(_without_empty([_cleaned(t, rules, notes) for t in turns], notes))
     if any(turn.calls or turn.role == "tool" for turn in kept):
         kept = _merged(_with_results(_merged(kept), notes))
         kept = [_one_of_both(turn, rules, notes) for turn in kept]
@@ -84,6 +82,27 @@ def fit(turns: list[Turn], rules: Generation, notes: Notes) -> tuple[list[Turn],
             where,
         )
     return kept, continued
+
+
+def is_plain(messages: list[Any]) -> bool:
+    """Whether a conversation is the common one, of texts with a question at the end, that every
+    tokenizer takes. It is looked at once, in a microsecond or two."""
+    before = None
+    for message in messages:
+        role = message.get("role")
+        content = message.get("content")
+        if type(content) is not str or not PLAIN.issuperset(message):
+            return False
+        if role == "assistant":
+            if not content:
+                return False
+        elif role == "system":
+            if before == "assistant":
+                return False
+        elif role != "user":
+            return False
+        before = role
+    return before == "user"
 
 
 def same(before: list[Turn], after: list[Turn]) -> bool:
