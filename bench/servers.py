@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +36,7 @@ from local.truss import (
     DIRECTLY,
     LOCAL_ENVIRONMENT,
     PACKAGES,
+    SHARED_CACHE,
     Image,
     build,
     environment,
@@ -83,7 +84,7 @@ def truss(
 def contained(truss: Truss, command: Sequence[str] = sandbox.ENTRYPOINT) -> Iterator[IO[bytes]]:
     """The Truss's container, or `command` alone in its sandbox → its log."""
     image = truss.image
-    container = sandbox.start(image.files, image.mounts, image.environment, command)
+    container = sandbox.start(image.files, image.mounts, image.environment, command, image.writable)
     try:
         assert container.process.stdout
         yield container.process.stdout
@@ -94,6 +95,14 @@ def contained(truss: Truss, command: Sequence[str] = sandbox.ENTRYPOINT) -> Iter
         except subprocess.TimeoutExpired:
             container.signal(signal.SIGKILL)
             container.process.wait()
+
+
+def compiling(truss: Truss, shared: Path) -> Truss:
+    """The same with torch.compile on, and `shared` where a model's replicas keep what they have
+    compiled for each other."""
+    variables = {**truss.image.environment, "TORCH_COMPILE_DISABLE": "0"}
+    image = replace(truss.image, environment=variables, writable={SHARED_CACHE: shared})
+    return replace(truss, image=image)
 
 
 def bare(truss: Truss) -> Server:

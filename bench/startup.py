@@ -6,11 +6,14 @@ have left it, for all alike; for a cold start it is emptied of what a start read
 
 import os
 import sysconfig
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import servers
+from bench.errors import BenchError
 from bench.metrics import Goal, Spread, row, spread, table, turned
 from bench.part import Results
 from bench.plots import Bars, Plot, link
@@ -22,14 +25,18 @@ from local import sandbox
 from local.truss import NGINX_PORT
 
 ROUNDS = 3
+KEEP_SECONDS = 60
 PLOT = "startup.svg"
 
 CONTAINER = "this Truss in its container"
 BARE = "bare `vllm serve`, same flags and variables"
 COLD_CONTAINER = f"cold: {CONTAINER}"
 COLD_BARE = f"cold: {BARE}"
+COMPILING = "torch.compile on, nothing compiled yet"
+COMPILED = "torch.compile on, after another replica: /cache/model"
 
 OF_BARE = {BARE: CONTAINER, COLD_BARE: COLD_CONTAINER}  # which is compared with which
+SHOWN = (CONTAINER, *OF_BARE, COLD_CONTAINER, COMPILING, COMPILED)  # in this order
 GOAL = Goal("at most 0.75", most=0.75)
 
 Start = Callable[[], float]  # seconds to the first correct answer
@@ -58,12 +65,41 @@ def starts(card: Card) -> dict[str, Start]:
 
         return from_disk
 
+    shared = tempfile.TemporaryDirectory(prefix="bench-shared-")  # until nobody starts any more
+
+    def compiling() -> float:
+        folder = Path(tempfile.mkdtemp(dir=shared.name))
+        server = servers.contained(servers.compiling(truss, folder))
+        with servers.started(server, NGINX_PORT, card) as seconds:
+            kept.append(when_kept(folder))
+        return seconds
+
+    def compiled() -> float:
+        if not kept:
+            compiling()
+        server = servers.contained(servers.compiling(truss, kept[-1]))
+        with servers.started(server, NGINX_PORT, card) as seconds:
+            return seconds
+
+    kept: list[Path] = []
     return {
         CONTAINER: container,
         BARE: bare,
         COLD_CONTAINER: cold(container),
         COLD_BARE: cold(bare),
+        COMPILING: compiling,
+        COMPILED: compiled,
     }
+
+
+def when_kept(shared: Path) -> Path:
+    """The folder, once a replica has left there what it compiled; `BenchError` if it does not."""
+    deadline = time.monotonic() + KEEP_SECONDS
+    while not [*shared.glob("vllm-compiled-*")]:
+        if time.monotonic() > deadline:
+            raise BenchError(f"nothing was kept in /cache/model within {KEEP_SECONDS} s")
+        time.sleep(0.2)
+    return shared
 
 
 def forget(folder: Path) -> None:
@@ -104,7 +140,7 @@ def values(results: Results) -> dict[str, str]:
     """What bench/text/startup.md has in braces."""
     (rounds,) = results["measured"].values()
     rows = []
-    for name in (it for it in (CONTAINER, *OF_BARE, COLD_CONTAINER) if it in rounds[0]):
+    for name in (it for it in SHOWN if it in rounds[0]):
         seconds, cells = spread(done[name] for done in rounds).shown(1), ["", "", ""]
         if name in OF_BARE:
             found = ratio(rounds, name)
