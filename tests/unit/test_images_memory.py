@@ -137,6 +137,28 @@ def test_a_share_lasts_as_long_as_its_images() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("failed", [True, False])
+def test_images_that_stay_referred_to_are_freed(
+    failed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "DISCARD_SECONDS", 0.01)
+
+    async def test() -> None:
+        budget = ImageMemory(1 << 30)
+        with ThreadPoolExecutor(1) as threads:
+            share = await budget.take([MEGAPIXEL])
+            image = await share.run(threads, lambda: SimpleNamespace(media=Image.new("L", (9, 9))))
+            await settled()
+            share.close(failed)
+            await asyncio.sleep(0 if failed else 0.1)
+            await settled()
+            assert budget.taken == 0
+            with pytest.raises(ValueError, match="closed image"):
+                image.media.tobytes()
+
+    run(test)
+
+
 @pytest.mark.parametrize("ends_with", ["an image", "an error"])
 def test_a_share_lasts_as_long_as_a_decoder_runs(ends_with: str) -> None:
     async def test() -> None:

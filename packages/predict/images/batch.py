@@ -94,7 +94,7 @@ class ImageBatch:
 
     def _end_round(self) -> None:
         for share in self.shares:
-            share.close()
+            share.close(failed=self.failure is not None)
         self._forget_downloads()
         self.shares, self.costs, self.failure, self.all_known = [], [], None, asyncio.Event()
 

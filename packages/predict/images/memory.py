@@ -28,6 +28,7 @@ WORKING = 24
 SENT_COPIES = 3
 
 WAIT_SECONDS = 10  # then as many requests are ahead as would make the client's wait pointless
+DISCARD_SECONDS = 10
 QUEUED = 4  # requests wait for so many times the limit at most
 DOWNLOADED = 4  # downloads that have no share yet may take a quarter of the limit
 
@@ -61,13 +62,14 @@ def cost_of(images: list[ImageCost]) -> tuple[int, int]:
 
 
 class Share:
-    """Part of the budget. `close` says that the request has ended; what its images take is given
-    back when the last of them is freed, which `hold` observes."""
+    """Part of the budget, until the request has ended, which `close` says, and its decoders have
+    returned and its images are freed, which is observed."""
 
     def __init__(self, memory: "ImageMemory", size: int, kept: int) -> None:
         self.memory, self.size, self.kept = memory, size, min(kept, size)
         self.loop = asyncio.get_running_loop()
-        self.users = 0
+        self.users = 0  # decoders that run and images that exist
+        self.images: list[tuple[weakref.ref[Any], Callable[[], Any]]] = []
         self.closed = False
 
     async def run(self, executor: Executor, decode: Callable[[], Any]) -> Any:
@@ -83,17 +85,30 @@ class Share:
 
     def _decode(self, decode: Callable[[], Any]) -> Any:
         decoded = decode()
-        self.loop.call_soon_threadsafe(self._hold)
         freed = weakref.finalize(decoded.media, self._drop_threadsafe)
         freed.atexit = False
+        self.loop.call_soon_threadsafe(self._hold, weakref.ref(decoded.media), freed)
         return decoded
 
-    def close(self) -> None:
+    def close(self, failed: bool = False) -> None:
+        """`failed`: nothing uses the images any more, though the traceback of the error does."""
         self.closed = True
         self._settle()
+        if failed:
+            self._discard()
+        elif self.users:  # a thread of vLLM may be about to scale them for a client that has left
+            self.loop.call_later(DISCARD_SECONDS, self._discard)
 
-    def _hold(self) -> None:
+    def _discard(self) -> None:
+        """Frees the pixels of images that are referred to still, as by a cycle of references."""
+        for reference, freed in self.images:
+            if (image := reference()) is not None:
+                image.close()
+                freed()
+
+    def _hold(self, image: "weakref.ref[Any]", freed: Callable[[], Any]) -> None:
         self.users += 1
+        self.images.append((image, freed))
 
     def _drop(self) -> None:
         self.users -= 1
