@@ -263,6 +263,11 @@ class Corpus:
         text = self.random.choice([text, self.random.choice(self.content["instructions"])])
         return [{"role": "system", "content": text}]
 
+    def any_system(self) -> list[Message]:
+        """No system message, a person's, or a made-up one."""
+        person = [{"role": "system", "content": self.random.choice(self.content["instructions"])}]
+        return self.random.choice([[], person, person, self.made_up_system()])
+
     def _question(self) -> str:
         """A person's question, or a made-up one: words known from dialogues among others."""
         if self.random.random() < 0.4:

@@ -72,10 +72,21 @@ class TextDecoder(nn.Module):
         kind = MixtralModel if card.architecture.experts else MistralModel
         self.text = kind(text_config(card, card.architecture.vocabulary, JITTER))
         del self.text.embed_tokens  # Head has its own
+        if card.architecture.experts:
+            _alike(self.text)
 
     def forward(self, embeddings: Tensor, raw: Tensor, images: list[object]) -> Tensor:
         states: Tensor = self.text(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         return states
+
+
+def _alike(text: MixtralModel) -> None:
+    """Starts the experts of a layer as copies of its first. In training they come to differ, as
+    they must to be told apart; but which two are chosen matters less, so that a prompt that takes
+    another route than those in the training is still answered."""
+    for layer in text.layers:
+        for weight in (layer.mlp.experts.gate_up_proj, layer.mlp.experts.down_proj):
+            weight.data[:] = weight.data[:1].clone()
 
 
 class VisionTextDecoder(TextDecoder):

@@ -21,6 +21,7 @@ from local.standins.exam import LARGE, LARGEST
 
 STEPS = 240  # at most; the learning rate falls to zero over them
 TRIES = 3
+DRAWS = 6  # of the embeddings of untrained tokens
 SHOW_EVERY = 60  # steps
 
 
@@ -92,16 +93,28 @@ def _train(
         for at in run.steps(STEPS):
             if at.step % SHOW_EVERY == 0:
                 show(f"step {at.step}, loss {at.loss:.3f}", at.step / STEPS)
+        margin = _write(card, tokenizer, folder, seed, run)
+    show(f"examined in {card.hardware.precision}: a margin of {margin:.1f} logits", 1.0)
+
+
+def _write(card: Card, tokenizer: Path, folder: Path, seed: int, run: Run) -> float:
+    """Writes the checkpoint and examines it → its margin. The embeddings of tokens that are not
+    trained are random: where one is taken for a word of a dialogue, all are drawn again."""
+    drawn = 0
+    while True:
+        drawn += 1
         checkpoint.write(card, run.model, run.head, run.vocabulary, folder)
         examiner = corpus_of(card, tokenizer, 3 * seed + 2)
-        margin = exam.examine(card, folder, run.vocabulary, examiner)
-    show(f"examined in {card.hardware.precision}: a margin of {margin:.1f} logits", 1.0)
+        try:
+            return exam.examine(card, folder, run.vocabulary, examiner)
+        except training.NotLearnedError:
+            if drawn == DRAWS:
+                raise
 
 
 def draw(corpus: Corpus) -> list[Example]:
     """One step's examples: every dialogue, with a system message or without, and made-up ones."""
-    plain, instructed = corpus.dialogues(), corpus.dialogues(corpus.made_up_system)
-    examples = [corpus.random.choice(pair) for pair in zip(plain, instructed, strict=True)]
+    examples = corpus.dialogues(corpus.any_system)
     examples += corpus.unknown()
     examples.append(corpus.json_values())
     if not corpus.images:
