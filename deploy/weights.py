@@ -45,6 +45,8 @@ def applied(card: Card, options: Options) -> Card:
         adapters: Adapters = changes.get("adapters", card.adapters)
         changes["adapters"] = adapters.model_copy(update={"rank": options.rank})
     found = card.model_copy(update=changes)
+    if options.rank is not None and not found.adapters.sources:
+        raise UsageError(f"RANK={options.rank} is of ADAPTERS=, which is not given")
     if clash := sorted(set(found.adapters.sources) & set(found.names)):
         raise UsageError(
             f"ADAPTERS has {clash[0]!r}, which the model itself answers to "

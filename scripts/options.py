@@ -147,6 +147,10 @@ def plan(parser: Parser) -> None:
     """Shows what fits on which GPUs."""
     _model(parser, "default: all")
     _hardware(parser)
+    parser.add_argument("--weights", help="own weights: hf://owner/name@commit, s3://… and others")
+    parser.add_argument("--quantized", help="how WEIGHTS= are: fp8, int8, w4a16, awq or gptq")
+    parser.add_argument("--adapters", help="LoRA adapters: legal=hf://owner/name@commit,…")
+    parser.add_argument("--rank", help="the largest of the adapters'; default: the card's")
     parser.add_argument(
         "--json",
         action="store_true",

@@ -17,12 +17,14 @@ from rich.text import Text
 
 from deploy import cards, gpus, memory, precisions
 from deploy.cards import Card
+from deploy.errors import UsageError
 from deploy.gpus import Gpu
 from deploy.memory import GIB, in_gib
-from deploy.options import context_of
+from deploy.options import Options, context_of, number_of
 from deploy.plan import Plan, PlanError, fit
-from deploy.precisions import PRECISIONS, Precision
+from deploy.precisions import CHECKPOINTS, PRECISIONS, Precision
 from deploy.sections import Quantized
+from deploy.weights import applied
 from scripts.command import command
 
 
@@ -44,8 +46,12 @@ def rows(
     out where the card names no such repo, unless they are asked for."""
     for card in models:
         named = [repo.precision for repo in card.quantized]
+        own = card.own_weights.quantized if card.own_weights else None
+        if own and precision:
+            raise UsageError(f"PRECISION={precision.name}: the weights are {own} already")
         for one, count in [gpu] if gpu else [(one, None) for one in gpus.load_all()]:
             usual = [each for each in PRECISIONS.values() if not each.repo or each.name in named]
+            usual = [CHECKPOINTS[own]] if own else usual
             for each in [precision] if precision else usual:
                 try:
                     yield Row(fit(card, one, count, each, context))
@@ -164,6 +170,16 @@ LEGEND = (
 @command("plan")
 def main(options: argparse.Namespace) -> int:
     models = [cards.load(options.model)] if options.model else cards.load_all()
+    own = Options(
+        weights=options.weights,
+        quantized=options.quantized,
+        adapters=options.adapters,
+        rank=number_of("RANK", options.rank),
+    )
+    if own != Options():
+        if not options.model:
+            raise UsageError("own weights and adapters are of one model; say which with MODEL=")
+        models = [applied(card, own) for card in models]
     gpu = gpus.parse(options.gpu) if options.gpu else None
     precision = precisions.parse(options.precision) if options.precision else None
     found = list(rows(models, gpu, precision, context_of(options.context)))

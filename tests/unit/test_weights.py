@@ -147,6 +147,7 @@ def test_adapters_from_the_hub_are_fetched_at_their_commit() -> None:
         ({"adapters": "a b=s3://b/a"}, "has the name 'a b'"),
         ({"adapters": "a=s3://b/a", "rank": 24}, "use RANK=32"),
         ({"secret": "x3:aws,hf:a"}, "'x3' is not one of"),
+        ({"rank": 8}, "RANK=8 is of ADAPTERS="),
         ({"title": " "}, "TITLE=' ' is not a name"),
     ],
 )
