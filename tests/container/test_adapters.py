@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from deploy import cards
+from local.finetunes import cache
 from local.finetunes.lora import ANSWER, QUESTION
 from local.standins.corpus import chat, dialogues
 from tests.support.container import Running, run_container
@@ -28,6 +29,7 @@ def adapted(
 ) -> Iterator[Running]:
     """A model in each of the classes that adapters are written for, with one adapter, as pushed."""
     card = cards.load(request.param)
+    cache.ensure(card)  # trained here, not within the time that a container has to start
     title = f"TITLE={card.title}, adapted"
     deployment = user.push(
         f"MODEL={card.name}", f"ADAPTERS={SOURCE}", "RANK=8", "GPU=H200:1", title
