@@ -160,3 +160,10 @@ def test_behind_nginx_its_connections_are_a_limit_too() -> None:
     assert ask(CHAT, running=2, limit=4, PREDICT_MOST_REQUESTS="2")[0] == 503
     assert ask(CHAT, running=2, limit=None, PREDICT_MOST_REQUESTS="2")[0] == 503
     assert ask(CHAT, running=2, limit=4, PREDICT_MOST_REQUESTS="8")[3]
+
+
+def test_a_model_is_read_by_its_name() -> None:
+    from predict.admission import methods_of
+
+    assert methods_of("/v1/models/mistralai/Mistral-7B-Instruct-v0.3") == ("GET",)
+    assert methods_of("/v1/models/") is None

@@ -597,3 +597,91 @@ def test_a_large_body_without_images_is_refused_before_it_is_parsed() -> None:
         _, status, answer = post(CHAT_PATH, body, **SMALL)
         assert status == 413
         assert "beside its images" in answer["error"]["message"]
+
+
+def test_what_was_ignored_is_named_in_the_response() -> None:
+    sent: list[Any] = []
+    vllm = Vllm()
+    body = json.dumps({"messages": HI, "num_ctx": 5, "think": None}).encode()
+    scope = {"type": "http", "path": "/predict", "method": "POST", "headers": []}
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(RequestMiddleware(vllm, settings.read({}))(scope, receive, send))
+    assert vllm.bodies == [body]
+    assert (b"x-ignored-parameters", b"num_ctx") in sent[0]["headers"]
+
+
+def test_a_conversation_of_another_generation_is_that_of_the_setting() -> None:
+    call = {"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        *HI,
+        {"role": "assistant", "content": "a", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "abcdefghi", "content": "b"},
+    ]
+    body = json.dumps({"messages": messages}).encode()
+    assert post(CHAT_PATH, body, PREDICT_TOKENIZER="v7")[0].bodies == [body]
+    for name in ("v1", "v3", ""):
+        assert post(CHAT_PATH, body, PREDICT_TOKENIZER=name)[0].bodies != [body]
+    with pytest.raises(ValueError, match="PREDICT_TOKENIZER is 'v0'; it takes one of v1"):
+        settings.read({"PREDICT_TOKENIZER": "v0"})
+
+
+@pytest.mark.parametrize(
+    ("origin", "kind", "is_json"),
+    [
+        ("https://example.com", "text/plain", False),
+        ("null", "text/plain", False),
+        ("https://example.com", "application/json", True),
+        ("http://here", "text/plain", True),
+        ("", "text/plain", True),
+    ],
+)
+def test_a_foreign_page_s_text_is_not_made_json(origin: str, kind: str, is_json: bool) -> None:
+    headers: Any = {"header:host": "here", "header:content-type": kind}
+    if origin:
+        headers["header:origin"] = origin
+    vllm = Vllm()
+    sent: list[Any] = []
+    scope = {
+        "type": "http",
+        "path": CHAT_PATH,
+        "method": "POST",
+        "headers": [(name[7:].encode(), value.encode()) for name, value in headers.items()],
+    }
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": OPENAI, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(RequestMiddleware(vllm, settings.read({}))(scope, receive, send))
+    assert ((b"content-type", b"application/json") in vllm.scopes[0]["headers"]) == is_json
+
+
+def test_a_model_is_found_by_its_name() -> None:
+    async def vllm(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["path"] == "/v1/models"
+        body = json.dumps({"data": [{"id": "a/b", "object": "model"}]}).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    def get(name: str) -> tuple[int, Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        path = f"/v1/models/{name}"
+        scope = {"type": "http", "path": path, "method": "GET", "headers": []}
+        asyncio.run(RequestMiddleware(vllm, settings.read({}))(scope, None, send))  # type: ignore[arg-type]
+        return sent[0]["status"], json.loads(sent[1]["body"])
+
+    assert get("a/b") == (200, {"id": "a/b", "object": "model"})
+    status, answer = get("c")
+    assert (status, answer["error"]["type"]) == (404, "NotFoundError")

@@ -56,3 +56,25 @@ def test_nothing_is_left_of_a_parser_that_nobody_has(tokenizer: Any) -> None:
     del parser
     gc.collect()
     assert kept() is None
+
+
+def test_the_first_delta_of_a_call_has_arguments(tokenizer: Any) -> None:
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.parser.mistral import MistralParser
+
+    parser = MistralParser(tokenizer)
+    request: Any = ChatCompletionRequest(messages=[{"role": "user", "content": "hi"}])
+    text = '[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}]'
+    pieces = [text[:12], *text[12:]]
+    calls: list[Any] = []
+    before = ""
+    for piece in pieces:
+        ids = [parser.bot_token_id] if "[TOOL_CALLS]" in piece else []
+        delta = parser.extract_tool_calls_streaming(
+            before, before + piece, piece, [], ids, ids, request
+        )
+        before += piece
+        calls += delta.tool_calls if delta else []
+    named = [call for call in calls if call.function and call.function.name]
+    assert [call.function.arguments for call in named if call.function] == [""]
+    assert "".join(call.function.arguments or "" for call in calls if call.function) == '{"a": 1}'

@@ -26,7 +26,7 @@ Body = dict[str, Any]
 
 def adapted(path: str, body: Body, rules: Generation, notes: Notes) -> Body:
     """The body with a conversation that the tokenizer takes; the same object if it is one."""
-    if path in CHAT_ROUTES and body.get("messages") is not None:
+    if path in CHAT_ROUTES and body.get("messages") is not None and body.get("prompt") is None:
         return _chat(body, rules, notes)
     if path == RESPONSES and isinstance(body.get("input"), list):
         return _responses(body, rules, notes)
