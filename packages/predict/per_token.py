@@ -54,11 +54,11 @@ def text_remembered(convert: Convert) -> Convert:
 
 def install() -> None:
     """Called in the API server, once vLLM has read its settings."""
-    import vllm.envs
+    from vllm import envs
     from vllm.tokenizers.mistral import MistralTokenizer
 
-    if hasattr(vllm.envs, "enable_envs_cache"):  # as vLLM itself does in its engine
-        vllm.envs.enable_envs_cache()
+    if hasattr(envs, "enable_envs_cache"):  # as vLLM itself does in its engine
+        envs.enable_envs_cache()
     for name, better in (
         ("convert_ids_to_tokens", pieces_remembered),
         ("convert_tokens_to_string", text_remembered),

@@ -25,12 +25,17 @@ NAMES: dict[str, str] = {
     "vllm.exceptions:VLLMValidationError": "images/connector.py raises it, for a 400",
     "vllm.exceptions:GracefulHTTPError": "images/connector.py raises it, for a 503",
     "vllm:envs": "images/connector.py reads the limits of images",
+    "vllm.envs:enable_envs_cache": "per_token.py reads each setting of vLLM's once",
+    "vllm.tokenizers.mistral:MistralTokenizer": "per_token.py remembers texts of tokens",
+    "vllm.tokenizers.mistral:MistralTokenizer.convert_ids_to_tokens": "per_token.py",
+    "vllm.tokenizers.mistral:MistralTokenizer.convert_tokens_to_string": "per_token.py",
     "vllm.parser.engine:streaming_parser_engine": "tool_parser.py changes _build_drop_info in it",
     "vllm.parser.engine.streaming_parser_engine:_build_drop_info": "tool_parser.py caches it",
     "vllm.parser.mistral:MistralParser": "tool_parser.py changes its coroutine",
     "vllm.parser.mistral:MistralParser.extract_tool_calls_streaming": (
         "tool_parser.py adds the arguments that a call's first delta lacks"
     ),
+    "vllm.entrypoints.anthropic.serving:AnthropicServingMessages": "prefill.py changes it",
     "vllm.entrypoints.anthropic.serving:AnthropicServingMessages.to_chat_completion_request": (
         "prefill.py continues an answer that /v1/messages begins"
     ),
