@@ -119,6 +119,9 @@ def _as_module(saved: dict[str, Tensor], model: TextDecoder) -> dict[str, Tensor
 def train(card: Card, tokenizer: Path, standin: Path) -> tuple[TextDecoder, Head, Vocabulary]:
     """The stand-in with an adapter trained beside its attention; nothing else changes."""
     torch.manual_seed(0)
+    torch.set_num_threads(
+        1
+    )  # several wait for each other where others are at work: ten times slower
     model, head, vocabulary = load(card, standin)
     both = nn.ModuleList([model, head])
     both.requires_grad_(False)
