@@ -1,6 +1,11 @@
 # What shortens the start of vLLM (docs/operations.md); the start command reads this file before it
 # becomes vLLM. But for `completed`, nothing here may keep vLLM from starting.
 
+# As PID 1 a shell hears no signal that it does not handle; sitecustomize.py does it for vLLM.
+if [ $$ = 1 ]; then
+    trap 'exit 143' TERM
+fi
+
 # Asked what a model's class can do, vLLM imports it in a process of its own, for seconds, and keeps
 # the answer in its cache under a hash of the class's source. A hash that does not match is asked anew.
 cache="${VLLM_CACHE_ROOT:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/vllm}/modelinfos"
