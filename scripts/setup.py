@@ -102,13 +102,8 @@ def _make(environment: str) -> None:
     with _step(f"{'vLLM, ' if environment == WHOLE else ''}Truss: {count} packages"):
         run([*install, "--require-hashes", *options, "-r", lock], variables)
     if environment == WHOLE:
-        torch = f"{pin('torch')}+cpu"
-        with _step(torch):
-            # from where pip finds packages, if that is set up; else from PyTorch, as uv knows it
-            ways = [options] if options else []
-            run_first(
-                [[*install, *way, torch] for way in [*ways, ["--torch-backend=cpu"]]], variables
-            )
+        with _step(f"{pin('torch')}+cpu"):
+            install_torch(install, options, variables)
             run([*install, "--no-build-isolation", "--no-index", LOCAL_VLLM], variables)
         with _step("compiling to bytecode"):  # the container mounts it read-only
             python = VENV / "bin" / "python"
@@ -125,6 +120,16 @@ def _make(environment: str) -> None:
             subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     STAMP.write_text(stamp(environment), encoding="utf-8")
     say(f".venv is ready after {time.monotonic() - started:.0f} s\n")
+
+
+def install_torch(
+    install: list[str | Path], options: list[str], variables: Mapping[str, str]
+) -> None:
+    """The CPU build, from where pip finds packages, if that is set up; else from PyTorch's own
+    index, as uv knows it. Without a hash: each machine's kind has a file of its own there."""
+    torch = f"{pin('torch')}+cpu"
+    ways = [options] if options else []
+    run_first([[*install, *way, torch] for way in [*ways, ["--torch-backend=cpu"]]], variables)
 
 
 def python_for(environment: str) -> str:
