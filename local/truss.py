@@ -36,6 +36,7 @@ from deploy.start_command import argument, serve_arguments
 from local import sandbox
 from local.finetunes import cache as finetunes
 from local.machine import SEARCH_PATH, SYSTEM_PROGRAMS
+from local.ports import listener
 from local.standins import cache
 
 PACKAGES = ROOT / "packages"
@@ -89,9 +90,11 @@ def check_machine(ports: Mapping[str, int], nginx: bool = True) -> None:
             try:
                 probe.bind(("0.0.0.0", port))
             except OSError as error:
+                who = listener(port)
+                by = f"by {who}" if who else f"({error.strerror})"
                 raise CannotServeError(
-                    f"port {port}, which {owner} needs, is taken ({error.strerror}); "
-                    "end the program that listens there and try again"
+                    f"port {port}, which {owner} needs, is taken {by}; end what listens there and "
+                    "try again"
                 ) from error
 
 
@@ -279,7 +282,10 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
         if asked and now - asked[0] < 1:
             return
         for container in running:
-            container.signal(signal.SIGKILL if asked else signal.SIGTERM)
+            if asked:
+                container.signal(signal.SIGKILL)
+            else:
+                container.stop()
         asked.append(now)
 
     for number in SIGNALS:
@@ -289,7 +295,7 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
     )
     running.append(container)
     if asked:  # while it was being started
-        container.signal(signal.SIGTERM)
+        container.stop()
     started = time.monotonic()
     log = threading.Thread(target=_copy_log, args=(container.process.stdout,))
     log.start()

@@ -5,12 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.paths import ROOT
+from local import sandbox
 from local.processes import (
     STOP_SECONDS,
     launch,
@@ -60,6 +62,24 @@ def test_ctrl_c_at_make_serve_ends_everything(container: None, tmp_path: Path) -
     make.wait(STOP_SECONDS)
     assert gone(), leftovers()
     assert "[serve] stopped" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["sleep", "1000"], 137),
+        (["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"], 7),
+    ],
+    ids=["does not listen yet", "listens"],
+)
+def test_a_container_stops_at_once_also_before_it_listens(command: list[str], code: int) -> None:
+    """Linux drops a SIGTERM that PID 1 does not catch, as in supervisord's first second."""
+    running = sandbox.start({}, {}, {}, command)
+    deadline = time.monotonic() + 30
+    while command[0] == "sh" and time.monotonic() < deadline and not running.listens():
+        time.sleep(0.05)
+    running.stop()
+    assert running.process.wait(10) == code
 
 
 @alone

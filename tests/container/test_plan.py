@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from deploy import cards, memory
 from deploy.cards import Card
-from deploy.paths import ROOT
 from deploy.sections import Architecture
 from local.processes import command_lines, launch, stop, tail, wait_until_ready
 from local.standins import cache
-from local.truss import tensor_parallel_size
+from local.truss import environment, tensor_parallel_size
 from tests.support.container import Running, gone
 from tests.support.dialogues import wrong_answers
 from tests.support.timing import container_start
@@ -39,8 +37,7 @@ def shape(card: Card) -> Architecture:
 
 
 def test_the_planned_kv_cache_is_the_one_vllm_reports(container: Running) -> None:
-    local = yaml.safe_load((ROOT / "local" / "environment.yaml").read_text())
-    size = int(local["VLLM_CPU_KVCACHE_SPACE"]) * memory.GIB
+    size = int(environment(container.deployment.config)["VLLM_CPU_KVCACHE_SPACE"]) * memory.GIB
     workers = tensor_parallel_size(container.deployment.config)
     planned = memory.kv_tokens(shape(container.card), size, workers, CPU_BLOCK)
     logged = re.search(r"KV cache size: ([\d,]+) tokens", container.log.read_text())
