@@ -130,7 +130,7 @@ def _check_structure(body: dict[str, Any], limits: RequestLimits) -> None:
         for node in level:
             if isinstance(node, list) and node and set(map(type, node)) == {int}:
                 if not LEAST_INTEGER <= min(node) <= max(node) <= MOST_INTEGER:
-                    raise _too_large(node)
+                    raise _too_large(max(node, key=abs), body)
                 continue
             values += len(node)
             for value in node.values() if isinstance(node, dict) else node:
@@ -138,7 +138,7 @@ def _check_structure(body: dict[str, Any], limits: RequestLimits) -> None:
                 if kind is dict or kind is list:
                     below.append(value)
                 elif kind is int and not LEAST_INTEGER <= value <= MOST_INTEGER:
-                    raise _too_large(value)
+                    raise _too_large(value, body)
         if limits["values"] is not None and values > limits["values"]:
             raise RequestError(
                 f"the request has more than {limits['values']} values, which is the most allowed",
@@ -153,8 +153,9 @@ def _check_structure(body: dict[str, Any], limits: RequestLimits) -> None:
             )
 
 
-def _too_large(value: Any) -> RequestError:
-    return RequestError(f"the number {shown(value)} does not fit in 64 bits", None)
+def _too_large(value: int, body: dict[str, Any]) -> RequestError:
+    name = next((name for name, held in body.items() if repr(value) in repr(held)), None)
+    return RequestError(f"'{name}' has the number {shown(value)}, which is beyond 64 bits", name)
 
 
 def _check_fields(fields: Mapping[str, Any], limits: RequestLimits) -> None:
