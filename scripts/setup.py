@@ -40,7 +40,10 @@ LOCAL_VLLM = ROOT / "local" / "vllm"
 PYTHONS = {DEPLOY: [(3, 10), (3, 11), (3, 12), (3, 13)], WHOLE: [(3, 11)]}
 
 # Not compiled to bytecode, for a start imports none of it: half of all files.
-NOT_COMPILED = r"/(anthropic|schemathesis|fontTools|setuptools|tests?|transformers/models)/"
+NOT_COMPILED = (
+    r"/(anthropic|fontTools|hypothesis|libcst|mypy|numba|pygments|schemathesis|setuptools|tests?"
+    r"|transformers/models|truss)/"
+)
 
 
 class SetupError(CommandError):
