@@ -39,7 +39,8 @@ def main(options: argparse.Namespace) -> int:
         for client, steps in run_all(pictured, runtimes, IMAGES).items():
             found[client] = found.get(client, []) + [s for s in steps if s.name.startswith("image")]
     if options.client is None and folder is not None:
-        PAGE.write_text(page(found, clients.versions(interpreter) | clients.node_versions()))
+        versions = {"python": clients.versions(interpreter), "node": clients.node_versions()}
+        PAGE.write_text(page(found, versions), encoding="utf-8")
         print(f"[clients] {PAGE.relative_to(ROOT)} is written")
     return 0 if all(passed(step) for steps in found.values() for step in steps) else 1
 
@@ -82,10 +83,11 @@ def passed(step: Step) -> bool:
     return step.failed is None
 
 
-def page(found: dict[Client, list[Step]], versions: dict[str, str]) -> str:
+def page(found: dict[Client, list[Step]], versions: dict[str, dict[str, str]]) -> str:
+    """docs/clients.md. `versions`: of each language's packages, by their names."""
     rows, uses = [], []
     for client, steps in found.items():
-        version = versions.get(client.package.lower(), "")
+        version = versions[client.language].get(client.package.lower(), "")
         name = client.name if client.language == "python" else f"{client.package} (Node)"
         exact = [step.name for step in steps if passed(step) and step.right]
         other = [step.name for step in steps if passed(step) and not step.right]

@@ -16,7 +16,7 @@ pixtral = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
 @pytest.fixture(scope="session")
 def interpreter() -> Path:
-    return clients.python(FIVE)
+    return clients.python((*FIVE, "langchain"))  # with its agents
 
 
 def steps(container: Running, interpreter: Path, name: str, image: str = "") -> list[str]:
