@@ -39,7 +39,7 @@ ENDED_WELL = "ended without an error"
 NGINX, NGINX_WORKER = "nginx's master process", "nginx's worker processes"
 PATIENCE_SECONDS = 120
 AT_ONCE = 500  # streams: more than any model here has slots for
-STALL_SECONDS = 5  # that an engine has to show progress, where it is made to hang
+STALL_SECONDS = 8  # that an engine has to show progress, where it is made to hang
 # Until nothing is left of a container that ends: it takes up to 10 s, by supervisord's own clock.
 END_SECONDS = 60
 # Until a slot is free whose client has left. It takes less than a second here; the answer would
