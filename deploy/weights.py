@@ -6,6 +6,7 @@ mount of its own; what is not on the hub gets the credentials SECRET= names, or 
 Refuses a name twice, one the model answers to, and an address Truss would not take.
 """
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -56,8 +57,10 @@ def applied(card: Card, options: Options) -> Card:
 
 
 def _title(text: str) -> str:
-    if not text.strip() or any(ord(letter) < 32 for letter in text):
-        raise UsageError(f"TITLE={text!r} is not a name")
+    if not re.fullmatch(r"\w[\w .,()/+-]*", text):
+        raise UsageError(
+            f"TITLE={text!r} is not a name; use letters, digits, spaces and . , ( ) / + - _"
+        )
     return text
 
 

@@ -149,6 +149,7 @@ def test_adapters_from_the_hub_are_fetched_at_their_commit() -> None:
         ({"secret": "x3:aws,hf:a"}, "'x3' is not one of"),
         ({"rank": 8}, "RANK=8 is of ADAPTERS="),
         ({"title": " "}, "TITLE=' ' is not a name"),
+        ({"title": "a: b"}, "TITLE='a: b' is not a name"),
     ],
 )
 def test_what_cannot_be_mounted_is_refused(options: dict[str, Any], message: str) -> None:
