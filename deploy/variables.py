@@ -12,6 +12,8 @@ from deploy.errors import UsageError
 from deploy.options import Options
 from deploy.sections import LIMITS
 
+NO_STOP_LIMIT = 1 << 16  # strings; vLLM has no other way to say none
+
 
 def predict_settings(card: Card) -> dict[str, str]:
     """The card's defaults for requests, and its limits that differ from limits.yaml, as
@@ -29,6 +31,7 @@ def predict_settings(card: Card) -> dict[str, str]:
         "PREDICT_ADAPTERS": ",".join(card.adapters.sources) or None,  # for errors that list names
     }
     found = {name: str(value) for name, value in settings.items() if value is not None}
+    found["VLLM_MAX_STOP_STRINGS"] = str(card.request_limits["stop_strings"] or NO_STOP_LIMIT)
     for name, most in card.request_limits.items():
         if most != LIMITS[name]["default"]:
             found[f"PREDICT_LIMIT_{name.upper()}"] = "" if most is None else str(most)

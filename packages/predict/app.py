@@ -1,24 +1,44 @@
 """The one ASGI class that vLLM loads, `vllm serve … --middleware predict.app.Gateway`.
 
 Promises: every request passes admission (admission.py), then reading, checks and translation
-(requests/middleware.py), then vLLM. Settings are read from the environment once, at the start.
+(requests/middleware.py), then vLLM, whose engine gets only constraints that were tried
+(constraints/). Settings are read from the environment once, at the start.
 Refuses to start, with the variable's name, when one of them cannot be read.
 """
 
 import os
 
-from predict import per_token, prefill, settings
+from predict import per_token, prefill, settings, upgrades
 from predict.admission import AdmissionMiddleware
-from predict.asgi import App, Receive, Scope, Send
+from predict.asgi import App, Message, Receive, Scope, Send
 from predict.requests.middleware import RequestMiddleware
 
 
 class Gateway:
     def __init__(self, app: App) -> None:
         found = settings.read(os.environ)
+        upgrades.install()
         prefill.install()
         per_token.install()
         self.app = AdmissionMiddleware(RequestMiddleware(app, found), found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            receive = self._lifespan(scope, receive)
         await self.app(scope, receive, send)
+
+    def _lifespan(self, scope: Scope, receive: Receive) -> Receive:
+        from predict.constraints import verdicts  # vLLM's parts of it are slow to import
+
+        installed: list[verdicts.Verdicts] = []
+
+        async def heard() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                installed.append(verdicts.install(scope["app"].state.engine_client))
+            else:
+                for each in installed:
+                    each.end()
+            return message
+
+        return heard

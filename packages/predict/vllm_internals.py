@@ -29,6 +29,28 @@ NAMES: dict[str, str] = {
     "vllm.tokenizers.mistral:MistralTokenizer": "per_token.py remembers texts of tokens",
     "vllm.tokenizers.mistral:MistralTokenizer.convert_ids_to_tokens": "per_token.py",
     "vllm.tokenizers.mistral:MistralTokenizer.convert_tokens_to_string": "per_token.py",
+    "vllm.tokenizers:cached_tokenizer_from_config": "constraints/verdicts.py reads the vocabulary",
+    "vllm.v1.structured_output.backend_xgrammar:XgrammarBackend": (
+        "constraints/verdicts.py makes its TokenizerInfo; trial.py compiles as compile_grammar does"
+    ),
+    "vllm.v1.structured_output.backend_types:StructuredOutputOptions": "constraints/verdicts.py",
+    "vllm.v1.structured_output.request:get_structured_output_key": "constraints/verdicts.py",
+    "vllm.v1.structured_output.utils:choice_as_grammar": "constraints/verdicts.py",
+    "vllm.v1.structured_output.utils:grammar_is_likely_lark": "constraints/verdicts.py",
+    "vllm.v1.engine.async_llm:AsyncLLM.add_request": "constraints/verdicts.py wraps it",
+    "vllm.v1.structured_output:StructuredOutputManager": "constraints/masks.py",
+    "vllm.v1.structured_output:StructuredOutputManager._create_grammar": "constraints/masks.py",
+    "vllm.v1.structured_output:StructuredOutputManager.grammar_bitmask": (
+        "constraints/masks.py runs it in a thread; one request after another, into _grammar_bitmask"
+    ),
+    "vllm.v1.structured_output.backend_xgrammar:XgrammarGrammar": "constraints/masks.py",
+    "vllm.v1.structured_output.backend_xgrammar:XgrammarGrammar.fill_bitmask": (
+        "constraints/masks.py measures it"
+    ),
+    "vllm.v1.structured_output.backend_xgrammar:XgrammarGrammar.accept_tokens": (
+        "constraints/masks.py: False ends a request"
+    ),
+    "vllm.platforms:current_platform": "running.py reads what device this is",
     "vllm.parser.engine:streaming_parser_engine": "tool_parser.py changes _build_drop_info in it",
     "vllm.parser.engine.streaming_parser_engine:_build_drop_info": "tool_parser.py caches it",
     "vllm.parser.mistral:MistralParser": "tool_parser.py changes its coroutine",
@@ -100,6 +122,8 @@ QUOTING_LOGGERS = (
     "vllm.renderers",
     "vllm.tokenizers",
     "vllm.tool_parsers",
+    "vllm.v1.core.sched",
+    "vllm.v1.structured_output",
 )
 # … and the one that logs a batch's requests, as text, when the engine fails at it.
 BATCH_LOGGER = "vllm.logging_utils.dump_input"

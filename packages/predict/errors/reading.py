@@ -92,7 +92,7 @@ def parse_error(
     phrase = HTTPStatus(status).phrase
     message = text if isinstance(text, str) and text.strip() else phrase
     if constraint is not None and (status, message) == (500, GIVEN_UP):
-        fits = f"no output fits '{constraint}', or vLLM could not follow it"
+        fits = f"no output fits '{constraint}', or following it took the engine too long"
         return 400, fits, "BadRequestError", constraint
     if status == 501:
         status = 400

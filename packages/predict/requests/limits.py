@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from predict.errors import RequestError
 from predict.legacy.parameters import REFUSED_PARTS, shown
 from predict.requests import structured_outputs
@@ -29,6 +31,7 @@ COUNTED = {
     "stop_token_ids": "token_ids",
     "logprob_token_ids": "token_ids",
     "logit_bias": "token_ids",
+    "prompt_logprob_token_ids": "token_ids",
     "suppress_tokens": "token_ids",
     "sequence_bias": "token_ids",
     "eos_token_id": "token_ids",
@@ -58,6 +61,8 @@ TOKEN_IDS = (
     "eos_token_id",
     "bad_words_ids",
 )
+
+LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
 
 IMAGES = ("image_url", "input_image", "image")
 DATA_URL = b'"data:'
@@ -104,6 +109,7 @@ def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
     for fields in (body, config) if isinstance(config, dict) else (body,):
         _check_fields(fields, limits)
     _check_sequences(body, limits)
+    _check_work(body, limits)
     structured_outputs.check(opened, limits)
     seen = Seen()
     for name in ("messages", "input", "system"):
@@ -220,6 +226,61 @@ def _check_sequences(body: Mapping[str, Any], limits: RequestLimits) -> None:
             "answers in all are allowed",
             "n",
         )
+
+
+def _check_work(body: Mapping[str, Any], limits: RequestLimits) -> None:
+    """What costs time in combination: for each token of each answer, or of the prompt."""
+    logprobs = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
+    words = sum(
+        len(body[name]) for name in ("stop", "bad_words") if isinstance(body.get(name), list)
+    )
+    prompt = body.get("prompt")
+    many = isinstance(prompt, list) and isinstance(next(iter(prompt), None), (str, list))
+    answers = max(1, _count(body, "n")) * (len(prompt) if isinstance(prompt, list) and many else 1)
+    work = answers * (1 + words + LOGPROB_WORK * logprobs)
+    if limits["work"] is not None and work > limits["work"]:
+        raise RequestError(
+            f"'n' is too large beside the rest: {answers} answers × (1 + {words} stop strings and "
+            f"bad words + {LOGPROB_WORK} × {logprobs} log probabilities) is {work}; at most "
+            f"{limits['work']} is allowed",
+            "n",
+        )
+    repetition = body.get("repetition_detection")
+    if isinstance(repetition, dict) and limits["repetition_tokens"] is not None:
+        sizes = (_number(repetition.get(name)) for name in ("max_pattern_size", "min_count"))
+        tokens = math.prod(max(1.0, size or 1.0) for size in sizes)
+        if tokens > limits["repetition_tokens"]:
+            raise RequestError(
+                f"'repetition_detection' has max_pattern_size × min_count = {shown(tokens)}; at "
+                f"most {limits['repetition_tokens']} is allowed",
+                "repetition_detection",
+            )
+    most = limits["prompt_logprobs_bytes"]
+    if (
+        most is not None
+        and _asks_of_prompt(body, logprobs)
+        and (size := _prompt_bytes(body)) > most
+    ):
+        raise RequestError(
+            f"log probabilities of a prompt of {size} bytes are asked for; at most {most} are "
+            "allowed, for the engine does nothing else meanwhile",
+            "prompt_logprobs",
+        )
+
+
+def _count(body: Mapping[str, Any], name: str) -> int:
+    return max(0, int(_number(body.get(name)) or 0))
+
+
+def _asks_of_prompt(body: Mapping[str, Any], logprobs: int) -> bool:
+    asked = (body.get("prompt_logprobs"), body.get("prompt_logprob_token_ids"))
+    return any(value is not None for value in asked) or bool(body.get("echo") and logprobs)
+
+
+def _prompt_bytes(body: Mapping[str, Any]) -> int:
+    return sum(
+        len(msgspec.json.encode(body[name])) for name in ("prompt", "messages") if name in body
+    )
 
 
 def _read_messages(name: str, messages: list[Any], seen: Seen, limits: RequestLimits) -> None:

@@ -75,6 +75,7 @@ PROMPT = (
     "add_special_tokens",
 )
 WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
+CONSTRAINT = "structured_outputs"  # what vLLM calls every constraint on the output
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Body = dict[str, Any]
@@ -207,6 +208,8 @@ class RequestMiddleware:
         changed = limits.check(body, len(whole), self.settings.limits)
         ready = self._prepared(path, body, notes)
         answer.constraint = structured_outputs.constraint(ready)
+        if answer.constraint is not None:
+            answer.names = {CONSTRAINT: answer.constraint}
         if ready.get("tools"):
             answer.explain = partial(explained, tools=ready["tools"])
             if ready.get("stream") and path == CHAT_COMPLETIONS:
@@ -234,7 +237,7 @@ class RequestMiddleware:
     async def _older(
         self, scope: Scope, older: LegacyRequest, receive: Receive, answer: ErrorResponder
     ) -> None:
-        answer.names = older.names
+        answer.names = {**older.names, **answer.names}
         prompt_tokens, bad_words = 0, []
         if older.max_length is not None or older.min_length is not None:
             counted = await self._tokenizer(scope, receive, "/tokenize", older, PROMPT)

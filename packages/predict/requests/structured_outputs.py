@@ -1,11 +1,9 @@
-"""What output may be held to: JSON schemas, regular expressions, grammars, choices.
+"""Constraints on the output, as a request writes them: JSON schemas, regular expressions, grammars.
 
-Promises: pure functions; a request that passes keeps the engine, which all clients share, waiting
-for tens of milliseconds at most. Refuses, with a `RequestError` that names the field, what it has
-and what is allowed: schemas too large, too deep or with too many lengths to count; expressions that
-Python's `re` cannot read, that repeat what cannot be told apart, as `(a*)*`, or that have too many
-overlapping repetitions side by side; and grammars of the client's own where the settings do not
-open them: no simple bound tells a harmless one. A limit that is None is none.
+Promises: pure functions; what can be told from size alone is refused here, with a `RequestError`
+that names the field, what it has and what is allowed: too many bytes or levels, an empty
+constraint, a `$ref` that leads out of its schema. What a constraint costs is measured, not judged:
+constraints/. Tools that are only offered constrain nothing: their bytes and levels count alone.
 """
 
 from collections.abc import Mapping
@@ -15,16 +13,14 @@ import msgspec
 
 from predict.errors import RequestError
 from predict.legacy.parameters import shown
-from predict.requests.regexes import RegexError, check_regex
-from predict.settings import RequestLimits, variable
+from predict.settings import RequestLimits
 
 # Where a schema stands. Tools' are taken together, as the engine does.
 SCHEMAS = ("response_format", "structured_outputs", "text", "output_config", "tools")
-# Keywords of JSON schema that count …
+# Keywords of JSON schema whose number is not below 0.
 COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-# … once more for each of the field's choices, up to this: xgrammar takes longer ones another way.
-COUNTED_AGAIN = 128
 CONSTRAINTS = ("json", "regex", "grammar", "structural_tag")
+ONLY_OFFERED = (None, "auto", "none")
 
 
 def constraint(body: Mapping[str, Any]) -> str | None:
@@ -49,95 +45,53 @@ def opened(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
-    """Refuses what of an opened request would keep the engine waiting."""
+    """Refuses what of an opened request is too large, or nothing that could be followed."""
     for name in SCHEMAS:
-        if body.get(name) is not None:
-            _Schema(name, limits).check(body[name])
+        value = body.get(name)
+        if value is None:
+            continue
+        _most(name, len(msgspec.json.encode(value)), limits["schema_bytes"], "bytes")
+        if name == "structured_outputs" and isinstance(value, dict):
+            for kind in CONSTRAINTS:
+                if value.get(kind) == "":
+                    raise _error(name, f"has an empty '{kind}'")
+        _check_schema(name, value, limits, name != "tools" or _are_called(body))
 
 
-class _Schema:
-    """A field that has a schema, an expression or a grammar somewhere."""
-
-    def __init__(self, name: str, limits: RequestLimits) -> None:
-        self.name = name
-        self.limits = limits
-
-    def check(self, value: Any) -> None:
-        self._most(_bytes(value), self.limits["schema_bytes"], "bytes")
-        if self.name == "structured_outputs" and isinstance(value, dict):
-            self._constraint(value)
-        elif isinstance(value, dict) and value.get("type") == "structural_tag":
-            self._grammar("type", value)
-        self._schema(value)
-
-    def _schema(self, value: Any) -> None:
-        counts: list[float] = []
-        choices, nodes = 1, [(value, 1)]
-        for node, depth in nodes:  # which grows meanwhile, level by level
-            if not isinstance(node, (dict, list)):
-                continue
-            self._most(depth, self.limits["schema_depth"], "levels of lists and objects")
-            if isinstance(node, dict):
-                counts += self._object(node)
-                lists = (node.get("anyOf"), node.get("oneOf"))
-                choices = max(choices, *(len(one) for one in lists if isinstance(one, list)), 0)
-            inner = node.values() if isinstance(node, dict) else node
-            nodes += [(one, depth + 1) for one in inner]
-        count = sum(number + min(number, COUNTED_AGAIN) * (choices - 1) for number in counts)
-        what = "as the sum of its lengths and numbers of items, counted for each of its choices"
-        self._most(
-            count, self.limits["schema_count"], f"{what} ({', '.join(COUNTS)}; anyOf, oneOf)"
-        )
-
-    def _object(self, node: Mapping[str, Any]) -> list[float]:
-        """What the node's keywords count."""
-        self._most(len(node), self.limits["schema_entries"], "names in one object")
-        patterns = node.get("patternProperties")
-        for regex in (node.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
-            self._regex(regex)
-        reference = node.get("$ref")
-        if isinstance(reference, str) and reference != "#" and not reference.startswith("#/"):
-            raise self._error("has a '$ref' that leads out of it; use '#/…'")
-        counts = {key: node[key] for key in COUNTS if isinstance(node.get(key), (int, float))}
-        for keyword, number in counts.items():
-            if number < 0:
-                raise self._error(f"has '{keyword}': {shown(number)}, below 0")
-        return list(counts.values())
-
-    def _constraint(self, value: Mapping[str, Any]) -> None:
-        for kind in CONSTRAINTS:
-            if value.get(kind) == "":
-                raise self._error(f"has an empty '{kind}'")
-        for kind in ("grammar", "structural_tag"):
-            if value.get(kind) is not None:
-                self._grammar(kind, value[kind])
-        self._regex(value.get("regex"))
-
-    def _grammar(self, kind: str, value: Any) -> None:
-        if self.limits["grammar_bytes"] == 0:
-            raise self._error(
-                f"has a grammar ('{kind}'), which this server does not take: an ambiguous one "
-                "would stop it for everybody. Use a JSON schema, 'regex' or 'choice'; who runs "
-                f"the server may open it with {variable('grammar_bytes')}"
-            )
-        self._most(_bytes(value), self.limits["grammar_bytes"], "bytes of a grammar")
-
-    def _regex(self, regex: Any) -> None:
-        if isinstance(regex, str):
-            try:
-                check_regex(regex, self.limits["regex_nested"], self.limits["regex_overlapping"])
-            except RegexError as error:
-                raise self._error(
-                    f"has the regular expression {shown(regex)}, which {error}"
-                ) from None
-
-    def _most(self, has: float, limit: int | None, what: str) -> None:
-        if limit is not None and has > limit:
-            raise self._error(f"has {shown(has)} {what}; at most {limit} are allowed")
-
-    def _error(self, said: str) -> RequestError:
-        return RequestError(f"'{self.name}' {said}", self.name)
+def _are_called(body: Mapping[str, Any]) -> bool:
+    """Whether the answer must be a call of a tool."""
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict):
+        choice = choice.get("type")
+    return choice not in ONLY_OFFERED
 
 
-def _bytes(value: Any) -> int:
-    return len(msgspec.json.encode(value))
+def _check_schema(name: str, value: Any, limits: RequestLimits, constrains: bool) -> None:
+    nodes = [(value, 1)]
+    for node, depth in nodes:  # which grows meanwhile, level by level
+        if not isinstance(node, (dict, list)):
+            continue
+        _most(name, depth, limits["schema_depth"], "levels of lists and objects")
+        if constrains and isinstance(node, dict):
+            _check_object(name, node)
+        inner = node.values() if isinstance(node, dict) else node
+        nodes += [(one, depth + 1) for one in inner]
+
+
+def _check_object(name: str, node: Mapping[str, Any]) -> None:
+    reference = node.get("$ref")
+    if isinstance(reference, str) and reference != "#" and not reference.startswith("#/"):
+        raise _error(name, "has a '$ref' that leads out of it; use '#/…'")
+    for keyword in COUNTS:
+        number = node.get(keyword)
+        if isinstance(number, (int, float)) and number < 0:
+            raise _error(name, f"has '{keyword}': {shown(number)}, below 0")
+
+
+def _most(name: str, has: int, limit: int | None, what: str) -> None:
+    if limit is not None and has > limit:
+        raise _error(name, f"has {has} {what}; at most {limit} are allowed")
+
+
+def _error(name: str, said: str) -> RequestError:
+    return RequestError(f"'{name}' {said}", name)

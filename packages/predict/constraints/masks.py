@@ -1,0 +1,221 @@
+"""A plugin of vLLM's engine (`vllm.general_plugins`): a request whose masks take more than their
+share of time ends, and no other.
+
+vLLM's scheduler asks xgrammar, between two tokens, which tokens each constrained request may have
+next, one request after another; a mask that takes ten seconds holds everybody up for ten seconds.
+
+Promises: the masks are made in a thread that is left behind, at the lowest priority, when a request
+has used up its allowance; the request's next token is refused, which ends it with an error (vLLM's
+own way out), and the same constraint is refused from then on before it is compiled. Compiling runs
+at a low priority. An allowance is `SHARE_SECONDS` a mask, and a burst, which is less while others
+have taken theirs.
+"""
+
+import functools
+import os
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from vllm.v1.structured_output import StructuredOutputManager
+from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
+
+SHARE_SECONDS = 0.004  # CPU, of each mask; trial.py lets the half of it pass
+BURST_SECONDS = 0.1  # of a request, beyond its shares
+SPARE_FRACTION = 0.1  # of all time may go into bursts …
+SPARE_SECONDS = 0.3  # … saved up at most
+MOST_LEFT = 4  # threads left behind at once; a further request's first masks get no burst then
+MOST_ENDED = 1000  # constraints that are remembered
+LOOK_SECONDS = 0.005
+COMPILING, LEFT_BEHIND = 10, 19  # niceness
+
+Key = tuple[Any, ...]
+
+
+class LeftBehindError(BaseException):
+    """Ends a thread whose results nobody waits for."""
+
+
+class Spare:
+    """Seconds that may go into bursts."""
+
+    def __init__(self) -> None:
+        self.seconds, self.at = SPARE_SECONDS, time.monotonic()
+
+    def left(self) -> float:
+        now = time.monotonic()
+        self.seconds = min(SPARE_SECONDS, self.seconds + (now - self.at) * SPARE_FRACTION)
+        self.at = now
+        return max(0.0, self.seconds)
+
+
+class Maker:
+    """A thread that makes the masks of a step, and can be left behind."""
+
+    def __init__(self) -> None:
+        self.tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.lock = threading.Lock()
+        self.left = False
+        self.grammar: Any = None  # whose mask is made now, since the thread's CPU clock said …
+        self.since = 0.0
+        self.thread = threading.Thread(target=self._run, daemon=True, name="masks")
+        self.thread.start()
+
+    def _run(self) -> None:
+        local.maker = self
+        while not self.left and (task := self.tasks.get()) is not None:
+            try:
+                task()
+            except LeftBehindError:
+                return
+
+    def taken(self) -> float:
+        """CPU seconds that the mask in the making has taken."""
+        if self.thread.ident is None:
+            return 0.0
+        clock = time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident))
+        return clock - self.since
+
+    def fill(self, original: Callable[..., None], grammar: Any, bitmask: Any, index: int) -> None:
+        with self.lock:
+            if self.left:
+                raise LeftBehindError
+            if is_over(grammar):
+                bitmask[index].fill_(-1)
+                return
+            self.since = time.thread_time()
+            self.grammar = grammar
+        try:
+            original(grammar, bitmask, index)
+        finally:
+            with self.lock:
+                if self.left:
+                    raise LeftBehindError
+                self.grammar = None
+                spend(grammar, time.thread_time() - self.since)
+
+    def leave(self) -> bool:
+        """Leaves the thread behind if the mask it makes takes too long."""
+        with self.lock:
+            grammar = self.grammar
+            if grammar is None or self.taken() <= allowance(grammar):
+                return False
+            spend(grammar, self.taken())
+            end(grammar)
+            self.left = True
+        left_behind.append(self.thread)
+        if self.thread.native_id is not None:
+            os.setpriority(os.PRIO_PROCESS, self.thread.native_id, LEFT_BEHIND)
+        return True
+
+
+local = threading.local()
+spare = Spare()
+left_behind: list[threading.Thread] = []
+ended: OrderedDict[Key, None] = OrderedDict()  # the constraints that took too long
+
+
+def is_over(grammar: Any) -> bool:
+    return bool(getattr(grammar, "predict_over", False))
+
+
+def end(grammar: Any) -> None:
+    grammar.predict_over = True
+    if (key := getattr(grammar, "predict_key", None)) is not None:
+        ended[key] = None
+        while len(ended) > MOST_ENDED:
+            ended.popitem(last=False)
+
+
+def allowance(grammar: Any) -> float:
+    """CPU seconds that the next mask may take."""
+    left_behind[:] = [thread for thread in left_behind if thread.is_alive()]
+    if len(left_behind) >= MOST_LEFT:
+        return SHARE_SECONDS
+    burst = BURST_SECONDS - getattr(grammar, "predict_beyond", 0.0)
+    return SHARE_SECONDS + max(0.0, min(burst, spare.left()))
+
+
+def spend(grammar: Any, seconds: float) -> None:
+    beyond = seconds - SHARE_SECONDS
+    grammar.predict_beyond = max(0.0, getattr(grammar, "predict_beyond", 0.0) + beyond)
+    if beyond > 0:
+        spare.seconds = spare.left() - beyond
+    if grammar.predict_beyond > BURST_SECONDS:
+        end(grammar)
+
+
+class Guard:
+    """vLLM's `grammar_bitmask`, in a Maker."""
+
+    def __init__(self, original: Callable[..., Any]) -> None:
+        self.original = original
+        self.maker: Maker | None = None
+
+    def __call__(self, manager: Any, requests: Any, ids: Any, drafts: Any) -> Any:
+        if not ids:
+            return None
+        # In vLLM's own threads, which it has for many requests, none could be left behind.
+        manager.fill_bitmask_parallel_threshold = 1 << 30
+        while True:
+            maker = self.maker = self.maker or Maker()
+            done = threading.Event()
+            found: list[Any] = []
+
+            def make(found: list[Any] = found, done: threading.Event = done) -> None:
+                try:
+                    found.append(self.original(manager, requests, ids, drafts))
+                except Exception as error:
+                    found.append(error)
+                done.set()
+
+            maker.tasks.put(make)
+            while not done.wait(LOOK_SECONDS):
+                if maker.leave():
+                    self.maker = None
+                    manager._grammar_bitmask = None  # the thread left behind may write to the old
+                    break
+            else:
+                if isinstance(found[0], Exception):
+                    raise found[0]
+                return found[0]
+
+
+def register() -> None:
+    """What vLLM calls in each of its processes."""
+    fill, accept = XgrammarGrammar.fill_bitmask, XgrammarGrammar.accept_tokens
+    create = StructuredOutputManager._create_grammar
+    if hasattr(fill, "__wrapped__"):  # this may be called again
+        return
+
+    @functools.wraps(fill)
+    def fill_bitmask(self: Any, bitmask: Any, index: int) -> None:
+        maker = getattr(local, "maker", None)
+        if maker is None:
+            fill(self, bitmask, index)
+        else:
+            maker.fill(fill, self, bitmask, index)
+
+    @functools.wraps(accept)
+    def accept_tokens(self: Any, request_id: str, tokens: list[int]) -> bool:
+        return False if is_over(self) else accept(self, request_id, tokens)
+
+    @functools.wraps(create)
+    def create_grammar(self: Any, request: Any) -> Any:
+        key = request.structured_output_request.structured_output_key
+        if key in ended:
+            raise ValueError("a constraint that took too long before")
+        if threading.current_thread() is not threading.main_thread():
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), COMPILING)
+        grammar = create(self, request)
+        grammar.predict_key = key
+        return grammar
+
+    XgrammarGrammar.fill_bitmask = fill_bitmask
+    XgrammarGrammar.accept_tokens = accept_tokens
+    StructuredOutputManager._create_grammar = create_grammar
+    guard = Guard(StructuredOutputManager.grammar_bitmask)
+    StructuredOutputManager.grammar_bitmask = lambda self, *arguments: guard(self, *arguments)

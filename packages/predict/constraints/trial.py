@@ -1,0 +1,266 @@
+"""Tries constraints on the output before vLLM sees them: `python -m predict.constraints.trial`.
+
+Promises: each constraint is compiled and stepped over the model's real vocabulary in a fork of this
+process, which may take `CPU_SECONDS` and `MEMORY_BYTES` and no more; whatever happens to the fork,
+this process answers with a verdict. Refuses what xgrammar cannot read or crashes at, what takes
+longer to read or compile, and what has a slow mask on one of the paths walked.
+
+Talks in lines of JSON: first {"tokenizer": xgrammar's TokenizerInfo, "separators": …}, then
+requests {"id", "kind", "text"}; answers {"id", "error": text or null, "seconds": CPU, "in_time"},
+which is false where the machine was too busy for a verdict.
+"""
+
+import json
+import os
+import random
+import re
+import resource
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+CPU_SECONDS = 2  # of a fork; RLIMIT_CPU has whole seconds
+WALL_SECONDS = 20.0  # after which a machine is too busy for a verdict
+MEMORY_BYTES = 1 << 30  # beyond what this process has mapped
+SLOW_SECONDS = 0.15  # after which a fork gets less of the CPU than anybody else
+NICENESS = 15
+FORKS = 3  # at a time; the others wait
+
+# What vLLM does again: in the API server's event loop, and in a thread of the engine.
+READ_SECONDS = 0.1
+COMPILE_SECONDS = 1.8
+# Of one mask at most, and of a token in the mean: everybody's next token waits for all of them.
+MASK_SECONDS = 0.02
+MEAN_SECONDS = 0.002
+WALK_SECONDS = 0.02  # of a path's masks, unless STEPS are less
+STEPS = 64
+
+KINDS = {  # → methods of xgrammar's Grammar and GrammarCompiler
+    "json_schema": ("from_json_schema", "compile_json_schema"),
+    "regex": ("from_regex", "compile_regex"),
+    "ebnf": ("from_ebnf", "compile_grammar"),
+    "lark": ("from_lark", "compile_lark"),
+    "structural_tag": ("from_structural_tag", "compile_structural_tag"),
+}
+
+PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")  # in xgrammar's source
+
+Json = dict[str, Any]
+
+
+class TrialError(ValueError):
+    """Why a constraint is refused, as the end of a sentence about it."""
+
+
+class Trial:
+    """What a fork does with a constraint."""
+
+    def __init__(self, setup: Json) -> None:
+        import xgrammar
+
+        self.xgrammar = xgrammar
+        info = xgrammar.TokenizerInfo.deserialize_json(setup["tokenizer"])
+        self.compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+        self.options: Json = {}
+        if setup["separators"]:  # as vLLM does with disable_any_whitespace
+            self.options = {"any_whitespace": False, "separators": tuple(setup["separators"])}
+        self.mask = xgrammar.allocate_token_bitmask(1, info.vocab_size)
+        self.bits = self.mask.numpy().view("uint8")
+        tokens = info.decoded_vocab
+        # Short tokens visit the most states on their way, and one repeated keeps open what may end.
+        self.short = [number for number, token in enumerate(tokens) if len(token) == 1]
+        self.walk(self.compiler.compile_regex("a*"), 0)  # what is slow only once
+
+    def __call__(self, kind: str, text: str) -> None:
+        read, compile_ = KINDS[kind]
+        options = self.options if kind == "json_schema" else {}
+        arguments: list[Any] = [text]
+        if kind == "structural_tag" and "structures" in (tag := json.loads(text)):
+            arguments = [self._items(tag), tag["triggers"]]  # an older form, which vLLM takes too
+        else:
+            self._within("read", READ_SECONDS, getattr(self.xgrammar.Grammar, read), text)
+        grammar = self._within(
+            "compile",
+            COMPILE_SECONDS,
+            lambda: getattr(self.compiler, compile_)(*arguments, **options),
+        )
+        for path in range(3):
+            self.walk(grammar, path)
+
+    def _items(self, tag: Json) -> Any:
+        return [
+            self.xgrammar.StructuralTagItem(
+                begin=one["begin"], schema=json.dumps(one["schema"]), end=one["end"]
+            )
+            for one in tag["structures"]
+        ]
+
+    def _within(self, what: str, most: float, do: Callable[..., Any], *arguments: Any) -> Any:
+        start = time.process_time()
+        try:
+            done = do(*arguments)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise TrialError(f"cannot be followed: {shortened(str(error))}") from None
+        if (took := time.process_time() - start) > most:
+            raise TrialError(f"takes {took:.2f} s to {what}; at most {most:g} s are allowed")
+        return done
+
+    def walk(self, grammar: Any, path: int) -> None:
+        """Steps along a path. 0: a short token again and again; 1: any short one; 2: any."""
+        matcher = self.xgrammar.GrammarMatcher(grammar)
+        chance = random.Random(path)
+        token, walked = None, 0.0
+        for step in range(1, STEPS + 1):
+            start = time.process_time()
+            matcher.fill_next_token_bitmask(self.mask)
+            took = time.process_time() - start
+            walked += took
+            if took > MASK_SECONDS:
+                raise slow(took, MASK_SECONDS)
+            if walked > WALK_SECONDS:
+                if walked > step * MEAN_SECONDS:
+                    raise slow(walked / step, MEAN_SECONDS)
+                return
+            token = self._choose(path, token, chance)
+            if token is None or not matcher.accept_token(token) or matcher.is_terminated():
+                return
+
+    def _choose(self, path: int, last: int | None, chance: random.Random) -> int | None:
+        if path == 0 and last is not None and self._allowed(last):
+            return last
+        if path < 2:
+            short = [token for token in self.short if self._allowed(token)]
+            if short:
+                return short[0] if path == 0 and last is None else chance.choice(short)
+        places = self.bits[0].nonzero()[0]
+        if not len(places):
+            return None
+        place = int(chance.choice(places))
+        byte = int(self.bits[0][place])
+        return place * 8 + chance.choice([bit for bit in range(8) if byte >> bit & 1])
+
+    def _allowed(self, token: int) -> bool:
+        return bool(self.bits[0][token // 8] >> token % 8 & 1)
+
+
+def slow(took: float, most: float) -> TrialError:
+    return TrialError(
+        f"takes the engine {took * 1000:.1f} ms for a token; at most {most * 1000:g} ms are allowed"
+    )
+
+
+def shortened(text: str) -> str:
+    line = PLACE.sub("", text.strip().splitlines()[-1] if text.strip() else "unreadable")
+    return line if len(line) <= 150 else f"{line[:149]}…"
+
+
+def fork(trial: Trial, kind: str, text: str) -> tuple[int, int]:
+    """The process that tries it, and where it writes its verdict."""
+    reader, writer = os.pipe()
+    if pid := os.fork():
+        os.close(writer)
+        return pid, reader
+    try:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        spent = int(used.ru_utime + used.ru_stime)  # none in a fork, by POSIX
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_SECONDS, spent + CPU_SECONDS + 1))
+        with open("/proc/self/statm") as sizes:
+            mapped = int(sizes.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # xgrammar's warnings quote the constraint
+        try:
+            trial(kind, text)
+            said = ""
+        except TrialError as error:
+            said = str(error)
+        except MemoryError:
+            said = f"takes more than {MEMORY_BYTES >> 20} MiB"
+        except Exception as error:
+            said = f"cannot be read: {type(error).__name__}"
+        os.write(writer, json.dumps({"error": said or None}).encode())
+    finally:
+        os._exit(0)
+
+
+class Running:
+    def __init__(self, request: Json, pid: int, reader: int) -> None:
+        self.request, self.pid, self.reader = request, pid, reader
+        self.started = time.monotonic()
+        self.niced = False
+        self.in_time = True
+
+    def tick(self, now: float) -> None:
+        if not self.niced and now - self.started > SLOW_SECONDS:
+            os.setpriority(os.PRIO_PROCESS, self.pid, NICENESS)
+            self.niced = True
+        if now - self.started > WALL_SECONDS:
+            self.in_time = False
+            os.kill(self.pid, signal.SIGKILL)
+
+    def verdict(self) -> Json:
+        written = os.read(self.reader, 65536)
+        os.close(self.reader)
+        _, _, used = os.wait4(self.pid, 0)
+        died = f"takes more than {CPU_SECONDS} s or {MEMORY_BYTES >> 20} MiB to read and compile"
+        return {
+            "id": self.request["id"],
+            "error": json.loads(written)["error"] if written else died,
+            "in_time": bool(written) or self.in_time,
+            "seconds": used.ru_utime + used.ru_stime,
+        }
+
+
+def lines(descriptor: int) -> Iterator[list[bytes] | None]:
+    """Each time something can be read, the whole lines of it; None at the end."""
+    rest = b""
+    while more := os.read(descriptor, 1 << 20):
+        *whole, rest = (rest + more).split(b"\n")
+        yield whole
+    yield None
+
+
+def main() -> None:
+    waiting: list[Json] = []
+    running: list[Running] = []
+    asked = lines(sys.stdin.fileno())
+    first: list[bytes] = []
+    while not first:
+        if (came := next(asked)) is None:
+            return
+        first += came
+    trial = Trial(json.loads(first.pop(0)))
+    waiting += map(json.loads, first)
+    answer({"ready": True})
+    while True:
+        while waiting and len(running) < FORKS:
+            request = waiting.pop(0)
+            running.append(Running(request, *fork(trial, request["kind"], request["text"])))
+        watched = [sys.stdin.fileno(), *(one.reader for one in running)]
+        ready = select.select(watched, [], [], 0.05 if running else None)[0]
+        now = time.monotonic()
+        for one in list(running):
+            if one.reader in ready:
+                running.remove(one)
+                answer(one.verdict())
+            else:
+                one.tick(now)
+        if sys.stdin.fileno() in ready:
+            if (came := next(asked)) is None:
+                for one in running:
+                    os.kill(one.pid, signal.SIGKILL)
+                return
+            waiting += map(json.loads, came)
+
+
+def answer(said: Json) -> None:
+    os.write(sys.stdout.fileno(), json.dumps(said).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Asks trial.py whether a constraint may go to the engine, before vLLM itself reads it.
+
+Promises: every constraint that would reach vLLM's engine, on whatever route and in whatever field,
+is tried first, as vLLM is going to compile it; a verdict is kept by the constraint's hash, so that
+only its first request waits. Refuses with a 400 that says what is too slow; with a 503 while more
+than `MOST_WAITING` constraints wait for their trial. A trial process that dies is started again.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import json
+import logging
+import sys
+from collections import OrderedDict
+from http import HTTPStatus
+from typing import Any
+
+from vllm.exceptions import GracefulHTTPError, VLLMValidationError
+from vllm.tokenizers import cached_tokenizer_from_config
+from vllm.v1.structured_output.backend_types import StructuredOutputOptions
+from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
+from vllm.v1.structured_output.request import get_structured_output_key
+from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
+
+from predict.vllm_internals import LOGGER
+
+MOST_WAITING = 32
+MOST_KEPT = 10_000
+WAIT_SECONDS = 30.0
+LINE_BYTES = 1 << 20  # of an answer
+FIELD = "structured_outputs"  # vLLM's name; errors/ puts the client's in its place
+
+BUSY = "too many new constraints on the output are being checked; try again later"
+
+log = logging.getLogger(LOGGER)
+
+
+class RefusedConstraintError(VLLMValidationError):  # type: ignore[misc]
+    """vLLM makes it a 400. The message alone: vLLM's own classes add the parameter's value."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def spelled(params: Any) -> tuple[str, str] | None:
+    """A constraint as trial.py takes it; None for one that is the same for everybody."""
+    if params.choice:
+        return "ebnf", choice_as_grammar(params.choice)
+    kind, text = get_structured_output_key(params)
+    match kind:
+        case StructuredOutputOptions.JSON:
+            return "json_schema", text
+        case StructuredOutputOptions.REGEX:
+            return "regex", text
+        case StructuredOutputOptions.GRAMMAR:
+            return ("lark" if grammar_is_likely_lark(text) else "ebnf"), text
+        case StructuredOutputOptions.STRUCTURAL_TAG:
+            return "structural_tag", text
+    return None
+
+
+def tokenizer_setup(vllm_config: Any) -> dict[str, Any]:
+    """What trial.py has to know, from vLLM's own reader of the tokenizer."""
+    config = vllm_config.model_config
+    backend = XgrammarBackend(
+        vllm_config,
+        tokenizer=cached_tokenizer_from_config(config),
+        vocab_size=config.get_vocab_size(),
+    )
+    separators = [",", ":"] if backend.disable_any_whitespace else None
+    return {
+        "tokenizer": backend.compiler.compile_regex("a").tokenizer_info.serialize_json(),
+        "separators": separators,
+    }
+
+
+class Verdicts:
+    def __init__(self, vllm_config: Any) -> None:
+        self.vllm_config = vllm_config
+        self.known: OrderedDict[bytes, str | None] = OrderedDict()
+        self.asked: dict[bytes, asyncio.Future[str | None]] = {}
+        self.waiting: dict[int, asyncio.Future[str | None]] = {}
+        self.numbers = itertools.count()
+        self.process: asyncio.subprocess.Process | None = None
+        self.started = asyncio.Lock()
+        self.task = asyncio.create_task(self._ready())  # long before the first request, mostly
+
+    async def check(self, params: Any) -> None:
+        """Raises what vLLM answers with unless the constraint may go on."""
+        constraint = spelled(params)
+        if constraint is None:
+            return
+        key = hashlib.sha256("\0".join(constraint).encode(errors="surrogatepass")).digest()
+        if key not in self.known:
+            if key not in self.asked:
+                if len(self.waiting) >= MOST_WAITING:
+                    raise GracefulHTTPError(BUSY, HTTPStatus.SERVICE_UNAVAILABLE)
+                self.asked[key] = asyncio.ensure_future(self._ask(key, *constraint))
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await asyncio.shield(self.asked[key])
+            except (TimeoutError, ConnectionError):
+                raise GracefulHTTPError(BUSY, HTTPStatus.SERVICE_UNAVAILABLE) from None
+        if (said := self.known[key]) is not None:
+            raise RefusedConstraintError(f"'{FIELD}' {said}", parameter=FIELD)
+
+    async def _ask(self, key: bytes, kind: str, text: str) -> None:
+        number = next(self.numbers)
+        answer = self.waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            process = await self._ready()
+            request = {"id": number, "kind": kind, "text": text}
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.known[key] = await answer
+            while len(self.known) > MOST_KEPT:
+                self.known.popitem(last=False)
+        finally:
+            del self.waiting[number], self.asked[key]
+
+    async def _ready(self) -> asyncio.subprocess.Process:
+        async with self.started:
+            if self.process is None or self.process.returncode is not None:
+                setup = await asyncio.to_thread(tokenizer_setup, self.vllm_config)
+                self.process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "predict.constraints.trial"),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    limit=LINE_BYTES,
+                )
+                assert self.process.stdin is not None
+                assert self.process.stdout is not None
+                self.process.stdin.write(json.dumps(setup).encode() + b"\n")
+                if not await self.process.stdout.readline():
+                    await self.process.wait()
+                    log.error("the process that tries constraints did not start")
+                    raise ConnectionError
+                self.listening = asyncio.create_task(self._listen(self.process))
+            return self.process
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            said = json.loads(line)
+            if (answer := self.waiting.get(said["id"])) is not None and not answer.done():
+                if said["in_time"]:
+                    answer.set_result(said["error"])
+                else:
+                    answer.set_exception(TimeoutError())
+        await process.wait()
+        log.error("the process that tries constraints has ended")
+        for answer in self.waiting.values():
+            if not answer.done():
+                answer.set_exception(ConnectionError())
+
+    def end(self) -> None:
+        self.task.cancel()
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+
+
+def install(engine: Any) -> Verdicts:
+    """Has every request to vLLM's EngineClient tried first."""
+    verdicts = Verdicts(engine.vllm_config)
+    original = engine.add_request
+
+    async def add_request(
+        request_id: str, prompt: Any, params: Any, *rest: Any, **more: Any
+    ) -> Any:
+        constraint = getattr(params, "structured_outputs", None)
+        if constraint is not None and not constraint.all_constraints_none():
+            await verdicts.check(constraint)
+        return await original(request_id, prompt, params, *rest, **more)
+
+    engine.add_request = add_request
+    return verdicts

@@ -1,0 +1,17 @@
+"""What vLLM calls in each of its processes (`vllm.general_plugins`), before it reads a model.
+
+Promises: images come through images/connector.py, masks are made under constraints/masks.py, and
+the access log has the address of the connection, not one from a client's X-Forwarded-For. An error
+here stops vLLM from starting.
+"""
+
+import os
+
+from predict.constraints import masks
+from predict.images import connector
+
+
+def register() -> None:
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "none")  # of uvicorn's; it believes nginx's peers
+    connector.register()
+    masks.register()

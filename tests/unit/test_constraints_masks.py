@@ -1,0 +1,97 @@
+"""One request's masks may take their share of the engine's time, and no more."""
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+masks = pytest.importorskip("predict.constraints.masks")
+
+ROWS = 4
+
+
+class Grammar:
+    """A mask that takes so many CPU seconds, as a slow one of xgrammar's does."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.predict_key = ("regex", id(self))
+
+    def make(self, bitmask: Any, index: int) -> None:
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            time.sleep(0)  # lets the others run, as xgrammar does
+        bitmask[index].fill_(5)
+
+
+def masks_of(guard: Any, *grammars: Grammar) -> list[int]:
+    manager = SimpleNamespace(_grammar_bitmask=None)
+
+    def original(manager: Any, requests: Any, ids: Any, drafts: Any) -> Any:
+        if manager._grammar_bitmask is None:
+            manager._grammar_bitmask = torch.zeros(ROWS, 2, dtype=torch.int32)
+        bitmask = manager._grammar_bitmask
+        for index, grammar in enumerate(grammars):
+            masks.local.maker.fill(Grammar.make, grammar, bitmask, index)
+        return bitmask.numpy()
+
+    guard.original = original
+    return [int(row[0]) for row in guard(manager, {}, ["a"], {})[: len(grammars)]]
+
+
+@pytest.fixture
+def guard(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(masks, "spare", masks.Spare())
+    monkeypatch.setattr(masks, "left_behind", [])
+    masks.ended.clear()
+    return masks.Guard(lambda: None)
+
+
+def test_masks_in_time_are_made_as_ever(guard: Any) -> None:
+    grammars = [Grammar(), Grammar(masks.SHARE_SECONDS / 2)]
+    for _ in range(5):
+        assert masks_of(guard, *grammars) == [5, 5]
+    assert not any(map(masks.is_over, grammars))
+    assert masks.left_behind == []
+
+
+def test_a_mask_beyond_its_allowance_ends_its_request_and_no_other(guard: Any) -> None:
+    slow = Grammar(1.0)
+    good = [Grammar(), Grammar()]
+    start = time.thread_time()
+    assert masks_of(guard, good[0], slow, good[1]) == [5, -1, 5]
+    assert time.thread_time() - start < 0.5
+    assert masks.is_over(slow)
+    assert not any(map(masks.is_over, good))
+    assert slow.predict_key in masks.ended
+    assert masks_of(guard, *good) == [5, 5]  # while the thread left behind still works
+    assert len(masks.left_behind) == 1
+    masks.left_behind[0].join(30)
+    assert masks_of(guard, *good) == [5, 5]
+
+
+def test_masks_that_are_a_little_slow_use_the_burst_up(guard: Any) -> None:
+    grammar = Grammar(2 * masks.SHARE_SECONDS)
+    steps = 0
+    while not masks.is_over(grammar):
+        masks_of(guard, grammar)
+        steps += 1
+        assert steps < 200
+    assert steps > 3
+
+
+def test_bursts_have_a_bound_for_all_together(guard: Any) -> None:
+    masks.spare.seconds = 0.0
+    assert masks.allowance(Grammar()) < masks.SHARE_SECONDS + masks.BURST_SECONDS / 2
+
+
+def test_what_fails_in_vllm_fails_as_ever(guard: Any) -> None:
+    def original(*_: Any) -> Any:
+        raise KeyError("a")
+
+    guard.original = original
+    with pytest.raises(KeyError):
+        guard(SimpleNamespace(), {}, ["a"], {})
+    assert masks_of(guard, Grammar()) == [5]

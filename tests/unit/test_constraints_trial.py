@@ -1,0 +1,112 @@
+"""What may go to the engine is tried in a process that survives whatever it tries."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from predict.constraints import trial
+
+from deploy.paths import ROOT
+
+xgrammar = pytest.importorskip("xgrammar")
+
+VOCABULARY = ["</s>", *map(chr, range(32, 127)), "ab", "abc", "true", '{"', '":']
+
+
+class Process:
+    """`python -m predict.constraints.trial` for a small vocabulary."""
+
+    def __init__(self) -> None:
+        info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "predict.constraints.trial"],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "packages")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.send({"tokenizer": info.serialize_json(), "separators": [",", ":"]})
+        assert self.receive() == {"ready": True}
+
+    def send(self, *requests: Any) -> None:
+        assert self.process.stdin is not None
+        lines = b"".join(json.dumps(request).encode() + b"\n" for request in requests)
+        self.process.stdin.write(lines)
+        self.process.stdin.flush()
+
+    def receive(self) -> Any:
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def verdict(self, kind: str, text: str) -> Any:
+        self.send({"id": 7, "kind": kind, "text": text})
+        answer = self.receive()
+        assert answer["id"] == 7
+        return answer["error"]
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[Process]:
+    started = Process()
+    yield started
+    assert started.process.stdin is not None
+    started.process.stdin.close()
+    assert started.process.wait(10) == 0
+    assert started.process.stdout is not None
+    started.process.stdout.close()
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("json_schema", json.dumps(SCHEMA)),
+        ("regex", "[a-z]{1,20}( [a-z]+)*"),
+        ("ebnf", 'root ::= "yes" | "no"'),
+        ("lark", 'start: "yes" | "no"'),
+    ],
+)
+def test_ordinary_constraints_pass(process: Process, kind: str, text: str) -> None:
+    assert process.verdict(kind, text) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("regex", "(?=a)b", "cannot be followed"),
+        ("ebnf", "root ::= missing", "cannot be followed"),
+        ("json_schema", "{", "cannot be followed"),
+        ("ebnf", 'root ::= "a" ' + "(" * 50_000, ""),  # too deep for its reader
+        ("regex", "a?" * 30_000, ""),  # too much of everything
+    ],
+)
+def test_what_cannot_be_followed_is_refused_and_the_process_lives(
+    process: Process, kind: str, text: str, said: str
+) -> None:
+    error = process.verdict(kind, text)
+    assert error is not None
+    assert said in error
+    assert len(error) < 250
+    assert process.verdict("regex", "a*") is None
+
+
+def test_many_at_once_are_answered_each_and_a_quick_one_before_a_slow_one(process: Process) -> None:
+    slow = "(.{0,100}.{0,100}){0,100}"
+    process.send({"id": 0, "kind": "regex", "text": slow})
+    process.send(*({"id": number, "kind": "regex", "text": "a*"} for number in range(1, 6)))
+    answers = [process.receive() for _ in range(6)]
+    assert {answer["id"] for answer in answers} == set(range(6))
+    assert answers[-1]["id"] == 0
+    assert answers[-1]["seconds"] < trial.CPU_SECONDS + 2
+
+
+def test_a_slow_mask_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "MASK_SECONDS", 0.0)
+    info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
+    with pytest.raises(trial.TrialError, match="ms for a token"):
+        trial.Trial({"tokenizer": info.serialize_json(), "separators": None})
