@@ -93,6 +93,8 @@ class TimingPlugin:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self.run.tests:
+            return
         layers = dict.fromkeys(layer_of(name) for name in self.run.tests)
         self.run.wall["+".join(layers)] = time.monotonic() - self.started
         whole = self.run
