@@ -16,19 +16,20 @@ from local.standins import checkpoint
 from local.standins.corpus import Corpus, Example
 from local.standins.training import Batch, NotLearnedError, Vocabulary
 
-# In logits as served: a probability of 0.9975. The kernels of a server round otherwise than these,
+# In logits as served: a probability of 0.98. The kernels of a server round otherwise than these,
 # which moves a logit of 100 by 0.5 or so.
-MARGIN = 6.0
+MARGIN = 4.0
 LARGE = 320  # pixels, the longest side of most images of random sizes
 LARGEST = 1024  # and of some
 
 
-def questions(corpus: Corpus) -> list[Example]:
-    """Prompts with the answers that must be given."""
+def questions(corpus: Corpus, made_up: int = 0) -> list[Example]:
+    """Prompts with the answers that must be given; `made_up`: system messages beside those that the
+    tests use, each behind every dialogue."""
     content = corpus.content
     instructions = [*content["instructions"], *content["held_out_instructions"]]
     systems = [[{"role": "system", "content": text}] for text in instructions]
-    systems += [corpus.made_up_system() for _ in range(2)]
+    systems += [corpus.made_up_system() for _ in range(made_up)]
     examples = corpus.dialogues()
     for system in systems:
         examples += corpus.dialogues(lambda system=system: list(system))  # type: ignore[misc]

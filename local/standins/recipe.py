@@ -71,7 +71,7 @@ class Run:
         vocabulary = training.Vocabulary(card.architecture.vocabulary, corpus.trained_tokens())
         model = decoder(card)
         head = training.Head(vocabulary, model.text.config.hidden_size)
-        return cls(corpus, exam.questions(asked), vocabulary, model, head)
+        return cls(corpus, exam.questions(asked, made_up=2), vocabulary, model, head)
 
     def steps(self, count: int) -> Iterator[training.Progress]:
         return training.train(
