@@ -29,7 +29,8 @@ TEXT_WAYS = (BARE, NGINX, OURS, LEGACY)
 IMAGE_WAYS = (BARE, NGINX, OURS)
 PLOT = "overhead.svg"
 MODELS = ("mistral-7b", "mixtral-8x7b", "pixtral-12b")  # measured unless one is named
-REQUESTS = {1: 10, 4: 16, 16: 48, 64: 192, 256: 512}  # by streams
+REQUESTS = {1: 8, 4: 16, 16: 48, 64: 256, 256: 512}  # by streams
+NEW_TOKENS = 128
 MAIN = "mistral-7b, text"
 
 
@@ -44,7 +45,7 @@ def groups(model: str | None, quick: bool) -> list[Group]:
                 found.append(_group(card, f"an image of {shown}", loads, IMAGE_WAYS))
         else:
             streams = REQUESTS if card.name == cards.DEFAULT_MODEL else (1, 16)
-            loads = [Load(many, REQUESTS[many], 64) for many in streams]
+            loads = [Load(many, REQUESTS[many], NEW_TOKENS) for many in streams]
             found.append(_group(card, "text", loads, TEXT_WAYS))
     if not quick:
         return found
@@ -77,7 +78,8 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
             for group in planned:
                 if group.model == name:
                     part.measure(bench, group, session)
-    return {"measured": part.measured(planned, session), "parsing": bodies}
+    measured = part.measured(planned, session)
+    return {"new_tokens": NEW_TOKENS, "measured": measured, "parsing": bodies}
 
 
 GOALS = (
@@ -139,6 +141,7 @@ def values(results: Results) -> dict[str, str]:
         "goals": goal_table(results),
         "plot": link("tokens/s, TTFT and the API server's CPU over streams", PLOT),
         "parsing": parsing_table(results["parsing"]),
+        "new_tokens": str(results["new_tokens"]),
         **capacity(measured.get(MAIN) or next(iter(measured.values()))),
     }
 

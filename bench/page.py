@@ -6,7 +6,7 @@ Promises: the same files give the same page; what a part's text has in {braces} 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,14 +60,23 @@ def provenance(results: Mapping[str, Any]) -> str:
 
 def page(folder: Path) -> str:
     """The page of the metrics in `folder`."""
-    sections = [(TEXT / "head.md").read_text("utf-8")]
+    sections = []
     for name, part in PARTS.items():
         if (folder / f"{name}.json").exists():
             results = json.loads((folder / f"{name}.json").read_text("utf-8"))
             values = {"provenance": provenance(results), **part.values(results)}
             sections.append(filled((TEXT / f"{name}.md").read_text("utf-8"), values))
     sections += [(TEXT / f"{name}.md").read_text("utf-8") for name in ("deployment", "history")]
-    return "\n".join(section.rstrip("\n") + "\n" for section in sections)
+    head = filled((TEXT / "head.md").read_text("utf-8"), {"contents": contents(sections)})
+    return "\n".join(section.rstrip("\n") + "\n" for section in [head, *sections])
+
+
+def contents(sections: Sequence[str]) -> str:
+    """Links to the sections, by their headings."""
+    headings = [section.partition("\n")[0].removeprefix("## ") for section in sections]
+    anchors = [re.sub(r"[^\w -]", "", it.lower()).replace(" ", "-") for it in headings]
+    pairs = enumerate(zip(headings, anchors, strict=True), 1)
+    return "\n".join(f"{number}. [{it}](#{anchor})" for number, (it, anchor) in pairs)
 
 
 def write_results(to: Path, name: str, results: Mapping[str, Any]) -> None:

@@ -226,6 +226,7 @@ def results_of(slower: float = 1.0) -> dict[str, dict[str, Any]]:
                 for group in overhead.groups(None, False)
             },
             "parsing": {"repeats": 3, "rows": [body]},
+            "new_tokens": 128,
         },
         "scaling": {
             "measured": {
