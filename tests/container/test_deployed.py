@@ -37,8 +37,10 @@ def at(config: Any, names: list[str]) -> Any:
     return config if not names else at(config[names[0]], names[1:])
 
 
-def smoke(user: User, *choices: str) -> list[str]:
+def smoke(user: User, model: str, *choices: str) -> list[str]:
     """The names of the checks that passed, all of them."""
+    written = user.make("config", f"MODEL={model}", "FORCE=1")  # what runs is compared with it
+    assert written.returncode == 0, written.stderr
     done = user.make("smoke", *choices)
     assert done.returncode == 0, done.stdout + done.stderr
     assert user.baseten.key not in done.stdout + done.stderr
@@ -53,14 +55,14 @@ def smoke(user: User, *choices: str) -> list[str]:
 def test_smoke_passes_through_the_platform(container: Running, user: User) -> None:
     deployment = container.deployment
     base = user.baseten.host(deployment.model)
-    passed = smoke(user, f"MODEL_ID={deployment.model.id}", f"BASE_URL={base}")
+    passed = smoke(user, container.card.name, f"MODEL_ID={deployment.model.id}", f"BASE_URL={base}")
     assert ("image" in passed) == (container.card.features.images > 0)
     assert {"chat", "stream", "prompt", "max_new_tokens", "text stream"} <= set(passed)
 
 
 @mistral
 def test_smoke_passes_on_a_container_by_itself(container: Running, user: User) -> None:
-    assert "error's shape" in smoke(user, "BASE_URL=http://127.0.0.1:8080/")
+    assert "error's shape" in smoke(user, "mistral-7b", "BASE_URL=http://127.0.0.1:8080/")
 
 
 @mistral
@@ -79,6 +81,7 @@ def test_deploy_pushes_waits_sets_autoscaling_and_checks(container: Running, use
     done = user.make(
         "deploy",
         "MODEL=mistral-7b",
+        "FORCE=1",
         f"MANAGEMENT_URL={baseten.url}",
         f"BASE_URL={baseten.url}/model-MODEL_ID",
         f"REPORT={report}",
@@ -98,6 +101,7 @@ def test_deploy_pushes_waits_sets_autoscaling_and_checks(container: Running, use
 
 @mistral
 def test_smoke_shows_what_was_planned_beside_what_runs(container: Running, user: User) -> None:
+    user.make("config", "MODEL=mistral-7b", "FORCE=1")
     done = user.make("smoke", "BASE_URL=http://127.0.0.1:8080")
     found = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
     rows = {row[1]: row[2:5] for row in found if len(row) == 6 and row[1]}
