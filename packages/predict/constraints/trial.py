@@ -226,6 +226,8 @@ def lines(descriptor: int) -> Iterator[list[bytes] | None]:
 
 
 def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # it ends with the server, whose drain it serves
+        signal.signal(number, signal.SIG_IGN)
     waiting: list[Json] = []
     running: list[Running] = []
     asked = lines(sys.stdin.fileno())

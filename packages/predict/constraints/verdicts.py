@@ -84,6 +84,7 @@ class Verdicts:
         self.waiting: dict[int, asyncio.Future[str | None]] = {}
         self.numbers = itertools.count()
         self.process: asyncio.subprocess.Process | None = None
+        self.listening: asyncio.Task[None] | None = None
         self.started = asyncio.Lock()
         self.task = asyncio.create_task(self._ready())  # long before the first request, mostly
 
@@ -156,7 +157,9 @@ class Verdicts:
                 answer.set_exception(ConnectionError())
 
     def end(self) -> None:
-        self.task.cancel()
+        for task in (self.task, self.listening):
+            if task is not None:
+                task.cancel()
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
