@@ -12,6 +12,7 @@ TESTS = (
     "test_bad_requests",
     "test_hostile_images",
     "test_image_memory",
+    "test_surroundings",
     "test_load",
     "test_faults",
 )

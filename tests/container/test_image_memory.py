@@ -5,6 +5,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +18,7 @@ from local.processes import tail
 from local.truss import URL
 from tests.support import faults
 from tests.support.container import Running
-from tests.support.image_host import bomb, data_url, numbered
+from tests.support.image_host import bomb, data_url, numbered, picture
 from tests.support.images import ask, part
 from tests.support.resilience import Report
 
@@ -107,3 +108,43 @@ def test_the_memory_of_all_images_has_a_bound(container: Running, resilience: Re
         f"{kept / 2**20:+.0f} MiB afterwards; {len(answers) - len(refused)} answered, "
         f"{len(refused)} refused with 503",
     )
+
+
+def test_requests_that_fail_at_their_last_image_keep_no_memory(container: Running) -> None:
+    """Were their shares kept, the fourth would wait in vain."""
+    good, broken = data_url(bomb(SIDE, SIDE)), data_url(picture(size=(1000, 1000))[:-100])
+
+    def ask_with(*urls: str) -> httpx.Response:
+        content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1}
+        return container.http.post(faults.CHAT, json=body)
+
+    for _ in range(6):
+        response = ask_with(good, good, good, good, broken)
+        assert response.status_code == 400
+        assert "image 5 of the request: it is not an image" in response.text
+
+
+def test_500_different_images_leave_no_more_than_the_cache_keeps(
+    container: Running, resilience: Report
+) -> None:
+    """What it keeps of each is the encoder's input: three values of 16 bits a pixel."""
+    side, count = 128, 500
+    image = bomb(side, side)
+
+    def ask_for(numbers: range) -> None:
+        for number in numbers:
+            part = {
+                "type": "image_url",
+                "image_url": {"url": data_url(numbered(image, 10**6 + number))},
+            }
+            body = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 1}
+            assert container.http.post(faults.CHAT, json=body).status_code == 200
+
+    ask_for(range(count, count + 20))
+    before = faults.memory()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(ask_for, [range(start, count, 8) for start in range(8)]))
+    grown = faults.memory() - before
+    assert grown < 2 * count * side**2 * 6 + (64 << 20)
+    resilience.row("Load", f"{count} different images", f"memory {grown / 2**20:+.0f} MiB")
