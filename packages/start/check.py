@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rank", type=int, default=512)
     parser.add_argument("--modules", default="", help="a,b; default: all")
     parser.add_argument("--online", help="how vLLM is to quantize the weights")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     what = "the weights"
     try:
         shape = shape_of(options.model)

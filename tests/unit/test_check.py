@@ -52,8 +52,9 @@ def adapter(folder: Path, name: str = LAYER, b: float = 1.0, width: int = 8, **c
 
 
 def test_an_adapter_that_changes_the_model_passes(tmp_path: Path) -> None:
-    words = [str(model(tmp_path)), f"legal={adapter(tmp_path)}", "--rank", "8"]
-    assert check.main(words) == 0
+    weights, given = str(model(tmp_path)), f"legal={adapter(tmp_path)}"
+    assert check.main([weights, given, "--rank", "8"]) == 0
+    assert check.main([weights, "--rank", "8", given]) == 0  # as the start command has it
 
 
 @pytest.mark.parametrize(
