@@ -40,9 +40,9 @@ def answers(kind: str, folder: Path, tokenizer: Path) -> dict[str, str]:
     card = cards.load(BASE)
     words = serve_arguments(start_command(render(card, options_of(kind))))
     parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(words)
+    assert parsed.tokenizer == f"/tokenizers/{BASE}"
+    parsed.model, parsed.tokenizer = str(folder), str(tokenizer)
     given = EngineArgs.from_cli_args(parsed)
-    assert given.tokenizer == f"/tokenizers/{BASE}"
-    given.model, given.tokenizer = str(folder), str(tokenizer)
     model = LLM(**{field.name: getattr(given, field.name) for field in dataclasses.fields(given)})
     known = {name: chat(turns)[0] for name, turns in dialogues(images=False).items()}
     asked = SamplingParams(temperature=0, max_tokens=120)
