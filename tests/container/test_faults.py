@@ -10,10 +10,20 @@ import httpx
 import pytest
 from predict.admission import RETRY_SECONDS
 
+from deploy.config import most_requests
 from local.truss import URL
 from tests.support import faults
 from tests.support.container import Running, gone, leftovers
-from tests.support.faults import API_SERVER, END_SECONDS, ENGINE, NGINX, WORKER, Outcome, Server
+from tests.support.faults import (
+    API_SERVER,
+    END_SECONDS,
+    ENGINE,
+    NGINX,
+    STALL_SECONDS,
+    WORKER,
+    Outcome,
+    Server,
+)
 from tests.support.resilience import Report
 
 alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
@@ -94,12 +104,41 @@ def test_a_stop_without_nginx_does_the_same(container: None, resilience: Report)
 
 
 @alone
-@pytest.mark.parametrize(("model", "who"), [("mistral-7b", NGINX), ("mixtral-8x7b", WORKER)])
-def test_a_killed_part_ends_the_container_and_every_open_request(
-    container: None, model: str, who: str, resilience: Report
+def test_a_killed_nginx_ends_the_container_and_every_open_request(
+    container: None, resilience: Report
 ) -> None:
-    with faults.server(model) as server:
-        check_killed(server, who, resilience)
+    with faults.server("mistral-7b") as server:
+        check_killed(server, NGINX, resilience)
+
+
+@alone
+def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
+    container: None, resilience: Report
+) -> None:
+    model = "mixtral-8x7b"
+    most = most_requests(faults.plan_of(model))
+    with faults.server(model, stall_seconds=STALL_SECONDS) as server:
+        held = faults.hold_one_worker(model, most + 40)
+        faults.wait(lambda: faults.running() + faults.waiting() == 0)
+        afterwards = faults.streams(model, most)
+        check_killed(server, WORKER, resilience)
+    answered = [outcome for outcome in held.outcomes if outcome.status == 200]
+    refused = [outcome for outcome in held.outcomes if outcome.status == 503]
+    assert STALL_SECONDS - 1 < held.seen_after < STALL_SECONDS + 15
+    assert held.readiness == 503
+    assert len(answered) + len(refused) == most + 40
+    assert len(answered) >= most
+    assert [outcome for outcome in answered if not outcome.right] == []
+    assert {outcome.retry_after for outcome in refused} <= {str(RETRY_SECONDS)}
+    assert [outcome for outcome in afterwards if not outcome.right] == []  # all slots are free
+    resilience.row(
+        "An engine that hangs",
+        f"One of two workers is held (SIGSTOP) under {most + 40} streams, with {STALL_SECONDS} s "
+        "to show progress, and let go",
+        f"liveness and readiness fail after {held.seen_after:.1f} s and recover in "
+        f"{held.well_after:.1f} s; {len(answered)} streams stand still meanwhile and end whole and "
+        f"exact, {len(refused)} are rejected with 503; all {most} slots are free afterwards",
+    )
 
 
 @alone

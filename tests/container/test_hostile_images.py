@@ -18,7 +18,9 @@ from tests.support.image_host import ImageHost, blank, bomb, data_url, picture
 from tests.support.images import IMAGES, ask, part
 from tests.support.resilience import Report
 
-pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
+MODEL = "pixtral-12b"
+
+pytestmark = pytest.mark.parametrize("container", [MODEL], indirect=True)
 
 ONE, TWO = IMAGES["answers"]
 RED = ONE.format("red")
@@ -187,17 +189,50 @@ def test_the_image_at_fault_is_numbered(container: Running, image_host: ImageHos
     assert older.startswith("image 2 of the request: ")
 
 
-@pytest.mark.parametrize("path", ["/silent", "/drip"])
-@pytest.mark.parametrize("more", [{}, {"max_length": 4000}], ids=["chat", "older"])
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [("/silent", {}), ("/drip", {"max_length": 4000}), ("/stall", {})],
+    ids=["silent", "drip, legacy", "stall"],
+)
 def test_the_images_of_a_request_have_ten_seconds(
-    container: Running, image_host: ImageHost, path: str, more: dict[str, Any]
+    container: Running,
+    image_host: ImageHost,
+    path: str,
+    more: dict[str, Any],
+    resilience: Report,
 ) -> None:
     started = time.monotonic()
     urls = [image_host.url(f"{path}?{number}") for number in range(4)]
-    message = refused(container, *urls, data_url(picture()), **more)
+    with faults.meanwhile(lambda: faults.streams(MODEL, 8)) as others:
+        message = refused(container, *urls, data_url(picture()), **more)
+        seconds = time.monotonic() - started
     assert "in time: the images of a request have 10 s together" in message
-    assert 9 < time.monotonic() - started < 18  # not 10 s for each, nor twice
+    assert 9 < seconds < 18  # not 10 s for each, nor twice
+    assert all(other.right and other.seconds < seconds for other in others)
     image_host.wait_until_left()
+    resilience.row(
+        "Bad images",
+        f"An image host that does not answer, or stops in mid-answer ({path})",
+        f"400 after {seconds:.1f} s; {len(others)} other streams are answered right meanwhile; no "
+        "connection is left",
+    )
+
+
+def test_an_image_host_with_10000_headers_is_refused_at_once(
+    container: Running, image_host: ImageHost, resilience: Report
+) -> None:
+    before, started = resident(), time.monotonic()
+    for number in range(20):
+        message = refused(container, image_host.url(f"/10000-headers?{number}"))
+        assert "could not be reached, or closed the connection early" in message
+    seconds = (time.monotonic() - started) / 20
+    assert resident() - before < 100 << 20
+    image_host.wait_until_left()
+    resilience.row(
+        "Bad images",
+        "An image host that answers with 10,000 headers",
+        f"400 after {seconds:.2f} s; no connection is left",
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "BMP"])

@@ -392,6 +392,21 @@ def hang(model: str, count: int = 8, first: bool = False) -> Hang:
     return Hang(seen, readiness, well, found)
 
 
+def hold_one_worker(model: str, count: int) -> Hang:
+    """One of the workers is held, under so many streams, until it is seen."""
+    worker = processes_of(WORKER)[0]
+    with meanwhile(lambda: streams(model, count)) as found:
+        try:
+            wait(lambda: running() > 0)
+            os.kill(worker, signal.SIGSTOP)
+            seen = wait(lambda: status(LIVENESS) == 503)
+            readiness = status(READINESS)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        well = wait(lambda: status(LIVENESS) == 200)
+    return Hang(seen, readiness, well, found)
+
+
 # A process that is killed
 
 
