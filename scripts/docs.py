@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-from predict.legacy.parameters import MAPPED, REFUSED, REFUSED_PARTS, REMOVED, UNSUPPORTED
+from predict.legacy.parameters import HARMLESS, MAPPED, REFUSED, REFUSED_PARTS, REMOVED, UNSUPPORTED
 
 from deploy import cards, gpus, memory, plan
 from deploy.errors import CommandError
@@ -19,10 +18,6 @@ from deploy.paths import ROOT
 from deploy.plan import Plan
 from deploy.sections import LIMITS
 from scripts.command import command
-
-_SAID = yaml.safe_load((ROOT / "docs" / "arguments.yaml").read_text(encoding="utf-8"))
-NOTES: dict[str, str] = _SAID["mapped"]
-WHY_HARMLESS: dict[str, list[str]] = _SAID["harmless"]
 
 
 def defaults_table() -> str:
@@ -44,7 +39,7 @@ def mapped_table() -> str:
     lines = ["| argument | takes | becomes in vLLM | what to know |", "| --- | --- | --- | --- |"]
     for name, row in MAPPED.items():
         fields = ", ".join(f"`{field}`" for field in row.fields)
-        notes = [NOTES[name]] if name in NOTES else []
+        notes = [row.note] if row.note else []
         notes += [] if row.beams else ["not with `num_beams` above 1"]
         lines.append(f"| `{name}` | {row.takes} | {fields} | {'; '.join(notes)} |")
     return "\n".join(lines)
@@ -60,7 +55,7 @@ def unavailable_table() -> str:
 
 def harmless_table() -> str:
     lines = ["| arguments | why they have no effect |", "| --- | --- |"]
-    for why, names in WHY_HARMLESS.items():
+    for why, names in HARMLESS.items():
         lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {why} |")
     return "\n".join(lines)
 

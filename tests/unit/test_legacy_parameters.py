@@ -8,17 +8,14 @@ from predict.legacy.parameters import (
     BEAMS,
     CHAT,
     GENERATE,
+    LEGACY,
     MAPPED,
-    NO_EFFECT,
-    OLDER,
     OPENAI,
+    READERS,
     REMOVED,
-    TAKES,
     UNSUPPORTED,
     VLLM,
 )
-
-from scripts import docs
 
 
 def test_every_argument_of_generation_config_has_a_row() -> None:
@@ -56,23 +53,17 @@ def test_removed_names_are_those_vllm_warns_of() -> None:
 
 
 def test_the_tables_do_not_overlap() -> None:
-    assert not OLDER & CHAT
-    assert not set(REMOVED) & (CHAT | OLDER)
+    assert not LEGACY & CHAT
+    assert not set(REMOVED) & (CHAT | LEGACY)
 
 
 def test_every_row_says_what_it_must() -> None:
     for name, row in MAPPED.items():
-        assert row.takes in TAKES, name
-        assert row.fields or name in docs.NOTES, name
+        assert row.takes in READERS, name
+        assert row.fields or row.note, name
         assert VLLM.issuperset(row.fields), name
     for name, unavailable in UNSUPPORTED.items():
         assert unavailable.instead, name
-
-
-def test_the_notes_of_the_documents_are_of_the_arguments_there_are() -> None:
-    assert MAPPED.keys() >= docs.NOTES.keys()
-    explained = [name for names in docs.WHY_HARMLESS.values() for name in names]
-    assert sorted(explained) == sorted(NO_EFFECT)
 
 
 def test_what_vllm_s_beam_search_takes_is_known_to_act() -> None:

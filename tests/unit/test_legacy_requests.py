@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from predict.errors import RequestError
-from predict.legacy.parameters import CHAT, MAPPED, NO_EFFECT, OLDER, UNSUPPORTED
+from predict.legacy.parameters import CHAT, LEGACY, MAPPED, NO_EFFECT, UNSUPPORTED
 from predict.legacy.requests import LegacyRequest, finish, is_legacy, missing_defaults, translate
 from predict.settings import Settings
 
@@ -287,7 +287,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 likely = st.sampled_from([0, 1, 2, 5, 0.5, 1.0, 512, True, False, "a", ["a"], [2], [[7]], [[7, 8]]])
 requests = st.dictionaries(
-    st.sampled_from(sorted(OLDER | CHAT)), likely | json_values, max_size=6
+    st.sampled_from(sorted(LEGACY | CHAT)), likely | json_values, max_size=6
 )  # fmt: skip
 settings = st.sampled_from([NONE, MISTRAL, PIXTRAL])
 

@@ -1,7 +1,7 @@
 """Every name a request may use, and what becomes of it: the tables of parameters.yaml, and how the
 values are read.
 
-Promises: the tables are read once, at import, and never changed. A reader of TAKES gives a value in
+Promises: the tables are read once, at import, and never changed. One of READERS gives a value in
 its type, or None for one that the argument does not take. JSON has one kind of number, so 512.0 is
 an integer here; true is not a number.
 """
@@ -21,10 +21,11 @@ Reader = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Mapped:
-    """An argument of generate with an effect: a key of TAKES, and fields of vLLM's."""
+    """An argument of generate with an effect: a key of READERS, the fields of vLLM it becomes."""
 
     takes: str
     fields: list[str]
+    note: str = ""  # what the documents say of it
 
     @property
     def beams(self) -> bool:
@@ -42,8 +43,12 @@ class Unavailable:
 
 _TABLES = yaml.safe_load(Path(__file__).with_name("parameters.yaml").read_text(encoding="utf-8"))
 
-MAPPED = {name: Mapped(takes, fields) for name, (takes, *fields) in _TABLES["mapped"].items()}
-NO_EFFECT = frozenset(_TABLES["harmless"])
+MAPPED = {
+    name: Mapped(row["takes"], row.get("becomes", []), row.get("note", ""))
+    for name, row in _TABLES["mapped"].items()
+}
+HARMLESS: dict[str, list[str]] = _TABLES["harmless"]  # names by the reason
+NO_EFFECT = frozenset().union(*HARMLESS.values())
 UNSUPPORTED = {
     name: Unavailable(how, rest) for name, (how, *rest) in _TABLES["unavailable"].items()
 }
@@ -57,7 +62,7 @@ HEADERS = frozenset(name.encode() for name in _TABLES["headers"])
 
 CHAT = VLLM | OPENAI
 GENERATE = NO_EFFECT.union(MAPPED, UNSUPPORTED)
-OLDER = (GENERATE | {"prompt"}) - CHAT
+LEGACY = (GENERATE | {"prompt"}) - CHAT
 
 
 def _number(value: Any) -> float | None:
@@ -114,7 +119,7 @@ _SOME_IDS = _list(_at_least(0), least=1)
 _SOME_STRINGS = _list(_string, least=1)
 
 # What an argument takes, as errors and documents show it, and how it is read.
-TAKES: dict[str, Reader] = {
+READERS: dict[str, Reader] = {
     "positive integer": _at_least(1),
     "non-negative integer": _at_least(0),
     "integer": _integer,

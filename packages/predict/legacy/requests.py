@@ -16,11 +16,11 @@ from predict.legacy.parameters import (
     BEAMS,
     CHAT,
     GENERATE,
+    LEGACY,
     MAPPED,
     NO_EFFECT,
-    OLDER,
+    READERS,
     REMOVED,
-    TAKES,
     UNSUPPORTED,
     VLLM,
     shown,
@@ -76,7 +76,7 @@ def is_legacy(keys: Collection[str]) -> bool:
     """Whether a chat request with these keys is in a legacy format; refuses an empty one."""
     if "messages" not in keys and "prompt" not in keys:
         raise _nothing_asked()
-    return not OLDER.isdisjoint(keys)
+    return not LEGACY.isdisjoint(keys)
 
 
 def refuse_removed(keys: Collection[str]) -> None:
@@ -387,7 +387,7 @@ def _agreed(given: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def _typed(name: str, value: Any, takes: str) -> Any:
-    read = TAKES[takes](value)
+    read = READERS[takes](value)
     if read is None:
         raise RequestError(
             f"'{name}' takes {'an' if takes[0] in 'io' else 'a'} {takes}, got {shown(value)}", name

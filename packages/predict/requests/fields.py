@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from predict.errors import RequestError
-from predict.legacy.parameters import CHAT, GENERATE, OLDER, OPENAI, REFUSED, REMOVED, shown
+from predict.legacy.parameters import CHAT, GENERATE, LEGACY, OPENAI, REFUSED, REMOVED, shown
 from predict.requests.conversations.notes import Notes
 
 CHAT_COMPLETIONS = "/v1/chat/completions"
@@ -24,7 +24,7 @@ COMPLETIONS = "/v1/completions"
 _TABLES = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
 _ROUTES: dict[str, Any] = _TABLES["routes"]
 KNOWN = {path: frozenset(row["vllm"] + row["other"]) for path, row in _ROUTES.items()}
-KNOWN[CHAT_COMPLETIONS] = CHAT | OLDER
+KNOWN[CHAT_COMPLETIONS] = CHAT | LEGACY
 NOT_ACTED_ON = {path: frozenset(row["other"]) for path, row in _ROUTES.items()}
 NOT_ACTED_ON[CHAT_COMPLETIONS] = OPENAI
 NOT_NULL = {path: frozenset(names) for path, names in _TABLES["not_null"].items()}

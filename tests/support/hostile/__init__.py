@@ -129,7 +129,7 @@ GROUPS = [
     Group([RESPONSES], "input: ", {**protocols.INPUTS, **messages.MESSAGE_LISTS}, alone("input")),
     Group([RESPONSES], "", protocols.RESPONSES_FIELDS, itself),
     Group(ANTHROPIC, "", protocols.ANTHROPIC_FIELDS, itself),
-    Group([PREDICT], "", protocols.OLDER, itself),
+    Group([PREDICT], "", protocols.LEGACY, itself),
     Group([DETOKENIZE], "tokens: ", fields.TOKENS, alone("tokens")),
 ]
 

@@ -161,7 +161,7 @@ BLOCKS: dict[str, Any] = {
     "document": {"type": "document", "source": {"type": "text", "data": "x"}},
 }
 
-OLDER: dict[str, dict[str, Any]] = {
+LEGACY: dict[str, dict[str, Any]] = {
     "a prompt that is a list": {"prompt": ["hi"]},
     "a prompt of 1 MB": {"prompt": "x " * 500_000},
     "a prompt of 100 000 markers": {"prompt": "[INST]" * 100_000},
