@@ -63,14 +63,14 @@ def values(results: Results) -> dict[str, str]:
     """What bench/text/stock.md has in braces."""
     titles = ["model", "streams", "stock, TTFT p50, ms", "stock, tools on", "this Truss"]
     titles += ["with a tool: stock, tools on", "this Truss"]
-    titles += ["this Truss's tokens/s to stock's", "to stock's, tools on"]
+    titles += ["this Truss's tokens/s to stock's", "to stock's, tools on", "with a tool"]
     rows = []
     for model, rounds in results["measured"].items():
         for label in rounds[0]:
             points = at(rounds, label)
             cells = [of(points, way.name, "ttft_p50_ms").shown(0) for way in WAYS]
-            for other in (STOCK, TOOLS):
-                cells.append("× " + ratio(points, OURS.name, other.name, "tokens_per_s").shown(2))
+            for ours, other in ((OURS, STOCK), (OURS, TOOLS), (OURS_ASKED, TOOLS_ASKED)):
+                cells.append("× " + ratio(points, ours.name, other.name, "tokens_per_s").shown(2))
             rows.append(row(model, label, *cells))
     first = next(iter(results["measured"].values()))
     most = "16" if "16" in first[0] else list(first[0])[-1]
