@@ -74,7 +74,11 @@ def test_a_misspelt_name_is_refused_before_anything_is_done(command: str, tmp_pa
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     done = subprocess.run(
-        ["make", command, "MODLE=pixtral-12b"], cwd=tmp_path, capture_output=True, text=True
+        ["make", command, "MODLE=pixtral-12b"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},  # not that of a make around the tests
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2
     line = done.stderr.splitlines()[0]

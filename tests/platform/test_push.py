@@ -163,7 +163,8 @@ def test_deploy_stops_at_a_failed_deployment_and_says_where_its_log_is(
 
 
 def test_deploy_to_an_environment_that_is_not_there_says_so(user: User) -> None:
-    done = user.make("deploy", "MODEL=mixtral-8x22b", "ENVIRONMENT=staging")
+    weights = ["WEIGHTS=hf://acme/own", "FORMAT=hf", "TITLE=Never pushed by another test"]
+    done = user.make("deploy", "MODEL=mistral-7b", *weights, "ENVIRONMENT=staging")
     assert done.returncode != 0
     assert "truss push failed" in done.stderr
     assert "No environments exist" in done.stderr

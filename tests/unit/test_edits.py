@@ -26,8 +26,8 @@ def test_the_header_names_every_choice() -> None:
 
 def test_a_line_changed_by_hand_is_named() -> None:
     text = render(cards.load("mistral-7b"), Options())
-    changed = text.replace("--shutdown-timeout 5", "--shutdown-timeout 7")
-    assert edits.lost(changed) == ["-    --shutdown-timeout 7", "+    --shutdown-timeout 5"]
+    changed = text.replace("--shutdown-timeout 15", "--shutdown-timeout 7")
+    assert edits.lost(changed) == ["-    --shutdown-timeout 7", "+    --shutdown-timeout 15"]
     assert edits.lost("model_name: mine\n") == [
         "- all of it: it does not say which `make config` wrote it"
     ]
