@@ -25,6 +25,7 @@ from scripts.options import COMMANDS, MAY_BE_EMPTY, WHOLE
 Main = Callable[[argparse.Namespace], "int | None"]
 
 WORD = re.compile(r"(?P<name>[^-=][^=]*)=(?P<value>.*)", re.DOTALL)
+OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
 YES, NO = ("1", "yes", "true"), ("0", "no", "false")
 
 
@@ -194,7 +195,9 @@ def main(words: Sequence[str]) -> int:
     if name == "setup":
         return 0
     python = setup.VENV / "bin" / "python"
-    variables = {**os.environ, "PYTHONPATH": str(ROOT / "packages")}
+    # a make that the command's children run is not to take what this one was given
+    variables = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+    variables = {**variables, "PYTHONPATH": str(ROOT / "packages")}
     if COMMANDS[name].environment != WHOLE:
         variables.pop("PYTHONPATH")
     os.chdir(ROOT)
