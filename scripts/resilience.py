@@ -15,6 +15,7 @@ TESTS = (
     "test_surroundings",
     "test_load",
     "test_faults",
+    "test_neighbours",
 )
 
 

@@ -20,10 +20,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What ends a shared container comes last; pytest then sorts by container, and keeps that."""
     items.sort(key=lambda item: item.get_closest_marker("ends_container") is not None)
-    if chosen := config.getoption("--model"):
-        others = [item for item in items if chosen not in models_of(item)]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
+    chosen, quiet = config.getoption("--model"), config.getoption("--resilience")
+    others = [
+        item
+        for item in items
+        if (chosen and chosen not in models_of(item))
+        or (not quiet and item.get_closest_marker("only_resilience"))
+    ]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
 
 
 def models_of(item: pytest.Item) -> set[str]:

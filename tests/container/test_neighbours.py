@@ -1,6 +1,8 @@
 """What the worst accepted constraints of eight clients cost a neighbour (one text model).
 
-All thresholds are multiples of the neighbour's own times, measured before.
+All thresholds are multiples of the neighbour's own times, measured before. On two cores that other
+work shares they do not hold, so `make resilience` runs them, on a quiet machine, and `make test`
+does not.
 """
 
 import json
@@ -27,7 +29,10 @@ SECONDS = 6.0  # of an attack
 MEDIAN_TIMES, LONGEST_TIMES, LEAST_SECONDS = 6, 40, 2.0
 
 Body = dict[str, Any]
-pytestmark = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("container", ["mistral-7b"], indirect=True),
+    pytest.mark.only_resilience,
+]
 
 
 def constrained(**constraint: Any) -> Body:

@@ -87,12 +87,18 @@ def run_container(
             process.wait()
 
 
+def _folders() -> set[str]:
+    return {str(path) for path in Path(tempfile.gettempdir()).glob("truss-*")}
+
+
+_THERE_BEFORE = _folders()  # what a run that was killed has left is not ours
+
+
 def leftovers() -> list[str]:
     """What a container could leave: processes, folders, mounts."""
     processes = [" ".join(words) for _, words in container_processes()]
-    folders = [str(path) for path in Path(tempfile.gettempdir()).glob("truss-*")]
     mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if "/packages" in line]
-    return processes + folders + mounts
+    return processes + sorted(_folders() - _THERE_BEFORE) + mounts
 
 
 def gone() -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
 
-SHARE_SECONDS = 0.004  # CPU, of each mask; trial.py lets the half of it pass
+SHARE_SECONDS = 0.008  # CPU, of each mask; trial.py lets the half of it pass
 BURST_SECONDS = 0.1  # of a request, beyond its shares
 SPARE_FRACTION = 0.1  # of all time may go into bursts …
 SPARE_SECONDS = 0.3  # … saved up at most

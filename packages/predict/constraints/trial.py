@@ -34,7 +34,7 @@ READ_SECONDS = 0.1
 COMPILE_SECONDS = 1.8
 # Of one mask at most, and of a token in the mean: everybody's next token waits for all of them.
 MASK_SECONDS = 0.02
-MEAN_SECONDS = 0.002
+MEAN_SECONDS = 0.004
 WALK_SECONDS = 0.02  # of a path's masks, unless STEPS are less
 STEPS = 64
 

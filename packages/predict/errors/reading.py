@@ -94,6 +94,8 @@ def parse_error(
     if constraint is not None and (status, message) == (500, GIVEN_UP):
         fits = f"no output fits '{constraint}', or following it took the engine too long"
         return 400, fits, "BadRequestError", constraint
+    if param is None and constraint is not None and message.startswith(f"'{constraint}' "):
+        param = constraint  # some routes of vLLM lose it
     if status == 501:
         status = 400
     return (
