@@ -393,12 +393,12 @@ def hang(model: str, count: int = 8, first: bool = False) -> Hang:
 
 
 def hold_one_worker(model: str, count: int) -> Hang:
-    """One of the workers is held, under so many streams, until it is seen."""
+    """One of the workers is held, and so many streams come, until it is seen. It is held first: a
+    quick machine could have answered them all before."""
     worker = processes_of(WORKER)[0]
+    os.kill(worker, signal.SIGSTOP)
     with meanwhile(lambda: streams(model, count)) as found:
         try:
-            wait(lambda: running() > 0)
-            os.kill(worker, signal.SIGSTOP)
             seen = wait(lambda: status(LIVENESS) == 503)
             readiness = status(READINESS)
         finally:

@@ -21,6 +21,7 @@ from predict.vllm_internals import (
     VALIDATION_ERROR,
 )
 
+CONSTRAINED = "'structured_outputs' "  # how an error of a constraint begins; names are put in later
 MAX_FAULTS = 3  # named in one message, of a request with many
 
 NOT_SAID = "vLLM rejects this request; sent without 'stream', it says why"
@@ -94,8 +95,8 @@ def parse_error(
     if constraint is not None and (status, message) == (500, GIVEN_UP):
         fits = f"no output fits '{constraint}', or following it took the engine too long"
         return 400, fits, "BadRequestError", constraint
-    if param is None and constraint is not None and message.startswith(f"'{constraint}' "):
-        param = constraint  # some routes of vLLM lose it
+    if param is None and constraint is not None and message.startswith(CONSTRAINED):
+        param = constraint  # vLLM's /v1/messages loses it
     if status == 501:
         status = 400
     return (
