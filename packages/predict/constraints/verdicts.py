@@ -45,10 +45,14 @@ class RefusedConstraintError(VLLMValidationError):  # type: ignore[misc]
 
 
 def spelled(params: Any) -> tuple[str, str] | None:
-    """A constraint as trial.py takes it; None for one that is the same for everybody."""
+    """A constraint as trial.py takes it; None for one that is the same for everybody, and for one
+    that constrains nothing (`{"json_object": false}`), of which vLLM has its own to say."""
     if params.choice:
         return "ebnf", choice_as_grammar(params.choice)
-    kind, text = get_structured_output_key(params)
+    try:
+        kind, text = get_structured_output_key(params)
+    except ValueError:
+        return None
     match kind:
         case StructuredOutputOptions.JSON:
             return "json_schema", text

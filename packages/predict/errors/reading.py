@@ -72,7 +72,7 @@ def _status(code: object) -> int:
 
 def type_of(status: int) -> str:
     """The `type` of an error, one for each status, as vLLM names most of its own."""
-    return HTTPStatus(status).phrase.replace(" ", "") + "Error"
+    return HTTPStatus(status).phrase.replace(" ", "").removesuffix("Error") + "Error"
 
 
 def parse_error(
