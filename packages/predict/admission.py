@@ -42,7 +42,7 @@ ROUTES = {
     **dict.fromkeys(("/v1/models", METRICS), ("GET",)),
     **dict.fromkeys((LIVENESS, HEALTH), ("GET", "HEAD")),
 }
-MODEL = re.compile(r"/v1/models/[^?#]{1,300}")
+MODEL = re.compile(r"/v1/models/(?!.*\.\.)[^?#]{1,300}")
 STORED_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
 
 # OpenAI's client waits as long and asks twice more by default. A full queue is mostly gone by then.

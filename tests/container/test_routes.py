@@ -60,9 +60,7 @@ def test_every_other_route_is_not_there(container: Running, port: int) -> None:
     ]
     assert {"/scale_elastic_ep", "/inference/v1/generate", "/docs", "/invocations"} <= set(others)
     dev = ["/server_info", "/sleep", "/wake_up", "/update_weights", "/collective_rpc", "/pause"]
-    for path in [*others, *dev, "/start_profile", "/v1/load_lora_adapter", "/", "/x"]:
-        if port == NGINX_PORT and path == "/":
-            continue  # Truss's liveness
+    for path in [*others, *dev, "/start_profile", "/v1/load_lora_adapter", "/x"]:
         for method in METHODS:
             status, body = ask(port, method, path)
             # nginx itself refuses TRACE
