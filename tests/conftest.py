@@ -8,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from deploy import cards, plan
 from local.truss import URL
 from tests.support import baseten as platform
 from tests.support import user as users
@@ -71,5 +72,11 @@ def user(baseten: Baseten, tmp_path_factory: pytest.TempPathFactory) -> User:
 
 @pytest.fixture(scope="session")
 def pushed(user: User) -> Callable[[str], Deployment]:
-    """Model's name → what `make push MODEL=name` uploaded; pushed when first asked for."""
-    return functools.cache(lambda model: user.push(f"MODEL={model}"))
+    """Model's name → what `make push MODEL=name` uploaded; pushed when first asked for. A model of
+    more GPUs than a small machine has cores, one for each worker, goes to two large ones."""
+
+    def push(model: str) -> Deployment:
+        many = plan.choose(cards.load(model)).count > 2
+        return user.push(f"MODEL={model}", *(["GPU=B300:2", "PRECISION=bf16"] if many else []))
+
+    return functools.cache(push)

@@ -154,7 +154,7 @@ def test_the_server_runs_as_user_60000_and_sees_only_its_own(container: Running)
     root = Path(f"/proc/{vllm}/root")
     assert not (root / "root" / ".ssh").exists()
     assert not (root / str(ROOT).lstrip("/") / "tests").exists()
-    assert (root / "packages" / "predict" / "middleware.py").is_file()
+    assert (root / "packages" / "predict" / "app.py").is_file()
     uid_map = Path(f"/proc/{vllm}/uid_map").read_text().split()
     assert uid_map[0] == "60000"
 
