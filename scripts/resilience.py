@@ -14,9 +14,12 @@ TESTS = (
     "test_image_memory",
     "test_surroundings",
     "test_load",
+    "test_unread",
     "test_faults",
     "test_neighbours",
+    "test_soak",
 )
+SOAK_SECONDS = 600
 
 
 @command("resilience")
@@ -25,7 +28,11 @@ def main(options: argparse.Namespace) -> int:
     import pytest
 
     files = [str(ROOT / "tests" / "container" / f"{name}.py") for name in TESTS]
-    return int(pytest.main([*files, f"--resilience={ROOT / 'docs' / 'resilience.md'}"]))
+    return int(
+        pytest.main(
+            [*files, f"--soak={SOAK_SECONDS}", f"--resilience={ROOT / 'docs' / 'resilience.md'}"]
+        )
+    )
 
 
 if __name__ == "__main__":

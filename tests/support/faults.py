@@ -23,7 +23,7 @@ import httpx
 import openai
 
 from deploy import cards
-from deploy.config import most_requests, planned, render
+from deploy.config import PORT, most_requests, planned, render
 from deploy.options import Options
 from deploy.plan import Plan
 from local import processes
@@ -337,6 +337,29 @@ def crowd(model: str, count: int, n: int = 1) -> Iterator[None]:
         wait(lambda: running() + waiting() == before + count * n)
         yield
     wait(lambda: running() + waiting() == before)
+
+
+@contextlib.contextmanager
+def unread_streams(model: str, count: int, tokens: int) -> Iterator[int]:
+    """So many streams of large events whose clients read nothing, once the engine is done with
+    them. How many of them the server could not send whole."""
+    more = {"stream": True, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
+    body = {"messages": known(model)[0][0], "max_tokens": tokens, **more}
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(_asked(body))
+        wait(lambda: running() + waiting() == count)
+        wait(lambda: running() + waiting() == 0, 300)
+        yield unsent()
+
+
+def unsent() -> int:
+    """Connections of vLLM's port with bytes that the other end does not take."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return sum(
+        row[1].endswith(f":{PORT:04X}") and int(row[4].split(":")[0], 16) > 0 for row in rows
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,126 @@
+"""Clients of every kind at full queue, for as long as --soak says: nothing grows, nothing leaks."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from deploy.config import most_requests
+from deploy.paths import ROOT
+from local.truss import URL
+from tests.support import faults
+from tests.support.container import Running
+from tests.support.resilience import Report
+from tests.support.soak import MARK
+
+MODEL = "pixtral-12b"  # takes everything that the clients send
+MINUTE = 60
+GROWTH = 1.05
+REJECTION = 100  # p99 under load, in medians of an idle server: a few milliseconds each
+EXTRA = 20  # clients beyond the queue, so that it is always full
+
+pytestmark = [
+    pytest.mark.parametrize("container", [MODEL], indirect=True),
+    pytest.mark.only_resilience,  # not yet run to its end
+]
+
+
+@pytest.fixture(scope="module")
+def seconds(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--soak"))
+
+
+@contextmanager
+def sampling(samples: list[tuple[float, int]]) -> Iterator[None]:
+    """Seconds since the start and bytes of the container's memory, once a second."""
+    done, started = threading.Event(), time.monotonic()
+
+    def sample() -> None:
+        while not done.wait(1):
+            samples.append((time.monotonic() - started, faults.memory()))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def rejections(count: int) -> list[float]:
+    """Seconds of so many requests that are rejected for what they are, or for the full queue."""
+    seconds = []
+    with httpx.Client(base_url=URL, timeout=60, trust_env=False) as client:
+        for _ in range(count):
+            started = time.monotonic()
+            response = client.post(faults.CHAT, json={"messages": 5, "user": MARK})
+            seconds.append(time.monotonic() - started)
+            assert response.status_code in (400, 503)
+            time.sleep(0.05)
+    return seconds
+
+
+def p99(values: list[float]) -> float:
+    return sorted(values)[int(0.99 * (len(values) - 1))]
+
+
+def memory_at(samples: list[tuple[float, int]], start: float, end: float) -> float:
+    return statistics.median(size for at, size in samples if start <= at < end)
+
+
+def test_a_soak(container: Running, seconds: int, resilience: Report) -> None:
+    most = most_requests(faults.plan_of(MODEL))
+    idle = rejections(50)
+    load = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.soak", MODEL, str(seconds), str(most + EXTRA)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "packages")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    samples: list[tuple[float, int]] = []
+    busy: list[float] = []
+    try:
+        with sampling(samples):
+            while load.poll() is None and len(samples) < seconds:
+                busy += rejections(10)
+            output, _ = load.communicate(timeout=3 * MINUTE)
+    finally:
+        load.kill()
+    seen = json.loads(output)
+    faults.wait(lambda: faults.running() + faults.waiting() == 0)
+
+    counts = seen["counts"]
+    assert seen["wrong"] == []
+    assert all(counts[kind].get("right", 0) for kind in counts), counts
+    assert counts["chats"].get("refused", 0), "the queue was never full"
+    first = min(MINUTE, seconds / 2)
+    before = memory_at(samples, first - 10, first + 10)
+    after = memory_at(samples, seconds - 20, seconds)
+    assert after < GROWTH * before, f"{before / 1e6:.0f} MB, then {after / 1e6:.0f} MB"
+    # None of the slots leaked: as many requests as there are slots are all admitted.
+    assert {outcome.status for outcome in faults.streams(MODEL, most)} == {200}
+    assert MARK not in container.log.read_text(errors="replace")
+    print(f"idle p50 {statistics.median(idle)} busy p50 {statistics.median(busy)} p99 {p99(busy)}")
+    print(counts, before, after)
+    assert p99(busy) < REJECTION * statistics.median(idle)
+
+    right = sum(count.get("right", 0) for count in counts.values())
+    refused = sum(count.get("refused", 0) for count in counts.values())
+    resilience.row(
+        "A soak",
+        f"{seconds} s of chats, slow readers, clients that leave, legacy requests, schemas, bad "
+        f"input, tools and images, {most + EXTRA} and more at once, {most} admitted",
+        f"{right} answered as they must be, {refused} refused with 503, none wrong; memory "
+        f"{after / before - 1:+.1%}; rejections: median {statistics.median(busy) * 1000:.0f} ms, "
+        f"p99 {p99(busy) * 1000:.0f} ms; no slot leaked; no request quoted in the log",
+    )

@@ -1,0 +1,41 @@
+"""Streams that nobody reads, until all buffers between the engine and their clients are full."""
+
+import pytest
+
+from deploy.config import most_requests
+from tests.support import faults
+from tests.support.container import Running
+from tests.support.resilience import Report
+
+MODEL = "pixtral-12b"
+COUNT = 200
+TOKENS = 150  # of some 3 KB each
+
+pytestmark = [
+    pytest.mark.parametrize("container", [MODEL], indirect=True),
+    pytest.mark.only_resilience,  # not yet run to its end
+]
+
+
+def test_unread_streams_with_full_buffers_delay_nobody_and_leave_nothing(
+    container: Running, resilience: Report
+) -> None:
+    before = faults.memory()
+    with faults.unread_streams(MODEL, COUNT, TOKENS) as unsent:
+        held = faults.memory() - before
+        outcomes = faults.streams(MODEL, 32)
+        liveness = faults.status(faults.LIVENESS)
+    assert unsent == COUNT
+    assert [outcome for outcome in outcomes if not outcome.right] == []
+    assert liveness == 200
+    most = most_requests(faults.plan_of(MODEL))
+    assert {outcome.status for outcome in faults.streams(MODEL, most)} == {200}  # all slots
+    after = faults.memory() / before - 1
+    print(held / 1e6, after)
+    assert after < 0.1
+    resilience.row(
+        "A client that leaves",
+        f"{COUNT} streams that nobody reads fill all buffers; then they hang up",
+        f"meanwhile {len(outcomes)} of {len(outcomes)} other streams are answered right and "
+        f"liveness is {liveness}; afterwards all {most} slots are free, memory {after:+.1%}",
+    )
