@@ -67,24 +67,17 @@ def load(card: Card, standin: Path) -> tuple[TextDecoder, Head, Vocabulary]:
 def _load_mistral(model: TextDecoder, weights: dict[str, Tensor]) -> None:
     """By the names and the layout that `checkpoint.mistral_weights` gives the model's own."""
     for name, value in model.text.state_dict().items():
-        value.copy_(_halves(name, weights[checkpoint._rename(name)], SHAPE["head_dim"]))
+        value.copy_(
+            checkpoint.in_halves(name, weights[checkpoint._rename(name)], SHAPE["head_dim"])
+        )
     if isinstance(model, VisionTextDecoder):
         size = VISION_SHAPE["head_dim"]
         for name, value in model.encoder.state_dict().items():
             there = weights[f"vision_encoder.{checkpoint._rename(name)}"]
-            value.copy_(_halves(name, there, size))
+            value.copy_(checkpoint.in_halves(name, there, size))
         for layer in ("w_in", "w_out"):
             for name, value in getattr(model, layer).state_dict().items():
                 value.copy_(weights[f"vision_language_adapter.{layer}.{name}"])
-
-
-def _halves(name: str, weight: Tensor, head_dim: int) -> Tensor:
-    """Rows of queries and keys in Hugging Face's order: undoes `checkpoint._interleave`."""
-    if ".q_proj." not in name and ".k_proj." not in name:
-        return weight
-    rows, columns = weight.shape
-    heads = rows // head_dim
-    return weight.view(heads, head_dim // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
 
 
 def _as_module(saved: dict[str, Tensor], model: TextDecoder) -> dict[str, Tensor]:

@@ -99,7 +99,7 @@ def read(card: Card, folder: Path) -> Stored:
     for module, prefix, head_dim in places:
         for name, parameter in module.named_parameters():
             stored = weights[f"{prefix}{_rename(name)}"]
-            parameter.data = _in_halves(name, stored, head_dim)  # the rotary buffers stay float32
+            parameter.data = in_halves(name, stored, head_dim)  # the rotary buffers stay float32
     return Stored(model, weights["tok_embeddings.weight"], weights["output.weight"])
 
 
@@ -163,8 +163,8 @@ def _rename(name: str) -> str:
     return name
 
 
-def _in_halves(name: str, weight: Tensor, head_dim: int) -> Tensor:
-    """The inverse of `_interleave`."""
+def in_halves(name: str, weight: Tensor, head_dim: int) -> Tensor:
+    """Rows of queries and keys in Hugging Face's order: the inverse of `_interleave`."""
     if ".q_proj." not in name and ".k_proj." not in name:
         return weight
     rows, columns = weight.shape
