@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from deploy import plan, weights
+from deploy import fit, weights
 from deploy.cards import Card
 from deploy.errors import UsageError
 from deploy.example import example_input
@@ -48,7 +48,7 @@ def vllm_version(pyproject: Path = ROOT / "pyproject.toml") -> str:
 
 def planned(card: Card, choices: Options) -> Plan:
     card = weights.applied(card, choices)
-    return plan.choose(card, choices.gpu, choices.precision, choices.context)
+    return fit.choose(card, choices.gpu, choices.precision, choices.context)
 
 
 def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:

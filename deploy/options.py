@@ -2,7 +2,7 @@
 
 Promises: a `Options` holds only words that can be what they stand for. Refuses, with a
 `UsageError` that names the value got and what is allowed, a source, a secret's name, a host or a
-context that is none. Whether the hardware can run the model is deploy/plan.py's to say.
+context that is none. Whether the hardware can run the model is deploy/fit.py's to say.
 """
 
 import argparse

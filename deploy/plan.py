@@ -1,24 +1,19 @@
-"""Does it fit? A model at a precision on GPUs: memory, context, requests; or why not.
+"""A model at a precision on GPUs: memory, context, requests. Whether it fits: deploy/fit.py.
 
-Promises: pure arithmetic on the facts in templates/, without any GPU; what it accepts is what
-deploy/config.py deploys, and it accepts whatever it advises. Refuses, with a `PlanError` of one
-line that says why and what would do: a context the model does not have, a precision the GPU has no
-kernels for, a number of GPUs that does not divide the heads, weights or a context that do not fit.
-What vLLM needs beside weights and KV cache is an estimate, made on the high side, and marked as
-such; docs/hardware.md has the reckoning.
+Promises: pure arithmetic on the facts in templates/, without any GPU. What vLLM needs beside
+weights and KV cache is an estimate on the high side, and marked as such; docs/hardware.md has the
+calculation.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from deploy import gpus, memory, precisions
+from deploy import memory, precisions
 from deploy.cards import Card
-from deploy.errors import UsageError
 from deploy.gpus import Gpu
 from deploy.memory import GIB
-from deploy.precisions import FP8_CAPABILITY, IMAGE_CAPABILITY, PRECISIONS, Precision
+from deploy.precisions import FP8_CAPABILITY, Precision
 from deploy.sections import LONGEST_STARTUP, USUAL_STARTUP, Files, Formats, Quantized
 
 # Of the memory CUDA shows, what is vLLM's: its own default, and 1.5 GiB at least stay free for
@@ -41,8 +36,6 @@ OWN_FORMATS = {
 
 ROOM = 0.95  # of the KV cache that one request may be planned to fill: the rest is for our errors
 CONTEXT_STEP = 256
-LEAST_CONTEXT = 256
-WORTHWHILE_CONTEXT = 4096  # a smaller GPU count than one that fits this is not chosen by itself
 
 # With the cards' queues these are the requests that nginx has connections for (deploy/config.py).
 MOST_SEQUENCES = 256
@@ -64,7 +57,7 @@ class Plan:
     @property
     def checkpoint(self) -> Files:
         """The repo whose weights are loaded."""
-        return _repos(self.card).get(self.precision.name, self.card.weights)
+        return quantized_repos(self.card).get(self.precision.name, self.card.weights)
 
     @property
     def formats(self) -> Formats:
@@ -186,8 +179,8 @@ class Plan:
         if self.context < USUAL_REQUEST:
             usual = ""
         return (
-            f"{where}{note}: {_gib(self.weights)} of weights, about "
-            f"{_gib(self.beside * self.count)} beside, {_gib(self.kv_memory * self.count)} of KV "
+            f"{where}{note}: {gib(self.weights)} of weights, about "
+            f"{gib(self.beside * self.count)} beside, {gib(self.kv_memory * self.count)} of KV "
             f"cache; a context of {self.context} tokens, {full} such "
             f"request{'' if full == 1 else 's'} at once{usual}."
         )
@@ -203,185 +196,16 @@ class Plan:
         return "weights only: computed in 16 bits" if self.precision.quantized else ""
 
 
-class PlanError(UsageError):
-    """A choice that cannot run. `tried` is what was asked for, on as many GPUs as there can be
-    where their number was left open; `choices` run, each as make takes it, or as "2×A100"."""
-
-    def __init__(self, tried: Plan, reason: str, choices: list[str]) -> None:
-        *but_last, last = choices or ["a smaller model"]
-        self.tried, self.reason, self.choices = tried, reason, choices
-        self.advice = f"Use {', '.join(but_last)}, or {last}" if but_last else f"Use {last}"
-        super().__init__(f"{reason}. {self.advice}")
-
-
-def choose(
-    card: Card,
-    gpu: str | None = None,
-    precision: str | None = None,
-    context: int | None = None,
-) -> Plan:
-    """The plan for a user's words; what is left out is the card's, and a GPU without a count gets
-    as few as will do. Raises UsageError."""
-    own = card.own_weights
-    if own and own.quantized:
-        if precision is not None:
-            raise UsageError(
-                f"PRECISION={precision!r}: the weights are {own.quantized} already and are served "
-                "as they are; leave PRECISION= out"
-            )
-        chosen = precisions.CHECKPOINTS[own.quantized]
-    else:
-        chosen = precisions.parse(precision or card.hardware.precision)
-    if gpu is None:
-        return fit(card, gpus.load(card.hardware.accelerator), card.hardware.count, chosen, context)
-    return fit(card, *gpus.parse(gpu), chosen, context)
-
-
-def fit(
-    card: Card, gpu: Gpu, count: int | None, precision: Precision, context: int | None = None
-) -> Plan:
-    """The plan, with the smallest count that fits when `count` is None; PlanError if none does."""
-    if found := _found(card, gpu, count, precision, context):
-        return found
-    possible = _counts(card, gpu) or gpu.counts
-    tried = Plan(card, gpu, count or possible[-1], precision, context)
-    raise PlanError(tried, _refusal(tried) or _does_not_fit(tried), list(_advice(tried, count)))
-
-
-def _found(
-    card: Card, gpu: Gpu, count: int | None, precision: Precision, context: int | None
-) -> Plan | None:
-    """The plan with `count` GPUs, or else with the fewest, that is not refused and fits."""
-    for number in [count] if count else _counts(card, gpu):
-        least = _least_context(card)
-        if count is None:
-            least = max(least, min(WORTHWHILE_CONTEXT, card.context.length))
-        found = Plan(card, gpu, number, precision, context)
-        if not _refusal(found) and found.longest_context >= (context or least):
-            return found
-    return None
-
-
-def _least_context(card: Card) -> int:
-    return max(LEAST_CONTEXT, memory.image_tokens(card.architecture))
-
-
-def _counts(card: Card, gpu: Gpu) -> list[int]:
-    """How many of this GPU an instance may have that divide the model's heads."""
-    shape = card.architecture
-    return [n for n in gpu.counts if shape.heads % n == 0 and shape.kv_heads % n == 0]
-
-
-def _repos(card: Card) -> dict[str, Quantized]:
-    """The card's quantized repos by precision."""
-    return {repo.precision: repo for repo in card.quantized}
-
-
-# --- why not ---
-
-
-def _refusal(tried: Plan) -> str | None:
-    """Why this cannot run, however much memory there is."""
-    card, gpu, precision, asked = tried.card, tried.gpu, tried.precision, tried.asked_context
-    shape, least = card.architecture, _least_context(card)
-    if asked is not None and asked > card.context.length:
-        return f"{short(card)} has a context of {card.context.length} tokens, not {asked}"
-    if asked is not None and asked < least:
-        why = "an image may need" if shape.vision else "is the least"
-        return f"a context of {asked} tokens is too short: {least} {why}"
-    if gpu.capability < IMAGE_CAPABILITY:
-        return (
-            f"vLLM's image has no kernels for {gpu.name}: it has compute capability "
-            f"{gpu.capability}, and they begin at {IMAGE_CAPABILITY}"
-        )
-    if gpu.capability < precision.capability:
-        return (
-            f"{precision.name} needs compute capability {precision.capability}, and {gpu.name} has "
-            f"{gpu.capability}"
-        )
-    if precision.repo and card.own_weights:
-        name = precision.name
-        return f"PRECISION={name} is a repo of the card's; say QUANTIZED={name} of your own weights"
-    if precision.repo and precision.name not in _repos(card):
-        return f"{card.name}.yaml names no {precision.name.upper()} repo under quantized"
-    if tried.count not in _counts(card, gpu):
-        return (
-            f"{tried.count}×{gpu.name} do not divide the {shape.heads} heads and {shape.kv_heads} "
-            f"KV heads of {short(card)}"
-        )
-    return None
-
-
-def _does_not_fit(tried: Plan) -> str:
-    what = f"{short(tried.card)} in {tried.precision.name}"
-    where = f"{tried.count}×{tried.gpu.name}"
-    nameplate = tried.count * tried.gpu.memory
-    longest = tried.longest_context
-    if tried.asked_context and longest >= _least_context(tried.card):
-        return f"{what} on {where} fits a context of {longest} tokens, not {tried.asked_context}"
-    if tried.weights > nameplate * GIB:
-        return f"{what} needs {_gib(tried.weights)} for weights; {where} has {nameplate} GiB"
-    return (
-        f"{what} needs {_gib(tried.weights)} for weights, about {_gib(tried.beside * tried.count)} "
-        f"beside, and a KV cache; {where} has {nameplate} GiB, of which vLLM gets "
-        f"{_gib(tried.budget * tried.count)}"
-    )
-
-
-# --- what would do instead ---
-
-
-def _advice(tried: Plan, count: int | None) -> Iterator[str]:
-    """Options that run, near the one that does not: a context the model has, the longest that fits
-    there, other hardware. `count` is None where it was left open."""
-    card, asked = tried.card, tried.asked_context
-    context, changed = asked, ""
-    if asked is not None:
-        context = min(max(asked, _least_context(card)), card.context.length)
-        changed = f" CONTEXT={context}" if context != asked else ""
-        if _found(card, tried.gpu, count, tried.precision, context):
-            yield f"CONTEXT={context}"
-            return
-        longest = tried.longest_context
-        if _found(card, tried.gpu, count, tried.precision, longest):
-            yield f"CONTEXT={longest}"
-    for choice in _other_hardware(tried, count, context):
-        yield f"{choice}{changed}"
-
-
-def _other_hardware(tried: Plan, count: int | None, context: int | None) -> Iterator[str]:
-    """Another number of the same GPU, a smaller precision on as many, or else another GPU."""
-    card, gpu, precision = tried.card, tried.gpu, tried.precision
-    numbers = []
-    if count is not None and count not in _counts(card, gpu):
-        every = _counts(card, gpu)
-        numbers = [number for number in every if _found(card, gpu, number, precision, context)]
-    elif count is not None and (more := _found(card, gpu, None, precision, context)):
-        numbers = [more.count]
-    yield from (f"{number}×{gpu.name}" for number in numbers)
-    bits = precision.bits or PRECISIONS["int4"].bits or 0
-    given = card.own_weights and card.own_weights.quantized
-    every_smaller = [] if given else [PRECISIONS[name] for name in ("fp16", "fp8", "int8", "int4")]
-    smaller = [one for one in every_smaller if one != precision and (one.bits or 0) <= bits]
-    for one in smaller:
-        if _found(card, gpu, count, one, context):
-            yield f"PRECISION={one.name}"
-            return
-    if numbers:
-        return
-    for one in (precision, *smaller):
-        for other in (other for other in gpus.load_all() if other.usable > gpu.usable):
-            if _found(card, other, None, one, context):
-                changed = f" PRECISION={one.name}" if one != precision else ""
-                yield f"GPU={other.name}{changed}"
-                return
-
-
 def short(card: Card) -> str:
     """The model's name without its version: "Mixtral 8x7B"."""
     return card.title.split(" Instruct")[0]
 
 
-def _gib(memory: float) -> str:
+def gib(memory: float) -> str:
     value = memory / GIB
     return f"{value:.0f} GiB" if value >= 20 else f"{value:.1f} GiB"
+
+
+def quantized_repos(card: Card) -> dict[str, Quantized]:
+    """The card's quantized repos by precision."""
+    return {repo.precision: repo for repo in card.quantized}

@@ -234,7 +234,7 @@ class Hardware(Section):
 
 
 class Sampling(Section):
-    """Defaults of the older `prompt` API; null where the model has none.
+    """Defaults of the legacy format; null where the model has none.
 
     `openai_requests`: whether they hold for OpenAI-shaped requests too.
     """

@@ -3,11 +3,12 @@
 Promises: says what was chosen by itself, and where the same model runs on fewer of the same GPUs.
 """
 
-from deploy import plan, weights
+from deploy import fit, weights
 from deploy.cards import Card
 from deploy.config import planned
+from deploy.fit import PlanError
 from deploy.options import Options
-from deploy.plan import Plan, PlanError
+from deploy.plan import Plan
 from deploy.precisions import PRECISIONS
 
 PRICES = "https://www.baseten.co/pricing"
@@ -19,10 +20,10 @@ def on_fewer_gpus(chosen: Plan) -> str:
         return ""
     for count in (number for number in chosen.gpu.counts if number < chosen.count):
         try:
-            found = plan.fit(chosen.card, chosen.gpu, count, PRECISIONS["fp8"])
+            found = fit.fit(chosen.card, chosen.gpu, count, PRECISIONS["fp8"])
         except PlanError:
             continue
-        if found.longest_context < min(chosen.context, plan.WORTHWHILE_CONTEXT):
+        if found.longest_context < min(chosen.context, fit.WORTHWHILE_CONTEXT):
             continue
         least = f"GPU={found.accelerator} PRECISION=fp8"
         return f"{least} has {found.context} tokens of context, {found.concurrency_target} requests"

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from deploy import baseten, cards, gpus, plan, precisions
+from deploy import baseten, cards, fit, gpus, precisions
 from deploy.baseten import MANAGEMENT_API, BasetenError, Management, Settings, differing
 from deploy.cards import Card
 from deploy.errors import UsageError
@@ -43,7 +43,7 @@ def planned_concurrency(card: Card, options: argparse.Namespace, config: Path) -
     hardware = (options.gpu, options.precision, context_of(options.context))
     if hardware == (None, None, None) and (figure := _in_config(card, config)):
         return figure, config.name
-    chosen = plan.choose(card, *hardware)
+    chosen = fit.choose(card, *hardware)
     return chosen.concurrency_target, f"the plan for {chosen.accelerator}, {chosen.precision.name}"
 
 

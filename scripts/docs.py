@@ -11,7 +11,7 @@ from pathlib import Path
 
 from predict.legacy.parameters import HARMLESS, MAPPED, REFUSED, REFUSED_PARTS, REMOVED, UNSUPPORTED
 
-from deploy import cards, gpus, memory, plan
+from deploy import cards, fit, gpus, memory
 from deploy.errors import CommandError
 from deploy.memory import in_gib
 from deploy.paths import ROOT
@@ -92,7 +92,7 @@ def hardware_table() -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for card in cards.load_all():
-        chosen = plan.choose(card)
+        chosen = fit.choose(card)
         names = ", ".join(f"`{name}`" for name in card.names if name != card.weights.repo)
         hardware = f"{chosen.count} × {chosen.gpu.name} | {chosen.precision.name}"
         lines.append(f"| {card.title} | {hardware} | {chosen.context} | {names} |")
@@ -120,7 +120,7 @@ def reckoning_table() -> str:
         "| --- |" + " ---: |" * len(cards.load_all()),
     ]
     for name, figure in RECKONING.items():
-        figures = " | ".join(figure(plan.choose(card)) for card in cards.load_all())
+        figures = " | ".join(figure(fit.choose(card)) for card in cards.load_all())
         lines.append(f"| {name} | {figures} |")
     return "\n".join(lines)
 

@@ -18,10 +18,11 @@ from rich.text import Text
 from deploy import cards, gpus, memory, precisions
 from deploy.cards import Card
 from deploy.errors import UsageError
+from deploy.fit import PlanError, fit
 from deploy.gpus import Gpu
 from deploy.memory import GIB, in_gib
 from deploy.options import Options, context_of, number_of
-from deploy.plan import Plan, PlanError, fit
+from deploy.plan import Plan
 from deploy.precisions import CHECKPOINTS, PRECISIONS, Precision
 from deploy.sections import Quantized
 from deploy.weights import applied

@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from deploy import cards, plan
+from deploy import cards, fit
 from local.truss import URL
 from tests.support import baseten as platform
 from tests.support import user as users
@@ -77,7 +77,7 @@ def pushed(user: User) -> Callable[[str], Deployment]:
     more GPUs than a small machine has cores, one for each worker, goes to two large ones."""
 
     def push(model: str) -> Deployment:
-        many = plan.choose(cards.load(model)).count > 2
+        many = fit.choose(cards.load(model)).count > 2
         return user.push(f"MODEL={model}", *(["GPU=B300:2", "PRECISION=bf16"] if many else []))
 
     return functools.cache(push)

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from deploy import cards, plan
+from deploy import cards, fit
 from deploy.baseten import BasetenError, Management
 from tests.support import baseten as platform
 from tests.support.baseten import Baseten, Deployment, Model
@@ -56,7 +56,7 @@ def rows(printed: str) -> dict[str, tuple[str, str]]:
 
 
 def test_the_card_s_figures_are_set_and_shown(user: User, model: Model) -> None:
-    target = plan.choose(cards.load("pixtral-12b")).concurrency_target
+    target = fit.choose(cards.load("pixtral-12b")).concurrency_target
     printed = autoscale(user, model)
     assert "Pixtral 12B 2409, production" in printed
     assert rows(printed)["concurrency_target"] == ("1", str(target))
@@ -85,7 +85,7 @@ def test_another_environment_and_other_figures_may_be_chosen(user: User, model: 
 
 def test_the_target_follows_the_hardware(user: User, model: Model) -> None:
     printed = autoscale(user, model, "GPU=H200", "PRECISION=fp8", "CONTEXT=32768")
-    target = plan.choose(cards.load("pixtral-12b"), "H200", "fp8", 32768).concurrency_target
+    target = fit.choose(cards.load("pixtral-12b"), "H200", "fp8", 32768).concurrency_target
     assert f"concurrency_target {target} is from the plan for H200:1, fp8" in printed
     assert model.environments["production"].settings["concurrency_target"] == target
 

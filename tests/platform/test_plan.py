@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import cards, gpus, plan
+from deploy import cards, fit, gpus, plan
 from deploy.cards import Card
 from deploy.config import render, write
+from deploy.fit import PlanError
 from deploy.gpus import Gpu
 from deploy.memory import GIB
 from deploy.options import SOURCES, Options, Source
-from deploy.plan import PlanError
 from deploy.precisions import PRECISIONS, Precision
 from deploy.start_command import serve_arguments, start_command
 from tests.support.cards import with_quantized
@@ -79,7 +79,7 @@ def test_what_the_plan_accepts_renders_and_is_accepted(
 
     choices = Options(source, gpu=gpu.name, precision=precision.name, context=context)
     try:
-        chosen = plan.fit(card, gpu, None, precision, context)
+        chosen = fit.fit(card, gpu, None, precision, context)
     except PlanError as refusal:
         with pytest.raises(PlanError, match=re.escape(str(refusal))):
             render(card, choices)

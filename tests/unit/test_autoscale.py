@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy import baseten, cards, plan
+from deploy import baseten, cards, fit
 from deploy.baseten import BasetenError
 from deploy.config import render
 from deploy.errors import UsageError
@@ -78,11 +78,11 @@ def test_the_target_is_read_in_the_config_of_the_model_that_was_pushed(
     tmp_path: Path, card: cards.Card
 ) -> None:
     config = tmp_path / "config.yaml"
-    usual = plan.choose(card).concurrency_target
+    usual = fit.choose(card).concurrency_target
     gpu, expected = next(  # hardware that is told from the usual by its target
         (gpu, target)
         for gpu in ("H200", "H200:2", "H100:2")
-        if (target := plan.choose(card, gpu, "fp8").concurrency_target) != usual
+        if (target := fit.choose(card, gpu, "fp8").concurrency_target) != usual
     )
     config.write_text(render(card, Options(gpu=gpu, precision="fp8")))
     assert autoscale.planned_concurrency(card, asked(), config) == (expected, "config.yaml")
@@ -98,7 +98,7 @@ def test_the_target_is_read_in_the_config_of_the_model_that_was_pushed(
 def test_hardware_that_is_given_has_its_own_target(tmp_path: Path) -> None:
     card = cards.load("mistral-7b")
     target, where = autoscale.planned_concurrency(card, asked("L4", "int4"), tmp_path / "none")
-    assert target == plan.choose(card, "L4", "int4").concurrency_target
+    assert target == fit.choose(card, "L4", "int4").concurrency_target
     assert where == "the plan for L4:1, int4"
 
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from predict.legacy.requests import MARKERS, Conversation, instruct_text, read_instruct
+from predict.legacy.instruct import MARKERS, Conversation, instruct_text, read_instruct
 
 Q1 = {"role": "user", "content": "What is a mistral?"}
 A1 = {"role": "assistant", "content": "A wind."}

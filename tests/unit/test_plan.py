@@ -7,14 +7,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import cards, gpus, memory, plan, precisions
+from deploy import cards, fit, gpus, memory, plan, precisions
 from deploy.cards import Card
 from deploy.config import render
 from deploy.errors import UsageError
+from deploy.fit import PlanError
 from deploy.gpus import Gpu
 from deploy.memory import GIB
 from deploy.options import Options
-from deploy.plan import Plan, PlanError
+from deploy.plan import Plan
 from deploy.precisions import PRECISIONS, Precision
 from deploy.sections import LONGEST_STARTUP, USUAL_STARTUP
 from deploy.start_command import argument, serve_arguments, start_command
@@ -31,14 +32,14 @@ def accepted(
     card: Card, gpu: Gpu, count: int | None, precision: Precision, context: int | None = None
 ) -> Plan | None:
     try:
-        return plan.fit(card, gpu, count, precision, context)
+        return fit.fit(card, gpu, count, precision, context)
     except PlanError:
         return None
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_the_card_s_own_hardware_runs_it_at_full_length(card: Card) -> None:
-    chosen = plan.choose(card)
+    chosen = fit.choose(card)
     hardware = card.hardware
     assert chosen.accelerator == f"{hardware.accelerator}:{hardware.count}"
     assert chosen.dtype == hardware.precision
@@ -52,17 +53,17 @@ def test_the_card_s_own_hardware_runs_it_at_full_length(card: Card) -> None:
 
 def test_a_gpu_without_a_count_gets_as_few_as_fit() -> None:
     card = cards.load("mixtral-8x7b")
-    assert plan.choose(card, "A100", "bf16").count == 2
-    assert plan.choose(card, "A100", "fp8").count == 1
-    assert plan.choose(card, "A100:4", "fp8").count == 4
-    assert plan.choose(card, "h200").count == 1
+    assert fit.choose(card, "A100", "bf16").count == 2
+    assert fit.choose(card, "A100", "fp8").count == 1
+    assert fit.choose(card, "A100:4", "fp8").count == 4
+    assert fit.choose(card, "h200").count == 1
 
 
 def test_a_longer_context_may_take_more_gpus() -> None:
     card = cards.load("pixtral-12b")
-    assert plan.choose(card, "A10G").count == 2
-    assert plan.choose(card, "A10G").context < card.context.length
-    assert plan.choose(card, "A10G", context=100000).count == 4
+    assert fit.choose(card, "A10G").count == 2
+    assert fit.choose(card, "A10G").context < card.context.length
+    assert fit.choose(card, "A10G", context=100000).count == 4
 
 
 @pytest.mark.parametrize(
@@ -99,19 +100,19 @@ def test_each_precision_becomes_flags(
 def test_what_is_not_quantized_is_in_what_the_gpu_computes(
     gpu: str, precision: str, dtype: str
 ) -> None:
-    assert plan.choose(cards.load("pixtral-12b"), gpu, precision).dtype == dtype
+    assert fit.choose(cards.load("pixtral-12b"), gpu, precision).dtype == dtype
 
 
 def test_fp8_says_where_it_is_of_the_weights_only() -> None:
     card = cards.load("mixtral-8x7b")
-    assert "weights only" in plan.choose(card, "A100", "fp8").note
-    assert plan.choose(card, "H100", "fp8").note != plan.choose(card, "A100", "fp8").note
+    assert "weights only" in fit.choose(card, "A100", "fp8").note
+    assert fit.choose(card, "H100", "fp8").note != fit.choose(card, "A100", "fp8").note
 
 
 def test_fp8_has_a_scale_per_channel_where_the_gpu_multiplies_fp8() -> None:
     card = cards.load("mixtral-8x7b")
     for gpu, method in (("A100", "fp8_per_tensor"), ("L40S", "fp8_per_channel")):
-        assert plan.choose(card, gpu, "fp8").quantization == method
+        assert fit.choose(card, gpu, "fp8").quantization == method
 
 
 def test_a_quantized_repo_of_the_card_is_deployed() -> None:
@@ -126,7 +127,7 @@ def test_a_quantized_repo_of_the_card_is_deployed() -> None:
     assert arguments[arguments.index("--load-format") + 1] == "safetensors"
     assert arguments[arguments.index("--config-format") + 1] == "hf"
     assert "--quantization" not in arguments  # the repo's config.json says it
-    awq, int4 = plan.choose(card, "A10G", "awq"), plan.choose(card, "A10G", "int4")
+    awq, int4 = fit.choose(card, "A10G", "awq"), fit.choose(card, "A10G", "int4")
     assert 1 < awq.weights / int4.weights < 1.02  # zero points
     hub = render(card, Options("hub", gpu="A10G", precision="awq"))
     assert f"vllm serve {QUANTIZED['repo']}\n    --revision {QUANTIZED['revision']}" in hub
@@ -214,7 +215,7 @@ def test_an_impossible_choice_says_why_and_what_would_do(
     model: str, gpu: str, precision: str, context: int | None, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        plan.choose(cards.load(model), gpu, precision, context)
+        fit.choose(cards.load(model), gpu, precision, context)
 
 
 @given(
@@ -229,7 +230,7 @@ def test_what_is_advised_can_be_had(
     if accepted(card, *asked, precision, context):
         return
     with pytest.raises(PlanError) as refused:
-        plan.fit(card, *asked, precision, context)
+        fit.fit(card, *asked, precision, context)
     advice = str(refused.value).rsplit(". Use ", 1)[1]
     for choice in advice.replace(", or ", ", ").split(", "):
         assert followed(choice, card, *asked, precision, context)
@@ -256,7 +257,7 @@ def followed(
                 gpu, count = gpus.parse(f"{name}:{number}")
             case _:
                 raise ValueError(f"{word!r} cannot be followed")
-    return plan.fit(card, gpu, count, precision, context)
+    return fit.fit(card, gpu, count, precision, context)
 
 
 # --- laws ---
@@ -327,15 +328,15 @@ def test_an_accepted_plan_keeps_within_the_gpu(card: Card, gpu: Gpu, precision: 
     assert found.kv_tokens * memory.kv_bytes_per_token(card.architecture) <= (
         found.kv_memory * found.count
     )
-    assert plan.LEAST_CONTEXT <= found.context <= min(found.kv_tokens, card.context.length)
+    assert fit.LEAST_CONTEXT <= found.context <= min(found.kv_tokens, card.context.length)
     assert 1 <= found.concurrency_target <= found.max_num_seqs <= plan.MOST_SEQUENCES
 
 
 def test_a_plan_speaks_of_one_request_as_one() -> None:
-    one = plan.choose(cards.load("mistral-7b"))
+    one = fit.choose(cards.load("mistral-7b"))
     assert one.full_context_requests == 1
     assert "a context of 32768 tokens, 1 such request at once, or 20 of 2048" in one.verdict
-    assert "2 such requests at once" in plan.choose(cards.load("pixtral-12b")).verdict
+    assert "2 such requests at once" in fit.choose(cards.load("pixtral-12b")).verdict
 
 
 def test_a_precision_whose_kernels_are_compiled_at_the_start_is_given_longer_for_it() -> None:
@@ -348,4 +349,4 @@ def test_a_precision_whose_kernels_are_compiled_at_the_start_is_given_longer_for
         assert ("and compiling kernels" in text) == (more > 0)
     longest = card.hardware.model_copy(update={"startup_seconds": LONGEST_STARTUP})
     slow = card.model_copy(update={"hardware": longest})
-    assert plan.choose(slow, "A100:2", "int4").startup_seconds == LONGEST_STARTUP
+    assert fit.choose(slow, "A100:2", "int4").startup_seconds == LONGEST_STARTUP

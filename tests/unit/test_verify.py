@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deploy import cards, plan, verify
+from deploy import cards, fit, verify
 from deploy.config import render, vllm_version
 from deploy.memory import GIB, kv_bytes_per_token
 from deploy.options import Options
@@ -31,7 +31,7 @@ def compared(
 ) -> dict[str, Comparison]:
     """Rows by name, of a server that has `tokens` times the planned KV cache and is else as planned
     but for `ours`."""
-    chosen = plan.choose(CARD, options.gpu, options.precision, options.context)
+    chosen = fit.choose(CARD, options.gpu, options.precision, options.context)
     said = {
         "version": vllm_version(),
         "device": "NVIDIA A10G",
@@ -93,7 +93,7 @@ def test_what_vllm_quantizes_itself_agrees() -> None:
 
 
 def test_a_smaller_kv_cache_differs_and_says_which_figure_is_off_by_how_much() -> None:
-    chosen = plan.choose(CARD)
+    chosen = fit.choose(CARD)
     row = compared(tokens=0.9)["KV cache, tokens"]
     missing = (chosen.kv_tokens - int(row.seen)) * kv_bytes_per_token(CARD.architecture) / GIB
     usable = chosen.gpu.usable - missing / chosen.utilization
@@ -119,7 +119,7 @@ def test_what_cannot_be_compared_says_why() -> None:
     rows = {
         row.name: row
         for row in verify.compare(
-            render(CARD, Options()), plan.choose(CARD), "0.32.0", verify.seen("", [])
+            render(CARD, Options()), fit.choose(CARD), "0.32.0", verify.seen("", [])
         )
     }
     assert {row.agrees for name, row in rows.items() if name != "adapters"} == {None}

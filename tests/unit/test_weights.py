@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import cards, memory, plan
+from deploy import cards, fit, memory
 from deploy.config import planned, render
 from deploy.errors import UsageError
 from deploy.options import Options
@@ -107,7 +107,7 @@ def test_adapters_are_mounted_served_and_planned() -> None:
     assert argument(command, "--max-lora-rank") == "16"
     slot = memory.adapter_bytes(MISTRAL.architecture, 16, None)
     assert slot == 80 * 2**20  # docs of the figures: 16 x 81,920 x 32 layers x 2 bytes
-    less = plan.choose(MISTRAL).kv_memory - planned(MISTRAL, options).kv_memory
+    less = fit.choose(MISTRAL).kv_memory - planned(MISTRAL, options).kv_memory
     assert less == 2 * slot
 
 

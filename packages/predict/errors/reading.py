@@ -43,9 +43,11 @@ WRONG_SHAPE = (
 READERS = (
     *REQUEST_READERS,
     "mistral_common",
+    "predict.legacy.decoding",
+    "predict.legacy.instruct",
+    "predict.legacy.parameters",
     "predict.legacy.requests",
     "predict.requests.limits",
-    "predict.legacy.parameters",
 )
 
 

@@ -1,4 +1,4 @@
-"""vLLM's chat answers → the older answers: `{"output": …}`, or a stream of plain text.
+"""vLLM's chat answers → legacy answers: `{"output": …}`, or a stream of plain text.
 
 Promises: what is not a success passes as it is. A text stream carries each piece of text when vLLM
 sends it, whole characters only. An error of vLLM's before the first text is a JSON error with its
@@ -52,37 +52,37 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
-def answer(body: bytes, older: LegacyRequest) -> bytes:
+def answer(body: bytes, asked: LegacyRequest) -> bytes:
     """A chat completion → `{"output", "finish_reason", "usage"}`, with lists where the client asked
     for several answers, and `tool_calls` and `logprobs` where it asked for those."""
     got = _decode_answer(body)
-    choices = got.choices[: older.answers]
+    choices = got.choices[: asked.answers]
     fields: dict[str, list[Any]] = {
-        "output": [older.before + text(choice.message.content or "", older) for choice in choices],
+        "output": [asked.before + text(choice.message.content or "", asked) for choice in choices],
         "finish_reason": [choice.finish_reason for choice in choices],
     }
     if any(choice.message.tool_calls for choice in choices):
         fields["tool_calls"] = [choice.message.tool_calls for choice in choices]
-    if older.chat.get("logprobs"):
+    if asked.chat.get("logprobs"):
         fields["logprobs"] = [choice.logprobs for choice in choices]
-    several = older.answers > 1
+    several = asked.answers > 1
     shown = {name: values if several else values[0] for name, values in fields.items()}
     return msgspec.json.encode({**shown, "usage": got.usage})
 
 
-def text(generated: str, older: LegacyRequest) -> str:
+def text(generated: str, asked: LegacyRequest) -> str:
     """The generated text, from its start. Sentencepiece's tokenizers mark a word's start with a
     space, which the first word of an answer keeps in vLLM and loses in transformers. (Tekken's,
     which is Pixtral's, begins no answer with one.)"""
-    return generated[1:] if generated.startswith(" ") and not older.keep_space else generated
+    return generated[1:] if generated.startswith(" ") and not asked.keep_space else generated
 
 
 class JSONResponder:
-    """A `send` that turns a chat completion into the older answer."""
+    """A `send` that turns a chat completion into the legacy answer."""
 
-    def __init__(self, send: Send, older: LegacyRequest) -> None:
+    def __init__(self, send: Send, asked: LegacyRequest) -> None:
         self.send = send
-        self.older = older
+        self.asked = asked
         self.start: Message = {}
         self.chunks: list[bytes] = []
 
@@ -96,16 +96,16 @@ class JSONResponder:
         else:
             self.chunks.append(message.get("body", b""))
             if not message.get("more_body", False):
-                body = answer(b"".join(self.chunks), self.older)
+                body = answer(b"".join(self.chunks), self.asked)
                 await respond(self.send, 200, body, self.start["headers"])
 
 
 class TextStreamResponder:
     """A `send` that turns vLLM's stream of server-sent events into a stream of plain text."""
 
-    def __init__(self, send: Send, older: LegacyRequest) -> None:
+    def __init__(self, send: Send, asked: LegacyRequest) -> None:
         self.send = send
-        self.older = older
+        self.asked = asked
         self.start: Message = {}
         self.rest = b""  # of an event that has not arrived whole
         # "waiting" for the first text, then "sending", "done" or "failed"; or "passing" what is
@@ -142,7 +142,7 @@ class TextStreamResponder:
             (choice,) = event.choices
             if content := choice.delta.content:
                 if self.state == "waiting":
-                    content = text(content, self.older)
+                    content = text(content, self.asked)
                     await self._begin()
                     self.state = "sending"
                 if content:
@@ -155,8 +155,8 @@ class TextStreamResponder:
             kept = without(self.start["headers"], (b"content-type",))
             kind = (b"content-type", b"text/plain; charset=utf-8")
             await self.send({**self.start, "headers": [*kept, kind]})
-            if self.older.before:
-                await self._text(self.older.before)
+            if self.asked.before:
+                await self._text(self.asked.before)
 
     async def _text(self, content: str) -> None:
         body = content.encode(errors="replace")

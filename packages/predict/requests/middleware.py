@@ -1,10 +1,9 @@
 """The inner middleware: reads a request, checks it, and passes it on or translates it.
 
-Promises: POST /predict is /v1/chat/completions, and that route speaks the older request shapes too
-(requests.py). An OpenAI-shaped request reaches vLLM byte for byte, but for defaults its model's
-settings add and the `uuid` of a content part, and its response passes untouched. Refuses, in
-OpenAI's error shape: what is no JSON object in UTF-8, what breaks a limit or is the engine's own
-(limits.py), and, in a chat, a name nobody knows. Every error has that shape (errors/).
+Promises: POST /predict is /v1/chat/completions, and that route also takes the legacy format
+(legacy/). A request in the OpenAI format that needs nothing reaches vLLM byte for byte, and its
+response passes untouched. Rejects, with an error in the OpenAI format (errors/): a body that is not
+a JSON object in UTF-8, one over a limit (limits.py), and unknown fields of a chat.
 """
 
 import json
@@ -166,7 +165,7 @@ class RequestMiddleware:
         every = scope.get(pacing.SCOPE, 1)
         request = self._understood(scope, chunks, answer, every, notes)
         if isinstance(request, LegacyRequest):
-            await self._older(scope, request, receive, answer)
+            await self._legacy(scope, request, receive, answer)
             return
         if request is not chunks:
             scope = with_length(scope, sum(map(len, request)))
@@ -200,7 +199,7 @@ class RequestMiddleware:
         stream_interval: int,
         notes: Notes,
     ) -> list[bytes] | LegacyRequest:
-        """A body as vLLM is to get it, in pieces, or the request it is in an older shape."""
+        """A body as vLLM is to get it, in pieces, or the request it is in the legacy format."""
         path = scope["path"]
         whole = b"".join(chunks)
         limits.check_size(whole, self.settings.limits)
@@ -215,13 +214,13 @@ class RequestMiddleware:
             if ready.get("stream") and path == CHAT_COMPLETIONS:
                 notes.whole_calls = asks_as_mistral(scope, body)
         given = {name for name, value in ready.items() if value is not None}
-        older = path == CHAT_COMPLETIONS and is_legacy(given)
+        legacy = path == CHAT_COMPLETIONS and is_legacy(given)
         missing = {}
-        if self.settings.defaults_for_messages and path == CHAT_COMPLETIONS and not older:
+        if self.settings.defaults_for_messages and path == CHAT_COMPLETIONS and not legacy:
             missing = missing_defaults(ready, self.settings)
         if path in pacing.ROUTES:
             missing |= pacing.missing(ready, stream_interval)
-        if older:
+        if legacy:
             return translate(ready | missing, self.settings)
         if changed or ready is not body or missing.keys() & body.keys():
             return [encoded(ready | missing)]
@@ -234,32 +233,32 @@ class RequestMiddleware:
             structured_outputs.check(opened, self.settings.limits)
         return ready
 
-    async def _older(
-        self, scope: Scope, older: LegacyRequest, receive: Receive, answer: ErrorResponder
+    async def _legacy(
+        self, scope: Scope, legacy: LegacyRequest, receive: Receive, answer: ErrorResponder
     ) -> None:
-        answer.names = {**older.names, **answer.names}
+        answer.names = {**legacy.names, **answer.names}
         prompt_tokens, bad_words = 0, []
-        if older.max_length is not None or older.min_length is not None:
-            counted = await self._tokenizer(scope, receive, "/tokenize", older, PROMPT)
+        if legacy.max_length is not None or legacy.min_length is not None:
+            counted = await self._tokenizer(scope, receive, "/tokenize", legacy, PROMPT)
             prompt_tokens = len(counted["tokens"])
-        for ids in older.bad_words_ids:
-            bad_words.append(await self._spell(scope, receive, older, ids))
-        chat = encoded(finish(older, prompt_tokens, bad_words))
-        wrapped = (TextStreamResponder if older.stream else JSONResponder)(answer, older)
+        for ids in legacy.bad_words_ids:
+            bad_words.append(await self._spell(scope, receive, legacy, ids))
+        chat = encoded(finish(legacy, prompt_tokens, bad_words))
+        wrapped = (TextStreamResponder if legacy.stream else JSONResponder)(answer, legacy)
         await self.app(with_length(scope, len(chat)), replay([chat], receive), wrapped)
 
     async def _spell(
-        self, scope: Scope, receive: Receive, older: LegacyRequest, ids: list[int]
+        self, scope: Scope, receive: Receive, legacy: LegacyRequest, ids: list[int]
     ) -> str:
         """The text by which vLLM's `bad_words` bans these tokens."""
         model = ("model",)
-        answer = await self._tokenizer(scope, receive, "/detokenize", older, model, tokens=ids)
+        answer = await self._tokenizer(scope, receive, "/detokenize", legacy, model, tokens=ids)
         word = answer["prompt"].replace(WORD_START, " ").lstrip()
         # vLLM bans a word's tokens at the start of a text, and those behind a space if as many.
         readings = []
         for text in (word, f" {word}"):
             asked = {"prompt": text, "add_special_tokens": False}
-            answer = await self._tokenizer(scope, receive, "/tokenize", older, model, **asked)
+            answer = await self._tokenizer(scope, receive, "/tokenize", legacy, model, **asked)
             readings.append(answer["tokens"])
         first, behind_space = readings
         if ids == first or (ids == behind_space and len(first) == len(behind_space)):
@@ -275,11 +274,11 @@ class RequestMiddleware:
         scope: Scope,
         receive: Receive,
         path: str,
-        older: LegacyRequest,
+        legacy: LegacyRequest,
         names: tuple[str, ...],
         **more: Any,
     ) -> Any:
-        asked = {name: older.chat[name] for name in names if name in older.chat}
+        asked = {name: legacy.chat[name] for name in names if name in legacy.chat}
         status, body = await ask(self.app, scope, receive, path, encoded({**asked, **more}))
         if status != 200:
             raise VllmError(status, body)
