@@ -1,3 +1,4 @@
+import fcntl
 import os
 import re
 import subprocess
@@ -86,6 +87,24 @@ def test_two_set_ups_do_not_run_at_once(venv: Path) -> None:
         assert second.poll() is None
     assert second.communicate(timeout=60)[0] == "made\n"
     assert second.returncode == 0
+
+
+def test_no_set_up_takes_the_environment_away_while_it_is_compiled(
+    venv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (venv / "bin").mkdir()
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(setup, "IMPORTED", "sys; sys.stdin = open('go'); sys.stdin.read()")
+    monkeypatch.chdir(venv)
+    os.mkfifo("go")
+    with setup._alone() as lock:
+        compiling = setup.compile_beside(lock)
+    with (setup.CACHE / "setup.lock").open() as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        Path("go").write_text("")
+        assert compiling.wait(60) == 0
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 # --- where packages come from ---
