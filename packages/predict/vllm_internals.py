@@ -76,14 +76,12 @@ MODEL_NAMES = "does not exist. Valid aliases: "
 
 # The beginning of an event that is an error: of the completions, and of Anthropic's messages.
 ERROR_EVENTS = (b'data: {"error": ', b"event: error\n")
-# Events without content: those that /v1/responses sends before it asks the engine, and those that
-# begin a message, after which the engine's first words, or its error, follow at once.
-OPENING_EVENTS = (
-    b"event: response.created\n",
-    b"event: response.in_progress\n",
-    b"event: message_start\n",
-)
+# Events that /v1/responses sends before it asks the engine.
+OPENING_EVENTS = (b"event: response.created\n", b"event: response.in_progress\n")
+# What a chat and a message begin with once the engine has answered. If it answered with an error,
+# that follows at once.
 ROLE_DELTA = b'"delta":{"role":"assistant","content":""}'
+ANSWERED_EVENT = b"event: message_start\n"
 # What is left of an error in a stream of Anthropic's messages, and of one that the engine gave up
 # in /v1/responses, where vLLM takes it for an answer and reports pydantic's complaint about that:
 # the beginning of its message, and its status.

@@ -6,80 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
-from predict import pacing, settings
+from predict import settings
 from predict.errors import INTERNAL_ERROR
 from predict.images.batch import current_batch
-from predict.legacy.parameters import CHAT, REFUSED
 from predict.requests import limits
-from predict.requests.middleware import READ, TEXT, RequestMiddleware, decoded, encoded
+from predict.requests.middleware import READ, TEXT, RequestMiddleware
 from starlette.responses import JSONResponse
 
-CHAT_PATH = "/v1/chat/completions"
-
-
-class Vllm:
-    """Keeps what the class hands on, and answers with a short chat completion."""
-
-    def __init__(self) -> None:
-        self.scopes: list[Any] = []
-        self.bodies: list[bytes] = []
-        self.taken = 0  # pieces of the body that were asked for
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", scope["type"] == "http"
-        while more:
-            message = await receive()
-            body += message["body"]
-            more = message["more_body"]
-        self.scopes.append(scope)
-        self.bodies.append(body)
-        if scope["type"] == "http":
-            start = {"type": "http.response.start", "status": 200, "headers": []}
-            answer = {"choices": [{"message": {"content": "Hi"}}], "usage": {}}
-            await send(start)
-            await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
-
-
-def post(
-    path: str,
-    body: bytes,
-    announced: bool = True,
-    method: str = "POST",
-    stream_interval: int = 1,
-    **given: Any,
-) -> tuple[Vllm, int, Any]:
-    """What vLLM got, and status and body of the response. `given`: variables, and "header:name"."""
-    vllm, sent = Vllm(), []
-    own = {name: value for name, value in given.items() if name.startswith("header:")}
-    environment = {name: value for name, value in given.items() if name not in own}
-    predict = RequestMiddleware(vllm, settings.read(environment))
-    headers = [(b"content-type", b"text/x")]
-    headers += [(name[7:].encode(), value.encode()) for name, value in own.items()]
-    if announced:
-        headers.append((b"content-length", str(len(body)).encode()))
-    scope: Any = {"type": "http", "path": path, "method": method, "headers": headers}
-    scope[pacing.SCOPE] = stream_interval
-    cuts = [body[i : i + 7] for i in range(0, len(body), 7)] or [b""]
-    messages = iter(
-        {"type": "http.request", "body": cut, "more_body": i < len(cuts) - 1}
-        for i, cut in enumerate(cuts)
-    )
-
-    async def receive() -> Any:
-        vllm.taken += 1
-        return next(messages)
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asyncio.run(predict(scope, receive, send))
-    return vllm, sent[0]["status"], json.loads(sent[1]["body"])
-
+from tests.support.middleware import CHAT_PATH, Vllm, post
 
 HI = [{"role": "user", "content": "hi"}]
+
 OPENAI = b'{ "messages": [{"role":"user","content":"\\u00e9"}],  "max_tokens": 5, "top_k":3 }'
 
 
@@ -440,162 +377,6 @@ def test_completions_are_vllm_s_own() -> None:
     vllm, _, answer = post("/v1/completions", b'{"prompt": "a", "max_new_tokens": 5}')
     assert vllm.bodies == []
     assert "did you mean 'max_tokens'" in answer["error"]["message"]
-
-
-IMAGE = "data:image/png;base64," + "QUJD" * 30_000
-LIMITS: Any = {"PREDICT_LIMIT_TEXT_BYTES": "70000", "PREDICT_LIMIT_BODY_BYTES": "900000"}
-
-
-def with_part(**part: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "é?"}, part]}]}
-
-
-def test_large_images_pass_byte_for_byte_and_are_no_text() -> None:
-    image = {"url": IMAGE}
-    body = json.dumps(with_part(type="image_url", image_url=image), ensure_ascii=False).encode()
-    assert post("/predict", body, **LIMITS)[0].bodies == [body]
-    defaults: Any = {"PREDICT_DEFAULTS_FOR_MESSAGES": "1", "PREDICT_TEMPERATURE": "0.5"}
-    (got,) = post("/predict", body, **LIMITS, **defaults)[0].bodies
-    assert json.loads(got) == {**json.loads(body), "temperature": 0.5}
-
-
-def test_a_large_image_is_whole_in_a_request_that_is_rewritten() -> None:
-    request = with_part(type="image_url", image_url={"url": IMAGE})
-    marked = with_part(type="image_url", image_url={"url": IMAGE}, uuid="a")
-    for body in (marked, {**request, "temperature": None}, {**request, "max_new_tokens": 5}):
-        defaults: Any = {"PREDICT_DEFAULTS_FOR_MESSAGES": "1", "PREDICT_TEMPERATURE": "0.5"}
-        vllm, _, _ = post("/predict", json.dumps(body).encode(), **LIMITS, **defaults)
-        assert json.loads(vllm.bodies[0])["messages"] == request["messages"]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        with_part(type="text", text=IMAGE),
-        {"messages": [{"role": "user", "content": IMAGE}]},
-        {"prompt": IMAGE},
-        {**with_part(type="image_url", image_url=IMAGE), "user": IMAGE},
-    ],
-)
-def test_text_that_looks_like_an_image_is_text(body: Any) -> None:
-    written = json.dumps(body).encode()
-    status = post("/predict", written, **LIMITS)[1]
-    assert status == 413
-    got = post("/v1/chat/completions", written)[0].bodies[0]
-    assert IMAGE in json.dumps(json.loads(got))
-
-
-json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(-1e15, 1e15)
-    | st.text(st.characters(codec="utf-8")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab$"), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(st.dictionaries(st.sampled_from(sorted(CHAT - set(REFUSED))), json_values), st.booleans())
-def test_any_request_of_openai_s_names_comes_out_equal(request: Any, ascii_only: bool) -> None:
-    body = json.dumps({**request, "messages": []}, ensure_ascii=ascii_only).encode()
-    got, status, _ = post("/predict", body)
-    assert got.bodies == [body] if status == 200 else status == 400
-
-
-@given(st.dictionaries(st.text("ab$"), json_values))
-def test_bodies_are_read_and_written_without_a_change(request: Any) -> None:
-    assert decoded(encoded(request)) == request
-    assert decoded(json.dumps(request).encode()) == request
-    assert decoded(b"\xef\xbb\xbf" + json.dumps(request).encode()) == request
-
-
-# Limits that the generated bodies lie around, and what they are made of: images, strings that look
-# like one, and constraints that must not hide behind them.
-SMALL: Any = {"PREDICT_LIMIT_TEXT_BYTES": "3000", "PREDICT_LIMIT_STRING_LENGTH": "40"}
-URLS = st.sampled_from([0, 1, 30, 60, 2500, 2990, 3000, 65530, 65536, 70000]).map(
-    lambda length: "data:" + "A" * length
-)
-PARTS = st.one_of(
-    URLS.map(lambda url: {"type": "image_url", "image_url": {"url": url}}),
-    URLS.map(lambda url: {"type": "image_url", "image_url": url, "text": "a"}),
-    URLS.map(lambda url: {"type": "image", "source": {"type": "base64", "data": url}}),
-    URLS.map(lambda url: {"type": "text", "text": url}),
-)
-MESSAGES = st.lists(PARTS, max_size=3).map(lambda parts: [{"role": "user", "content": parts}])
-FIELDS = {
-    "messages": MESSAGES,
-    "input": MESSAGES,
-    "system": MESSAGES | st.lists(PARTS, max_size=3),
-    "prompt": URLS | st.just("hi"),
-    "user": URLS | st.just("x"),
-    "stop": URLS,
-    "metadata": st.dictionaries(st.sampled_from("ab"), URLS, max_size=2),
-    "structured_outputs": URLS.map(lambda url: {"regex": url}),
-    "kv_transfer_params": st.none() | URLS,
-}
-ENTRIES = st.sampled_from(sorted(FIELDS)).flatmap(
-    lambda name: FIELDS[name].map(lambda value: (name, value))
-)
-
-
-@examples(max_examples=60, deadline=None)
-@given(st.sampled_from(sorted(READ)), st.lists(ENTRIES, max_size=7))
-def test_what_is_judged_is_what_vllm_gets(path: str, entries: Any) -> None:
-    """Names may come twice: the last one counts, here and in vLLM."""
-    written = ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in entries)
-    body = b"{" + written.encode() + b"}"
-    last = dict(entries)
-    vllm, status, _ = post(path, body, **SMALL)
-    images = sum(len(url) for url in image_urls(last))
-    fits = len(body) - images <= 3000
-    if status != 200:
-        assert vllm.bodies == []
-        assert status in (400, 413)
-        return
-    (got,) = vllm.bodies
-    read = json.loads(got)
-    assert fits
-    assert len(read.get("stop") or "") <= 40
-    assert read.get("kv_transfer_params") is None
-    if path == CHAT_PATH and "prompt" in last:
-        return  # the legacy format, which is rewritten
-    for name in read.keys() - {"messages", "input", "system"}:  # conversations are repaired
-        assert read[name] == last[name]
-
-
-def image_urls(body: dict[str, Any]) -> list[str]:
-    """The images of a request, each at its own place and once."""
-    parts = [
-        part
-        for name in ("messages", "input", "system")
-        for entry in body.get(name, ())
-        for part in entry.get("content", [entry])
-    ]
-    urls = [
-        part["source"]["data"] if "source" in part else part["image_url"]
-        for part in parts
-        if part["type"] != "text"
-    ]
-    return [url["url"] if isinstance(url, dict) else url for url in urls]
-
-
-@pytest.mark.parametrize("decoys", [1, 5])
-def test_an_image_does_not_pay_for_a_string_elsewhere(decoys: int) -> None:
-    part = {"type": "image_url", "image_url": "data:" + "A" * 2000}
-    decoy = {"role": "u", "type": "a", "content": [part] * decoys}
-    hidden = {"prompt": "hi", "user": "data:" + "x" * 70_000, "system": [decoy]}
-    for path in ("/v1/completions", "/v1/responses", "/v1/messages"):
-        vllm, status, _ = post(path, json.dumps(hidden).encode(), **SMALL)
-        assert (vllm.bodies, status) == ([], 413)
-
-
-def test_a_large_body_without_images_is_refused_before_it_is_parsed() -> None:
-    for filler in (b'"data:",', b"{},", b'"x",'):
-        body = b'{"a": [' + filler * 30_000 + b"{}"  # which is not JSON
-        _, status, answer = post(CHAT_PATH, body, **SMALL)
-        assert status == 413
-        assert "beside its images" in answer["error"]["message"]
 
 
 def test_what_was_ignored_is_named_in_the_response() -> None:

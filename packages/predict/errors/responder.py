@@ -2,19 +2,24 @@
 
 Promises: an error of whatever is behind, in whatever form, keeps its status and becomes
 `{"error": {…}}`; any other answer passes untouched. A stream's start waits until the engine has
-answered, so that an error which a stream begins with is a JSON error with its status. An error
-later in a stream is an event of the same content.
+answered, so that an error which a stream begins with is a JSON error with its status; it does not
+wait for words, which a call of a tool has none of. An error later in a stream is an event of the
+same content.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 from predict.asgi import Message, Send, respond
 from predict.errors import error_body, shortened
 from predict.errors.reading import error_in_event, parse_error, with_adapters
-from predict.vllm_internals import ERROR_EVENTS, OPENING_EVENTS, ROLE_DELTA
+from predict.vllm_internals import ANSWERED_EVENT, ERROR_EVENTS, OPENING_EVENTS, ROLE_DELTA
 
 MAX_READ = 65536  # bytes of an error that are read
+# Of the event loop, that a role waits for the error which vLLM sends right behind it. Turns and not
+# seconds: a busy server has as many of them.
+TURNS = 4
 
 
 class ErrorResponder:
@@ -31,18 +36,21 @@ class ErrorResponder:
         self.constraint: str | None = None
         self.explain: Callable[[str], tuple[str, str] | None] | None = None
         self.start: Message = {}
-        # "waiting" for the start, then "holding" a stream's or "reading" an error; in the end
-        # "streaming" events, "passing" any other answer, or "done"
+        # "waiting" for the start, then "holding" a stream's, which ends by "releasing" it, or
+        # "reading" an error; in the end "streaming" events, "passing" any other answer, or "done"
         self.state = "waiting"
         self.held: list[Message] = []
+        self.release: asyncio.Task[None] | None = None
         self.body = b""
 
     @property
     def begun(self) -> bool:
         """Whether it is too late to answer with an error."""
-        return self.state in ("streaming", "passing", "done")
+        return self.state in ("releasing", "streaming", "passing", "done")
 
     async def __call__(self, message: Message) -> None:
+        if self.state == "releasing" and self.release is not None:
+            await self.release
         if self.state == "streaming" and message.get("body", b"").startswith(ERROR_EVENTS):
             message = {**message, "body": self._event(message["body"])}
         if self.state in ("streaming", "passing"):
@@ -73,11 +81,23 @@ class ErrorResponder:
             await self.respond(*parse_error(*error_in_event(body), self.constraint))
             return
         self.held.append(message)
-        if not (body.startswith(OPENING_EVENTS) or ROLE_DELTA in body):
-            self.state = "streaming"
-            for held in self.held:
-                await self.send(held)
-            self.held = []
+        answered = ROLE_DELTA in body or body.startswith(ANSWERED_EVENT)
+        if not (answered or body.startswith(OPENING_EVENTS)):
+            await self._release()
+        elif answered and self.release is None:
+            self.release = asyncio.create_task(self._release_soon())
+
+    async def _release_soon(self) -> None:
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        if self.state == "holding":
+            await self._release()
+
+    async def _release(self) -> None:
+        held, self.held, self.state = self.held, [], "releasing"
+        for message in held:
+            await self.send(message)
+        self.state = "streaming"
 
     async def respond(self, status: int, message: str, kind: str, param: str | None) -> None:
         """Sends an error, whole; what comes after it is dropped."""
