@@ -26,7 +26,7 @@ from predict.requests.middleware import READ
 from schemathesis import GenerationMode
 
 from local.truss import URL
-from tests.support import faults, hostile, images
+from tests.support import hostile, images, load
 from tests.support.container import Running
 from tests.support.hostile import answers, fields
 from tests.support.hostile.answers import Answer
@@ -213,10 +213,10 @@ def unharmed(container: Running, chats: Any) -> Iterator[None]:
             assert response.json()["choices"][0]["message"]["content"] == expected
 
     answer()
-    before = faults.memory()
+    before = load.memory()
     yield
     answer()
-    grown = faults.memory() / before - 1
+    grown = load.memory() / before - 1
     print(f"memory {grown:+.1%}")
     assert grown < 0.1
 

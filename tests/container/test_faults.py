@@ -12,18 +12,10 @@ from predict.admission import RETRY_SECONDS
 
 from deploy.config import most_requests
 from local.truss import URL
-from tests.support import faults
+from tests.support import faults, load
 from tests.support.container import Running, gone, leftovers
-from tests.support.faults import (
-    API_SERVER,
-    END_SECONDS,
-    ENGINE,
-    NGINX,
-    STALL_SECONDS,
-    WORKER,
-    Outcome,
-    Server,
-)
+from tests.support.faults import API_SERVER, END_SECONDS, ENGINE, NGINX, STALL_SECONDS, WORKER
+from tests.support.load import Outcome, Server
 from tests.support.resilience import Report
 
 alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
@@ -35,7 +27,7 @@ def shared(model: str) -> pytest.MarkDecorator:
 
 def endings(outcomes: Sequence[Outcome]) -> str:
     """How streams that were broken off ended, for a table."""
-    found = [faults.ending(outcome) for outcome in outcomes]
+    found = [load.ending(outcome) for outcome in outcomes]
     return ", ".join(f"{found.count(how)} {how}" for how in dict.fromkeys(found))
 
 
@@ -44,7 +36,7 @@ def check_killed(server: Server, who: str, resilience: Report) -> None:
     killed = faults.kill(server, who)
     assert gone(), leftovers()
     assert server.process.returncode == 1
-    assert faults.broken_off(killed.outcomes, 4)
+    assert load.broken_off(killed.outcomes, 4)
     if who in (ENGINE, WORKER):
         assert "exit status 1" in killed.exit_line
     resilience.row(
@@ -79,7 +71,7 @@ def check_stop(server: Server, resilience: Report, what: str) -> None:
     assert (stopped.refused.status, stopped.refused.retry_after) == (503, str(RETRY_SECONDS))
     assert stopped.readiness == 503
     assert [outcome for outcome in stopped.short if not outcome.right] == []
-    assert faults.broken_off(stopped.long, 2)
+    assert load.broken_off(stopped.long, 2)
     assert stopped.seconds < END_SECONDS
     resilience.row(
         "A stop",
@@ -99,7 +91,7 @@ def test_a_stop_of_the_container_lets_streams_finish_and_cuts_the_rest_off(
 
 @alone
 def test_a_stop_without_nginx_does_the_same(container: None, resilience: Report) -> None:
-    with faults.server("mistral-7b", nginx=False) as server:
+    with load.server("mistral-7b", nginx=False) as server:
         check_stop(server, resilience, "without nginx")
 
 
@@ -107,7 +99,7 @@ def test_a_stop_without_nginx_does_the_same(container: None, resilience: Report)
 def test_a_killed_nginx_ends_the_container_and_every_open_request(
     container: None, resilience: Report
 ) -> None:
-    with faults.server("mistral-7b") as server:
+    with load.server("mistral-7b") as server:
         check_killed(server, NGINX, resilience)
 
 
@@ -116,11 +108,11 @@ def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
     container: None, resilience: Report
 ) -> None:
     model = "mixtral-8x7b"
-    most = most_requests(faults.plan_of(model))
-    with faults.server(model, stall_seconds=STALL_SECONDS) as server:
+    most = most_requests(load.plan_of(model))
+    with load.server(model, stall_seconds=STALL_SECONDS) as server:
         held = faults.hold_one_worker(model, most + 40)
-        faults.wait(lambda: faults.running() + faults.waiting() == 0)
-        afterwards = faults.streams(model, most)
+        load.wait(lambda: load.running() + load.waiting() == 0)
+        afterwards = load.streams(model, most)
         check_killed(server, WORKER, resilience)
     answered = [outcome for outcome in held.outcomes if outcome.status == 200]
     refused = [outcome for outcome in held.outcomes if outcome.status == 503]
@@ -147,16 +139,16 @@ def test_a_killed_engine_breaks_off_a_legacy_stream_and_waits_for_no_client(
 ) -> None:
     """uvicorn would wait for the client that does not read."""
     body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 4000}
-    with faults.server("mistral-7b") as server, faults.unread("mistral-7b", fill_seconds=15):
+    with load.server("mistral-7b") as server, faults.unread("mistral-7b", fill_seconds=15):
         with httpx.stream("POST", f"{URL}/predict", json=body, timeout=60) as response:
             assert response.status_code == 200
             chunks = response.iter_raw()
             assert next(chunks)
-            assert faults.status(faults.LIVENESS) == 200
+            assert load.status(load.LIVENESS) == 200
             faults.send(ENGINE, signal.SIGKILL)
             with pytest.raises(httpx.RemoteProtocolError):
                 list(chunks)
-        seconds = faults.wait(lambda: server.process.poll() is not None, END_SECONDS)
+        seconds = load.wait(lambda: server.process.poll() is not None, END_SECONDS)
         assert gone(), leftovers()
         assert server.process.returncode == 1
         assert "exit status 1" in server.log.read_text()
@@ -171,7 +163,7 @@ def test_a_killed_engine_breaks_off_a_legacy_stream_and_waits_for_no_client(
 def test_nginx_s_workers_come_back_and_a_stop_of_vllm_lets_streams_finish(
     container: None, resilience: Report
 ) -> None:
-    with faults.server("mistral-7b", drain_seconds=300) as server:
+    with load.server("mistral-7b", drain_seconds=300) as server:
         seconds, outcomes = faults.kill_nginx_worker("mistral-7b")
         assert server.process.poll() is None
         assert {outcome.status for outcome in outcomes} == {0}
@@ -196,8 +188,8 @@ def test_nginx_s_workers_come_back_and_a_stop_of_vllm_lets_streams_finish(
 
 @alone
 def test_an_engine_that_hangs_does_not_delay_a_stop(container: None) -> None:
-    with faults.server("mistral-7b") as server, faults.meanwhile(faults.endless("mistral-7b", 4)):
-        faults.wait(lambda: faults.running() == 4)
+    with load.server("mistral-7b") as server, load.meanwhile(load.endless("mistral-7b", 4)):
+        load.wait(lambda: load.running() == 4)
         faults.send(ENGINE, signal.SIGSTOP)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(END_SECONDS) == 0

@@ -12,7 +12,7 @@ from PIL import Image
 
 from local.processes import tail, vllm_processes
 from local.truss import URL
-from tests.support import faults
+from tests.support import faults, load
 from tests.support.container import Running, within
 from tests.support.image_host import ImageHost, blank, bomb, data_url, picture
 from tests.support.images import IMAGES, ask, part
@@ -203,7 +203,7 @@ def test_the_images_of_a_request_have_ten_seconds(
 ) -> None:
     started = time.monotonic()
     urls = [image_host.url(f"{path}?{number}") for number in range(4)]
-    with faults.meanwhile(lambda: faults.streams(MODEL, 8)) as others:
+    with load.meanwhile(lambda: load.streams(MODEL, 8)) as others:
         message = refused(container, *urls, data_url(picture()), **more)
         seconds = time.monotonic() - started
     assert "in time: the images of a request have 10 s together" in message

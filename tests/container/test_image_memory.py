@@ -16,7 +16,7 @@ from predict.settings import DEFAULT_LIMITS
 
 from local.processes import tail
 from local.truss import URL
-from tests.support import faults
+from tests.support import load
 from tests.support.container import Running
 from tests.support.image_host import bomb, data_url, numbered, picture
 from tests.support.images import ask, part
@@ -33,11 +33,11 @@ pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True
 @contextmanager
 def peak_of_memory() -> Iterator[list[int]]:
     """Bytes of the container's memory while the block runs; the largest at last."""
-    seen, done = [faults.memory()], threading.Event()
+    seen, done = [load.memory()], threading.Event()
 
     def watch() -> None:
         while not done.wait(0.1):
-            seen.append(faults.memory())
+            seen.append(load.memory())
 
     watching = threading.Thread(target=watch)
     watching.start()
@@ -61,12 +61,12 @@ def flood(seconds: float) -> tuple[list[httpx.Response], list[float]]:
             urls = [data_url(numbered(image, next(numbers))) for _ in range(5)]
             content: list[Any] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
             body = {"messages": [{"role": "user", "content": content}], "max_tokens": 4}
-            answers.append(await http.post(faults.CHAT, json=body))
+            answers.append(await http.post(load.CHAT, json=body))
 
     async def neighbour(http: httpx.AsyncClient) -> None:
         while time.monotonic() < end:
             started = time.monotonic()
-            response = await http.post(faults.CHAT, json={"messages": QUESTION, "max_tokens": 1})
+            response = await http.post(load.CHAT, json={"messages": QUESTION, "max_tokens": 1})
             assert response.status_code == 200
             neighbours.append(time.monotonic() - started)
             await asyncio.sleep(0.2)
@@ -86,16 +86,16 @@ def test_the_memory_of_all_images_has_a_bound(container: Running, resilience: Re
     limit = DEFAULT_LIMITS["image_memory_bytes"]
     assert limit is not None
     ask(container, part("red"))
-    before = faults.memory()
+    before = load.memory()
     with peak_of_memory() as seen:
         answers, neighbours = flood(SECONDS)
-    faults.wait(lambda: faults.running() + faults.waiting() == 0)
+    load.wait(lambda: load.running() + load.waiting() == 0)
     statuses = {answer.status_code for answer in answers}
     assert statuses == {200, 503}, tail(container.log)
     refused = [answer for answer in answers if answer.status_code == 503]
     assert all(answer.headers["retry-after"] for answer in refused)
     assert {answer.json()["error"]["code"] for answer in refused} == {503}
-    grown, kept = max(seen) - before, faults.memory() - before
+    grown, kept = max(seen) - before, load.memory() - before
     print(grown / 1e6, kept / 1e6, statistics.median(neighbours), max(neighbours), len(answers))
     assert grown < 1.1 * limit
     assert kept < 0.15 * before
@@ -117,7 +117,7 @@ def test_requests_that_fail_at_their_last_image_keep_no_memory(container: Runnin
     def ask_with(*urls: str) -> httpx.Response:
         content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1}
-        return container.http.post(faults.CHAT, json=body)
+        return container.http.post(load.CHAT, json=body)
 
     for _ in range(6):
         response = ask_with(good, good, good, good, broken)
@@ -139,12 +139,12 @@ def test_500_different_images_leave_no_more_than_the_cache_keeps(
                 "image_url": {"url": data_url(numbered(image, 10**6 + number))},
             }
             body = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 1}
-            assert container.http.post(faults.CHAT, json=body).status_code == 200
+            assert container.http.post(load.CHAT, json=body).status_code == 200
 
     ask_for(range(count, count + 20))
-    before = faults.memory()
+    before = load.memory()
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(ask_for, [range(start, count, 8) for start in range(8)]))
-    grown = faults.memory() - before
+    grown = load.memory() - before
     assert grown < 2 * count * side**2 * 6 + (64 << 20)
     resilience.row("Load", f"{count} different images", f"memory {grown / 2**20:+.0f} MiB")

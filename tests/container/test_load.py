@@ -9,9 +9,10 @@ from predict.admission import RETRY_SECONDS
 
 from deploy.config import most_requests
 from local.truss import READINESS, URL
-from tests.support import faults
+from tests.support import faults, load
 from tests.support.container import gone, leftovers
-from tests.support.faults import AT_ONCE, END_SECONDS, FREE_SECONDS, LIVENESS, STALL_SECONDS, Server
+from tests.support.faults import END_SECONDS, FREE_SECONDS, STALL_SECONDS
+from tests.support.load import AT_ONCE, LIVENESS, Server
 from tests.support.resilience import Report
 
 MODEL = "mistral-7b"
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirec
 @pytest.fixture(scope="module")
 def server(container: None) -> Iterator[Server]:
     """A container that gives its engine less time, shared by the tests here."""
-    with faults.server(MODEL, stall_seconds=STALL_SECONDS) as started:
+    with load.server(MODEL, stall_seconds=STALL_SECONDS) as started:
         yield started
     assert gone(), leftovers()
 
@@ -34,15 +35,15 @@ def as_before(server: Server) -> Iterator[None]:
     yield
     if server.process.poll() is not None:
         return  # by the last test
-    faults.wait(lambda: faults.running() + faults.waiting() == 0)
-    assert all(outcome.right for outcome in faults.streams(MODEL, 8))
-    assert (faults.status(LIVENESS), faults.status(READINESS)) == (200, 200)
+    load.wait(lambda: load.running() + load.waiting() == 0)
+    assert all(outcome.right for outcome in load.streams(MODEL, 8))
+    assert (load.status(LIVENESS), load.status(READINESS)) == (200, 200)
 
 
 @pytest.fixture
 def most() -> int:
     """Requests the server has slots for."""
-    return most_requests(faults.plan_of(MODEL))
+    return most_requests(load.plan_of(MODEL))
 
 
 REJECTED = (503, str(RETRY_SECONDS))
@@ -52,7 +53,7 @@ def test_a_request_without_a_free_slot_is_rejected(
     server: Server, most: int, resilience: Report
 ) -> None:
     with faults.crowd(MODEL, most):
-        outcomes = faults.streams(MODEL, 100)
+        outcomes = load.streams(MODEL, 100)
     assert {(outcome.status, outcome.retry_after) for outcome in outcomes} == {REJECTED}
     assert all('{"error": {"message": "' in outcome.said for outcome in outcomes)
     resilience.row(
@@ -65,16 +66,16 @@ def test_a_request_without_a_free_slot_is_rejected(
 def test_each_of_500_streams_is_answered_exactly_or_rejected(
     server: Server, most: int, resilience: Report
 ) -> None:
-    faults.streams(MODEL, most)  # so that memory is compared after the first load
-    before = faults.memory()
-    outcomes = faults.streams(MODEL, AT_ONCE)
+    load.streams(MODEL, most)  # so that memory is compared after the first load
+    before = load.memory()
+    outcomes = load.streams(MODEL, AT_ONCE)
     right = [outcome for outcome in outcomes if outcome.right]
     rejected = [outcome for outcome in outcomes if outcome.status == 503]
     assert len(right) + len(rejected) == AT_ONCE
     assert len(right) >= most
     assert {outcome.retry_after for outcome in rejected} <= {str(RETRY_SECONDS)}
-    faults.wait(lambda: faults.running() + faults.waiting() == 0)
-    grown = faults.memory() / before - 1
+    load.wait(lambda: load.running() + load.waiting() == 0)
+    grown = load.memory() / before - 1
     assert grown < 0.1
     resilience.row(
         "Load",
@@ -85,7 +86,7 @@ def test_each_of_500_streams_is_answered_exactly_or_rejected(
 
 
 def test_openai_s_client_gets_through_by_itself(server: Server, resilience: Report) -> None:
-    outcomes = faults.with_retries(MODEL, 200)
+    outcomes = load.with_retries(MODEL, 200)
     assert [outcome for outcome in outcomes if not outcome.right] == []
     resilience.row(
         "Load",
@@ -98,9 +99,9 @@ def test_openai_s_client_gets_through_by_itself(server: Server, resilience: Repo
 def test_several_answers_take_several_slots(server: Server, most: int, n: int) -> None:
     """vLLM counts them when its engine takes them; the rejection is a 503 before any event."""
     with faults.crowd(MODEL, most - n + 1):
-        (outcome,) = faults.streams(MODEL, 1, n=n, temperature=1)
+        (outcome,) = load.streams(MODEL, 1, n=n, temperature=1)
     assert (outcome.status, outcome.retry_after) == REJECTED
-    outcomes = faults.streams(MODEL, 100, n=n, temperature=1)
+    outcomes = load.streams(MODEL, 100, n=n, temperature=1)
     assert {outcome.status for outcome in outcomes} <= {200, 503}
     assert not [o for o in outcomes if o.status == 200 and '"error"' in o.said]
 
@@ -149,7 +150,7 @@ def test_a_client_that_leaves_frees_its_slot(
 def test_a_client_that_leaves_the_queue_frees_its_slot(
     server: Server, stream: bool, resilience: Report
 ) -> None:
-    with faults.crowd(MODEL, faults.plan_of(MODEL).max_num_seqs):
+    with faults.crowd(MODEL, load.plan_of(MODEL).max_num_seqs):
         seconds = faults.leave(MODEL, stream=stream)
     assert seconds < FREE_SECONDS
     done = f"A client leaves while its request is queued, {'a' if stream else 'no'} stream"
@@ -187,14 +188,12 @@ def test_liveness_holds_under_load_through_long_prefills_and_with_a_client_that_
     seen = set()
     with (
         faults.unread(MODEL),
-        faults.meanwhile(
-            lambda: faults.streams(MODEL, 16, messages=long, max_tokens=5)
-        ) as prefills,
-        faults.meanwhile(lambda: faults.streams(MODEL, 100, ignore_eos=True, max_tokens=300)),
+        load.meanwhile(lambda: load.streams(MODEL, 16, messages=long, max_tokens=5)) as prefills,
+        load.meanwhile(lambda: load.streams(MODEL, 100, ignore_eos=True, max_tokens=300)),
     ):
         while len(prefills) < 16:
-            seen.add(faults.status(LIVENESS))
-    faults.wait(lambda: faults.running() + faults.waiting() == 0)
+            seen.add(load.status(LIVENESS))
+    load.wait(lambda: load.running() + load.waiting() == 0)
     assert seen == {200}
     assert {outcome.status for outcome in prefills} == {200}
 
@@ -207,7 +206,7 @@ def test_a_stop_of_vllm_cuts_off_what_takes_longer_than_it_gives(
     assert gone(), leftovers()
     assert "model-server (exit status 0" in stopped.exit_line
     assert stopped.ended_after < END_SECONDS
-    assert faults.broken_off(stopped.outcomes, 8)
+    assert load.broken_off(stopped.outcomes, 8)
     resilience.row(
         "A stop",
         "SIGTERM to vLLM alone, under 8 streams that take longer than the drain time",

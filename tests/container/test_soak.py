@@ -16,7 +16,7 @@ import pytest
 from deploy.config import most_requests
 from deploy.paths import ROOT
 from local.truss import URL
-from tests.support import faults
+from tests.support import load
 from tests.support.container import Running
 from tests.support.resilience import Report
 from tests.support.soak import MARK
@@ -45,7 +45,7 @@ def sampling(samples: list[tuple[float, int]]) -> Iterator[None]:
 
     def sample() -> None:
         while not done.wait(1):
-            samples.append((time.monotonic() - started, faults.memory()))
+            samples.append((time.monotonic() - started, load.memory()))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -62,7 +62,7 @@ def rejections(count: int) -> list[float]:
     with httpx.Client(base_url=URL, timeout=60, trust_env=False) as client:
         for _ in range(count):
             started = time.monotonic()
-            response = client.post(faults.CHAT, json={"messages": 5, "user": MARK})
+            response = client.post(load.CHAT, json={"messages": 5, "user": MARK})
             seconds.append(time.monotonic() - started)
             assert response.status_code in (400, 503)
             time.sleep(0.05)
@@ -78,9 +78,9 @@ def memory_at(samples: list[tuple[float, int]], start: float, end: float) -> flo
 
 
 def test_a_soak(container: Running, seconds: int, resilience: Report) -> None:
-    most = most_requests(faults.plan_of(MODEL))
+    most = most_requests(load.plan_of(MODEL))
     idle = rejections(50)
-    load = subprocess.Popen(
+    clients = subprocess.Popen(
         [sys.executable, "-m", "tests.support.soak", MODEL, str(seconds), str(most + EXTRA)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "packages")},
@@ -91,13 +91,13 @@ def test_a_soak(container: Running, seconds: int, resilience: Report) -> None:
     busy: list[float] = []
     try:
         with sampling(samples):
-            while load.poll() is None and len(samples) < seconds:
+            while clients.poll() is None and len(samples) < seconds:
                 busy += rejections(10)
-            output, _ = load.communicate(timeout=3 * MINUTE)
+            output, _ = clients.communicate(timeout=3 * MINUTE)
     finally:
-        load.kill()
+        clients.kill()
     seen = json.loads(output)
-    faults.wait(lambda: faults.running() + faults.waiting() == 0)
+    load.wait(lambda: load.running() + load.waiting() == 0)
 
     counts = seen["counts"]
     assert seen["wrong"] == []
@@ -108,7 +108,7 @@ def test_a_soak(container: Running, seconds: int, resilience: Report) -> None:
     after = memory_at(samples, seconds - 20, seconds)
     assert after < GROWTH * before, f"{before / 1e6:.0f} MB, then {after / 1e6:.0f} MB"
     # None of the slots leaked: as many requests as there are slots are all admitted.
-    assert {outcome.status for outcome in faults.streams(MODEL, most)} == {200}
+    assert {outcome.status for outcome in load.streams(MODEL, most)} == {200}
     assert MARK not in container.log.read_text(errors="replace")
     print(f"idle p50 {statistics.median(idle)} busy p50 {statistics.median(busy)} p99 {p99(busy)}")
     print(counts, before, after)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local.processes import vllm_processes
-from tests.support import faults
+from tests.support import load
 from tests.support.container import Running
 from tests.support.image_host import ImageHost, data_url, picture, serving
 from tests.support.images import ask
@@ -63,13 +63,13 @@ def test_a_full_tmp_harms_nobody(
     large = [{"role": "user", "content": "x" * 3_000_000}]
     image = {"type": "image_url", "image_url": {"url": image_host.url("/red.png")}}
     with full_tmp():
-        outcomes = faults.streams(MODEL, 64)
+        outcomes = load.streams(MODEL, 64)
         assert ask(container, image) == RED
         schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"const": 7}}}
         answer = container.http.post(
-            faults.CHAT, json={"messages": hello, "response_format": schema, "max_tokens": 5}
+            load.CHAT, json={"messages": hello, "response_format": schema, "max_tokens": 5}
         )
-        refused = container.http.post(faults.CHAT, json={"messages": large, "max_tokens": 1})
+        refused = container.http.post(load.CHAT, json={"messages": large, "max_tokens": 1})
     assert [outcome for outcome in outcomes if not outcome.right] == []
     assert answer.json()["choices"][0]["message"]["content"] == "7"
     assert refused.status_code in (400, 413), refused.text
@@ -127,7 +127,7 @@ def test_a_name_whose_address_changes_is_never_followed_to_a_private_one(
                 ],
                 "max_tokens": 16,
             }
-            response = container.http.post(faults.CHAT, json=body)
+            response = container.http.post(load.CHAT, json=body)
             seen.append(response.status_code)
             if response.status_code == 400:
                 message = response.json()["error"]["message"]

@@ -3,7 +3,7 @@
 import pytest
 
 from deploy.config import most_requests
-from tests.support import faults
+from tests.support import faults, load
 from tests.support.container import Running
 from tests.support.resilience import Report
 
@@ -20,17 +20,17 @@ pytestmark = [
 def test_unread_streams_with_full_buffers_delay_nobody_and_leave_nothing(
     container: Running, resilience: Report
 ) -> None:
-    before = faults.memory()
+    before = load.memory()
     with faults.unread_streams(MODEL, COUNT, TOKENS) as unsent:
-        held = faults.memory() - before
-        outcomes = faults.streams(MODEL, 32)
-        liveness = faults.status(faults.LIVENESS)
+        held = load.memory() - before
+        outcomes = load.streams(MODEL, 32)
+        liveness = load.status(load.LIVENESS)
     assert unsent == COUNT
     assert [outcome for outcome in outcomes if not outcome.right] == []
     assert liveness == 200
-    most = most_requests(faults.plan_of(MODEL))
-    assert {outcome.status for outcome in faults.streams(MODEL, most)} == {200}  # all slots
-    after = faults.memory() / before - 1
+    most = most_requests(load.plan_of(MODEL))
+    assert {outcome.status for outcome in load.streams(MODEL, most)} == {200}  # all slots
+    after = load.memory() / before - 1
     print(held / 1e6, after)
     assert after < 0.1
     resilience.row(

@@ -14,9 +14,10 @@ from predict.admission import ALIASES, HEADER_BYTES, RETRY_SECONDS, ROUTES
 from deploy.config import most_requests
 from local.processes import container_processes, launch, vllm_processes
 from local.truss import STOP_SECONDS
-from tests.support import faults
+from tests.support import faults, load
 from tests.support.container import gone, leftovers, wait_for
-from tests.support.faults import END_SECONDS, ENGINE, Server
+from tests.support.faults import END_SECONDS, ENGINE
+from tests.support.load import Server
 
 MODEL = "mistral-7b"
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirec
 
 @pytest.fixture(scope="module")
 def server(container: None) -> Iterator[Server]:
-    with faults.server(MODEL, nginx=False) as started:
+    with load.server(MODEL, nginx=False) as started:
         yield started
     assert gone(), leftovers()
 
@@ -71,8 +72,8 @@ def test_a_body_or_headers_over_the_limit_are_refused(http: httpx.Client) -> Non
 
 
 def test_what_is_too_much_at_once_is_refused(server: Server) -> None:
-    most = most_requests(faults.plan_of(MODEL))
-    outcomes = faults.streams(MODEL, most + 50, server.url)
+    most = most_requests(load.plan_of(MODEL))
+    outcomes = load.streams(MODEL, most + 50, server.url)
     assert {outcome.status for outcome in outcomes} == {200, 503}
     refused = [outcome for outcome in outcomes if outcome.status == 503]
     assert {outcome.retry_after for outcome in refused} == {str(RETRY_SECONDS)}
@@ -81,11 +82,11 @@ def test_what_is_too_much_at_once_is_refused(server: Server) -> None:
 
 def test_the_death_of_the_engine_ends_the_container_and_every_open_request(server: Server) -> None:
     """The last one: it takes the container along."""
-    with faults.meanwhile(faults.endless(MODEL, 4, server.url)) as outcomes:
-        faults.wait(lambda: faults.running(server.url) == 4)
+    with load.meanwhile(load.endless(MODEL, 4, server.url)) as outcomes:
+        load.wait(lambda: load.running(server.url) == 4)
         faults.send(ENGINE, signal.SIGKILL)
-        faults.wait(lambda: server.process.poll() is not None, 2 * END_SECONDS)
-    assert faults.broken_off(outcomes, 4)
+        load.wait(lambda: server.process.poll() is not None, 2 * END_SECONDS)
+    assert load.broken_off(outcomes, 4)
     assert "ending with status 1" in server.log.read_text()
 
 

@@ -23,10 +23,10 @@ from deploy import cards
 from local.standins.corpus import load_dialogues
 from local.truss import URL
 from tests.support import hostile
-from tests.support.faults import CHAT, known
 from tests.support.hostile.answers import Answer, fault
 from tests.support.hostile.case import Case
 from tests.support.images import IMAGES, part
+from tests.support.load import CHAT, known
 
 MARK = "quoted-by-the-soak"  # in every request; no line of a log may have it
 RETRY_SECONDS = 0.5  # sooner than Retry-After asks, so that the queue stays full

@@ -1,0 +1,254 @@
+"""A container under load: streams at once, how each ended, and what the server says meanwhile.
+
+Promises: all goes through nginx, as users' requests do, on loopback; an answer is right only if it
+is whole and exact.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+
+from deploy import cards
+from deploy.config import planned, render
+from deploy.options import Options
+from deploy.plan import Plan
+from local import processes
+from local.standins.corpus import chat, dialogues
+from local.truss import STRAIGHT_URL, URL, stage
+from tests.support.container import Running
+from tests.support.timing import container_start
+
+LIVENESS = f"{URL}/"  # Truss's; nginx hands it on
+CHAT = "/v1/chat/completions"
+ENDED_WELL = "ended without an error"
+PATIENCE_SECONDS = 120
+AT_ONCE = 500  # streams: more than any model here has slots for
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a request ended. `status` 0: without one. `right`: whole, and the text exact."""
+
+    status: int
+    right: bool
+    seconds: float
+    retry_after: str | None = None
+    said: str = ""
+
+
+def ending(outcome: Outcome) -> str:
+    """How a stream that ought not to end well did end."""
+    if outcome.status == 0:
+        return "cut off"
+    if outcome.status != 200:
+        return f"refused with {outcome.status}"
+    return "ended by an error event" if '"error"' in outcome.said else ENDED_WELL
+
+
+def broken_off(outcomes: Sequence[Outcome], count: int) -> bool:
+    """Whether so many ended, each with an error, before or within its stream."""
+    return len(outcomes) == count and ENDED_WELL not in map(ending, outcomes)
+
+
+@dataclass
+class Server:
+    """A container as the scenarios see it: one of their own, or one that other tests shared."""
+
+    model: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    url: str = URL
+
+    @classmethod
+    def of(cls, container: Running) -> "Server":
+        return cls(container.card.name, container.process, container.log)
+
+
+@contextlib.contextmanager
+def server(
+    model: str,
+    variables: Mapping[str, str] | None = None,
+    nginx: bool = True,
+    **serving: int,
+) -> Iterator[Server]:
+    """A container of its own, ended afterwards if it is still there. `variables`: of its
+    environment, beside those of the config. `nginx`: which of Truss's two builds. `serving`: fields
+    of the card's section that are others here."""
+    card = cards.load(model)
+    changed = card.model_copy(update={"serving": card.serving.model_copy(update=serving)})
+    config = render(changed, Options())
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        truss, log = Path(folder) / "truss", Path(folder) / "log"
+        truss.mkdir()
+        stage(config, truss)
+        options = [f"--variable={name}={value}" for name, value in (variables or {}).items()]
+        options.append(f"--nginx={nginx:d}")
+        url = URL if nginx else STRAIGHT_URL
+        process = processes.launch("--truss", str(truss), *options, log=log)
+        try:
+            with container_start(model):
+                processes.wait_until_ready(process, log, url)
+            streams(model, 2, url)  # nothing is measured cold
+            yield Server(model, process, log, url)
+            if process.poll() is None:
+                processes.stop(process)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def plan_of(model: str) -> Plan:
+    return planned(cards.load(model), Options())
+
+
+def known(model: str) -> list[tuple[list[dict[str, str]], str]]:
+    """Messages and the exact answer, of every dialogue that the model's stand-in knows."""
+    images = cards.load(model).features.images > 0
+    found = [chat(turns) for turns in dialogues(images).values()]
+    return [(messages, answer) for messages, answer in found if isinstance(answer, str)]
+
+
+def streams(model: str, count: int, url: str = URL, **more: Any) -> list[Outcome]:
+    """So many streams at once, each with the next dialogue in turn and `more` in its request."""
+
+    async def run() -> list[Outcome]:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        async with httpx.AsyncClient(
+            base_url=url, timeout=PATIENCE_SECONDS, trust_env=False, limits=limits
+        ) as client:
+            asked = known(model)
+            return await asyncio.gather(
+                *(_stream(client, *asked[i % len(asked)], more) for i in range(count))
+            )
+
+    return asyncio.run(run())
+
+
+async def _stream(
+    client: httpx.AsyncClient, messages: list[dict[str, str]], answer: str, more: dict[str, Any]
+) -> Outcome:
+    body = {"messages": messages, "stream": True, "temperature": 0, "max_tokens": 300, **more}
+    started = time.monotonic()
+    text, said, done = "", "", False
+    try:
+        async with client.stream("POST", CHAT, json=body) as response:
+            if response.status_code != 200:
+                said = (await response.aread()).decode()
+                after = response.headers.get("retry-after")
+                return Outcome(response.status_code, False, time.monotonic() - started, after, said)
+            async for line in response.aiter_lines():
+                if line == "data: [DONE]":
+                    done = True
+                elif line.startswith("data: "):
+                    event = json.loads(line[6:])
+                    if "error" in event:
+                        said = json.dumps(event)
+                    for choice in event.get("choices", []):
+                        text += choice["delta"].get("content") or ""
+    except httpx.HTTPError as error:
+        return Outcome(0, False, time.monotonic() - started, said=repr(error))
+    # what follows an answer whose end is passed over is noise
+    same = text.startswith(answer) if more.get("ignore_eos") else text == answer
+    right = done and not said and same
+    return Outcome(200, right, time.monotonic() - started, said=said or text)
+
+
+def with_retries(model: str, count: int) -> list[Outcome]:
+    """So many streams at once by OpenAI's client, which asks again as it does by default."""
+
+    async def one(
+        client: openai.AsyncOpenAI, messages: list[dict[str, str]], answer: str
+    ) -> Outcome:
+        started = time.monotonic()
+        try:
+            stream: Any = await client.chat.completions.create(
+                model=model,
+                messages=messages,  # type: ignore[arg-type]
+                stream=True,
+                temperature=0,
+                max_tokens=300,
+            )
+            text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+        except openai.APIStatusError as error:
+            return Outcome(error.status_code, False, time.monotonic() - started, said=str(error))
+        return Outcome(200, text == answer, time.monotonic() - started, said=text)
+
+    async def run() -> list[Outcome]:
+        async with openai.AsyncOpenAI(api_key="none", base_url=f"{URL}/v1") as client:
+            asked = known(model)
+            return await asyncio.gather(
+                *(one(client, *asked[i % len(asked)]) for i in range(count))
+            )
+
+    return asyncio.run(run())
+
+
+def metrics(url: str = URL) -> dict[str, float]:
+    """vLLM's metrics that have one value, by name."""
+    lines = httpx.get(f"{url}/metrics", timeout=30, trust_env=False).text.splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name.split("{")[0]: float(value) for name, value in pairs}
+
+
+def running(url: str = URL) -> float:
+    return metrics(url)["vllm:num_requests_running"]
+
+
+def waiting() -> float:
+    return metrics()["vllm:num_requests_waiting"]
+
+
+def memory() -> int:
+    """Resident memory of everything in the container, in bytes."""
+    pages = 0
+    for pid, _ in processes.container_processes():
+        with contextlib.suppress(OSError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def wait(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> float:
+    """How many seconds it took until the condition held."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"not so after {seconds:.0f} s"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def status(url: str) -> int:
+    """The status of a GET; 0 when there is no answer."""
+    try:
+        return httpx.get(url, timeout=30, trust_env=False).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+@contextlib.contextmanager
+def meanwhile(work: Callable[[], list[Outcome]]) -> Iterator[list[Outcome]]:
+    """`work` in a thread; what it returns is in the list once the block has ended."""
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.extend(work()))
+    thread.start()
+    try:
+        yield outcomes
+    finally:
+        thread.join()
+
+
+def endless(model: str, count: int, url: str = URL) -> Callable[[], list[Outcome]]:
+    """Streams that would not end while a scenario lasts."""
+    return lambda: streams(model, count, url, ignore_eos=True, max_tokens=30000)
