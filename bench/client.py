@@ -48,7 +48,7 @@ class Bench:
         self.table = backends.registered()
         self.table[backends.TEXT] = backends.text_stream
         self.table[backends.WAYS] = backends.text_stream  # so that the parser knows its name
-        # it reads the tokenizer anew in each run, for seconds
+        # it reads the tokenizer again in each run, for seconds
         if not hasattr(vllm_serve.get_tokenizer, "cache_info"):
             vllm_serve.get_tokenizer = functools.cache(vllm_serve.get_tokenizer)
         self.vllm_serve = vllm_serve

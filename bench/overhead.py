@@ -83,7 +83,7 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
 
 
 GOALS = (
-    # goal, metric, label of the point, how it is held against bare vLLM
+    # goal, metric, label of the point, how it is compared with bare vLLM
     (Goal("tokens/s at 1 stream ≥ 0.98", least=0.98), "tokens_per_s", "1", ratio),
     (Goal("tokens/s at 4 streams ≥ 0.98", least=0.98), "tokens_per_s", "4", ratio),
     (Goal("tokens/s at 16 streams ≥ 0.98", least=0.98), "tokens_per_s", "16", ratio),

@@ -62,7 +62,9 @@ def api_key(
         )
     if not re.fullmatch(r"[!-~]+", key):
         # It could not be sent: an HTTP client would refuse it with an error that quotes it.
-        raise BasetenError(f"{KEY} is no key, for it has spaces or odd characters; see {KEYS_PAGE}")
+        raise BasetenError(
+            f"{KEY} is not a key, for it has spaces or odd characters; see {KEYS_PAGE}"
+        )
     return key
 
 
@@ -81,7 +83,7 @@ def checked_id(name: str, value: str) -> str:
     """`value`, when it can be the id or name that `name` asks for."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
         return value
-    got = f"is {value!r}, which is no id" if value else "is missing"
+    got = f"is {value!r}, which is not an id" if value else "is missing"
     where = "Baseten's page of the model shows it"
     if name == "MODEL_ID":
         where += ", and truss push prints it (model-ID.api.baseten.co)"
@@ -93,12 +95,13 @@ def checked_address(value: str, name: str = "BASE_URL") -> str:
     there."""
     try:
         parts = urlsplit(value)
-        _ = parts.port  # read only now: a ValueError when it is no number
+        _ = parts.port  # read only now: a ValueError when it is not a number
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BasetenError(
-            f"{name}={value!r} is no address; it begins with https://, or http:// on this machine"
+            f"{name}={value!r} is not an address; it begins with https://, or http:// on this "
+            "machine"
         )
     if parts.scheme == "http" and parts.hostname not in THIS_MACHINE:
         raise BasetenError(f"{name}={value!r} would send the key unencrypted; use https://")
@@ -141,7 +144,7 @@ def client(url: str, key: str) -> httpx.Client:
 
 
 def seconds_to_wait(attempt: int, response: httpx.Response) -> float | None:
-    """How long to wait before attempt number `attempt` + 1, or None where asking again is no use.
+    """How long to wait before attempt number `attempt` + 1, or None where asking again is useless.
 
     As long as Baseten says (`retry_after`, in seconds), else 1, 2, 4 … s; never above a minute.
     """
@@ -151,7 +154,9 @@ def seconds_to_wait(attempt: int, response: httpx.Response) -> float | None:
         said = float(response.json()["retry_after"])
     except (ValueError, TypeError, KeyError):
         said = 2.0 ** (attempt - 1)
-    return min(max(said, 0.0), LONGEST_WAIT) if said == said else LONGEST_WAIT  # NaN is no number
+    return (
+        min(max(said, 0.0), LONGEST_WAIT) if said == said else LONGEST_WAIT
+    )  # NaN is not a number
 
 
 class Management:

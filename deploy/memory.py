@@ -1,6 +1,6 @@
 """What a model weighs: parameters, bytes of weights, KV cache and activations.
 
-Promises: pure arithmetic on a card's `Architecture`, held against transformers' and vLLM's own
+Promises: pure arithmetic on a card's `Architecture`, checked against transformers' and vLLM's own
 figures (tests/platform/test_memory.py); `activation_bytes` alone is an estimate.
 """
 

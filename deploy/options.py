@@ -73,7 +73,7 @@ class Options:
         for host in self.hosts:
             if host == NO_HOSTS or not (HOST.fullmatch(host) or is_ipv4(host)):
                 raise UsageError(
-                    f"IMAGE_HOSTS has {host!r}, which is no host; use names with commas between "
+                    f"IMAGE_HOSTS has {host!r}, which is not a host; use names with commas between "
                     "them (images.example.com, or .example.com for all that end so), or none for "
                     "data URLs alone"
                 )
@@ -163,7 +163,9 @@ def context_of(value: str | None) -> int | None:
     if value is None:
         return None
     if not value.isascii() or not value.isdigit() or not 0 < int(value) < 10**9:
-        raise UsageError(f"CONTEXT={value!r} is no number of tokens. Use for example CONTEXT=8192")
+        raise UsageError(
+            f"CONTEXT={value!r} is not a number of tokens. Use for example CONTEXT=8192"
+        )
     return int(value)
 
 

@@ -41,7 +41,7 @@ from local.standins import cache
 
 PACKAGES = ROOT / "packages"
 LOCAL_ENVIRONMENT = ROOT / "local" / "environment.yaml"
-CPU_BUILD = ROOT / "local" / "cpu"  # mends LoRA in vLLM's CPU build
+CPU_BUILD = ROOT / "local" / "cpu"  # repairs LoRA in vLLM's CPU build
 LOCAL = "/local"  # where that is in the container
 NGINX_PORT = 8080  # fixed by Truss
 URL = f"http://127.0.0.1:{NGINX_PORT}"
@@ -195,7 +195,9 @@ def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
     if folder is None:
         return {}
     if not folder.is_dir():
-        raise CannotServeError(f"{folder} is no folder; --secrets takes one with a file per secret")
+        raise CannotServeError(
+            f"{folder} is not a folder; --secrets takes one with a file per secret"
+        )
     return {f"/secrets/{name}": folder / name for name in names if (folder / name).is_file()}
 
 
@@ -231,7 +233,7 @@ def workers_of(value: str | None) -> int | None:
     if value is None:
         return None
     if not re.fullmatch(r"[1-9][0-9]{0,3}", value):
-        raise CannotServeError(f"TP={value!r} is no number of workers; use TP=1 or TP=2")
+        raise CannotServeError(f"TP={value!r} is not a number of workers; use TP=1 or TP=2")
     return int(value)
 
 

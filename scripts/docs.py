@@ -114,18 +114,18 @@ def gpus_table() -> str:
     return "\n".join(lines)
 
 
-def reckoning_table() -> str:
+def memory_table() -> str:
     lines = [
         "| | " + " | ".join(card.title for card in cards.load_all()) + " |",
         "| --- |" + " ---: |" * len(cards.load_all()),
     ]
-    for name, figure in RECKONING.items():
+    for name, figure in MEMORY_ROWS.items():
         figures = " | ".join(figure(fit.choose(card)) for card in cards.load_all())
         lines.append(f"| {name} | {figures} |")
     return "\n".join(lines)
 
 
-RECKONING: dict[str, Callable[[Plan], str]] = {
+MEMORY_ROWS: dict[str, Callable[[Plan], str]] = {
     "GPUs, precision": lambda it: f"{it.count} × {it.gpu.name}, {it.precision.name}",
     "parameters": lambda it: f"{memory.parameters(it.card.architecture).total:,}",
     "weights on each GPU, GiB": lambda it: in_gib(it.weights / it.count),
@@ -147,7 +147,7 @@ RECKONING: dict[str, Callable[[Plan], str]] = {
 
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"hardware": hardware_table},
-    ROOT / "docs" / "hardware.md": {"gpus": gpus_table, "reckoning": reckoning_table},
+    ROOT / "docs" / "hardware.md": {"gpus": gpus_table, "memory": memory_table},
     ROOT / "docs" / "requests.md": {
         "defaults": defaults_table,
         "mapped": mapped_table,
@@ -161,7 +161,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
 
 
 def updated(page: Path) -> str:
-    """The text of the page with its tables made anew."""
+    """The text of the page with its tables made again."""
     text = page.read_text(encoding="utf-8")
     for name, table in PAGES[page].items():
         begin, end = f"<!-- {name}: made by make docs -->", f"<!-- end of {name} -->"

@@ -1,4 +1,4 @@
-"""Writes packages/start/modelinfos: what vLLM asks of the classes of all cards' models.
+"""Writes packages/start/modelinfos: what vLLM asks about the classes of all cards' models.
 
 Promises: a line for each file that vLLM's cache would hold after a start, its name and what is in
 it, which has a hash of the class's source, so that one of another version is passed over. One file

@@ -97,7 +97,7 @@ def main(options: argparse.Namespace) -> int:
                 _say("taking config.yaml as it lies")
                 stage((ROOT / "config.yaml").read_text(encoding="utf-8"), truss)
             elif not (truss / "config.yaml").is_file():
-                raise CannotServeError(f"{truss} is no Truss: it has no config.yaml")
+                raise CannotServeError(f"{truss} is not a Truss: it has no config.yaml")
             _say("building the Truss context")
             files, start, config = build(truss, nginx)
         check_precision(config)

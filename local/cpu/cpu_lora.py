@@ -1,4 +1,4 @@
-"""Mends LoRA in vLLM's CPU build; loaded as a plugin of vLLM by the local container alone.
+"""Repairs LoRA in vLLM's CPU build; loaded as a plugin of vLLM by the local container alone.
 
 - Tokens without an adapter have the index -1, which the CPU's kernels take for the last slot: the
   base model answered as an adapter does when both were in one batch. Triton's kernels on GPUs skip

@@ -38,7 +38,7 @@ def read(secret: Path) -> str:
         # Any other could not be sent: an HTTP client would refuse it with an error that quotes it.
         if re.fullmatch(rb"[!-~]+", token):
             return token.decode("ascii")
-        wrong = "is no token, for it has spaces or odd characters" if token else "is empty"
+        wrong = "is not a token, for it has spaces or odd characters" if token else "is empty"
     other = next(name for name in USUAL_NAMES if name != secret.name)
     raise SystemExit(
         f"predict.hub_token: the Baseten secret {secret.name} {wrong}: store a Hugging Face token "

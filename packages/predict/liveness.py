@@ -2,10 +2,10 @@
 
 Promises: the engine is said to hang once it has had requests and has done nothing for so long, and
 no longer as soon as it does anything: a token, a chunk of a prefill, a request taken up or let go.
-That its clients leave is no progress. It is watched whether anybody probes or not; while the server
-itself was held up, nothing counts. Nothing is done for a request: once a second vLLM's own counters
-are read. The death of the engine ends the process, with status 1; a stop ends it too, with status 0
-and whatever still runs, for vLLM would then wait for clients to whom nothing more comes.
+That its clients leave is not progress. It is watched whether anybody probes or not; while the
+server itself stood still, nothing counts. Nothing is done for a request: once a second vLLM's own
+counters are read. The death of the engine ends the process, with status 1; a stop ends it too, with
+status 0 and whatever still runs, for vLLM would then wait for clients to whom nothing more comes.
 """
 
 import asyncio

@@ -29,7 +29,7 @@ def redact(record: logging.LogRecord) -> bool:
         record.vllm_process_name = record.processName
     error = record.exc_info[1] if record.exc_info else None
     if error is not None and record.name.startswith(READERS) and isinstance(error, ValueError):
-        record.exc_info = None  # what a client sent is no fault of the server's
+        record.exc_info = None  # what a client sent is not a fault of the server's
     elif record.exc_info and record.exc_info[1]:
         record.exc_text = "\n".join(_traces(record.exc_info[1]))
         record.exc_info = None

@@ -13,7 +13,7 @@ import yaml
 
 from predict.requests.conversations.generations import DEFAULT, GENERATIONS, Generation, generation
 
-# What one request may have at most, by the names of limits.yaml; None is no limit.
+# What one request may have at most, by the names of limits.yaml; None means no limit.
 RequestLimits = Mapping[str, int | None]
 
 _LIMITS = yaml.safe_load(Path(__file__).with_name("limits.yaml").read_text(encoding="utf-8"))

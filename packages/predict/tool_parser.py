@@ -1,4 +1,4 @@
-"""A plugin of `vllm serve --tool-parser-plugin`: Mistral's tool parser, not built anew each time,
+"""A plugin of `vllm serve --tool-parser-plugin`: Mistral's tool parser, not built again each time,
 and not kept for ever.
 
 vLLM makes a tool parser for each chat request, and another one for a stream. Each compiles a

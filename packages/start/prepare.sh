@@ -7,7 +7,7 @@ if [ $$ = 1 ]; then
 fi
 
 # Asked what a model's class can do, vLLM imports it in a process of its own, for seconds, and keeps
-# the answer in its cache under a hash of the class's source. A hash that does not match is asked anew.
+# the answer in its cache under a hash of the class's source. A hash that does not match is asked again.
 cache="${VLLM_CACHE_ROOT:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/vllm}/modelinfos"
 (mkdir -p "$cache" && while read -r name info; do
     printf '%s\n' "$info" >"$cache/$name.json" || exit

@@ -27,7 +27,7 @@ def adapted(
     user: User,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Running]:
-    """A model in each of the classes that adapters are written for, with one adapter, as pushed."""
+    """A model of each architecture that adapters are written for, with one adapter, as pushed."""
     card = cards.load(request.param)
     cache.ensure(card)  # trained here, not within the time that a container has to start
     title = f"TITLE={card.title}, adapted"

@@ -55,7 +55,7 @@ def resident() -> int:
 
 @pytest.fixture(autouse=True)
 def as_before(container: Running) -> Any:
-    """After each test the standard question is answered to the letter."""
+    """After each test the standard question is answered exactly."""
     yield
     assert ask(container, part("red")) == RED, tail(container.log)
 
@@ -102,7 +102,7 @@ def test_what_is_not_public_is_refused_in_the_same_words(container: Running, url
 
 @pytest.mark.parametrize("route", ["/predict", "/v1/chat/completions"])
 @pytest.mark.parametrize("url", MALFORMED)
-def test_what_is_no_address_of_an_image_is_refused(
+def test_what_is_not_an_address_of_an_image_is_refused(
     container: Running, url: str, route: str
 ) -> None:
     assert refused(container, url, route=route).startswith("image 1 of the request: ")
@@ -185,8 +185,8 @@ def test_the_image_at_fault_is_numbered(container: Running, image_host: ImageHos
     good, bad = data_url(picture()), "file:///etc/passwd"
     assert refused(container, good, good, bad, good).startswith("image 3 of the request: ")
     assert refused(container, image_host.url("/red.png"), bad).startswith("image 2 of the request")
-    older = refused(container, good, bad, max_length=4000)
-    assert older.startswith("image 2 of the request: ")
+    legacy = refused(container, good, bad, max_length=4000)
+    assert legacy.startswith("image 2 of the request: ")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_a_large_image_is_answered(container: Running) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (2, 20000)], ids=str)
-def test_an_image_of_odd_shape_is_no_error_of_the_server(
+def test_an_image_of_odd_shape_is_not_an_error_of_the_server(
     container: Running, size: tuple[int, int]
 ) -> None:
     response = container.http.post("/predict", json=body(data_url(bomb(*size))))

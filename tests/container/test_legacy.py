@@ -1,4 +1,4 @@
-"""The older requests on the running container, each argument by its effect."""
+"""Legacy requests on the running container, each argument by its effect."""
 
 import json
 import socket
@@ -163,7 +163,7 @@ def test_stop_strings_end_the_answer_and_stay_in_it(container: Running, answer: 
 def test_eos_token_id_takes_the_place_of_the_model_s_own(container: Running, answer: str) -> None:
     up_to = answer[: answer.index(" north") + len(" north")]
     assert output(container, eos_token_id=word_token(container, "north")) == up_to
-    assert output(container, eos_token_id=[2]) == answer  # </s> is no part of the text
+    assert output(container, eos_token_id=[2]) == answer  # </s> is not part of the text
     other = post(container, prompt=QUESTION, eos_token_id=1, max_new_tokens=60).json()
     assert other["usage"]["completion_tokens"] == 60
 

@@ -94,7 +94,7 @@ GREEDY = {"temperature": 0}  # by chance, a space may be one that is none in ASC
 
 @pytest.fixture
 def plain(chats: dict[str, tuple[list[Any], str]]) -> tuple[list[Any], str]:
-    """A neighbour's request, and the answer to the letter."""
+    """A neighbour's request, and the exact answer."""
     return next(iter(chats.values()))
 
 

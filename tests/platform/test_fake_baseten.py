@@ -247,7 +247,7 @@ def test_make_predict_sends_an_example(caller: User) -> None:
 
 
 def test_truss_predict_says_that_there_is_no_development_deployment(caller: User) -> None:
-    """A custom server is always published, so the older documents' line needs `--published`."""
+    """A custom server is always published, so the earlier documents' line needs `--published`."""
     done = caller.truss("predict", "-d", '{"prompt": "x"}')
     assert done.returncode != 0
     assert "No development model found" in done.stdout + done.stderr

@@ -89,7 +89,7 @@ def test_a_misspelt_name_is_refused_before_anything_is_done(command: str, tmp_pa
 
 
 @pytest.mark.parametrize("words", [["push", "pixtral-12b"], ["psuh"], ["push", "L4", "MODEL=x"]])
-def test_a_word_that_is_no_command_stops_all(words: list[str], python: Path) -> None:
+def test_a_word_that_is_not_a_command_stops_all(words: list[str], python: Path) -> None:
     done = make(*words, f"PYTHON={python}")
     assert done.returncode == 2
     assert done.stdout == ""

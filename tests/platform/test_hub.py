@@ -179,7 +179,7 @@ def test_what_cannot_be_a_token_is_refused_and_not_repeated(
 ) -> None:
     secret.write_text(content)
     told = line(start_command(secret, hub.url))
-    assert "is no token, for it has spaces or odd characters" in told
+    assert "is not a token, for it has spaces or odd characters" in told
     assert "hf_one" not in told
     assert hub.seen == []
 

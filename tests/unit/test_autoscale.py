@@ -108,7 +108,7 @@ def test_hardware_that_is_given_has_its_own_target(tmp_path: Path) -> None:
         (["--model", "llama"], "no model 'llama'"),
         (["--gpu", "nope"], "GPU='nope' is not known"),
         (["--precision", "int3"], "PRECISION='int3' is not known"),
-        (["--context", "long"], "CONTEXT='long' is no number of tokens"),
+        (["--context", "long"], "CONTEXT='long' is not a number of tokens"),
         (["--model", "mixtral-8x7b", "--gpu", "A100:1", "--precision", "bf16"], "Use 2×A100, or"),
         (["--model", "mistral-7b", "--min-replica", "-1"], "min_replica: .* got -1"),
     ],

@@ -36,13 +36,13 @@ def test_the_variable_is_truss_s_key_too_where_nobody_has_logged_in(tmp_path: Pa
 
 @pytest.mark.parametrize("key", ["abc\ndef", "abc def", "clé"])
 def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> None:
-    with pytest.raises(BasetenError, match="is no key") as caught:
+    with pytest.raises(BasetenError, match="is not a key") as caught:
         baseten.api_key({"BASETEN_API_KEY": key})
     assert key not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", ["", "https://app.baseten.co/models/abc", "a/b", "a b", "-x"])
-def test_what_is_no_id_is_refused(value: str) -> None:
+def test_what_is_not_an_id_is_refused(value: str) -> None:
     with pytest.raises(BasetenError, match="MODEL_ID="):
         baseten.checked_id("MODEL_ID", value)
 
@@ -51,7 +51,7 @@ def test_the_key_is_not_sent_unencrypted_to_another_machine() -> None:
     with pytest.raises(BasetenError, match="unencrypted"):
         baseten.checked_address("http://api.baseten.co")
     assert baseten.checked_address("http://127.0.0.1:1/x/") == "http://127.0.0.1:1/x"
-    with pytest.raises(BasetenError, match="no address"):
+    with pytest.raises(BasetenError, match="not an address"):
         baseten.checked_address("api.baseten.co")
 
 

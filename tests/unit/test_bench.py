@@ -116,7 +116,7 @@ def test_metrics_of_requests_are_in_the_units_their_titles_name() -> None:
     assert p99 == pytest.approx(float(numpy.percentile(values, 99)) * 1000)
 
 
-def test_text_that_comes_in_one_piece_has_no_itl_and_is_no_figure() -> None:
+def test_text_that_comes_in_one_piece_has_no_itl_and_is_not_a_figure() -> None:
     with pytest.raises(BenchError, match="in more than one piece"):
         metrics.measured(2.0, 40, [0.010], [[]])
 

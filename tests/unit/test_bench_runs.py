@@ -169,7 +169,7 @@ def test_an_address_that_is_empty_does_not_measure_this_machine(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert bench.main(["--url", ""]) == 1
-    assert "URL='' is no address" in capsys.readouterr().err
+    assert "URL='' is not an address" in capsys.readouterr().err
 
 
 def test_a_deployment_has_no_parts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ def test_a_faulty_file_of_gpus_is_refused(
 @pytest.mark.parametrize(
     "spec", ["", ":", ":2", "A100:2:2", "A100:x", "A100:-1", "A100:2.0", "A 1", "1xA100", "nope"]
 )
-def test_what_is_no_gpu_is_refused_and_quoted_as_it_was_typed(spec: str) -> None:
+def test_what_is_not_a_gpu_is_refused_and_quoted_as_it_was_typed(spec: str) -> None:
     with pytest.raises(GpuError, match=f"GPU='{spec}'"):
         gpus.parse(spec)
 

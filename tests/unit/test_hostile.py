@@ -28,7 +28,7 @@ def answer(status: int, body: Any, seconds: float = 0.0) -> Answer:
         (404, {"error": {**ERROR, "code": 404}}),
     ],
 )
-def test_a_good_answer_is_no_fault(status: int, body: Any) -> None:
+def test_a_good_answer_is_not_a_fault(status: int, body: Any) -> None:
     assert answers.fault(answer(status, body)) is None
 
 

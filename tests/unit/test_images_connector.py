@@ -133,7 +133,7 @@ def test_what_the_encoder_is_given_of_an_image_is_counted(connector: Any) -> Non
         assert made <= counted.size(*size) <= 2.1 * made + 20_000
 
 
-def test_what_is_no_image_is_refused(connector: Any) -> None:
+def test_what_is_not_an_image_is_refused(connector: Any) -> None:
     for error in both_ways(connector, "data:audio/wav;base64,AAAA", "audio"):
         assert "not an image, which is all" in str(error)
 

@@ -222,7 +222,7 @@ def test_a_host_in_an_unusual_spelling_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("url", NO_URLS, ids=lambda url: ascii(url)[:40])
-def test_what_is_no_http_address_is_refused(url: str) -> None:
+def test_what_is_not_an_http_address_is_refused(url: str) -> None:
     with pytest.raises(ImageError) as refused:
         check_url(url, ANY)
     assert len(str(refused.value)) < 300

@@ -51,9 +51,9 @@ def outcome(
     request: dict[str, Any], settings: Settings
 ) -> RequestError | tuple[LegacyRequest, dict[str, Any]]:
     try:
-        older = translate(request, settings)
-        words = [f"word{ids}" for ids in older.bad_words_ids]
-        return older, finish(older, PROMPT_TOKENS, words)
+        legacy = translate(request, settings)
+        words = [f"word{ids}" for ids in legacy.bad_words_ids]
+        return legacy, finish(legacy, PROMPT_TOKENS, words)
     except RequestError as error:
         return error
 
@@ -69,12 +69,14 @@ def test_any_request_is_translated_or_refused_by_name(
             assert param in {*request, *(inner if isinstance(inner, dict) else {})} or (
                 param == "prompt" and nothing_to_answer
             )
-        case older, body:
+        case legacy, body:
             assert set(body) <= CHAT
-            assert not dropped_names(request, older, body)
+            assert not dropped_names(request, legacy, body)
 
 
-def dropped_names(request: dict[str, Any], older: LegacyRequest, body: dict[str, Any]) -> list[str]:
+def dropped_names(
+    request: dict[str, Any], legacy: LegacyRequest, body: dict[str, Any]
+) -> list[str]:
     """The names given that left no trace, and should have."""
     dropped = []
     for name, value in request.items():
@@ -83,7 +85,7 @@ def dropped_names(request: dict[str, Any], older: LegacyRequest, body: dict[str,
         if name == "prompt":
             traced = "messages" in body
         elif name in MAPPED:
-            traced = _traced(name, value, request, older, body)
+            traced = _traced(name, value, request, legacy, body)
         else:
             traced = name in body or name == "max_completion_tokens"
         if not traced:
@@ -92,7 +94,7 @@ def dropped_names(request: dict[str, Any], older: LegacyRequest, body: dict[str,
 
 
 def _traced(
-    name: str, value: Any, request: dict[str, Any], older: LegacyRequest, body: dict[str, Any]
+    name: str, value: Any, request: dict[str, Any], legacy: LegacyRequest, body: dict[str, Any]
 ) -> bool:
     greedy = body.get("temperature") == 0
     inner = request.get("generation_config") or {}
@@ -100,7 +102,7 @@ def _traced(
     match name:
         case "return_full_text":
             return (
-                bool(older.before) or not value or not (request.get("prompt") or body["messages"])
+                bool(legacy.before) or not value or not (request.get("prompt") or body["messages"])
             )
         case "max_length":  # max_new_tokens goes before it
             return "max_tokens" in body

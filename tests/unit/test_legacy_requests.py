@@ -13,9 +13,9 @@ from tests.support.legacy import MISTRAL, NONE, PIXTRAL, PROMPT_TOKENS
 
 def chat(request: dict[str, Any], settings: Settings = NONE) -> dict[str, Any]:
     """What vLLM gets, less the messages; the prompt has ten tokens."""
-    older = translate({"prompt": "Hello", **request}, settings)
-    words = [f"word{ids}" for ids in older.bad_words_ids]
-    return {k: v for k, v in finish(older, PROMPT_TOKENS, words).items() if k != "messages"}
+    legacy = translate({"prompt": "Hello", **request}, settings)
+    words = [f"word{ids}" for ids in legacy.bad_words_ids]
+    return {k: v for k, v in finish(legacy, PROMPT_TOKENS, words).items() if k != "messages"}
 
 
 def refused(request: dict[str, Any], settings: Settings = NONE) -> RequestError:
@@ -210,16 +210,16 @@ def test_defaults_for_openai_requests() -> None:
 
 
 def test_a_prompt_is_a_message_of_the_user() -> None:
-    older = translate({"prompt": " What is a mistral? "}, NONE)
-    assert older.chat["messages"] == [{"role": "user", "content": " What is a mistral? "}]
+    legacy = translate({"prompt": " What is a mistral? "}, NONE)
+    assert legacy.chat["messages"] == [{"role": "user", "content": " What is a mistral? "}]
 
 
 def test_a_prompt_that_begins_the_answer_has_it_continued() -> None:
-    older = translate({"prompt": "<s> [INST] Hi [/INST] The answer is"}, NONE)
-    assert older.chat["continue_final_message"] is True
-    assert older.chat["add_generation_prompt"] is False
-    assert older.chat["messages"][-1] == {"role": "assistant", "content": "The answer is"}
-    assert older.keep_space
+    legacy = translate({"prompt": "<s> [INST] Hi [/INST] The answer is"}, NONE)
+    assert legacy.chat["continue_final_message"] is True
+    assert legacy.chat["add_generation_prompt"] is False
+    assert legacy.chat["messages"][-1] == {"role": "assistant", "content": "The answer is"}
+    assert legacy.keep_space
 
 
 def test_messages_that_begin_the_answer_need_no_second_setting() -> None:
@@ -231,8 +231,8 @@ def test_full_text_begins_with_the_prompt_as_sent_or_the_messages_as_text() -> N
     prompt = "<s>[INST] Hi [/INST]"
     assert translate({"prompt": prompt, "return_full_text": True}, NONE).before == prompt
     messages = [{"role": "user", "content": "Hi"}]
-    older = translate({"messages": messages, "return_full_text": True}, NONE)
-    assert older.before == "<s> [INST] Hi [/INST] "
+    legacy = translate({"messages": messages, "return_full_text": True}, NONE)
+    assert legacy.before == "<s> [INST] Hi [/INST] "
     assert translate({"prompt": prompt, "return_full_text": False}, NONE).before == ""
     begun = [*messages, {"role": "assistant", "content": "Once"}]
     asked = {"messages": begun, "continue_final_message": True, "return_full_text": True}

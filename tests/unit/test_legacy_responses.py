@@ -1,4 +1,4 @@
-"""vLLM's answers as older clients get them, whatever way vLLM cuts its stream."""
+"""vLLM's answers as legacy clients get them, whatever way vLLM cuts its stream."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ USAGE = b'data: {"id": "1", "choices": [], "usage": {"total_tokens": 3}}\n\n'
 
 
 def streamed(
-    chunks: list[bytes], older: LegacyRequest = PLAIN, ends: bool = True
+    chunks: list[bytes], legacy: LegacyRequest = PLAIN, ends: bool = True
 ) -> list[dict[str, Any]]:
     """What is sent on when vLLM sends these chunks."""
     sent: list[Any] = []
@@ -43,7 +43,7 @@ def streamed(
         sent.append(message)
 
     async def play() -> None:
-        stream = TextStreamResponder(send, older)
+        stream = TextStreamResponder(send, legacy)
         await stream(START)
         for chunk in chunks:
             await stream({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -125,7 +125,7 @@ def test_a_stream_that_stops_short_is_left_without_its_end() -> None:
     assert streamed([event("")])[0]["status"] == 500
 
 
-def test_what_is_no_success_passes_as_it_is() -> None:
+def test_what_is_not_a_success_passes_as_it_is() -> None:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -178,7 +178,7 @@ def test_tool_calls_and_logprobs_are_not_lost() -> None:
     got = json.loads(answer(completion(None, message=message), LegacyRequest({}, False, 1)))
     assert got["output"] == ""
     assert got["tool_calls"] == [{"id": "1"}]
-    older = LegacyRequest({"logprobs": True}, False, 1)
-    got = json.loads(answer(completion("a", logprobs={"content": []}), older))
+    legacy = LegacyRequest({"logprobs": True}, False, 1)
+    got = json.loads(answer(completion("a", logprobs={"content": []}), legacy))
     assert got["logprobs"] == {"content": []}
     assert "tool_calls" not in got

@@ -33,7 +33,7 @@ def test_an_engine_without_work_is_well() -> None:
     assert looks((0, False, 1), (1, False, 1), (2, False, 1)) == 0
 
 
-def test_that_its_clients_leave_is_no_progress() -> None:
+def test_that_its_clients_leave_is_not_progress() -> None:
     left = (0, True, 1), (1, True, 1), (2, False, 1), (3, False, 1)
     assert looks(*left) == 1
     assert looks(*left, (4, True, 1), (5, True, 1)) == 2

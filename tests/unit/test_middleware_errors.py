@@ -38,7 +38,7 @@ from tests.support.middleware import CHAT_PATH, post
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_what_is_no_json_object_in_utf_8_is_refused(path: str, body: bytes, said: str) -> None:
+def test_what_is_not_a_json_object_in_utf_8_is_refused(path: str, body: bytes, said: str) -> None:
     vllm, status, answer = post(path, body)
     assert (vllm.bodies, status) == ([], 400)
     assert said in answer["error"]["message"]
@@ -118,7 +118,7 @@ FIGURES: Any = {
         {"prompt": "a", "generation_config": {"logit_bias": {"--1": 0}}},
     ],
 )
-def test_what_is_no_number_is_for_vllm_to_refuse(path: str, odd: dict[str, Any]) -> None:
+def test_what_is_not_a_number_is_for_vllm_to_refuse(path: str, odd: dict[str, Any]) -> None:
     vllm, status, _ = post(path, json.dumps(odd).encode(), **FIGURES)
     assert (status == 200 and len(vllm.bodies) == 1) or status == 400
 

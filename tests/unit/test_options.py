@@ -35,11 +35,11 @@ def test_a_token_in_place_of_the_secret_name_is_refused_and_not_repeated() -> No
     ],
 )
 def test_image_hosts_that_are_none_are_refused(hosts: str) -> None:
-    with pytest.raises(UsageError, match="which is no host"):
+    with pytest.raises(UsageError, match="which is not a host"):
         Options(image_hosts=hosts)
 
 
 @pytest.mark.parametrize("value", ["-1", "32k", "", "0", "8192.0", "²", "9" * 10])
-def test_a_context_that_is_no_number_of_tokens_is_refused(value: str) -> None:
-    with pytest.raises(UsageError, match=f"CONTEXT='{value}' is no number of tokens"):
+def test_a_context_that_is_not_a_number_of_tokens_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match=f"CONTEXT='{value}' is not a number of tokens"):
         options.context_of(value)

@@ -121,8 +121,8 @@ def test_an_impossible_choice_has_exit_code_2_and_a_sentence() -> None:
         (["--model", "llama"], "no model 'llama'"),
         (["--gpu", "k80"], "GPU='k80' is not known; use one of T4"),
         (["--precision", "fp32"], "PRECISION='fp32' is not known; use one of bf16"),
-        (["--context", "-1"], "CONTEXT='-1' is no number of tokens"),
-        (["--context", "32k"], "CONTEXT='32k' is no number of tokens"),
+        (["--context", "-1"], "CONTEXT='-1' is not a number of tokens"),
+        (["--context", "32k"], "CONTEXT='32k' is not a number of tokens"),
     ],
 )
 def test_what_is_not_known_is_an_error_with_what_is(arguments: list[str], message: str) -> None:

@@ -108,7 +108,7 @@ def test_a_conversation_that_needs_nothing_is_the_same_object(messages: list[Any
 
 
 # What clients send, what it means, and what is named as left out.
-MENDED: list[tuple[list[Any], list[Any], list[str]]] = [
+REPAIRED: list[tuple[list[Any], list[Any], list[str]]] = [
     ([USER, said(""), USER], [USER, USER], ["messages[1]"]),
     ([USER, {"role": "assistant", "content": None}, USER], [USER, USER], ["messages[1]"]),
     ([USER, {"role": "assistant"}, USER], [USER, USER], ["messages[1]"]),
@@ -206,7 +206,7 @@ MENDED: list[tuple[list[Any], list[Any], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("sent", "meant", "named"), MENDED)
+@pytest.mark.parametrize(("sent", "meant", "named"), REPAIRED)
 def test_the_prompt_is_mistral_common_s_for_what_is_meant(
     sent: list[Any], meant: list[Any], named: list[str]
 ) -> None:

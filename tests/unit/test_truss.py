@@ -76,7 +76,7 @@ def test_a_config_with_secrets_but_no_folder_of_them_is_refused() -> None:
 
 
 def test_secrets_that_are_in_no_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CannotServeError, match="none is no folder"):
+    with pytest.raises(CannotServeError, match="none is not a folder"):
         secrets({}, tmp_path / "none")
 
 
@@ -126,8 +126,8 @@ def test_workers_may_be_other_than_the_gpus() -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "", "1.5"])
-def test_what_is_no_number_of_workers_is_refused(value: str) -> None:
-    with pytest.raises(CannotServeError, match=f"TP='{value}' is no number of workers"):
+def test_what_is_not_a_number_of_workers_is_refused(value: str) -> None:
+    with pytest.raises(CannotServeError, match=f"TP='{value}' is not a number of workers"):
         workers_of(value)
 
 

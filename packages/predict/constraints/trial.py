@@ -79,7 +79,7 @@ class Trial:
         options = self.options if kind == "json_schema" else {}
         arguments: list[Any] = [text]
         if kind == "structural_tag" and "structures" in (tag := json.loads(text)):
-            arguments = [self._items(tag), tag["triggers"]]  # an older form, which vLLM takes too
+            arguments = [self._items(tag), tag["triggers"]]  # an earlier form, which vLLM takes too
         else:
             self._within("read", READ_SECONDS, getattr(self.xgrammar.Grammar, read), text)
         grammar = self._within(

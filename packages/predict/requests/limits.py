@@ -184,8 +184,8 @@ def _check_fields(fields: Mapping[str, Any], limits: RequestLimits) -> None:
             for token in _token_ids(value):
                 if not 0 <= token < limits["vocabulary"]:
                     raise RequestError(
-                        f"'{name}' has {token}, which is no token of this model; its tokens are 0 "
-                        f"to {limits['vocabulary'] - 1}",
+                        f"'{name}' has {token}, which is not a token of this model; its tokens are "
+                        f"0 to {limits['vocabulary'] - 1}",
                         name,
                     )
         if isinstance(value, float) and not LEAST_INTEGER <= value <= MOST_INTEGER:

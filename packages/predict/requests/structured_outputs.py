@@ -40,7 +40,7 @@ def opened(body: dict[str, Any]) -> dict[str, Any]:
         schema = msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         name = "structured_outputs"
-        raise RequestError(f"'{name}.json' is no JSON: {error}", name) from error
+        raise RequestError(f"'{name}.json' is not JSON: {error}", name) from error
     return {**body, "structured_outputs": {**outputs, "json": schema}}
 
 

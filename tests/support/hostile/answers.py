@@ -107,7 +107,7 @@ def faults(answers: Iterable[Answer]) -> list[str]:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that the refusals took: the middle one, 99 of a hundred, the slowest."""
+    """Seconds that the refusals took: median, p99 and maximum."""
 
     count: int
     median: float

@@ -70,7 +70,7 @@ MESSAGE_LISTS: dict[str, Any] = {
         {"role": "assistant", "tool_calls": [{"id": "1", "type": "function"}]},
         USER,
     ],
-    "arguments that are no JSON": [
+    "arguments that are not JSON": [
         USER,
         {
             "role": "assistant",

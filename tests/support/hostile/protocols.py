@@ -22,7 +22,7 @@ INPUTS: dict[str, Any] = {
     "an unknown type": [{"type": "pirate"}],
     "an unknown role": [{"role": "pirate", "content": "hi"}],
     "a call without a name": [{"type": "function_call", "call_id": "a", "arguments": "{}"}],
-    "a call whose arguments are no JSON": [
+    "a call whose arguments are not JSON": [
         USER,
         {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{"},
         {"type": "function_call_output", "call_id": "a", "output": "x"},
@@ -136,7 +136,7 @@ BLOCKS: dict[str, Any] = {
     "image without a source": {"type": "image"},
     "image whose source is nothing": {"type": "image", "source": {}},
     "image whose source is a file": {"type": "image", "source": {"type": "file", "file_id": "a"}},
-    "image that is no base64": {
+    "image that is not base64": {
         "type": "image",
         "source": {"type": "base64", "media_type": "image/png", "data": "%%%"},
     },

@@ -48,7 +48,7 @@ class _Group:
     turn: Turn
     results: dict[str, Turn] = field(default_factory=dict)  # by the id of the call
     last: bool = True  # no other message of the assistant's comes after it
-    followed: bool = False  # a message that is no result does
+    followed: bool = False  # a message that is not a result does
 
     @property
     def ids(self) -> list[str]:
