@@ -50,10 +50,12 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 
 def provenance(results: Mapping[str, Any]) -> str:
     rough = ROUGH if results.get("quick") else ""
+    counts = sorted({len(rounds) for rounds in results["measured"].values()})
+    rounds = f"{' to '.join(map(str, counts))} round{'' if counts == [1] else 's'}"
     load = results.get("load", 0)
     beside = f"; other work ran beside it, load average {load}" if load > 0.5 else ""
     return (
-        f"<sub>{rough}{results['machine']}; {results['versions']}; vLLM on the CPU, stand-ins for "
+        f"<sub>{rough}{rounds}; {results['machine']}; {results['versions']}; vLLM on the CPU, stand-ins for "
         f"the weights; commit {results['commit']}, {results['date']}{beside}</sub>"
     )
 
