@@ -9,7 +9,10 @@ define newline
 
 endef
 quoted = '$(subst $(newline),'"$$newline"',$(subst ','\'',$(1)))'
-GIVEN = $(foreach v,$(filter-out PYTHON,$(.VARIABLES)),$(if $(filter command,$(firstword $(origin $v))),$(call quoted,$v=$(value $v))))
+NAMES := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
+GIVEN = $(foreach v,$(filter-out PYTHON,$(NAMES)),$(call quoted,$v=$(value $v)))
+# make would expand their values, and run a $(shell …) in them, to put them into the environment.
+unexport $(NAMES)
 
 # Before anything is done: `make push pixtral-12b` must not push and then look for "pixtral-12b".
 UNKNOWN := $(filter-out help $(COMMANDS),$(MAKECMDGOALS))

@@ -20,6 +20,7 @@ ODD = {
     "JSON in lines": '{"messages":\n [{"role": "user", "content": "Hi"}]}',
     "shell's own": "a;b&c|d>e<f*?[x]~#!\\ \\n",
     "make's own": "%.o: $@ $< :=+= # x",
+    "make's functions": "$(shell touch made) $(error stop)",
     "equals": "A=1 B=2",
     "another script": "où, 日本",
 }
