@@ -55,8 +55,8 @@ def provenance(results: Mapping[str, Any]) -> str:
     load = results.get("load", 0)
     beside = f"; other work ran beside it, load average {load}" if load > 0.5 else ""
     return (
-        f"<sub>{rough}{rounds}; {results['machine']}; {results['versions']}; vLLM on the CPU, stand-ins for "
-        f"the weights; commit {results['commit']}, {results['date']}{beside}</sub>"
+        f"<sub>{rough}{rounds}; {results['machine']}; {results['versions']}; vLLM on the CPU, "
+        f"stand-ins for the weights; commit {results['commit']}, {results['date']}{beside}</sub>"
     )
 
 
