@@ -240,13 +240,21 @@ def _described(form: str, inner: dict[str, Any], place: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _for_chat(tool: Any, place: str, notes: Notes) -> Tool | None:
+def _function(tool: Any, place: str, notes: Notes) -> tuple[str, dict[str, Any]] | None:
+    """A function's form, and what describes it in another form; None for a tool that only
+    /v1/responses takes, which is left out."""
     parts = _parts(tool, place)
     if parts is None or parts[0] in ("custom", "namespace"):
         notes.add(place)
         return None
-    form, inner = parts
-    described = _described(form, inner, place)
+    return parts[0], _described(*parts, place)
+
+
+def _for_chat(tool: Any, place: str, notes: Notes) -> Tool | None:
+    function = _function(tool, place, notes)
+    if function is None:
+        return None
+    form, described = function
     if form == "chat":
         return tool if tool.get("type") else {**tool, "type": "function"}
     return {"type": "function", "function": described}
@@ -275,14 +283,12 @@ def _for_responses(tool: Any, place: str, notes: Notes) -> Tool | None:
 
 
 def _for_anthropic(tool: Any, place: str, notes: Notes) -> Tool | None:
-    parts = _parts(tool, place)
-    if parts is None or parts[0] in ("custom", "namespace"):
-        notes.add(place)
+    function = _function(tool, place, notes)
+    if function is None:
         return None
-    form, inner = parts
-    described = _described(form, inner, place)
+    form, described = function
     if form == "anthropic":
-        return inner
+        return tool  # type: ignore[no-any-return]
     schema = described.pop("parameters", {"type": "object", "properties": {}})
     return {**described, "input_schema": schema}
 
