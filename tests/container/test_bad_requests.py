@@ -5,9 +5,7 @@ those about contents also to one that sees, and random ones to each. HOSTILE_SEE
 chooses other random ones, by a number or, as `new`, by chance.
 """
 
-import copy
 import json
-import os
 import random
 import re
 import threading
@@ -17,10 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-import hypothesis
 import pytest
 import schemathesis
-from hypothesis import strategies as st
 from predict.legacy.parameters import REFUSED
 from predict.requests.middleware import READ
 from schemathesis import GenerationMode
@@ -28,9 +24,10 @@ from schemathesis import GenerationMode
 from local.truss import URL
 from tests.support import hostile, images, load
 from tests.support.container import Running
-from tests.support.hostile import answers, fields
+from tests.support.hostile import answers
 from tests.support.hostile.answers import Answer
-from tests.support.hostile.case import CHAT, JSON, Case, rich, valid
+from tests.support.hostile.case import CHAT, JSON, Case, valid
+from tests.support.hostile.drawn import bounded, drawn, mutated, random_seed
 from tests.support.hostile.messages import CALL
 from tests.support.resilience import Report
 
@@ -76,81 +73,6 @@ def names(openapi: Any) -> dict[str, list[str]]:
     return found
 
 
-anything: st.SearchStrategy[Any] = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=20)
-    | st.sampled_from(fields.WRONG_VALUES),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.text(max_size=5) | st.sampled_from(["type", "content", "role", "uuid"]), inner
-        )
-    ),
-    max_leaves=12,
-)
-
-
-@st.composite
-def mutated(draw: st.DrawFn, model: str) -> Case:
-    """A valid request with some of what is in it replaced, taken away or added, or cut as bytes."""
-    path, body = draw(st.sampled_from(sorted(rich(model).items())))
-    body = json.loads(json.dumps(body))
-    for _ in range(draw(st.integers(1, 3))):
-        node: Any = body
-        while True:
-            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-            if not keys:
-                break
-            key = draw(st.sampled_from(keys))
-            if isinstance(node[key], (dict, list)) and draw(st.booleans()):
-                node = node[key]
-                continue
-            if draw(st.integers(0, 3)):
-                node[key] = copy.deepcopy(draw(anything))  # which may be changed next
-            else:
-                del node[key]
-            break
-    content = json.dumps(bounded(path, body)).encode()
-    if draw(st.integers(0, 9)) == 0:
-        cut = draw(st.integers(0, len(content)))
-        content = content[:cut] + draw(st.binary(max_size=4)) + content[cut + 1 :]
-    return Case(f"{path} {content[:2000]!r}", path, content)
-
-
-NEW_TOKENS = {"/v1/responses": "max_output_tokens", "/predict": "max_new_tokens"}
-
-
-def bounded(path: str, body: Any) -> Any:
-    """A request that asks for no more than a few tokens, if it is one at all: by chance it may ask
-    for an answer as long as the context, which it then gets."""
-    name = NEW_TOKENS.get(path, "max_tokens")
-    if isinstance(body, dict) and "tokenize" not in path and "count" not in path:
-        asked = body.get(name)
-        if asked is None or (isinstance(asked, (int, float)) and asked > 20):
-            return {**body, name: 2}
-    return body
-
-
-def drawn(strategy: st.SearchStrategy[Case], seed: int, most: int) -> list[Case]:
-    found: list[Case] = []
-
-    @hypothesis.seed(seed)
-    @hypothesis.settings(
-        max_examples=most,
-        phases=[hypothesis.Phase.generate],
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
-    @hypothesis.given(strategy)
-    def keep(case: Case) -> None:
-        found.append(case)
-
-    keep()
-    return found
-
-
 @pytest.fixture(scope="session")
 def described(openapi: Any) -> list[Case]:
     """What schemathesis makes of vLLM's own description, valid and not. It takes its time: a tenth
@@ -163,14 +85,6 @@ def described(openapi: Any) -> list[Case]:
             strategy = schema[path]["POST"].as_strategy(generation_mode=mode)
             found += drawn(strategy.map(partial(_of_schemathesis, path)), seed, 10)
     return found
-
-
-def random_seed() -> int:
-    """The same in each run that asks for no other: a check of a change fails for the change."""
-    chosen = os.environ.get("HOSTILE_SEED", "1")
-    seed = random.SystemRandom().randrange(2**32) if chosen == "new" else int(chosen)
-    print(f"seed {seed}")
-    return seed
 
 
 def _of_schemathesis(path: str, case: Any) -> Case:

@@ -3,17 +3,17 @@
 import io
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
-from local.processes import tail, vllm_processes
+from local.processes import tail
 from local.truss import URL
 from tests.support import faults, load
 from tests.support.container import Running, within
+from tests.support.hostile.image_requests import body, refused, resident
 from tests.support.image_host import ImageHost, blank, bomb, data_url, picture
 from tests.support.images import IMAGES, ask, part
 from tests.support.resilience import Report
@@ -25,32 +25,6 @@ pytestmark = pytest.mark.parametrize("container", [MODEL], indirect=True)
 ONE, TWO = IMAGES["answers"]
 RED = ONE.format("red")
 SECRET = "s3cr3t-in-the-query"
-
-
-def body(*urls: Any, **more: Any) -> dict[str, Any]:
-    content: list[Any] = [{"type": "text", "text": "What is this?"}]
-    content += [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-    length = {} if "max_length" in more or "max_new_tokens" in more else {"max_tokens": 32}
-    return {"messages": [{"role": "user", "content": content}], **length, **more}
-
-
-def refused(container: Running, *urls: Any, route: str = "/predict", **more: Any) -> str:
-    """The message of the 400 that a request with these images gets."""
-    response = container.http.post(route, json=body(*urls, **more))
-    assert response.status_code == 400, response.text
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert (error["type"], error["code"]) == ("BadRequestError", 400)
-    assert len(response.content) < 1000
-    return str(error["message"])
-
-
-def resident() -> int:
-    """Bytes of memory of the API server."""
-    (vllm,) = vllm_processes()
-    status = Path(f"/proc/{vllm}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1]) * 1024
 
 
 @pytest.fixture(autouse=True)

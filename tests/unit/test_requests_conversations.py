@@ -1,77 +1,28 @@
 """Conversations of every client → what mistral-common's own tokenizers take, and what they mean."""
 
 import json
-import random
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import mistral_common
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mistral_common.protocol.instruct.request import ChatCompletionRequest
-from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
-from predict.errors import RequestError
-from predict.requests.conversations import adapted
-from predict.requests.conversations.generations import GENERATIONS, generation
 from predict.requests.conversations.ids import NINE, short_ids
-from predict.requests.conversations.notes import Notes
 
-CHAT, RESPONSES, ANTHROPIC = "/v1/chat/completions", "/v1/responses", "/v1/messages"
-DATA = Path(mistral_common.__file__).parent / "data"
-FILES = {
-    "v1": "tokenizer.model.v1",
-    "v3": "mistral_instruct_tokenizer_240323.model.v3",
-    "tekken": "tekken_240911.json",
-    "v7": "mistral_instruct_tokenizer_241114.model.v7",
-}
-USER: dict[str, Any] = {"role": "user", "content": "hi"}
-CALL_ID = "abcdefghi"
-
-
-@cache
-def tokenizer(name: str) -> Any:
-    return MistralTokenizer.from_file(str(DATA / FILES[name]))
-
-
-def tokens(name: str, messages: list[Any], continued: bool = False) -> list[int]:
-    """The prompt, as vLLM asks mistral-common for it."""
-    request: Any = ChatCompletionRequest.from_openai(
-        messages=messages, continue_final_message=continued
-    )
-    return list(tokenizer(name).encode_chat_completion(request).tokens)
-
-
-def fit(messages: list[Any], name: str = "v3") -> tuple[dict[str, Any], list[str]]:
-    notes = Notes()
-    rules = GENERATIONS["v3" if name == "tekken" else name]
-    return adapted(CHAT, {"messages": messages}, rules, notes), list(notes.names)
-
-
-def said(text: str, **more: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": text, **more}
-
-
-def call(name: str = CALL_ID, arguments: Any = '{"a": 1}') -> dict[str, Any]:
-    return {"id": name, "type": "function", "function": {"name": "f", "arguments": arguments}}
-
-
-def calls(*made: dict[str, Any], text: Any = None) -> dict[str, Any]:
-    return {"role": "assistant", "content": text, "tool_calls": list(made)}
-
-
-def result(name: str = CALL_ID, text: Any = "14") -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": name, "content": text}
-
-
-def system(text: str) -> dict[str, Any]:
-    return {"role": "system", "content": text}
-
-
-def user(text: Any) -> dict[str, Any]:
-    return {"role": "user", "content": text}
-
+from tests.support.conversations import (
+    CALL_ID,
+    FILES,
+    USER,
+    call,
+    calls,
+    fit,
+    ids,
+    result,
+    said,
+    system,
+    tokenizer,
+    tokens,
+    user,
+)
 
 NULLS: dict[str, Any] = {
     "refusal": None,
@@ -260,12 +211,6 @@ def test_a_later_tokenizer_keeps_text_beside_calls() -> None:
     assert "Let me see" in tokenizer("v7").decode(tokens("v7", sent))
 
 
-# --- ids ---
-
-FOREIGN = ["call_1", "call_abc123", "functions.f:0", "toolu_01A09q90qw90lq917835lq9", "x", "é" * 9]
-ids = st.one_of(st.sampled_from([*FOREIGN, CALL_ID, "null"]), st.text(min_size=1, max_size=40))
-
-
 @given(st.lists(ids))
 def test_ids_become_nine_characters_and_stay_apart(names: list[str]) -> None:
     short = short_ids(names)
@@ -285,201 +230,3 @@ def test_permuting_ids_changes_nothing(names: list[str]) -> None:
     )
     assert fit(first) == fit(second)
     tokens("v3", fit(first)[0]["messages"])
-
-
-# --- the two other forms ---
-
-
-def test_items_of_responses_are_read_as_the_chat_they_mean() -> None:
-    text = {"type": "input_text", "text": "hi"}
-    items = [
-        {"type": "message", "role": "user", "content": [text, text]},
-        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "zzz"},
-        {"role": "assistant", "content": [{"type": "output_text", "text": "Let me see"}]},
-        {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"},
-        {"type": "function_call_output", "call_id": "call_1", "output": [text]},
-        {"type": "web_search_call", "id": "ws_1", "status": "completed"},
-    ]
-    notes = Notes()
-    got = adapted(RESPONSES, {"input": items}, generation("v3"), notes)
-    assert got["input"] == [
-        {"role": "user", "content": "hi\n\nhi"},
-        {"type": "function_call", "call_id": "KkkZdHt3L", "name": "f", "arguments": "{}"},
-        {"type": "function_call_output", "call_id": "KkkZdHt3L", "output": "hi"},
-    ]
-    assert list(notes.names) == ["input[1]", "input[5]", "input[2].content"]
-
-
-@pytest.mark.parametrize(
-    "items",
-    [
-        [USER],
-        [{"role": "developer", "content": "a"}, USER],
-        [
-            USER,
-            {"type": "function_call", "call_id": CALL_ID, "name": "f", "arguments": "{}"},
-            {"type": "function_call", "call_id": "abcdefghj", "name": "f", "arguments": "{}"},
-            {"type": "function_call_output", "call_id": CALL_ID, "output": "14"},
-            {"type": "function_call_output", "call_id": "abcdefghj", "output": "14"},
-        ],
-        [USER, {"role": "assistant", "content": "a", "status": "incomplete"}],
-    ],
-)
-def test_items_that_need_nothing_are_the_same_object(items: list[Any]) -> None:
-    body = {"input": items}
-    assert adapted(RESPONSES, body, generation("v3"), Notes()) is body
-
-
-def test_an_item_that_refers_to_what_was_stored_is_refused() -> None:
-    with pytest.raises(RequestError, match="nothing is stored"):
-        adapted(
-            RESPONSES, {"input": [{"type": "item_reference", "id": "a"}]}, generation("v3"), Notes()
-        )
-
-
-def test_anthropic_s_messages_are_read_as_the_chat_they_mean() -> None:
-    use = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}}
-    answer = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "14"}
-    messages = [
-        USER,
-        {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, use]},
-        {"role": "user", "content": [answer, {"type": "text", "text": "go on"}]},
-    ]
-    notes = Notes()
-    got = adapted(ANTHROPIC, {"messages": messages}, generation("v3"), notes)
-    assert got["messages"] == [
-        USER,
-        {"role": "assistant", "content": [{**use, "id": "KkkZdHt3L"}]},
-        {"role": "user", "content": [{**answer, "tool_use_id": "KkkZdHt3L"}]},
-        user("go on"),
-    ]
-    assert list(notes.names) == ["messages[1].content[0]"]
-
-
-def test_anthropic_s_messages_that_need_nothing_are_the_same_object() -> None:
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "a"}}
-    use = {"type": "tool_use", "id": CALL_ID, "name": "f", "input": {"a": 1}}
-    answer = {
-        "type": "tool_result",
-        "tool_use_id": CALL_ID,
-        "content": [{"type": "text", "text": "a"}],
-    }
-    body = {
-        "messages": [
-            {
-                "role": "user",
-                "content": [{"type": "text", "text": "a", "cache_control": {}}, image],
-            },
-            {"role": "assistant", "content": [use]},
-            {"role": "user", "content": [answer]},
-        ]
-    }
-    assert adapted(ANTHROPIC, body, generation("v3"), Notes()) is body
-
-
-# --- what is refused ---
-
-WRONG: list[tuple[list[Any], str]] = [
-    ([], "messages"),
-    ([user(None)], "messages[0].content"),
-    ([{"role": "user"}], "messages[0].content"),
-    ([user(5)], "messages[0].content"),
-    ([user([{"type": "text"}])], "messages[0].content[0].text"),
-    ([user([{"type": "input_audio", "input_audio": {}}])], "messages[0].content[0].type"),
-    ([user([{"type": "file", "file": {"file_id": "a"}}])], "messages[0].content[0].type"),
-    ([{"role": "bot", "content": "a"}], "messages[0].role"),
-    ([{"content": "a"}], "messages[0].role"),
-    ([USER, result()], "messages[1].tool_call_id"),
-    ([USER, {"role": "tool", "content": "a"}], "messages[1].tool_call_id"),
-    ([USER, calls(call()), result("other")], "messages[2].tool_call_id"),
-    ([USER, calls(call()), result(), result()], "messages[3].tool_call_id"),
-    ([USER, calls(call())], "messages[1]"),
-    (
-        [USER, calls({"type": "function", "function": {"name": "f"}}), result()],
-        "messages[1].tool_calls[0].id",
-    ),
-    (
-        [USER, calls({"id": "a", "function": {"name": "a b"}}), result("a")],
-        "messages[1].tool_calls[0].function.name",
-    ),
-    ([said("")], "messages"),
-    ([system("a"), {"role": "system", "content": None}], "messages[1].content"),
-]
-
-
-@pytest.mark.parametrize(("messages", "place"), WRONG)
-def test_what_has_no_meaning_is_refused_with_its_place(messages: list[Any], place: str) -> None:
-    with pytest.raises(RequestError) as caught:
-        fit(messages)
-    assert caught.value.param == place
-    assert f"'{place}'" in str(caught.value)
-    assert len(str(caught.value)) < 300
-
-
-# --- any conversation of valid messages ---
-
-texts = st.one_of(st.none(), st.text(max_size=12))
-parts = st.lists(
-    st.one_of(
-        st.text(max_size=8).map(lambda text: {"type": "text", "text": text}),
-        st.just({"type": "thinking", "thinking": "hm"}),
-    ),
-    max_size=3,
-)
-made = st.lists(ids.map(call), max_size=2, unique_by=lambda one: str(one["id"]))
-any_message = st.one_of(
-    st.builds(user, st.one_of(st.text(max_size=12), parts)),
-    st.builds(
-        lambda role, text: {"role": role, "content": text},
-        st.sampled_from(["system", "developer"]),
-        st.text(max_size=12),
-    ),
-    st.builds(
-        lambda content, made, more: {
-            "role": "assistant",
-            "content": content,
-            "tool_calls": made,
-            **more,
-        },
-        st.one_of(texts, parts),
-        made,
-        st.sampled_from([{}, {"reasoning_content": "hm"}, {"prefix": True}, {"refusal": "no"}]),
-    ),
-    st.builds(result, ids, texts),
-)
-
-
-def with_results(messages: list[Any], seed: int) -> list[Any]:
-    """The messages with a result for most calls, in some order."""
-    some = random.Random(seed)
-    found = []
-    for message in messages:
-        found.append(message)
-        answers = [result(one["id"], "14") for one in message.get("tool_calls") or ()]
-        some.shuffle(answers)
-        found += answers[: some.choice([1, 2, 2, 2])]
-    return found
-
-
-@given(st.lists(any_message, min_size=1, max_size=8), st.integers(0, 99))
-@pytest.mark.parametrize("name", FILES)
-def test_any_conversation_is_taken_or_refused_with_its_place(
-    name: str, messages: list[Any], seed: int
-) -> None:
-    conversation = with_results(messages, seed)
-    refused = None
-    try:
-        got, _ = fit(conversation, name)
-    except RequestError as error:
-        refused = error
-    if refused is not None:
-        assert refused.param is not None
-        assert refused.param.startswith("messages")
-        assert f"'{refused.param}'" in str(refused)
-        assert len(str(refused)) < 300
-        return
-    assert tokens(name, got["messages"], bool(got.get("continue_final_message")))
-    again = Notes()
-    rules = GENERATIONS["v3" if name == "tekken" else name]
-    assert adapted(CHAT, got, rules, again) is got  # once is enough
-    assert not again
