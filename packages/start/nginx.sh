@@ -17,12 +17,11 @@ stop() {
     server="$(cat /tmp/model-server.pid 2>/dev/null)"
     kill -TERM "$server" 2>/dev/null
     while kill -0 "$server" 2>/dev/null; do sleep 0.1; done
-    kill -QUIT "$running" 2>/dev/null
-    wait "$running"
+    # until it has ended, for nginx hears it only once it is up; $! is empty where it was not started
+    while kill -QUIT "$!" 2>/dev/null; do sleep 0.1; done
     exit 0
 }
 
 trap stop TERM
 "$nginx" "$@" &
-running=$!
-wait "$running"
+wait "$!"

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -119,6 +120,56 @@ assert (signal.getsignal(signal.SIGTERM) is signal.SIG_DFL) is {default}
 """
     environment = {**os.environ, "PYTHONPATH": str(START)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+# --- nginx and a stop ---
+
+# Hears SIGQUIT as nginx does, though sh has background processes ignore it.
+NGINX = """#!/usr/bin/env python3
+import signal, sys
+for number in (signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: sys.exit(print(signal.Signals(number).name)))
+open("{ready}", "w").close()
+while True:
+    signal.pause()
+"""
+STOP = "kill -TERM $$"
+TRAP, RUN = "trap stop TERM\n", '"$nginx" "$@" &\n'
+
+
+def stopped(folder: Path, after: str, stop: str) -> subprocess.CompletedProcess[str]:
+    """nginx.sh, which is told to stop by the line `stop` after the line `after`."""
+    nginx, ready = folder / "nginx", folder / "ready"
+    nginx.write_text(NGINX.format(ready=ready))
+    nginx.chmod(0o755)
+    text = (START / "nginx.sh").read_text()
+    for old, new in {
+        "/tmp/": f"{folder}/",
+        "/usr/sbin/nginx": str(nginx),
+        after: f"{after}{stop.format(ready=ready)}\n",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    words = ["sh", "-c", text, "nginx", "-g", "daemon off;"]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("after", [TRAP, RUN], ids=["before nginx", "beside nginx's start"])
+def test_a_stop_that_comes_early_ends_without_a_word(tmp_path: Path, after: str) -> None:
+    done = stopped(tmp_path, after, STOP)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nginx_ends_gracefully_once_vllm_has_ended(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "600"]) as vllm, ThreadPoolExecutor() as pool:
+        ended = pool.submit(vllm.wait)  # or it would stay as a zombie, which kill -0 finds
+        (tmp_path / "model-server.pid").write_text(f"{vllm.pid}\n")
+        try:
+            done = stopped(tmp_path, RUN, f"until [ -e {{ready}} ]; do sleep 0.1; done; {STOP}")
+        finally:
+            vllm.kill()
+        assert ended.result(timeout=10) == -signal.SIGTERM
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "SIGQUIT", "")
 
 
 # --- what is said of the machine ---
