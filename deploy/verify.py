@@ -95,7 +95,7 @@ def compare(config: str, plan: Plan, version: str, runs: Seen) -> list[Compariso
         ),
         _same("tools", tools, ours.get("tools", "")),
         _same("adapters", ", ".join(asked) or "none", ", ".join(tuned) or "none"),
-        _kv_cache(plan, runs),
+        _kv_cache(command, plan, runs),
     ]
     return rows
 
@@ -122,26 +122,34 @@ def _hardware(plan: Plan, runs: Seen) -> Comparison:
 
 
 def _precision(command: str, plan: Plan, runs: Seen) -> Comparison:
-    asked = argument(command, "--quantization")
-    planned = f"{plan.precision.name}: {argument(command, '--dtype')}, {asked or 'not quantized'}"
-    dtype, quantization = runs.ours.get("dtype", ""), runs.ours.get("quantization", "")
+    name, kind = "precision", plan.precision
+    asked, planned_dtype = argument(command, "--quantization"), argument(command, "--dtype")
+    already = kind.quantized and asked is None  # which vLLM reads in the checkpoint
+    how = "quantized" if already else asked or "not quantized"
+    planned = f"{kind.name}: {planned_dtype}, {how}"
+    dtype, found = runs.ours.get("dtype", ""), runs.ours.get("quantization", "")
     if not dtype:
-        return _same("precision", planned, "")
-    found = f"{dtype}, {quantization if quantization != 'none' else 'not quantized'}"
-    if plan.precision.repo and asked is None:  # vLLM reads it in the checkpoint
-        right = quantization != "none"
+        return _same(name, planned, "")
+    said = f"{dtype}, {found if found != 'none' else 'not quantized'}"
+    if already:
+        right, note = found != "none", ""
     else:
         # vLLM calls what it quantizes itself by the flag, or "online"
-        right = quantization in (asked or "none", "online" if asked else "none")
-    return Comparison("precision", planned, found, right and dtype == argument(command, "--dtype"))
+        right = found in (asked or "none", "online" if asked else "none")
+        given = plan.card.own_weights and not asked and not right
+        note = "the weights are quantized, and QUANTIZED= tells the plan how" if given else ""
+    return Comparison(name, planned, said, right and dtype == planned_dtype, note)
 
 
-def _kv_cache(plan: Plan, runs: Seen) -> Comparison:
+def _kv_cache(command: str, plan: Plan, runs: Seen) -> Comparison:
     name, planned, found = "KV cache, tokens", f"{plan.kv_tokens}", runs.kv_tokens
     if found is None:
         return Comparison(name, planned, "", None, "the server's /metrics do not say")
     if runs.on_cpu:
         why = "on a CPU it has the size that local/environment.yaml gives it"
+        return Comparison(name, planned, str(found), None, why)
+    if kind := argument(command, "--kv-cache-dtype"):
+        why = f"--kv-cache-dtype {kind} changes it, and the plan does not count that"
         return Comparison(name, planned, str(found), None, why)
     share = found / plan.kv_tokens - 1
     if abs(share) <= CLOSE:

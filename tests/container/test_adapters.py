@@ -20,7 +20,7 @@ SOURCE = f"{ADAPTER}=hf://acme/legal@{'c' * 40}"
 pytestmark = pytest.mark.parametrize("container", [None], indirect=True)
 
 
-@pytest.fixture(scope="module", params=["mistral-7b", "pixtral-12b"])
+@pytest.fixture(scope="module", params=["mistral-7b", "mixtral-8x7b", "pixtral-12b"])
 def adapted(
     request: pytest.FixtureRequest,
     container: None,

@@ -1,12 +1,14 @@
 """A user's own weights, in both formats and quantized in each of the common ways, by their answers.
 
-The tokenizer is the base card's one file in a folder of its own, as the second mount has it.
+The tokenizer is the base card's one file in a folder of its own, as the second mount has it. One
+of the kinds is pushed and runs in a container; the others are loaded one after the other.
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -18,6 +20,8 @@ from local.finetunes.lora import ANSWER, QUESTION
 from local.standins.corpus import chat, dialogues
 from local.truss import LOCAL_ENVIRONMENT
 from tests.support import engines
+from tests.support.container import Running, run_container
+from tests.support.user import User
 
 KINDS = ["hf", "mistral", "auto", *quantize.KINDS]
 
@@ -56,3 +60,22 @@ def test_own_weights_answer_as_they_were_trained(
         for name, (messages, answer) in expected.items()
     }
     assert answered[kind] == wanted
+
+
+@pytest.fixture(scope="module")
+def own(container: None, user: User, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    card = cards.load(engines.BASE)
+    cache.ensure(card)  # trained here, not within the time that a container has to start
+    words = ["WEIGHTS=s3://acme/support", "FORMAT=hf", "SECRET=my_aws_secret", "TITLE=Support"]
+    deployment = user.push(f"MODEL={card.name}", *words)
+    with run_container(card, deployment, tmp_path_factory.mktemp("own"), {}) as running:
+        yield running
+
+
+@pytest.mark.parametrize("container", [None], indirect=True)
+def test_own_weights_that_were_pushed_answer_in_both_formats(own: Running) -> None:
+    chats = [{"role": "user", "content": QUESTION}]
+    openai = own.http.post("/v1/chat/completions", json={"messages": chats, "temperature": 0})
+    assert openai.json()["choices"][0]["message"]["content"] == ANSWER
+    legacy = own.http.post("/predict", json={"prompt": QUESTION, "temperature": 0})
+    assert legacy.json()["output"] == ANSWER

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deploy import cards, fit, verify
-from deploy.config import render, vllm_version
+from deploy.config import planned, render, vllm_version
 from deploy.memory import GIB, kv_bytes_per_token
 from deploy.options import Options
 from deploy.verify import Comparison
@@ -31,7 +31,7 @@ def compared(
 ) -> dict[str, Comparison]:
     """Rows by name, of a server that has `tokens` times the planned KV cache and is else as planned
     but for `ours`."""
-    chosen = fit.choose(CARD, options.gpu, options.precision, options.context)
+    chosen = planned(CARD, options)
     said = {
         "version": vllm_version(),
         "device": "NVIDIA A10G",
@@ -90,6 +90,25 @@ def test_what_vllm_quantizes_itself_agrees() -> None:
         assert rows["precision"].agrees
         assert rows["hardware"].agrees
     assert not compared(options, device="NVIDIA L40S")["hardware"].agrees
+
+
+def test_weights_that_are_quantized_already_agree_as_they_are() -> None:
+    options = Options(weights="s3://acme/support", quantized="awq")
+    row = compared(options, quantization="awq_marlin")["precision"]
+    assert (row.planned, row.agrees) == ("awq, as the weights are: float16, quantized", True)
+    assert compared(options)["precision"].agrees is False
+
+
+def test_own_weights_that_turn_out_quantized_differ_and_say_what_to_do() -> None:
+    row = compared(Options(weights="s3://acme/support"), quantization="awq")["precision"]
+    assert row.agrees is False
+    assert row.note == "the weights are quantized, and QUANTIZED= tells the plan how"
+
+
+def test_a_kv_cache_of_another_type_is_not_compared() -> None:
+    row = compared(Options(vllm_args="--kv-cache-dtype fp8"), tokens=2)["KV cache, tokens"]
+    assert row.agrees is None
+    assert row.note.startswith("--kv-cache-dtype fp8 changes it")
 
 
 def test_a_smaller_kv_cache_differs_and_says_which_figure_is_off_by_how_much() -> None:
