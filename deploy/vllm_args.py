@@ -146,6 +146,8 @@ def _check_value(name: str, value: str, row: dict[str, Any], variable: str) -> N
             wanted = "an integer"
         case "number" if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", value):
             wanted = "a number"
+        case "size" if not re.fullmatch(r"\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]", value):
+            wanted = "an integer, or one such as 16k (of 1000) or 16K (of 1024)"
         case "json" if not _is_json(value):
             wanted = f"JSON, or dotted keys ({name}.key value)"
     if wanted:

@@ -18,6 +18,7 @@ HEAD = (
 # names of the functions by which vLLM's parser reads a value → the kinds of deploy/vllm_args.py
 JSON = ("parse_dataclass", "loads", "union_dict_and_str", "_parse_type")
 KINDS = {int: "integer", float: "number"}
+SIZES = ("human_readable_int", "human_readable_int_or_auto")
 
 
 def table() -> str:
@@ -36,7 +37,8 @@ def table() -> str:
         if getattr(read, "__name__", "") == "_optional_type":  # of vllm/engine/arg_utils.py
             read = inspect.getclosurevars(read).nonlocals["return_type"]
         name = getattr(read, "__name__", "")
-        if kind := KINDS.get(read, "json" if name in JSON else None):
+        other = "json" if name in JSON else "size" if name in SIZES else None
+        if kind := KINDS.get(read, other):
             row["kind"] = kind
         if action.choices:
             row["choices"] = [str(choice) for choice in action.choices]

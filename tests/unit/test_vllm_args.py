@@ -40,6 +40,10 @@ def test_flags_of_vllm_are_taken(text: str) -> None:
         ("--block-size.x 3", "--block-size takes no dotted keys"),
         ("fp8", "begins with 'fp8', which is not a flag"),
         ("--enforce", None),  # an abbreviation of one flag
+        (
+            "--max-num-batched-tokens many",
+            "--max-num-batched-tokens takes an integer, or one such as 16k",
+        ),
         ("--block-size 8k", "--block-size takes an integer, got '8k'"),
         ("--enable 1", "may be .*; write it in full"),
         ("--seed '1", "No closing quotation"),
