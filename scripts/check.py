@@ -7,11 +7,18 @@ import sys
 from deploy.paths import ROOT
 from scripts.command import command
 
+# Every card renders, builds and parses, and has what it needs elsewhere.
+CARDS = (
+    "tests/unit/test_cards.py",
+    "tests/unit/test_cards_complete.py",
+    "tests/unit/test_docs.py",
+    "tests/platform/test_config.py",
+)
 CHECKS = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
     ("mypy",),
-    ("pytest", "-q", "tests/platform/test_config.py"),
+    ("pytest", "-q", "--tb=line", *CARDS),
 )
 
 
