@@ -1,9 +1,38 @@
+"""The pages: their tables are what the data says, their commands are understood."""
+
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from deploy import cards
+from deploy.config import render
 from deploy.errors import CommandError
+from deploy.options import from_arguments
+from deploy.paths import ROOT
 from scripts import docs
+from scripts.command import parse
+
+WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+OF_THE_READER = {"<commit>": "c" * 40, "$MODEL_ID": "abc12345", "the-new-card": "mistral-7b"}
+
+
+def commands(page: Path) -> list[str]:
+    """The lines that begin with make, of the page's blocks for a shell."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
+    for theirs, example in OF_THE_READER.items():
+        blocks = blocks.replace(theirs, example)
+    return re.findall(r"(?:^|&& )(make .*?)(?: &&.*)?$", blocks, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_make_understands_the_commands_of_the_page(page: Path) -> None:
+    for line in commands(page):
+        _, name, *words = shlex.split(line, comments=True)
+        options = parse(name, words)
+        if "weights" in options and "source" in options:  # what config.yaml is made from
+            render(cards.load(options.model or cards.DEFAULT_MODEL), from_arguments(options))
 
 
 @pytest.mark.parametrize("page", docs.PAGES, ids=lambda page: page.name)
