@@ -23,6 +23,7 @@ from rich.table import Table
 from deploy import baseten, cards, fit, gpus, precisions
 from deploy.baseten import MANAGEMENT_API, BasetenError, Management, Settings, differing
 from deploy.cards import Card
+from deploy.edits import chosen_by
 from deploy.errors import UsageError
 from deploy.options import context_of
 from deploy.paths import ROOT
@@ -47,14 +48,23 @@ def planned_concurrency(card: Card, options: argparse.Namespace, config: Path) -
     return chosen.concurrency_target, f"the plan for {chosen.accelerator}, {chosen.precision.name}"
 
 
+def _read_config(config: Path) -> tuple[Card | None, str, int] | None:
+    """The card that config.yaml was made from, the name it has on Baseten, and how many requests a
+    replica is given; None for what cannot be read so."""
+    try:
+        text = config.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        made = chosen_by(text)
+        name, figure = str(content["model_name"]), int(content["runtime"]["predict_concurrency"])
+        return cards.load(made[0]) if made else _titled(name), name, figure
+    except (OSError, ValueError, TypeError, KeyError, UsageError, yaml.YAMLError):
+        return None
+
+
 def _in_config(card: Card, config: Path) -> int | None:
     """The figure in config.yaml, if that is of this model."""
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-        mine = content["model_name"] == card.title
-        return int(content["runtime"]["predict_concurrency"]) if mine else None
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
-        return None
+    found = _read_config(config)
+    return found[2] if found and found[0] == card else None
 
 
 def wanted_settings(card: Card, target: int, given: Mapping[str, int | None]) -> Settings:
@@ -73,14 +83,21 @@ def wanted_settings(card: Card, target: int, given: Mapping[str, int | None]) ->
     return settings.model_dump(exclude={"source"})
 
 
-def card_called(title: str) -> Card:
-    """The card of the model that Baseten knows by this name."""
-    for card in cards.load_all():
-        if card.title == title:
-            return card
+def _titled(title: str) -> Card | None:
+    return next((card for card in cards.load_all() if card.title == title), None)
+
+
+def card_called(title: str, config: Path) -> Card:
+    """The card of the model that Baseten knows by this name: a card's title, or what TITLE= gave
+    the model of config.yaml."""
+    found = _read_config(config)
+    mine = found[0] if found and found[1] == title else None
+    if card := mine or _titled(title):
+        return card
     known = ", ".join(f"{card.title!r}" for card in cards.load_all())
     raise BasetenError(
-        f"the model is called {title!r}, and no card has that title ({known}); "
+        f"the model is called {title!r}, and no card has that title ({known}), nor has "
+        f"{config.name} that name; "
         f"say MODEL=, one of: {', '.join(cards.names())}"
     )
 
@@ -96,10 +113,14 @@ def table(title: str, before: Settings, after: Settings, names: list[str]) -> Ta
     return shown
 
 
+def config_of(options: argparse.Namespace) -> Path:
+    return options.config or ROOT / "config.yaml"
+
+
 def chosen(card: Card, options: argparse.Namespace) -> tuple[Settings, str]:
     """What is set for this card, and where the concurrency target was found. Raises UsageError."""
     given = {key: getattr(options, key, None) for key in Wanted.model_fields if key != "source"}
-    target, found = planned_concurrency(card, options, options.config or ROOT / "config.yaml")
+    target, found = planned_concurrency(card, options, config_of(options))
     return wanted_settings(card, target, given), found
 
 
@@ -118,7 +139,7 @@ def autoscale(
     """`card` is None for the one that has the name Baseten knows."""
     model, environment = options.model_id, options.environment or PRODUCTION
     name = management.model_name(model)
-    wanted, found = chosen(card or card_called(name), options)
+    wanted, found = chosen(card or card_called(name, config_of(options)), options)
     before = management.settings(model, environment)
     what = f"{name}, {environment}"
     if options.concurrency_target is None:

@@ -81,6 +81,7 @@ def test_deploy_pushes_waits_sets_autoscaling_and_checks(container: Running, use
     done = user.make(
         "deploy",
         "MODEL=mistral-7b",
+        "TITLE=Mistral 7B, deployed",  # what other tests ask stays in production
         "FORCE=1",
         f"MANAGEMENT_URL={baseten.url}",
         f"BASE_URL={baseten.url}/model-MODEL_ID",

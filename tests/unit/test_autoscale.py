@@ -65,8 +65,17 @@ def test_values_out_of_bounds_are_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
-def test_a_card_is_found_by_the_name_baseten_knows(card: cards.Card) -> None:
-    assert autoscale.card_called(card.title) == card
+def test_a_card_is_found_by_the_name_baseten_knows(tmp_path: Path, card: cards.Card) -> None:
+    assert autoscale.card_called(card.title, tmp_path / "none") == card
+
+
+def test_a_title_of_one_s_own_is_found_in_the_config(tmp_path: Path) -> None:
+    config, card = tmp_path / "config.yaml", cards.load("mixtral-8x7b")
+    config.write_text(render(card, Options(title="Our Mixtral")))
+    assert autoscale.card_called("Our Mixtral", config) == card
+    assert autoscale.planned_concurrency(card, asked(), config)[1] == "config.yaml"
+    with pytest.raises(BasetenError, match="'Their Mixtral', and no card"):
+        autoscale.card_called("Their Mixtral", config)
 
 
 def asked(gpu: str | None = None, precision: str | None = None) -> Namespace:
@@ -124,6 +133,6 @@ def test_an_impossible_choice_is_refused_before_anybody_is_asked(
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_a_model_of_another_name_needs_its_card_named() -> None:
+def test_a_model_of_another_name_needs_its_card_named(tmp_path: Path) -> None:
     with pytest.raises(BasetenError, match=r"'Llama', and no card has that title.*say MODEL="):
-        autoscale.card_called("Llama")
+        autoscale.card_called("Llama", tmp_path / "none")
