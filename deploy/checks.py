@@ -28,6 +28,7 @@ QUESTION = "What is the Mistral wind?"
 # https://docs.baseten.co/deployment/autoscaling/request-lifecycle
 TIMEOUT = 1200.0
 CONNECT_TIMEOUT = 15.0
+STREAMS = 5  # of which one has to come in several pieces
 COLOUR = (225, 30, 30)  # red, which the answer must say
 
 
@@ -144,23 +145,25 @@ class Checks:
         return Passed(f"{text}")
 
     def stream(self, model: str) -> Passed:
-        started = time.monotonic()
-        first, pieces, reason = None, [], None
-        stream = self.openai.chat.completions.create(
-            model=model,
-            messages=[{"role": "user", "content": QUESTION}],
-            max_tokens=32,
-            stream=True,
-        )
-        for chunk in stream:
-            for choice in chunk.choices:
-                if choice.delta.content:
-                    first = first or time.monotonic() - started
-                    pieces.append(choice.delta.content)
-                reason = choice.finish_reason or reason
-        expect(len(pieces) > 1, f"{len(pieces)} pieces of text, expected several")
-        expect(reason in ("stop", "length"), f"finish_reason is {reason!r}")
-        return Passed(f"{len(pieces)} pieces", first)
+        def ask() -> tuple[float | None, list[str]]:
+            started = time.monotonic()
+            first, pieces, reason = None, [], None
+            stream = self.openai.chat.completions.create(
+                model=model,
+                messages=[{"role": "user", "content": QUESTION}],
+                max_tokens=32,
+                stream=True,
+            )
+            for chunk in stream:
+                for choice in chunk.choices:
+                    if choice.delta.content:
+                        first = first or time.monotonic() - started
+                        pieces.append(choice.delta.content)
+                    reason = choice.finish_reason or reason
+            expect(reason in ("stop", "length"), f"finish_reason is {reason!r}")
+            return first, pieces
+
+        return _streamed(ask)
 
     def image(self, model: str) -> Passed:
         url = f"data:image/png;base64,{base64.b64encode(png(96, 64, COLOUR)).decode()}"
@@ -196,19 +199,22 @@ class Checks:
         return Passed("4 tokens")
 
     def text_stream(self) -> Passed:
-        started = time.monotonic()
         body = {"prompt": QUESTION, "max_new_tokens": 32, "stream": True}
-        first, pieces = None, []
-        with self.http.stream("POST", self.target.predict, json=body) as response:
-            kind = response.headers.get("content-type", "")
-            expect(response.status_code == 200, f"status {response.status_code}")
-            expect(kind.startswith("text/plain"), f"content-type {kind!r}, expected text/plain")
-            for piece in response.iter_text():
-                first = first or time.monotonic() - started
-                pieces.append(piece)
-        expect(len(pieces) > 1, f"{len(pieces)} pieces of text, expected several")
-        expect(not pieces[0].startswith("data:"), "events, expected plain text")
-        return Passed(f"{len(pieces)} pieces", first)
+
+        def ask() -> tuple[float | None, list[str]]:
+            started = time.monotonic()
+            first, pieces = None, []
+            with self.http.stream("POST", self.target.predict, json=body) as response:
+                kind = response.headers.get("content-type", "")
+                expect(response.status_code == 200, f"status {response.status_code}")
+                expect(kind.startswith("text/plain"), f"content-type {kind!r}, expected text/plain")
+                for piece in response.iter_text():
+                    first = first or time.monotonic() - started
+                    pieces.append(piece)
+            expect(not pieces[0].startswith("data:"), "events, expected plain text")
+            return first, pieces
+
+        return _streamed(ask)
 
     def error_shape(self) -> Passed:
         response = self.http.post(self.target.predict, json={"prompt": "x", "max_new_token": 4})
@@ -228,6 +234,18 @@ class Checks:
         )
         answer: dict[str, Any] = response.json()
         return answer
+
+
+def _streamed(ask: Callable[[], tuple[float | None, list[str]]]) -> Passed:
+    """`ask` gives the seconds to the first piece and the pieces. One stream in one piece shows
+    nothing: tokens that wait for a busy server come together. What buffers does it to all."""
+    for _ in range(STREAMS):
+        first, pieces = ask()
+        if len(pieces) > 1:
+            return Passed(f"{len(pieces)} pieces", first)
+    raise CheckError(
+        f"each of {STREAMS} streams came in one piece: what is in between buffers them"
+    )
 
 
 def png(width: int, height: int, colour: tuple[int, int, int]) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 
 from local.standins.corpus import load_dialogues
 from local.truss import URL
-from tests.support.container import Running
+from tests.support.container import Running, flowing
 from tests.support.images import IMAGES, part
 
 Chats = dict[str, tuple[list[Any], str]]
@@ -70,7 +70,7 @@ def test_a_prompt_is_answered(container: Running, answer: str) -> None:
 
 
 def test_a_prompt_streams_token_by_token(container: Running, answer: str) -> None:
-    got = pieces(container)
+    got = flowing(lambda: pieces(container), 10)
     assert "".join(got) == answer
     assert len(got) > 10
     assert all(got)

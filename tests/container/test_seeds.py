@@ -19,7 +19,7 @@ from deploy.paths import ROOT
 from local.standins.corpus import load_dialogues
 from local.truss import URL
 from tests.support.baseten import Baseten
-from tests.support.container import Running
+from tests.support.container import Running, flowing
 from tests.support.image_host import ImageHost
 from tests.support.user import User
 
@@ -140,7 +140,8 @@ def test_the_library_page_s_openai_client(printed: Printed, user: User, chats: C
 def test_the_library_page_s_openai_client_streaming(
     printed: Printed, user: User, chats: Chats
 ) -> None:
-    lines = python(user, printed("library-openai-streaming.py")).splitlines()
+    script = printed("library-openai-streaming.py")
+    lines = flowing(lambda: python(user, script).splitlines(), 10)
     assert "".join(line for line in lines if line != "None") == chats["mistral_two_turns"][1]
     assert len(lines) > 10
 

@@ -114,3 +114,13 @@ def within(seconds: float, measure: Callable[[], float]) -> bool:
     """Whether what `measure` returns, in seconds, is less in one of three tries: a shared machine
     may hold up any one, a fault holds up all."""
     return any(measure() < seconds for _ in range(3))
+
+
+def flowing(ask: Callable[[], list[str]], least: int) -> list[str]:
+    """The first of five streams that has more than `least` chunks, or the last: on a busy machine
+    vLLM sends as one chunk all that has waited for its reader."""
+    for _ in range(5):
+        got = ask()
+        if len(got) > least:
+            break
+    return got
