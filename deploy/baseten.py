@@ -70,11 +70,12 @@ def api_key(
 
 def truss_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables to run `truss` with: where nobody has logged in, the key that the other
-    commands take is its key too."""
+    commands take is its key too. `BasetenError` without one."""
     found = dict(environment)
-    key, home = found.get(KEY, "").strip(), Path(found.get("HOME", "~")).expanduser()
+    home = Path(found.get("HOME", "~")).expanduser()
     stored = Path(found.get("USER_TRUSSRC_PATH") or home / ".trussrc")
-    if key and not stored.exists() and TRUSS_KEY not in found and TRUSS_URL not in found:
+    if not stored.exists() and TRUSS_KEY not in found and TRUSS_URL not in found:
+        key = api_key(found, lambda: "")
         found |= {TRUSS_KEY: key, TRUSS_URL: "https://app.baseten.co"}
     return found
 

@@ -6,6 +6,7 @@ none is missing, but for what templates/defaults.yaml or the card's `base` says.
 value of the wrong type or out of range, a name that is not the file's, a title of another card.
 """
 
+import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -172,7 +173,11 @@ def load(name: str, folder: Path = MODELS) -> Card:
     """The card called `name`; `CardError` when there is none or it is not valid."""
     path = folder / f"{name}.yaml"
     if name not in names(folder):
-        raise CardError(f"there is no model {name!r}; MODEL is one of: {', '.join(names(folder))}")
+        near = difflib.get_close_matches(name.rpartition("/")[2].lower(), names(folder), n=1)
+        meant = f"; did you mean {near[0]}?" if near else ";"
+        raise CardError(
+            f"there is no model {name!r}{meant} MODEL is one of: {', '.join(names(folder))}"
+        )
     content = _content(path)
     given = content
     if (base := content.get("base")) is not None:

@@ -12,14 +12,17 @@ from deploy.errors import UsageError
 
 SECRET = re.compile(r"(.*_)?(TOKEN|SECRET|PASSWORD|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS)")
 
+BY_HAND = "to debug, set it under environment_variables in config.yaml, then: make push"
+# Names of Python's levels that log nothing of a request.
+LEVELS = ("INFO", "WARNING", "ERROR", "CRITICAL")
+
 REFUSED = {
     "PATH": "programs of the image are found by it",
     "PORT": "Baseten sets it",
     "PYTHONPATH": "the middleware is found by it",
     "PYTHONHOME": "Python is found by it",
     "VLLM_CONFIGURE_LOGGING": "the log must not show what requests say",
-    "VLLM_LOGGING_CONFIG_PATH": "the log must not show what requests say",
-    "VLLM_LOGGING_LEVEL": "the log must not show what requests say, as DEBUG does",
+    "VLLM_LOGGING_CONFIG_PATH": f"the log must not show what requests say; {BY_HAND}",
     "VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "the log must not show what is answered",
     "VLLM_MEDIA_CONNECTOR": "it keeps images from being fetched from private addresses",
     "VLLM_PLUGINS": "the media connector is loaded as a plugin",
@@ -62,3 +65,8 @@ def check(variables: Mapping[str, str], where: str = "ENV") -> None:
             )
         if why := REFUSED.get(name):
             raise UsageError(f"{where}: {name} cannot be given: {why}")
+        if name == "VLLM_LOGGING_LEVEL" and value not in LEVELS:
+            raise UsageError(
+                f"{where}: {name} is one of {', '.join(LEVELS)}, got {value!r}; DEBUG logs what "
+                f"requests say: {BY_HAND}"
+            )

@@ -181,8 +181,10 @@ def _other_hardware(tried: Plan, count: int | None, context: int | None) -> Iter
             return
     if numbers:
         return
+    larger = [other for other in gpus.load_all() if other.usable > gpu.usable]
+    larger.sort(key=lambda other: (not other.listed, other.usable))  # first what Baseten's page has
     for one in (precision, *smaller):
-        for other in (other for other in gpus.load_all() if other.usable > gpu.usable):
+        for other in larger:
             if _found(card, other, None, one, context):
                 changed = f" PRECISION={one.name}" if one != precision else ""
                 yield f"GPU={other.name}{changed}"

@@ -74,9 +74,10 @@ def load(name: str) -> Gpu:
 
 
 def parse(spec: str) -> tuple[Gpu, int | None]:
-    """`A100` → that GPU and None, the count being left open; `A100:2` → the GPU and 2. In small
-    letters too, and with a hyphen for the underscore."""
-    name, _, number = spec.strip().partition(":")
+    """`A100` → that GPU and None, the count being left open; `A100:2` → the GPU and 2, and so does
+    `2×A100`, as plans write it. In small letters too, and with a hyphen for the underscore."""
+    spec = re.sub(r"^(\d+)[×xX](.+)$", r"\2:\1", spec.strip())
+    name, _, number = spec.partition(":")
     wanted = name.upper().replace("-", "_")
     gpu = next((gpu for gpu in load_all() if gpu.name == wanted), None)
     if gpu is None:

@@ -18,6 +18,8 @@ EXAMPLES = {
     "cw": "cw://bucket/folder",
     "https": "https://host/file",
 }
+# What is pasted instead: the page of a repo, or its name alone.
+HUB_PAGE = re.compile(r"(?:https?://(?:huggingface\.co|hf\.co)/)?([\w.-]+/[\w.-]+)(?:/tree/.*|/)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -45,6 +47,10 @@ class Remote:
 def parse(text: str, variable: str) -> Remote:
     """An address; `variable` is what it was given as."""
     scheme, there, path = text.partition("://")
+    if pasted := HUB_PAGE.fullmatch(text):
+        raise UsageError(
+            f"{variable} has {text!r}; a repo of the hub is written hf://{pasted[1]}@commit"
+        )
     if not there or scheme not in EXAMPLES:
         known = ", ".join(EXAMPLES.values())
         raise UsageError(f"{variable} has {text!r}, which is not one of: {known}")

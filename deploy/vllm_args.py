@@ -9,9 +9,10 @@ Refuses with a `UsageError` that names the flag.
 
 import difflib
 import json
+import operator
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,9 +28,17 @@ REFUSED = ROOT / "templates" / "vllm_flags_refused.yaml"
 CUT = (" ;", " #")
 
 
+BOUNDS: dict[str, tuple[Callable[[float, float], bool], str]] = {
+    "ge": (operator.ge, "at least"),
+    "gt": (operator.gt, "above"),
+    "le": (operator.le, "at most"),
+    "lt": (operator.lt, "below"),
+}
+
+
 @cache
 def known() -> dict[str, dict[str, Any]]:
-    """Flag → `values` (none, one, maybe, some), `kind`, `choices` and other names, `also`."""
+    """Flag → `values` (none, one, maybe, some), `kind`, `bounds`, `choices`, and `also`, names."""
     found: dict[str, dict[str, Any]] = yaml.safe_load(FLAGS.read_text(encoding="utf-8"))
     return found
 
@@ -152,6 +161,15 @@ def _check_value(name: str, value: str, row: dict[str, Any], variable: str) -> N
             wanted = f"JSON, or dotted keys ({name}.key value)"
     if wanted:
         raise UsageError(f"{variable}: {name} takes {wanted}, got {value!r}")
+    if row.get("kind") in ("integer", "number", "size"):
+        _check_bounds(name, value, row.get("bounds", {}), variable)
+
+
+def _check_bounds(name: str, value: str, bounds: dict[str, float], variable: str) -> None:
+    number = float(value.rstrip("kmgtKMGT"))
+    for bound, (holds, said) in BOUNDS.items():
+        if bound in bounds and not holds(number, bounds[bound]):
+            raise UsageError(f"{variable}: {name} is {said} {bounds[bound]}, got {value!r}")
 
 
 def _is_json(value: str) -> bool:

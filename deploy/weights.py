@@ -181,7 +181,7 @@ def described(card: Card, chosen: Plan, options: Options) -> list[str]:
         pinned = "" if remote.is_pinned else "; NOT PINNED: it may be another at the next push"
         if not remote.on_hub:
             pinned = "; as it lies there when it is pushed"
-        return f"{remote}, with {by or 'no credentials (SECRET= names them)'}{pinned}"
+        return f"{remote}, with {by or 'NO CREDENTIALS (SECRET= names them)'}{pinned}"
 
     where = "mirrored by Baseten" if options.source == "bdn" else "downloaded by vLLM at each start"
     own = card.own_weights

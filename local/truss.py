@@ -190,14 +190,12 @@ def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
     if names and folder is None:
         raise CannotServeError(
             f"config.yaml asks for the secret {', '.join(names)}: put the value in a file of that "
-            "name, and name its folder with --secrets (make serve: SECRETS=). SOURCE=bdn needs none"
+            "name, and name its folder with SECRETS=. SOURCE=bdn needs none"
         )
     if folder is None:
         return {}
     if not folder.is_dir():
-        raise CannotServeError(
-            f"{folder} is not a folder; --secrets takes one with a file per secret"
-        )
+        raise CannotServeError(f"SECRETS={str(folder)!r} is not a folder with a file per secret")
     return {f"/secrets/{name}": folder / name for name in names if (folder / name).is_file()}
 
 

@@ -90,9 +90,9 @@ def step(name: str, *words: str) -> None:
 def main(options: argparse.Namespace) -> None:
     environment = options.environment or PRODUCTION
     baseten.checked_id("ENVIRONMENT", environment)
-    key = baseten.api_key()
     if any(getattr(options, name) is not None for name in ("model", *RECORDED)):
         print(write_config(options.model, from_arguments(options), CONFIG, options.force))
+    key = baseten.api_key()
     _say(f"1 of 4: push to {environment}")
     model, deployment, logs = push(environment, options.team)
     _say(f"2 of 4: wait until {deployment} of the model {model} is up. Baseten builds an image and")

@@ -55,7 +55,7 @@ def variables(given: list[str]) -> dict[str, str]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise UsageError(f"--variable {text!r} is not NAME=VALUE")
+            raise UsageError(f"VARIABLE={text!r} is not NAME=VALUE, such as VARIABLE=A=1")
         found[name] = value
     return found
 
@@ -65,8 +65,10 @@ def mount_folders(given: list[str]) -> dict[str, Path]:
     found = {}
     for text in given:
         place, equals, folder = text.partition("=")
-        if not equals or not place.startswith("/") or not Path(folder).is_dir():
+        if not equals or not place.startswith("/"):
             raise UsageError(f"MOUNT={text!r} is not PLACE=FOLDER, such as /adapters/legal=adapter")
+        if not Path(folder).is_dir():
+            raise UsageError(f"MOUNT={text!r}: there is no folder {folder!r} here")
         found[place] = Path(folder).resolve()
     return found
 

@@ -12,13 +12,33 @@ from deploy.vllm_args import FLAGS
 from scripts.command import command
 
 HEAD = (
-    "# Every flag of `vllm serve` {version}: how many values it takes, of what kind, under which "
-    "names.\n# Written by `python -m scripts.vllm_flags` from vLLM's own parser.\n"
+    "# Every flag of `vllm serve` {version}: how many values it takes, of what kind, within which "
+    "bounds, under which names.\n"
+    "# Written by `python -m scripts.vllm_flags` from vLLM's own parser.\n"
 )
 # names of the functions by which vLLM's parser reads a value → the kinds of deploy/vllm_args.py
 JSON = ("parse_dataclass", "loads", "union_dict_and_str", "_parse_type")
-KINDS = {int: "integer", float: "number"}
 SIZES = ("human_readable_int", "human_readable_int_or_auto")
+KINDS = {int: "integer", float: "number"}
+
+
+def bounds() -> dict[str, dict[str, float]]:
+    """Field of one of vLLM's configurations → its bounds, by pydantic's names: ge, gt, le, lt."""
+    from vllm import config
+
+    found: dict[str, list[dict[str, float]]] = {}
+    for one in vars(config).values():
+        for name, field in getattr(one, "__pydantic_fields__", {}).items():
+            limits = {
+                kind: getattr(limit, kind)
+                for limit in field.metadata
+                for kind in ("ge", "gt", "le", "lt")
+                if hasattr(limit, kind)
+            }
+            found.setdefault(name, []).append(limits)
+    return {
+        name: limits[0] for name, limits in found.items() if all(one == limits[0] for one in limits)
+    }
 
 
 def table() -> str:
@@ -26,7 +46,7 @@ def table() -> str:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    lines = []
+    lines, limits = [], bounds()
     for action in make_arg_parser(FlexibleArgumentParser())._actions:
         long = [name for name in action.option_strings if name.startswith("--")]
         if not long or action.dest == "help":
@@ -37,9 +57,11 @@ def table() -> str:
         if getattr(read, "__name__", "") == "_optional_type":  # of vllm/engine/arg_utils.py
             read = inspect.getclosurevars(read).nonlocals["return_type"]
         name = getattr(read, "__name__", "")
-        other = "json" if name in JSON else "size" if name in SIZES else None
-        if kind := KINDS.get(read, other):
+        kind = KINDS.get(read, "json" if name in JSON else "size" if name in SIZES else None)
+        if kind:
             row["kind"] = kind
+        if kind not in (None, "json") and (limit := limits.get(action.dest)):
+            row["bounds"] = limit
         if action.choices:
             row["choices"] = [str(choice) for choice in action.choices]
         if others := [other for other in action.option_strings if other != long[0]]:

@@ -28,8 +28,10 @@ def test_the_variable_is_truss_s_key_too_where_nobody_has_logged_in(tmp_path: Pa
     found = baseten.truss_environment(given)
     assert found["BASETEN_TRUSS_AUTH_API_KEY"] == "key"
     assert found["BASETEN_TRUSS_AUTH_REMOTE_URL"] == "https://app.baseten.co"
-    for other in ({"HOME": str(tmp_path)}, {**given, "BASETEN_TRUSS_AUTH_API_KEY": "own"}):
-        assert baseten.truss_environment(other) == other
+    other = {**given, "BASETEN_TRUSS_AUTH_API_KEY": "own"}
+    assert baseten.truss_environment(other) == other
+    with pytest.raises(BasetenError, match="is not set, and truss has no key either"):
+        baseten.truss_environment({"HOME": str(tmp_path)})
     (tmp_path / ".trussrc").touch()
     assert baseten.truss_environment(given) == given
 

@@ -132,7 +132,7 @@ def test_a_card_with_a_base_says_only_what_differs(tmp_path: Path) -> None:
     [
         ({"colour": "red"}, "support-7b.yaml: colour: unknown key"),
         ({"own_weights": {"sourc": "x"}}, r"support-7b.yaml: own_weights.source: missing key"),
-        ({"own_weights": {"source": "acme/x"}}, "own_weights.source: .*is not one of: hf://"),
+        ({"own_weights": {"source": "acme/x"}}, "own_weights.source: .*is written hf://acme/x@"),
         ({"base": "none"}, "base: 'none' is not a card"),
         ({"title": "Mistral 7B Instruct v0.3"}, "is mistral-7b.yaml's too"),
         ({"vllm_args": "--port 1"}, "vllm_args: .*--port cannot be given"),

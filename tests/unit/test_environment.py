@@ -5,6 +5,7 @@ from deploy.errors import UsageError
 
 
 def test_variables_are_words_of_a_shell() -> None:
+    assert environment.parse("VLLM_LOGGING_LEVEL=WARNING") == {"VLLM_LOGGING_LEVEL": "WARNING"}
     text = "A=1 B='two words' C='x=y' PREDICT_LIMIT_TOKEN_IDS=7 D="
     assert environment.parse(text) == {
         "A": "1",
@@ -28,6 +29,7 @@ def test_variables_are_words_of_a_shell() -> None:
         ("AWS_SECRET_ACCESS_KEY=x", "looks like a secret"),
         ("VLLM_API_KEY=x", "looks like a secret"),
         ("PYTHONPATH=/x", "the middleware is found by it"),
+        ("VLLM_LOGGING_LEVEL=DEBUG", "DEBUG logs what requests say: to debug, set it under"),
         ("VLLM_PLUGINS=", "loaded as a plugin"),
     ],
 )

@@ -31,7 +31,7 @@ def test_a_faulty_file_of_gpus_is_refused(
 
 
 @pytest.mark.parametrize(
-    "spec", ["", ":", ":2", "A100:2:2", "A100:x", "A100:-1", "A100:2.0", "A 1", "1xA100", "nope"]
+    "spec", ["", ":", ":2", "A100:2:2", "A100:x", "A100:-1", "A100:2.0", "A 1", "2x", "nope"]
 )
 def test_what_is_not_a_gpu_is_refused_and_quoted_as_it_was_typed(spec: str) -> None:
     with pytest.raises(GpuError, match=f"GPU='{spec}'"):
@@ -45,6 +45,8 @@ def test_what_is_not_a_gpu_is_refused_and_quoted_as_it_was_typed(spec: str) -> N
         ("A100-40GB", "A100_40GB", None),
         ("a100_40gb:2", "A100_40GB", 2),
         (" rtx-pro-6000:1 ", "RTX_PRO_6000", 1),
+        ("2×A100", "A100", 2),
+        ("4xl4", "L4", 4),
     ],
 )
 def test_gpus_are_known_as_people_write_them(spec: str, name: str, count: int | None) -> None:

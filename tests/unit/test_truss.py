@@ -76,7 +76,7 @@ def test_a_config_with_secrets_but_no_folder_of_them_is_refused() -> None:
 
 
 def test_secrets_that_are_in_no_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CannotServeError, match="none is not a folder"):
+    with pytest.raises(CannotServeError, match="none' is not a folder with a file per secret"):
         secrets({}, tmp_path / "none")
 
 

@@ -129,7 +129,11 @@ def test_adapters_from_the_hub_are_fetched_at_their_commit() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": "acme/support"}, "WEIGHTS has 'acme/support', which is not one of: hf://"),
+        ({"weights": "acme/support"}, "of the hub is written hf://acme/support@commit"),
+        (
+            {"weights": "https://huggingface.co/acme/support/tree/main"},
+            "of the hub is written hf://acme/support@commit",
+        ),
         ({"weights": "ftp://a/b"}, "which is not one of"),
         ({"weights": "hf://acme"}, "it is written hf://owner/name@commit"),
         ({"weights": "hf://a/b@"}, "it is written hf://"),
