@@ -29,6 +29,7 @@ from tests.support.middleware import CHAT_PATH, post
         (b'{"a": "\xff"}', "not UTF-8"),
         ('{"a": 1}'.encode("utf-16"), "not JSON"),
         (b'{"a"}', "not JSON"),
+        (b"{'a': 1}", "double quotes"),
         (b'{"a": NaN}', "NaN"),
         (b'{"a": -Infinity}', "Infinity"),
         (b'{"a": 1e999}', "out of range"),

@@ -237,6 +237,15 @@ def test_a_response_format_of_any_form_is_taken(sent: Any, meant: Any) -> None:
     assert (got is body) == (sent == meant)
 
 
+@pytest.mark.parametrize("kind", ["jsn", "regex", "", 5])
+def test_a_response_format_of_no_known_type_says_which_are(kind: Any) -> None:
+    with pytest.raises(
+        RequestError, match=r"one of text, json_object, json_schema, .*regex"
+    ) as got:
+        formats.settled(CHAT, {"response_format": {"type": kind}}, Notes())
+    assert got.value.param == "response_format.type"
+
+
 def test_the_other_routes_forms_are_taken() -> None:
     nested = {"text": {"format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}}}
     flat = {"type": "json_schema", "name": "answer", "schema": SCHEMA}

@@ -7,11 +7,14 @@ schemas and named in `notes`, or refused (json_schemas.py).
 
 from typing import Any
 
+from predict.errors import RequestError
+from predict.legacy.parameters import shown
 from predict.requests.conversations.notes import Notes
 from predict.requests.json_schemas import loosened
 
 Body = dict[str, Any]
 NAME = "answer"  # of a schema that has none
+KINDS = ("text", "json_object", "json_schema", "structural_tag")  # of vLLM's chats
 
 
 def settled(path: str, body: Body, notes: Notes) -> Body:
@@ -47,6 +50,13 @@ def _nested(chosen: Body, notes: Notes) -> Body:
             schema = loosened(schema, "response_format.schema", notes)
             return {"type": "json_schema", "json_schema": {"name": NAME, "schema": schema}}
         return chosen if kind == "json_object" or schema is not None else {"type": "json_object"}
+    if kind is not None and kind not in KINDS:
+        where = "response_format.type"
+        raise RequestError(
+            f"'{where}' is {shown(kind)}; it is one of {', '.join(KINDS)}; "
+            "'structured_outputs' takes a regex, a choice or a grammar",
+            where,
+        )
     if kind != "json_schema" or not isinstance(inner, dict):
         return chosen
     if not isinstance(inner.get("schema"), dict):

@@ -314,6 +314,8 @@ def _what_is_wrong(body: bytes, error: msgspec.MsgspecError) -> str:
         return "the body is empty; send a JSON object"
     if b"\\ud" in body.lower():
         return f"the body is not JSON in UTF-8, or has half a surrogate pair: {error}"
+    if body.lstrip()[:1] == b"{" and body.lstrip()[1:].lstrip()[:1] == b"'":
+        return f"the body is not JSON: names and texts have double quotes, not single ones: {error}"
     return f"the body is not JSON (which has no NaN or Infinity) in UTF-8: {error}"
 
 
