@@ -3,15 +3,15 @@
 Each event costs vLLM's API server as much as the text in it, so that with many streams one core is
 full before a GPU is.
 
-Promises: while at most FEW requests run, each token is an event of its own. With more, an event
-carries a token for each SHARE requests, at most `most`, and no more than come within SMOOTH_SECONDS
-unless that is less than ALWAYS. vLLM sends the first token and the end of an answer at once.
+Promises: an event carries a token for each SHARE requests that run, so that with fewer than twice
+as many each token is an event of its own; at most `most`, and no more than come within
+SMOOTH_SECONDS unless that is less than ALWAYS. vLLM sends the first token and the end of an answer
+at once.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-FEW = 16  # requests
 SHARE = 8  # requests
 ALWAYS = 4  # tokens
 SMOOTH_SECONDS = 0.1  # what comes in steps of this length still reads as flowing text
@@ -24,8 +24,6 @@ ROUTES = frozenset(["/v1/chat/completions", "/v1/completions"])
 def interval(running: int, most: int, token_seconds: float | None) -> int:
     """Tokens an event, for one of `running` requests; `token_seconds` lie between two of its
     tokens, as far as that is known."""
-    if running <= FEW:
-        return 1
     smooth = most if not token_seconds else max(ALWAYS, int(SMOOTH_SECONDS / token_seconds))
     return max(1, min(running // SHARE, most, smooth))
 

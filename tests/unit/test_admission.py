@@ -118,7 +118,7 @@ def test_the_last_place_is_given() -> None:
     assert ask(CHAT, unfinished=1000, limit=None)[3]
 
 
-@pytest.mark.parametrize(("running", "tokens"), [(0, 1), (15, 1), (31, 4), (99, 8)])
+@pytest.mark.parametrize(("running", "tokens"), [(0, 1), (14, 1), (15, 2), (31, 4), (99, 8)])
 def test_a_request_is_told_how_many_tokens_an_event_of_it_carries(
     running: int, tokens: int
 ) -> None:

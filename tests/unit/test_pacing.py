@@ -1,16 +1,16 @@
 """How many tokens an event carries, and which requests are told so."""
 
 import pytest
-from predict.pacing import ALWAYS, FEW, TokenClock, interval, missing
+from predict.pacing import ALWAYS, SHARE, TokenClock, interval, missing
 
 
 def test_each_token_is_an_event_while_few_requests_run() -> None:
-    found = {interval(running, 8, 0.001) for running in range(FEW + 1)}
+    found = {interval(running, 8, 0.001) for running in range(2 * SHARE)}
     assert found == {1}
 
 
 @pytest.mark.parametrize(
-    ("running", "tokens"), [(1, 1), (16, 1), (17, 2), (32, 4), (63, 7), (64, 8), (1000, 8)]
+    ("running", "tokens"), [(1, 1), (15, 1), (16, 2), (32, 4), (63, 7), (64, 8), (1000, 8)]
 )
 def test_an_event_carries_more_as_more_run(running: int, tokens: int) -> None:
     assert interval(running, 8, None) == tokens
