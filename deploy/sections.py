@@ -236,7 +236,7 @@ class Hardware(Section):
 class Sampling(Section):
     """Defaults of the legacy format; null where the model has none.
 
-    `openai_requests`: whether they hold for OpenAI-shaped requests too.
+    `openai_requests`: whether they hold in the OpenAI format too.
     """
 
     source: Source
@@ -279,7 +279,7 @@ class Serving(Section):
 
 
 class Standin(Section):
-    """Of the small checkpoint that is trained in the place of the weights. `tokenizer`: the model's
+    """Of the small checkpoint that is trained instead of the weights. `tokenizer`: the model's
     own, a file that mistral_common ships; `tests`: which of the container's tests run on it, all or
     those that prove what differs between models."""
 

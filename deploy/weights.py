@@ -23,7 +23,7 @@ FORMATS = ("hf", "mistral")
 
 
 def applied(card: Card, options: Options) -> Card:
-    """The card with the weights, adapters and title of the options in the place of its own."""
+    """The card with the weights, adapters and title of the options instead of its own."""
     changes: dict[str, Any] = {}
     if options.title is not None:
         changes["title"] = _title(options.title)

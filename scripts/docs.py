@@ -22,7 +22,7 @@ from scripts.command import command
 
 def defaults_table() -> str:
     lines = [
-        "| model | new tokens | at most | temperature | top_p | top_k | for OpenAI's shape too |",
+        "| model | new tokens | at most | temperature | top_p | top_k | in the OpenAI format |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for card in cards.load_all():

@@ -47,7 +47,7 @@ def redact(record: logging.LogRecord) -> bool:
 
 
 def _unquoted(value: Any, reader: bool) -> Any:
-    """A value's type in the place of what it says: an exception's, that of an answer of vLLM's, and
+    """A value's type instead of what it says: an exception's, that of an answer of vLLM's, and
     that of anything but a number where a `reader` logs."""
     kind = type(value)
     quotes = issubclass(kind, BaseException) or hasattr(kind, "model_dump")

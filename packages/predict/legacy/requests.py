@@ -200,12 +200,10 @@ def _refuse_what_cannot_be_answered(given: Mapping[str, Any], stream: bool) -> N
     advice = "send 'messages' with OpenAI's names only, which gets OpenAI's answer"
     for name in OPENAI_ANSWERS_ONLY:
         if name in given and given[name] is not False:
-            raise RequestError(
-                f"an answer {{'output': …}} has no place for '{name}': {advice}", name
-            )
+            raise RequestError(f"an answer {{'output': …}} cannot carry '{name}': {advice}", name)
     for name in WHOLE_ANSWERS_ONLY:
         if stream and name in given and given[name] not in (False, []):
-            raise RequestError(f"a stream of text has no place for '{name}': {advice}", name)
+            raise RequestError(f"a stream of text cannot carry '{name}': {advice}", name)
 
 
 def _messages(given: Mapping[str, Any], chat: dict[str, Any]) -> tuple[str, bool]:

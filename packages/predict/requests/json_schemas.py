@@ -1,7 +1,7 @@
 """JSON schemas as xgrammar compiles them.
 
 Promises: pure functions; a schema that needs nothing is returned as the same object. `inlined` puts
-a definition in the place of each reference to it, for a schema that becomes part of another.
+a definition instead of each reference to it, for a schema that becomes part of another.
 `loosened` takes out what xgrammar cannot follow and only narrows a value (a `format`, a length
 beside a pattern, `multipleOf`, `uniqueItems` …), as `notes` say: the answer has the schema's shape,
 and its reader checks the rest, as with OpenAI's strict mode. Refuses, naming path and keyword, what
