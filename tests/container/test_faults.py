@@ -110,14 +110,14 @@ def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
     model = "mixtral-8x7b"
     most = most_requests(load.plan_of(model))
     with load.server(model, stall_seconds=STALL_SECONDS) as server:
-        held = faults.hold_one_worker(model, most + 40)
+        paused = faults.pause_one_worker(model, most + 40)
         load.wait(lambda: load.running() + load.waiting() == 0)
         afterwards = load.streams(model, most)
         check_killed(server, WORKER, resilience)
-    answered = [outcome for outcome in held.outcomes if outcome.status == 200]
-    refused = [outcome for outcome in held.outcomes if outcome.status == 503]
-    assert STALL_SECONDS - 1 < held.seen_after < STALL_SECONDS + 15
-    assert held.readiness == 503
+    answered = [outcome for outcome in paused.outcomes if outcome.status == 200]
+    refused = [outcome for outcome in paused.outcomes if outcome.status == 503]
+    assert STALL_SECONDS - 1 < paused.seen_after < STALL_SECONDS + 15
+    assert paused.readiness == 503
     assert len(answered) + len(refused) == most + 40
     assert len(answered) >= most
     assert [outcome for outcome in answered if not outcome.right] == []
@@ -125,11 +125,11 @@ def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
     assert [outcome for outcome in afterwards if not outcome.right] == []  # all slots are free
     resilience.row(
         "An engine that hangs",
-        f"One of two workers is held (SIGSTOP) under {most + 40} streams, with {STALL_SECONDS} s "
+        f"One of two workers is paused (SIGSTOP) under {most + 40} streams, with {STALL_SECONDS} s "
         "to show progress, and let go",
-        f"liveness and readiness fail after {held.seen_after:.1f} s and recover in "
-        f"{held.well_after:.1f} s; {len(answered)} streams stand still meanwhile and end whole and "
-        f"exact, {len(refused)} are rejected with 503; all {most} slots are free afterwards",
+        f"liveness and readiness fail after {paused.seen_after:.1f} s and recover in "
+        f"{paused.well_after:.1f} s; {len(answered)} streams stand still meanwhile and end whole "
+        f"and exact, {len(refused)} are rejected with 503; all {most} slots are free afterwards",
     )
 
 

@@ -167,8 +167,8 @@ class Hang:
 
 
 def hang_and_leave(model: str) -> float:
-    """The engine is held until it is seen, with one client, which leaves. Seconds until liveness is
-    well again once the engine is let go."""
+    """The engine is paused until that is seen, with one client, which leaves. Seconds until
+    liveness is well again once the engine goes on."""
     send(ENGINE, signal.SIGSTOP)
     try:
         with _asked({"messages": known(model)[0][0], "max_tokens": 5}):
@@ -181,7 +181,7 @@ def hang_and_leave(model: str) -> float:
 
 
 def hang(model: str, count: int = 8, first: bool = False) -> Hang:
-    """The engine is held, under so many streams or before the first of them, until it is seen."""
+    """The engine is paused until it is seen, under so many streams or before the first of them."""
     if first:
         send(ENGINE, signal.SIGSTOP)
     with meanwhile(lambda: streams(model, count, ignore_eos=not first, max_tokens=500)) as found:
@@ -197,8 +197,8 @@ def hang(model: str, count: int = 8, first: bool = False) -> Hang:
     return Hang(seen, readiness, well, found)
 
 
-def hold_one_worker(model: str, count: int) -> Hang:
-    """One of the workers is held, and so many streams come, until it is seen. It is held first: a
+def pause_one_worker(model: str, count: int) -> Hang:
+    """One worker is paused, and so many streams come, until that is seen. It is paused first: a
     quick machine could have answered them all before."""
     worker = processes_of(WORKER)[0]
     os.kill(worker, signal.SIGSTOP)

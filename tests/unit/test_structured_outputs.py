@@ -1,4 +1,4 @@
-"""What output may be held to."""
+"""Which form output is constrained to."""
 
 import json
 from typing import Any
