@@ -238,5 +238,8 @@ def fault(path: Path, error: Any) -> str:
             return (
                 f"{path.name}: {key}: missing key; its class in deploy/cards.py says what it means"
             )
+        case "value_error" if isinstance(error["input"], dict):  # of several keys, which it names
+            where = f"{key}: " if error["loc"] else ""
+            return f"{path.name}: {where}{error['msg'].removeprefix('Value error, ')}"
         case _:
             return f"{path.name}: {key}: {error['msg']}, got {error['input']!r}"

@@ -13,15 +13,24 @@ from predict.admission import HEALTH, LIVENESS
 
 from deploy import cards
 from deploy.cards import Card
-from deploy.config import render, vllm_version
+from deploy.config import planned, render, vllm_version
 from deploy.options import SOURCES, Options
 from deploy.paths import ROOT
 from deploy.start_command import serve_arguments, start_command
 from local.truss import stage
 
+
+def has(card: Card, source: str) -> bool:
+    """Whether all that a card serves is there: own weights and adapters may lie outside the hub."""
+    own = [card.own_weights.remote] if card.own_weights else []
+    remotes = [*own, *(card.adapters.remote(name) for name in card.adapters.sources)]
+    return source == "bdn" or all(remote.on_hub for remote in remotes)
+
+
 RENDERED = [
     pytest.param(card, Options(source), id=f"{card.name}-{source}")
     for card, source in itertools.product(cards.load_all(), SOURCES)
+    if has(card, source)
 ]
 every_config = pytest.mark.parametrize(("card", "choices"), RENDERED)
 
@@ -78,7 +87,7 @@ def test_vllm_accepts_the_start_command_flag_by_flag(
     parsed = parser.parse_args(arguments)
     validate_parsed_serve_args(parsed)
     assert parsed.served_model_name == card.names
-    assert parsed.max_model_len == card.context.length
+    assert parsed.max_model_len == planned(card, choices).context
     assert parsed.tokenizer_mode == "mistral"
     assert parsed.enable_auto_tool_choice == card.features.tools
     assert parsed.tool_call_parser == ("mistral" if card.features.tools else None)
@@ -89,7 +98,8 @@ def test_vllm_accepts_the_start_command_flag_by_flag(
     mounted = card.weights.mount_location
     if card.formats.config == "mistral" and "config.json" not in card.weights.files:
         mounted = f"/tmp/{card.name}"  # `completed` in packages/start/prepare.sh
-    assert parsed.model_tag == (mounted if choices.source == "bdn" else card.weights.repo)
+    repo = card.own_weights.remote.path if card.own_weights else card.weights.repo
+    assert parsed.model_tag == (mounted if choices.source == "bdn" else repo)
 
 
 def test_an_unknown_flag_would_be_noticed(parser: Any) -> None:
@@ -123,17 +133,20 @@ def test_the_parts_a_deployment_needs(card: Card, choices: Options) -> None:
     assert health["stop_traffic_threshold_seconds"] == 60
     assert health["restart_threshold_seconds"] == 120
     if choices.source == "bdn":
-        (weights,) = config["weights"]
-        assert weights["source"] == f"hf://{card.weights.repo}@{card.weights.revision}"
-        assert weights["allow_patterns"] == card.weights.files
-        assert weights["auth"]["auth_secret_name"] == "hf_access_key"
+        own, weights = card.own_weights, config["weights"][0]
+        repo = f"hf://{card.weights.repo}@{card.weights.revision}"
+        assert weights["source"] == (own.source if own else repo)
+        assert weights["allow_patterns"] == (own or card.weights).files
+        if own is None:
+            assert weights["auth"]["auth_secret_name"] == "hf_access_key"
         assert "secrets" not in config
     else:
         assert "weights" not in config
         assert config["secrets"] == {"hf_access_key": None}
-        weights = card.weights
-        asked = f"/secrets/hf_access_key {weights.repo} {weights.revision} {weights.files[0]}"
-        assert f"$(python3 -m predict.hub_token {asked})" in server["start_command"]
+        asked = "/secrets/hf_access_key "
+        if card.own_weights is None:
+            asked += f"{card.weights.repo} {card.weights.revision} {card.weights.files[0]}"
+        assert f"$(python3 -m predict.hub_token {asked}" in server["start_command"]
 
 
 def restrictions(card: Card, choices: Options, folder: Path) -> Any:

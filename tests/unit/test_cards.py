@@ -161,3 +161,13 @@ def test_a_tokenizer_that_contradicts_the_card_is_refused(
 ) -> None:
     with pytest.raises(CardError, match=message):
         cards.load("mistral-7b", changed(tmp_path, lambda c: c["weights"].update(files=files)))
+
+
+def test_a_fault_of_several_keys_does_not_quote_the_card(tmp_path: Path) -> None:
+    def bare(content: dict[str, Any]) -> None:
+        content["weights"]["files"] = ["params.json", "consolidated.safetensors", "tokenizer.model"]
+
+    with pytest.raises(CardError) as refused:
+        cards.load("mistral-7b", changed(tmp_path, bare))
+    assert str(refused.value).startswith("mistral-7b.yaml: features.tools is true, and weights.f")
+    assert len(str(refused.value)) < 300
