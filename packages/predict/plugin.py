@@ -1,13 +1,13 @@
 """What vLLM calls in each of its processes (`vllm.general_plugins`), before it reads a model.
 
-Promises: images come through images/connector.py, masks are made under constraints/masks.py, and
-the access log has the address of the connection, not one from a client's X-Forwarded-For. An error
-here stops vLLM from starting.
+Promises: images come through images/connector.py, masks are made under constraints/masks.py
+and in the turns of constraints/turns.py, and the access log has the address of the connection, not
+one from a client's X-Forwarded-For. An error here stops vLLM from starting.
 """
 
 import os
 
-from predict.constraints import masks
+from predict.constraints import masks, turns
 from predict.images import connector
 
 
@@ -15,3 +15,4 @@ def register() -> None:
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "none")  # of uvicorn's; it believes nginx's peers
     connector.register()
     masks.register()
+    turns.register()

@@ -50,6 +50,14 @@ NAMES: dict[str, str] = {
     "vllm.v1.structured_output.backend_xgrammar:XgrammarGrammar.accept_tokens": (
         "constraints/masks.py: False ends a request"
     ),
+    "vllm.v1.core.sched.scheduler:Scheduler": "constraints/turns.py",
+    "vllm.v1.core.sched.scheduler:Scheduler.schedule": (
+        "constraints/turns.py holds requests back in it, by their next_decode_eligible_step"
+    ),
+    "vllm.v1.core.sched.scheduler:Scheduler._handle_blocked_waiting_request": (
+        "constraints/turns.py: False keeps a request waiting"
+    ),
+    "vllm.v1.request:RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR": "constraints/turns.py",
     "vllm.platforms:current_platform": "running.py reads what device this is",
     "vllm.parser.engine:streaming_parser_engine": "tool_parser.py changes _build_drop_info in it",
     "vllm.parser.engine.streaming_parser_engine:_build_drop_info": "tool_parser.py caches it",

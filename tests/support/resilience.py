@@ -14,6 +14,7 @@ SECTIONS = (
     "Bad requests",
     "Bad images",
     "Load",
+    "Costly constraints",
     "A client that leaves",
     "An engine that hangs",
     "A part that is killed",

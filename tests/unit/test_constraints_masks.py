@@ -73,7 +73,7 @@ def test_a_mask_beyond_its_allowance_ends_its_request_and_no_other(guard: Any) -
 
 
 def test_masks_that_are_a_little_slow_use_the_burst_up(guard: Any) -> None:
-    grammar = Grammar(2 * masks.SHARE_SECONDS)
+    grammar = Grammar(1.2 * masks.SHARE_SECONDS)
     steps = 0
     while not masks.is_over(grammar):
         masks_of(guard, grammar)

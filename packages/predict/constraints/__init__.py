@@ -3,4 +3,5 @@
 trial.py     a process of its own: compiles a constraint and walks it, with limits on CPU and memory
 verdicts.py  in the API server: asks it before vLLM reads a constraint, keeps the answer
 masks.py     in the engine: ends a request whose masks take more than their share of time
+turns.py     in the engine: which constrained requests go on in a step
 """

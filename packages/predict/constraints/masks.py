@@ -23,7 +23,9 @@ from typing import Any
 from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
 
-SHARE_SECONDS = 0.008  # CPU, of each mask; trial.py lets the half of it pass
+from predict.constraints.turns import turns
+
+SHARE_SECONDS = 0.08  # CPU, of each mask; trial.py lets the half of it pass
 BURST_SECONDS = 0.1  # of a request, beyond its shares
 SPARE_FRACTION = 0.1  # of all time may go into bursts …
 SPARE_SECONDS = 0.3  # … saved up at most
@@ -140,6 +142,7 @@ def allowance(grammar: Any) -> float:
 
 
 def spend(grammar: Any, seconds: float) -> None:
+    turns.made(grammar, seconds)
     beyond = seconds - SHARE_SECONDS
     grammar.predict_beyond = max(0.0, getattr(grammar, "predict_beyond", 0.0) + beyond)
     if beyond > 0:

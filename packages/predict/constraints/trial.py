@@ -10,6 +10,8 @@ requests {"id", "kind", "text"}; answers {"id", "error": text or null, "seconds"
 which is false where the machine was too busy for a verdict.
 """
 
+import contextlib
+import gc
 import json
 import os
 import random
@@ -22,20 +24,20 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-CPU_SECONDS = 2  # of a fork; RLIMIT_CPU has whole seconds
+CPU_SECONDS = 10  # of a fork; RLIMIT_CPU has whole seconds …
+READING_SECONDS = 2  # … of them while it reads
 WALL_SECONDS = 20.0  # after which a machine is too busy for a verdict
 MEMORY_BYTES = 1 << 30  # beyond what this process has mapped
-SLOW_SECONDS = 0.15  # after which a fork gets less of the CPU than anybody else
-NICENESS = 15
-FORKS = 3  # at a time; the others wait
+SLICE_SECONDS = 0.1  # CPU; who takes more makes room for those that have not had it
+MOST_LATER = 8  # constraints that wait for the rest of theirs
 
 # What vLLM does again: in the API server's event loop, and in a thread of the engine.
-READ_SECONDS = 0.1
-COMPILE_SECONDS = 1.8
+READ_SECONDS = 0.02
+COMPILE_SECONDS = 9.0
 # Of one mask at most, and of a token in the mean: everybody's next token waits for all of them.
-MASK_SECONDS = 0.02
-MEAN_SECONDS = 0.004
-WALK_SECONDS = 0.02  # of a path's masks, unless STEPS are less
+MASK_SECONDS = 0.1
+MEAN_SECONDS = 0.04
+WALK_SECONDS = 0.12  # of a path's masks, unless STEPS are less
 STEPS = 64
 
 KINDS = {  # → methods of xgrammar's Grammar and GrammarCompiler
@@ -63,7 +65,8 @@ class Trial:
 
         self.xgrammar = xgrammar
         info = xgrammar.TokenizerInfo.deserialize_json(setup["tokenizer"])
-        self.compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+        self.compiler = xgrammar.GrammarCompiler(info, max_threads=1)  # its cache saves what one
+        # grammar has twice, as in vLLM
         self.options: Json = {}
         if setup["separators"]:  # as vLLM does with disable_any_whitespace
             self.options = {"any_whitespace": False, "separators": tuple(setup["separators"])}
@@ -71,10 +74,13 @@ class Trial:
         self.bits = self.mask.numpy().view("uint8")
         tokens = info.decoded_vocab
         # Short tokens visit the most states on their way, and one repeated keeps open what may end.
-        self.short = [number for number, token in enumerate(tokens) if len(token) == 1]
+        short = [number for number, token in enumerate(tokens) if len(token) == 1]
+        self.short = self.mask.numpy().view("uint8") * 0
+        for number in short:
+            self.short[0][number // 8] |= 1 << number % 8
         self.walk(self.compiler.compile_regex("a*"), 0)  # what is slow only once
 
-    def __call__(self, kind: str, text: str) -> None:
+    def __call__(self, kind: str, text: str, has_read: Callable[[], None]) -> None:
         read, compile_ = KINDS[kind]
         options = self.options if kind == "json_schema" else {}
         arguments: list[Any] = [text]
@@ -82,6 +88,7 @@ class Trial:
             arguments = [self._items(tag), tag["triggers"]]  # an earlier form, which vLLM takes too
         else:
             self._within("read", READ_SECONDS, getattr(self.xgrammar.Grammar, read), text)
+        has_read()
         grammar = self._within(
             "compile",
             COMPILE_SECONDS,
@@ -133,16 +140,16 @@ class Trial:
     def _choose(self, path: int, last: int | None, chance: random.Random) -> int | None:
         if path == 0 and last is not None and self._allowed(last):
             return last
-        if path < 2:
-            short = [token for token in self.short if self._allowed(token)]
-            if short:
-                return short[0] if path == 0 and last is None else chance.choice(short)
-        places = self.bits[0].nonzero()[0]
+        allowed = self.bits[0]
+        if path < 2 and (short := allowed & self.short[0]).any():
+            allowed = short
+        places = allowed.nonzero()[0]
         if not len(places):
             return None
-        place = int(chance.choice(places))
-        byte = int(self.bits[0][place])
-        return place * 8 + chance.choice([bit for bit in range(8) if byte >> bit & 1])
+        place = int(places[0] if path == 0 else chance.choice(places))
+        byte = int(allowed[place])
+        bits = [bit for bit in range(8) if byte >> bit & 1]
+        return place * 8 + (bits[0] if path == 0 else chance.choice(bits))
 
     def _allowed(self, token: int) -> bool:
         return bool(self.bits[0][token // 8] >> token % 8 & 1)
@@ -168,14 +175,19 @@ def fork(trial: Trial, kind: str, text: str) -> tuple[int, int]:
     try:
         used = resource.getrusage(resource.RUSAGE_SELF)
         spent = int(used.ru_utime + used.ru_stime)  # none in a fork, by POSIX
-        resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_SECONDS, spent + CPU_SECONDS + 1))
+        most = spent + CPU_SECONDS
+
+        def has_read() -> None:
+            resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))
+
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + READING_SECONDS, most + 1))
         with open("/proc/self/statm") as sizes:
             mapped = int(sizes.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # xgrammar's warnings quote the constraint
         try:
-            trial(kind, text)
+            trial(kind, text, has_read)
             said = ""
         except TrialError as error:
             said = str(error)
@@ -189,19 +201,27 @@ def fork(trial: Trial, kind: str, text: str) -> tuple[int, int]:
 
 
 class Running:
-    def __init__(self, request: Json, pid: int, reader: int) -> None:
+    def __init__(self, request: Json, pid: int, reader: int, idle: bool) -> None:
         self.request, self.pid, self.reader = request, pid, reader
         self.started = time.monotonic()
-        self.niced = False
         self.in_time = True
+        self.idle = False
+        if idle:
+            self.give_way()
 
-    def tick(self, now: float) -> None:
-        if not self.niced and now - self.started > SLOW_SECONDS:
-            os.setpriority(os.PRIO_PROCESS, self.pid, NICENESS)
-            self.niced = True
-        if now - self.started > WALL_SECONDS:
-            self.in_time = False
-            os.kill(self.pid, signal.SIGKILL)
+    def give_way(self) -> None:
+        """From now on it runs while nothing else wants the CPU."""
+        self.idle = True
+        with contextlib.suppress(OSError):  # some containers forbid it
+            os.sched_setscheduler(self.pid, os.SCHED_IDLE, os.sched_param(0))
+
+    def taken(self) -> float:
+        """CPU seconds."""
+        return time.clock_gettime(~self.pid << 3 | 2)  # its CPU clock, as in clock_getcpuclockid(3)
+
+    def kill(self) -> None:
+        self.in_time = False
+        os.kill(self.pid, signal.SIGKILL)
 
     def verdict(self) -> Json:
         written = os.read(self.reader, 65536)
@@ -225,39 +245,86 @@ def lines(descriptor: int) -> Iterator[list[bytes] | None]:
     yield None
 
 
+class Trials:
+    """Two forks at most: one that has had less than its slice, one that goes on after it."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.waiting: list[Json] = []
+        self.later: list[Json] = []  # they had their slice while another went on
+        self.fresh: Running | None = None
+        self.slow: Running | None = None
+
+    def running(self) -> list[Running]:
+        return [one for one in (self.fresh, self.slow) if one is not None]
+
+    def start(self) -> None:
+        if self.fresh is None and self.waiting:
+            alone = len(self.waiting) == 1 and self.slow is None
+            self.fresh = self._fork(self.waiting.pop(0), idle=not alone)
+        if self.slow is None and self.later:
+            self.slow = self._fork(self.later.pop(0), idle=True)
+
+    def _fork(self, request: Json, idle: bool) -> Running:
+        return Running(request, *fork(self.trial, request["kind"], request["text"]), idle)
+
+    def ended(self, one: Running) -> None:
+        answer(one.verdict())
+        if one is self.fresh:
+            self.fresh = None
+        else:
+            self.slow = None
+
+    def tick(self, now: float) -> None:
+        for one in self.running():
+            if now - one.started > WALL_SECONDS:
+                one.kill()
+        if self.fresh is None or self.fresh.taken() <= SLICE_SECONDS:
+            return
+        one, self.fresh = self.fresh, None
+        if self.slow is None:
+            one.give_way()
+            self.slow = one
+            return
+        one.kill()
+        if len(self.later) < MOST_LATER:
+            one.verdict()
+            self.later.append(one.request)
+        else:
+            answer(one.verdict())
+
+    def end(self) -> None:
+        for one in self.running():
+            one.kill()
+
+
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # it ends with the server, whose drain it serves
         signal.signal(number, signal.SIG_IGN)
-    waiting: list[Json] = []
-    running: list[Running] = []
     asked = lines(sys.stdin.fileno())
     first: list[bytes] = []
     while not first:
         if (came := next(asked)) is None:
             return
         first += came
-    trial = Trial(json.loads(first.pop(0)))
-    waiting += map(json.loads, first)
+    trials = Trials(Trial(json.loads(first.pop(0))))
+    trials.waiting += map(json.loads, first)
+    gc.freeze()  # a fork copies each page that it writes to
     answer({"ready": True})
     while True:
-        while waiting and len(running) < FORKS:
-            request = waiting.pop(0)
-            running.append(Running(request, *fork(trial, request["kind"], request["text"])))
+        trials.start()
+        running = trials.running()
         watched = [sys.stdin.fileno(), *(one.reader for one in running)]
-        ready = select.select(watched, [], [], 0.05 if running else None)[0]
-        now = time.monotonic()
-        for one in list(running):
+        ready = select.select(watched, [], [], 0.02 if running else None)[0]
+        for one in running:
             if one.reader in ready:
-                running.remove(one)
-                answer(one.verdict())
-            else:
-                one.tick(now)
+                trials.ended(one)
+        trials.tick(time.monotonic())
         if sys.stdin.fileno() in ready:
             if (came := next(asked)) is None:
-                for one in running:
-                    os.kill(one.pid, signal.SIGKILL)
+                trials.end()
                 return
-            waiting += map(json.loads, came)
+            trials.waiting += map(json.loads, came)
 
 
 def answer(said: Json) -> None:
