@@ -4,6 +4,7 @@ import re
 import socket
 from typing import Any
 
+import httpx
 import pytest
 from predict.admission import HEALTH, LIVENESS, METRICS, ROUTES, methods_of
 from predict.errors.reading import NOT_SAID
@@ -209,3 +210,14 @@ def test_what_users_need_answers(container: Running) -> None:
     for path, body in bodies.items():
         response = container.http.post(path, json=body)
         assert response.status_code == 200, response.text
+
+
+@mistral
+@ports
+def test_the_log_has_no_address_that_a_client_made_up(container: Running, port: int) -> None:
+    made_up = f"made-up-{port}"
+    answer = httpx.get(
+        f"http://127.0.0.1:{port}{METRICS}", headers={"X-Forwarded-For": made_up}, trust_env=False
+    )
+    assert answer.status_code == 200
+    assert made_up not in container.log.read_text()
