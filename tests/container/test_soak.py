@@ -29,7 +29,6 @@ EXTRA = 20  # clients beyond the queue, so that it is always full
 
 pytestmark = [
     pytest.mark.parametrize("container", [MODEL], indirect=True),
-    pytest.mark.only_resilience,  # not yet run to its end
 ]
 
 
@@ -77,7 +76,9 @@ def memory_at(samples: list[tuple[float, int]], start: float, end: float) -> flo
     return statistics.median(size for at, size in samples if start <= at < end)
 
 
-def test_a_soak(container: Running, seconds: int, resilience: Report) -> None:
+def test_a_soak(
+    container: Running, seconds: int, resilience: Report, request: pytest.FixtureRequest
+) -> None:
     most = most_requests(load.plan_of(MODEL))
     idle = rejections(50)
     clients = subprocess.Popen(
@@ -112,7 +113,8 @@ def test_a_soak(container: Running, seconds: int, resilience: Report) -> None:
     assert MARK not in container.log.read_text(errors="replace")
     print(f"idle p50 {statistics.median(idle)} busy p50 {statistics.median(busy)} p99 {p99(busy)}")
     print(counts, before, after)
-    assert p99(busy) < REJECTION * statistics.median(idle)
+    if request.config.getoption("--resilience"):  # on a quiet machine
+        assert p99(busy) < REJECTION * statistics.median(idle)
 
     right = sum(count.get("right", 0) for count in counts.values())
     refused = sum(count.get("refused", 0) for count in counts.values())

@@ -17,14 +17,11 @@ PATIENCE_SECONDS = 10.0  # for a neighbour's answer, on a machine that has other
 
 Body = dict[str, Any]
 
-# Too slow whatever the vocabulary, and what xgrammar cannot follow at all.
-NESTED = "([a-z]{0,20}[a-m]{0,20}){0,20}z"
+# Too slow whatever the vocabulary and the machine, and what xgrammar cannot follow at all.
+NESTED = "([a-z]{0,100}[a-m]{0,100}){0,100}z"
 REGEXES = [
     NESTED,
-    "(((((a|b){0,30}){0,30}){0,30}){0,30}){0,30}",
     "([a-z]{0,1000}[a-m]{0,1000}[a-c]{0,1000}){0,1000}z",
-    "(.*)*" * 200,
-    ".{0,40}" * 10,
     "(?=a)b",
     r"\bfoo\b",
 ]
@@ -143,10 +140,14 @@ def test_ordinary_expressions_and_schemas_hold(container: Running) -> None:
         r"[0-9a-f]{4}(-[0-9a-f]{2}){2}",
         r"(foo|bar)(,(foo|bar)){0,3}",
         r"(\w+ )*\w+",
+        r"(\w{1,5}\s){0,3}\w{1,5}",
     ):
         answer = asked(container, CHAT, {"structured_outputs": {"regex": regex}, **GREEDY}).json()
         text = answer["choices"][0]["message"]["content"]
         assert re.fullmatch(regex, text, re.ASCII), (regex, text)
+    for regex in (r"^([a-z]+ ){0,50}[a-z]+\.$", r"^(\d{1,3},?)+$", r"^[\p{L} '-]+$"):  # slow ones
+        answer = asked(container, CHAT, {"structured_outputs": {"regex": regex}, **GREEDY})
+        assert answer.status_code == 200, (regex, answer.text)
     for constraint in (
         {"grammar": 'root ::= "yes" | "no"'},
         {"grammar": 'start: "yes" | "no"'},

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from deploy.config import PORT, most_requests
+from deploy.config import most_requests
 from local import processes
 from local.truss import NGINX_PORT, READINESS, READY, URL
 from tests.support.load import (
@@ -122,26 +122,25 @@ def crowd(model: str, count: int, n: int = 1) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def unread_streams(model: str, count: int, tokens: int) -> Iterator[int]:
+def unread_streams(model: str, count: int, tokens: int) -> Iterator[list[int]]:
     """So many streams of large events whose clients read nothing, once the engine is done with
-    them. How many of them the server could not send whole."""
+    them. Bytes of each that the server could not send."""
     more = {"stream": True, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
     body = {"messages": known(model)[0][0], "max_tokens": tokens, **more}
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(_asked(body))
         wait(lambda: running() + waiting() == count)
-        wait(lambda: running() + waiting() == 0, 300)
+        wait(lambda: running() + waiting() == 0, 600)
         yield unsent()
 
 
-def unsent() -> int:
-    """Connections of vLLM's port with bytes that the other end does not take."""
+def unsent() -> list[int]:
+    """Bytes that the other ends of nginx's connections with clients do not take."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
-    return sum(
-        row[1].endswith(f":{PORT:04X}") and int(row[4].split(":")[0], 16) > 0 for row in rows
-    )
+    sizes = [int(row[4].split(":")[0], 16) for row in rows if row[1].endswith(f":{NGINX_PORT:04X}")]
+    return [size for size in sizes if size > 0]
 
 
 @contextlib.contextmanager

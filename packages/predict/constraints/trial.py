@@ -29,13 +29,14 @@ READING_SECONDS = 2  # … of them while it reads
 WALL_SECONDS = 20.0  # after which a machine is too busy for a verdict
 MEMORY_BYTES = 1 << 30  # beyond what this process has mapped
 SLICE_SECONDS = 0.1  # CPU; who takes more makes room for those that have not had it
+CALM_SECONDS = 2.0  # without such a one, after which a fork has the usual priority again
 MOST_LATER = 8  # constraints that wait for the rest of theirs
 
 # What vLLM does again: in the API server's event loop, and in a thread of the engine.
 READ_SECONDS = 0.02
 COMPILE_SECONDS = 9.0
 # Of one mask at most, and of a token in the mean: everybody's next token waits for all of them.
-MASK_SECONDS = 0.1
+MASK_SECONDS = 0.06
 MEAN_SECONDS = 0.04
 WALK_SECONDS = 0.12  # of a path's masks, unless STEPS are less
 STEPS = 64
@@ -254,13 +255,14 @@ class Trials:
         self.later: list[Json] = []  # they had their slice while another went on
         self.fresh: Running | None = None
         self.slow: Running | None = None
+        self.calm_at = 0.0
 
     def running(self) -> list[Running]:
         return [one for one in (self.fresh, self.slow) if one is not None]
 
     def start(self) -> None:
         if self.fresh is None and self.waiting:
-            alone = len(self.waiting) == 1 and self.slow is None
+            alone = len(self.waiting) == 1 and time.monotonic() > self.calm_at
             self.fresh = self._fork(self.waiting.pop(0), idle=not alone)
         if self.slow is None and self.later:
             self.slow = self._fork(self.later.pop(0), idle=True)
@@ -282,6 +284,7 @@ class Trials:
         if self.fresh is None or self.fresh.taken() <= SLICE_SECONDS:
             return
         one, self.fresh = self.fresh, None
+        self.calm_at = now + CALM_SECONDS
         if self.slow is None:
             one.give_way()
             self.slow = one
