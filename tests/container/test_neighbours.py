@@ -87,8 +87,9 @@ def first_token_seconds(client: httpx.Client) -> float:
         assert response.status_code == 200
         seconds = None
         for line in response.iter_lines():
-            if seconds is None and line.startswith("data: {"):
-                if json.loads(line[6:])["choices"][0]["delta"].get("content"):
+            event = json.loads(line[6:]) if line.startswith("data: {") else {"choices": []}
+            for choice in event["choices"]:
+                if seconds is None and choice["delta"].get("content"):
                     seconds = time.monotonic() - began
     assert seconds is not None
     return seconds
