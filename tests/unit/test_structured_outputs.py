@@ -21,7 +21,7 @@ def refused(body: dict[str, Any], limits: RequestLimits = DEFAULT_LIMITS) -> Req
     ("schema", "said"),
     [
         ({"structured_outputs": {"regex": ""}}, "empty"),
-        ({"structured_outputs": {"json": "{"}}, "no JSON"),
+        ({"structured_outputs": {"json": "{"}}, "not JSON"),
         ({"structured_outputs": {"json": '{"$ref": "http://a"}'}}, "$ref"),
         ({"text": {"format": {"schema": {"$ref": "file:///a"}}}}, "$ref"),
         ({"response_format": {"json_schema": {"schema": {"minLength": -1}}}}, "minLength"),
