@@ -60,7 +60,7 @@ def fault(secret: str, repo: str, status: int, said: str) -> str:
         return f"the Hugging Face hub does not serve {repo} now {answer}: try again later"
     return (
         f"the Hugging Face hub does not have what config.yaml names of {repo} {answer}: correct "
-        "weights in the model's card (templates/models) and push again"
+        "WEIGHTS= or FORMAT=, or weights in the model's card (templates/models), and push again"
     )
 
 
