@@ -49,8 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     to = session.config.getoption("--resilience")
-    if to and exitstatus == 0:
-        session.config.stash[REPORT].write(to)
+    if to and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        session.config.stash[REPORT].write(to, session.testsfailed)
 
 
 @pytest.fixture(scope="session")
