@@ -2,14 +2,21 @@
 
 The way of a request:
 app.py        the ASGI class that vLLM loads; reads settings.py (limits.yaml, PREDICT_…) once
-admission.py  routes, slots, 503 with Retry-After, probes (liveness.py watches the engine)
-requests/     reads the body, checks limits (limits.yaml), repairs conversations, passes it on
+admission.py  routes, slots, 503 with Retry-After, probes (liveness.py watches the engine),
+              tokens an event while many streams run (pacing.py)
+requests/     reads the body, checks limits, repairs conversations and tools, passes it on
 constraints/  tries schemas, expressions and grammars before the engine takes them
 legacy/       `prompt` and arguments of transformers' generate → chat; chat answers → {"output": …}
 images/       fetches and decodes images: vLLM's media connector, with its own rules
 errors/       brings every error into the OpenAI format; asgi.py has helpers for bodies
 
-The process: plugin.py is what vLLM loads in each of its processes, logs.py keeps requests out of
-the logs, hub_token.py reads the secret at the start, tool_parser.py repairs a parser,
-vllm_internals.py lists what we rely on that vLLM does not promise.
+The process:
+plugin.py     what vLLM loads in each of its processes
+logs.py       keeps requests out of the logs; logging.json is vLLM's logging configuration
+hub_token.py  reads the secret at the start
+running.py    what runs, as a line of /metrics for `make smoke`
+
+What is changed of vLLM itself, each to be deleted when vLLM does it (vllm_internals.py lists all we
+rely on): per_token.py and tool_parser.py spare CPU, prefill.py continues Anthropic's answers,
+upgrades.py reads requests that offer HTTP/2.
 """
