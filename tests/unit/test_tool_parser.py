@@ -3,7 +3,6 @@
 import gc
 import shutil
 import weakref
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,14 +29,15 @@ def test_a_pair_is_built_once_and_others_for_themselves() -> None:
     assert built == [(config, one), (config, other)]
 
 
-@pytest.fixture(params=WITH_TOOLS, ids=lambda card: card.name)
-def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+@pytest.fixture(scope="module", params=WITH_TOOLS, ids=lambda card: card.name)
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from vllm.tokenizers import get_tokenizer
 
     card: Card = request.param
+    folder = tmp_path_factory.mktemp("tokenizer")
     (name,) = [file for file in card.weights.files if file.startswith(("tokenizer", "tekken"))]
-    shutil.copy(cache.tokenizer_path(card), tmp_path / name)
-    return get_tokenizer(str(tmp_path), tokenizer_mode="mistral")
+    shutil.copy(cache.tokenizer_path(card), folder / name)
+    return get_tokenizer(str(folder), tokenizer_mode="mistral")
 
 
 def test_vllm_s_parsers_share_what_is_built(tokenizer: Any) -> None:
