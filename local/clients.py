@@ -128,7 +128,8 @@ def versions(interpreter: Path) -> dict[str, str]:
     """Of the Python packages that are installed, by their names in small letters."""
     code = (
         "import importlib.metadata as m, json;"
-        "print(json.dumps({d.metadata['Name'].lower(): d.version for d in m.distributions()}))"
+        "name = lambda one: one.metadata['Name'].lower().replace('_', '-');"
+        "print(json.dumps({name(one): one.version for one in m.distributions()}))"
     )
     found = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=True)
     return dict(json.loads(found.stdout))

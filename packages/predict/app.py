@@ -8,9 +8,10 @@ Refuses to start, with the variable's name, when one of them cannot be read.
 
 import os
 
-from predict import per_token, prefill, settings, upgrades
+from predict import per_token, prefill, settings, tokenizing, upgrades
 from predict.admission import AdmissionMiddleware
 from predict.asgi import App, Message, Receive, Scope, Send
+from predict.requests import tool_schemas
 from predict.requests.middleware import RequestMiddleware
 
 
@@ -20,6 +21,8 @@ class Gateway:
         upgrades.install()
         prefill.install()
         per_token.install()
+        tool_schemas.install()
+        tokenizing.install()
         self.app = AdmissionMiddleware(RequestMiddleware(app, found), found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

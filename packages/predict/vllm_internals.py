@@ -69,6 +69,10 @@ NAMES: dict[str, str] = {
     "vllm.entrypoints.anthropic.serving:AnthropicServingMessages.to_chat_completion_request": (
         "prefill.py continues an answer that /v1/messages begins"
     ),
+    "vllm.entrypoints.serve.tokenize.serving:ServingTokenization": "tokenizing.py changes it",
+    "vllm.entrypoints.serve.tokenize.serving:ServingTokenization.create_tokenize": (
+        "tokenizing.py reads the calls of a history"
+    ),
     "vllm.parser.mistral:MistralParser.update_stream_state_pre_v11_tokenizer": (
         "tool_parser.py gives it a weak reference, against a leak"
     ),
@@ -84,6 +88,8 @@ MODEL_NAMES = "does not exist. Valid aliases: "
 
 # The beginning of an event that is an error: of the completions, and of Anthropic's messages.
 ERROR_EVENTS = (b'data: {"error": ', b"event: error\n")
+# What vLLM's own errors end with where it says of which field they are.
+OF_PARAMETER = re.compile(r" \(parameter=(?P<name>[\w.]+)(?:, value=.*)?\)$", re.DOTALL)
 # Events that /v1/responses sends before it asks the engine.
 OPENING_EVENTS = (b"event: response.created\n", b"event: response.in_progress\n")
 # What a chat and a message begin with once the engine has answered. If it answered with an error,
@@ -101,6 +107,21 @@ NESTED_ERROR = re.compile(
 VALIDATION_ERROR = re.compile(
     r"'loc': '(?P<loc>[^']*)', 'msg': (?P<msg>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
 )
+
+# Parts of what vLLM and mistral-common say of a request (requests/words.py).
+TOOL_SCHEMA = "Invalid tool schema"
+NO_IMAGES = " is not a multimodal model"
+NO_CONSTRAINT = "You must use one kind of structured outputs constraint"
+SEVERAL_CONSTRAINTS = "You can only use one kind of "
+EMPTY_CHOICE = "cannot be an empty list"
+EMPTY_PROMPT = "The decoder prompt cannot be empty"
+OUT_OF_VOCABULARY = " is out of vocabulary"
+CONTEXT_LENGTH = "This model's maximum context length is "
+UNKNOWN_MODEL = "` does not exist."
+
+# pydantic's sentences that are put together, or said in another way.
+INPUT_SHOULD_BE = "Input should be "
+FIELD_REQUIRED = "Field required"
 
 # Modules that read a request before an engine has any part of it: what Python raises there is due
 # to the request.

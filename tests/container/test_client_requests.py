@@ -87,6 +87,62 @@ def test_a_history_of_calls_is_answered(
 
 
 @with_tools
+def test_the_prompt_of_a_history_of_calls_is_shown(container: Running) -> None:
+    messages = [QUESTION, called(call(), content="Hm"), result()]
+    body = {"messages": messages, "tools": TOOLS["definitions"]}
+    shown = container.http.post("/tokenize", json={"model": container.card.name, **body})
+    assert shown.status_code == 200, shown.text
+    used = ask(container, CHAT, **body)[0]["usage"]["prompt_tokens"]
+    assert shown.json()["count"] == used
+    assert shown.headers["x-ignored-parameters"] == "messages[1].content"
+
+
+@with_tools
+def test_a_tool_that_is_only_offered_is_words(container: Running) -> None:
+    pattern = {"type": "string", "pattern": r"^\p{L}+$", "maxLength": 524288}
+    number = {"type": "integer", "maximum": 2**64 - 1}
+    properties = {"a": pattern, "b": number, "c": {"type": "array", "minItems": -1}}
+    schema = {"type": "object", "properties": properties}
+    function = {**FUNCTION, "parameters": schema}
+    ask(container, CHAT, messages=[WIND], tools=[{"type": "function", "function": function}])
+    ask(container, RESPONSES, input="hi", tools=[{**FLAT, "parameters": schema}])
+    ask(container, ANTHROPIC, messages=[WIND], tools=[{**MESSAGES_TOOL, "input_schema": schema}])
+
+
+ERRORS: list[tuple[str, dict[str, Any], str]] = [
+    (CHAT, {"messages": [WIND], "top_k": -5}, "top_k"),
+    (CHAT, {"messages": [WIND], "structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+    (ANTHROPIC, {"messages": [WIND], "max_tokens": 10**7}, "max_tokens"),
+    (ANTHROPIC, {"messages": [WIND], "system": [{"type": "image"}]}, "system[0].type"),
+    ("/v1/completions", {"prompt": [5, "a"]}, "prompt[1]"),
+    (RESPONSES, {"input": "a", "text": {"format": {"type": "xml"}}}, "text.format.type"),
+    (
+        RESPONSES,
+        {"input": [WIND, {"type": "function_call_output", "call_id": "a", "output": "b"}]},
+        "input[1].call_id",
+    ),
+    (RESPONSES, {"input": "a", "tools": [{**FLAT, "description": [5]}]}, "tools[0].description"),
+]
+
+
+@mistral
+@pytest.mark.parametrize(("path", "body", "place"), ERRORS)
+def test_an_error_says_where_in_the_body(
+    container: Running, path: str, body: dict[str, Any], place: str
+) -> None:
+    body = {"model": container.card.name, "max_tokens": 5, **body}
+    if path == RESPONSES:
+        del body["max_tokens"]
+    for stream in (False, True):
+        response = container.http.post(path, json={**body, "stream": stream})
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert error["param"] == place
+        assert place.rpartition(".")[2] in error["message"]
+        assert len(error["message"]) < 300
+
+
+@with_tools
 def test_the_other_routes_answer_the_same_history(container: Running) -> None:
     arguments = json.dumps(TOOLS["call"]["arguments"])
     items = [

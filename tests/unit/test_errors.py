@@ -98,10 +98,55 @@ def test_validation_errors_become_a_sentence_each_without_what_they_quote() -> N
     body = {"error": {"message": VALIDATION, "param": "body.n", "type": "Bad Request"}}
     _, answer = sent("/v1/completions", 400, json.dumps(body).encode())
     assert answer["error"]["message"] == (
-        "'n': Input should be a valid integer; 'stop.0': Input isn't \"right\"; "
-        "'body': Value error, a; and more"
+        "'n': Input should be a valid integer; 'stop[0]': Input isn't \"right\"; "
+        "Value error, a; and more"
     )
     assert answer["error"]["param"] == "n"
+
+
+REQUEST = {
+    "tools": [{"type": "function", "name": "f", "description": [5]}],
+    "stop": 5,
+    "text": {"format": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [
+        (
+            [
+                ("tools.0.FunctionTool.description", "Input should be a valid string"),
+                ("tools.0.FileSearchTool.type", "Input should be 'file_search'"),
+                ("tools.0.FileSearchTool.vector_store_ids", "Field required"),
+            ],
+            "'tools[0].description' is [5]: Input should be a valid string",
+        ),
+        (
+            [
+                ("stop.str", "Input should be a valid string"),
+                ("stop.list[str]", "Input should be a valid list"),
+            ],
+            "'stop' is 5: Input should be a valid string, or a valid list",
+        ),
+        (
+            [
+                ("text.format.ResponseFormatText.type", "Field required"),
+                ("text.format.ResponseFormatTextJSONSchemaConfig.type", "Field required"),
+            ],
+            "'text.format.type' is missing",
+        ),
+    ],
+)
+def test_a_validation_error_names_place_value_and_what_is_taken(
+    faults: list[tuple[str, str]], said: str
+) -> None:
+    lines = [str({"type": "x", "loc": f"body.{loc}", "msg": msg}) for loc, msg in faults]
+    message = f"{len(lines)} validation errors:\n" + "\n".join(f"  {line}" for line in lines)
+    body = json.dumps({"error": {"message": message}}).encode()
+    _, got, _, param = reading.parse_error(400, body, None, REQUEST)
+    assert got == said
+    assert param == said.split("'")[1]
 
 
 def test_what_is_not_implemented_was_asked_for() -> None:

@@ -260,7 +260,8 @@ def test_functions_are_told_their_new_name() -> None:
 def test_a_schema_that_is_none_is_named_with_tool_and_path() -> None:
     wrong = {"type": "object", "properties": {"a": {"type": "number", "exclusiveMinimum": True}}}
     sent = [OPENAI, {"type": "function", "function": {"name": "g", "parameters": wrong}}]
-    said, place = explained("Invalid tool schema: True is not of type 'number'", sent) or ("", "")
+    request = {"tools": sent}
+    said, place = explained("Invalid tool schema: True is not of type 'number'", None, request)
     assert place == "tools[1].function.parameters.properties.a.exclusiveMinimum"
     assert said == f"'{place}' is true; it takes a number (JSON schema)"
-    assert explained("something else", sent) is None
+    assert explained("something else", None, request) == ("something else", None)

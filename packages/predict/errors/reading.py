@@ -5,25 +5,24 @@ Python raised while a request was read is the client's, a 400; anything else sta
 500 that quotes nothing of any request.
 """
 
-import ast
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import TracebackType
+from typing import Any
 
-from predict.errors import INTERNAL_ERROR, MAX_LENGTH, shortened
+from predict.errors import INTERNAL_ERROR, shortened
+from predict.errors.faults import MAX_FAULTS, faults, sentence
 from predict.vllm_internals import (
     GIVEN_UP,
     MODEL_NAMES,
     NESTED_ERROR,
+    OF_PARAMETER,
     REQUEST_READERS,
-    VALIDATION_ERROR,
 )
 
 CONSTRAINED = "'structured_outputs' "  # how an error of a constraint begins; names are put in later
-MAX_FAULTS = 3  # named in one message, of a request with many
-
 NOT_SAID = "vLLM rejects this request; sent without 'stream', it says why"
 
 STATUSES = frozenset(status.value for status in HTTPStatus if status >= 400)
@@ -78,10 +77,13 @@ def type_of(status: int) -> str:
 
 
 def parse_error(
-    status: int, body: bytes, constraint: str | None = None
+    status: int,
+    body: bytes,
+    constraint: str | None = None,
+    request: Mapping[str, Any] | None = None,
 ) -> tuple[int, str, str, str | None]:
     """Status, message, type and param of an error in any form. A 501 is the client's, who asked for
-    what is not implemented."""
+    what is not implemented. `request`: what it is about, as vLLM got it."""
     try:
         got = json.loads(body)
     except (ValueError, RecursionError):
@@ -101,32 +103,30 @@ def parse_error(
         param = constraint  # vLLM's /v1/messages loses it
     if status == 501:
         status = 400
+    if status == 500:
+        message = INTERNAL_ERROR
+    elif of_fields := _of_fields(message, request):
+        message, param = of_fields
+    elif named := OF_PARAMETER.search(message):
+        message = message[: named.start()]
+        param = param or named["name"]
     return (
         status,
-        INTERNAL_ERROR if status == 500 else readable(message),
+        message,
         type_of(status),
         param.removeprefix("body.") if isinstance(param, str) else None,
     )
 
 
-def readable(message: str) -> str:
-    """vLLM's list of validation errors as a sentence each, without what they quote; any other
-    message unchanged."""
-    if "validation error" not in message[:40]:
-        return message
-    faults = list(dict.fromkeys(_faults(message)))
-    if not faults:
-        return message
-    shown = "; ".join(faults[:MAX_FAULTS])
-    return f"{shown}; and more" if len(faults) > MAX_FAULTS else shown
-
-
-def _faults(message: str) -> Iterator[str]:
-    for found in VALIDATION_ERROR.finditer(message):
-        text = shortened(str(ast.literal_eval(found["msg"])), MAX_LENGTH // MAX_FAULTS)
-        yield f"'{shortened(found['loc'].removeprefix('body.'), 100)}': {text}"
-    for text in re.findall(r"^  (\w[^{]*)$", message, re.MULTILINE):  # those without a place
-        yield text
+def _of_fields(text: str, request: Mapping[str, Any] | None) -> tuple[str, str | None] | None:
+    """vLLM's list of validation errors as a sentence, and the first place in it."""
+    if "validation error" not in text[:40]:
+        return None
+    if found := faults(text, request):
+        return sentence(found), found[0].place or None
+    # those without a place
+    told = list(dict.fromkeys(re.findall(r"^  (\w[^{]*)$", text, re.MULTILINE)))
+    return ("; ".join(told[:MAX_FAULTS]), None) if told else None
 
 
 def with_adapters(message: str, adapters: Sequence[str]) -> str:

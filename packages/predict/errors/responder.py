@@ -10,11 +10,14 @@ same content.
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from predict.asgi import Message, Send, respond
 from predict.errors import error_body, shortened
 from predict.errors.reading import error_in_event, parse_error, with_adapters
 from predict.vllm_internals import ANSWERED_EVENT, ERROR_EVENTS, OPENING_EVENTS, ROLE_DELTA
+
+Explain = Callable[[str, str | None, Mapping[str, Any]], tuple[str, str | None]]
 
 MAX_READ = 65536  # bytes of an error that are read
 # Of the event loop, that a role waits for the error which vLLM sends right behind it. Turns and not
@@ -25,16 +28,19 @@ TURNS = 4
 class ErrorResponder:
     """`names`: fields of vLLM's, and what the client, who did not send them, called them.
     `adapters`: names that are served beside those vLLM lists when it knows none of that name.
-    `constraint`: the field that constrains the output. `explain`: message → a better one and the
-    param it names."""
+    `constraint`: the field that constrains the output. `request`: what an error may be about, until
+    the answer begins. `explain`: message, param and request → a better message and param."""
 
-    def __init__(self, send: Send, path: str, adapters: Sequence[str] = ()) -> None:
+    def __init__(
+        self, send: Send, path: str, adapters: Sequence[str] = (), explain: Explain | None = None
+    ) -> None:
         self.send = send
         self.adapters = adapters
         self.path = path
         self.names: Mapping[str, str] = {}
         self.constraint: str | None = None
-        self.explain: Callable[[str], tuple[str, str] | None] | None = None
+        self.explain = explain
+        self.request: Mapping[str, Any] | None = None
         self.start: Message = {}
         # "waiting" for the start, then "holding" a stream's, which ends by "releasing" it, or
         # "reading" an error; in the end "streaming" events, "passing" any other answer, or "done"
@@ -63,7 +69,7 @@ class ErrorResponder:
             if len(self.body) < MAX_READ:
                 self.body += message.get("body", b"")
             if not message.get("more_body", False):
-                await self.respond(*parse_error(self.start["status"], self.body, self.constraint))
+                await self.respond(*self._parsed(self.start["status"], self.body))
 
     async def _start(self, message: Message) -> None:
         self.start = message
@@ -72,13 +78,13 @@ class ErrorResponder:
         elif is_event_stream(message["headers"]):
             self.state, self.held = "holding", [message]
         else:
-            self.state = "passing"
+            self.state, self.request = "passing", None
             await self.send(message)
 
     async def _hold(self, message: Message) -> None:
         body = message.get("body", b"")
         if body.startswith(ERROR_EVENTS):
-            await self.respond(*parse_error(*error_in_event(body), self.constraint))
+            await self.respond(*self._parsed(*error_in_event(body)))
             return
         self.held.append(message)
         answered = ROLE_DELTA in body or body.startswith(ANSWERED_EVENT)
@@ -97,7 +103,7 @@ class ErrorResponder:
         held, self.held, self.state = self.held, [], "releasing"
         for message in held:
             await self.send(message)
-        self.state = "streaming"
+        self.state, self.request = "streaming", None
 
     async def respond(self, status: int, message: str, kind: str, param: str | None) -> None:
         """Sends an error, whole; what comes after it is dropped."""
@@ -105,9 +111,12 @@ class ErrorResponder:
         body = self._body(status, message, kind, param)
         await respond(self.send, status, body, self.start.get("headers", ()))
 
+    def _parsed(self, status: int, body: bytes) -> tuple[int, str, str, str | None]:
+        return parse_error(status, body, self.constraint, self.request)
+
     def _body(self, status: int, message: str, kind: str, param: str | None) -> bytes:
-        if self.explain is not None and (better := self.explain(message)):
-            message, param = better
+        if self.explain and self.request is not None and status in (400, 404):
+            message, param = self.explain(message, param, self.request)
         message = with_adapters(message, self.adapters)
         for field, name in self.names.items():
             message = re.sub(rf"\b{re.escape(field)}\b", name, message)
@@ -119,7 +128,7 @@ class ErrorResponder:
 
     def _event(self, event: bytes) -> bytes:
         """An error event, without what may not be shown of it."""
-        body = self._body(*parse_error(*error_in_event(event), self.constraint))
+        body = self._body(*self._parsed(*error_in_event(event)))
         return event[: event.find(b"data: ")] + b"data: " + body + b"\n\n"
 
 

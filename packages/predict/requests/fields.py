@@ -49,6 +49,7 @@ Body = dict[str, Any]
 
 def settled(path: str, body: Body, notes: Notes) -> Body:
     """The body with the names that vLLM is to see; the same object if it has only those."""
+    body = _without_empty_stops(body)
     if PLAIN[path].issuperset(body) and None not in body.values():
         return body  # as almost every request
     known = KNOWN[path]
@@ -65,6 +66,16 @@ def settled(path: str, body: Body, notes: Notes) -> Body:
     config = body.get("generation_config")
     if path == CHAT_COMPLETIONS and isinstance(config, dict) and config.keys() - GENERATE:
         body = {**body, "generation_config": _config(config, notes)}
+    return body
+
+
+def _without_empty_stops(body: Body) -> Body:
+    """An empty stop string asks for nothing."""
+    for name in ("stop", "stop_sequences"):
+        stops = body.get(name)
+        if stops == "" or (isinstance(stops, list) and any(stop in ("", None) for stop in stops)):
+            kept = [stop for stop in stops if stop not in ("", None)]
+            body = {**body, name: kept}
     return body
 
 

@@ -19,6 +19,7 @@ from predict.requests import structured_outputs
 from predict.settings import RequestLimits
 
 LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1  # what vLLM's engine is told a number in
+MOST_UNSIGNED = 2**64 - 1
 
 # Names of a request's top level whose value is counted, and the limit that holds for it.
 COUNTED = {
@@ -128,14 +129,28 @@ def _most(name: str, has: float, limit: int | None, what: str) -> None:
 
 
 def _check_structure(body: dict[str, Any], limits: RequestLimits) -> None:
-    """How much there is at all, how deep, and in numbers how large."""
+    """How much there is at all, how deep, and in numbers how large. Tools that are only offered are
+    words of the prompt: their numbers may be unsigned."""
+    tools = None if structured_outputs.are_called(body) else body.get("tools")
+    values = _count_values(body if tools is None else {**body, "tools": None}, limits, MOST_INTEGER)
+    if tools is not None:
+        values += _count_values({"tools": tools}, limits, MOST_UNSIGNED)
+    if limits["values"] is not None and values > limits["values"]:
+        raise RequestError(
+            f"the request has more than {limits['values']} values, which is the most allowed",
+            None,
+        )
+
+
+def _count_values(body: dict[str, Any], limits: RequestLimits, largest: int) -> int:
+    """The number of values, none of them too large, nested too deeply, or too many."""
     level: list[Any] = [body]
     values, depth = 0, 0
     while level:
         below: list[Any] = []
         for node in level:
             if isinstance(node, list) and node and set(map(type, node)) == {int}:
-                if not LEAST_INTEGER <= min(node) <= max(node) <= MOST_INTEGER:
+                if not LEAST_INTEGER <= min(node) <= max(node) <= largest:
                     raise _too_large(max(node, key=abs), body)
                 continue
             values += len(node)
@@ -143,13 +158,10 @@ def _check_structure(body: dict[str, Any], limits: RequestLimits) -> None:
                 kind = type(value)
                 if kind is dict or kind is list:
                     below.append(value)
-                elif kind is int and not LEAST_INTEGER <= value <= MOST_INTEGER:
+                elif kind is int and not LEAST_INTEGER <= value <= largest:
                     raise _too_large(value, body)
         if limits["values"] is not None and values > limits["values"]:
-            raise RequestError(
-                f"the request has more than {limits['values']} values, which is the most allowed",
-                None,
-            )
+            break
         level, depth = below, depth + 1
         if level and limits["depth"] is not None and depth >= limits["depth"]:
             raise RequestError(
@@ -157,6 +169,7 @@ def _check_structure(body: dict[str, Any], limits: RequestLimits) -> None:
                 "allowed",
                 None,
             )
+    return values
 
 
 def _too_large(value: int, body: dict[str, Any]) -> RequestError:

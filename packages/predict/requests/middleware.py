@@ -9,7 +9,6 @@ a JSON object in UTF-8, one over a limit (limits.py), and unknown fields of a ch
 import json
 import logging
 import traceback
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -53,7 +52,7 @@ from predict.requests import limits, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
 from predict.requests.whole_calls import WholeCalls, asks_as_mistral
-from predict.requests.words import explained
+from predict.requests.words import CONVERSATIONS, explained
 from predict.settings import Settings
 from predict.vllm_internals import LOGGER
 
@@ -75,6 +74,7 @@ PROMPT = (
 )
 WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
 CONSTRAINT = "structured_outputs"  # what vLLM calls every constraint on the output
+MOST_REMEMBERED = 65_536  # bytes of a request that is kept for what may be said of it
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Body = dict[str, Any]
@@ -100,7 +100,9 @@ class RequestMiddleware:
         if scope["path"] == PREDICT:
             scope = to_path(scope, CHAT_COMPLETIONS)
         notes = Notes()
-        answer = ErrorResponder(naming(send, notes), scope["path"], self.settings.adapters)
+        answer = ErrorResponder(
+            naming(send, notes), scope["path"], self.settings.adapters, explained
+        )
         try:
             if scope["path"] in READ and scope["method"] == "POST":
                 await self._read(scope, receive, answer, notes)
@@ -153,7 +155,7 @@ class RequestMiddleware:
             return False
         told = await handlers[kinds[0]](Request(scope), raised)
         error = error_reading.error_in_event(b"data: " + told.body)
-        await answer.respond(*error_reading.parse_error(*error, answer.constraint))
+        await answer.respond(*error_reading.parse_error(*error, answer.constraint, answer.request))
         return True
 
     async def _read(
@@ -209,10 +211,9 @@ class RequestMiddleware:
         answer.constraint = structured_outputs.constraint(ready)
         if answer.constraint is not None:
             answer.names = {CONSTRAINT: answer.constraint}
-        if ready.get("tools"):
-            answer.explain = partial(explained, tools=ready["tools"])
-            if ready.get("stream") and path == CHAT_COMPLETIONS:
-                notes.whole_calls = asks_as_mistral(scope, body)
+        answer.request = remembered(ready, len(whole))
+        if ready.get("tools") and ready.get("stream") and path == CHAT_COMPLETIONS:
+            notes.whole_calls = asks_as_mistral(scope, body)
         given = {name for name, value in ready.items() if value is not None}
         legacy = path == CHAT_COMPLETIONS and is_legacy(given)
         missing = {}
@@ -320,6 +321,14 @@ def _what_is_wrong(body: bytes, error: msgspec.MsgspecError) -> str:
 
 
 encoded = msgspec.json.encode
+
+
+def remembered(body: Body, size: int) -> Body:
+    """What of a request an error may be told with, until it is answered: of a large one, all but
+    the conversation, which was checked here."""
+    if size <= MOST_REMEMBERED:
+        return body
+    return {name: None if name in CONVERSATIONS else value for name, value in body.items()}
 
 
 def naming(send: Send, notes: Notes) -> Send:

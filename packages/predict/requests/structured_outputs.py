@@ -51,14 +51,16 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
         if value is None:
             continue
         _most(name, len(msgspec.json.encode(value)), limits["schema_bytes"], "bytes")
-        if name == "structured_outputs" and isinstance(value, dict):
+        if name == "structured_outputs":
+            if not isinstance(value, dict):
+                raise _error(name, f"is {shown(value)}; it takes an object, such as {{'regex': …}}")
             for kind in CONSTRAINTS:
                 if value.get(kind) == "":
                     raise _error(name, f"has an empty '{kind}'")
-        _check_schema(name, value, limits, name != "tools" or _are_called(body))
+        _check_schema(name, value, limits, name != "tools" or are_called(body))
 
 
-def _are_called(body: Mapping[str, Any]) -> bool:
+def are_called(body: Mapping[str, Any]) -> bool:
     """Whether the answer must be a call of a tool."""
     choice = body.get("tool_choice")
     if isinstance(choice, dict):

@@ -1,28 +1,129 @@
 """What vLLM and mistral-common say of a request, in the request's own words.
 
-Promises: pure functions; `explained` gives a sentence with place, value and what is taken for a
-message that names none, and None for any other.
+Promises: pure functions; `explained` gives a sentence with place, value and what is taken where
+vLLM's has none of them, and the place that a message is about where vLLM names none, or a field
+that the client did not send. Any other message and place stay.
 """
 
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from predict.legacy.parameters import shown
+from predict.requests import tool_schemas
+from predict.vllm_internals import (
+    CONTEXT_LENGTH,
+    EMPTY_CHOICE,
+    EMPTY_PROMPT,
+    NO_CONSTRAINT,
+    NO_IMAGES,
+    OUT_OF_VOCABULARY,
+    SEVERAL_CONSTRAINTS,
+    TOOL_SCHEMA,
+    UNKNOWN_MODEL,
+)
 
-SCHEMA = "Invalid tool schema"  # mistral-common's, which does not say of which tool
+CONVERSATIONS = ("messages", "input", "prompt")  # what a request is about, by route
+CONSTRAINT = "structured_outputs"
+KINDS = "json, regex, choice, grammar, json_object or structural_tag"
+IMAGES = ("image_url", "input_image", "image")
+# What vLLM calls fields of other routes.
+OTHER_NAMES = {
+    "max_completion_tokens": ("max_tokens", "max_output_tokens"),
+    "max_tokens": ("max_completion_tokens", "max_output_tokens"),
+    "stop": ("stop_sequences",),
+}
+
+Request = Mapping[str, Any]
 
 
-def explained(message: str, tools: Any) -> tuple[str, str] | None:
-    """The sentence and the place, for what was said of a request with these tools."""
-    if SCHEMA not in message or not isinstance(tools, list):
-        return None
-    from jsonschema import Draft7Validator  # of vLLM's own requirements; takes a moment to import
-    from jsonschema.exceptions import SchemaError
+def explained(message: str, param: str | None, request: Request) -> tuple[str, str | None]:
+    """The sentence and the place, for what was said of this request."""
+    if TOOL_SCHEMA in message and (found := _tool_schema(request)):
+        return found
+    about = next((name for name in CONVERSATIONS if name in request), None)
+    if NO_IMAGES in message and (place := next(_images(request), None)):
+        return f"'{place}' is an image, and this model takes text only; leave it out", place
+    if message.startswith(NO_CONSTRAINT):
+        got = shown(request.get(CONSTRAINT))
+        return f"'{CONSTRAINT}' is {got}, which constrains nothing; it takes {KINDS}", CONSTRAINT
+    if message.startswith(SEVERAL_CONSTRAINTS):
+        return f"{_constraints(request)} each hold the answer to a form; send one", CONSTRAINT
+    if EMPTY_CHOICE in message:
+        place = f"{CONSTRAINT}.choice"
+        return f"'{place}' is []; it takes a list of the texts to choose from", place
+    if EMPTY_PROMPT in message:
+        return f"'{about}' is empty; it takes at least one token", about
+    if OUT_OF_VOCABULARY in message or message.startswith(CONTEXT_LENGTH):
+        return message, about
+    if UNKNOWN_MODEL in message:
+        return message, param or "model"
+    if param is not None:
+        return _by_its_name(message, param, request)
+    return _named(message, request)
 
-    for position, tool in enumerate(tools):
+
+def _by_its_name(message: str, param: str, request: Request) -> tuple[str, str]:
+    if param not in request:
+        for other in OTHER_NAMES.get(param, ()):
+            if request.get(other) is not None:
+                return re.sub(rf"\b{param}\b", other, message), other
+    return message, param
+
+
+def _named(message: str, request: Request) -> tuple[str, str | None]:
+    """The field that a message is about, by the first of the request's names in it."""
+    found = []
+    for place in _places(request):
+        name = place.rpartition(".")[2]
+        # an English word is a name only in front or in quotes
+        word = rf"\b{re.escape(name)}\b" if "_" in name else rf"^{re.escape(name)}\b|['`]{name}['`]"
+        if FIELD.fullmatch(name) and (match := re.search(word, message)):
+            found.append((match.start(), place))
+    if not found:
+        return message, None
+    _, place = min(found)
+    outer, _, name = place.rpartition(".")
+    if outer and place not in message:
+        return f"'{place}' is {shown(request[outer][name])}: {message}", place
+    return message, place
+
+
+FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
+
+
+def _places(request: Request) -> Iterator[str]:
+    for name, value in request.items():
+        yield name
+        if isinstance(value, Mapping):
+            yield from (f"{name}.{inner}" for inner in value)
+
+
+def _constraints(request: Request) -> str:
+    outer = [f"'{name}'" for name in ("response_format", CONSTRAINT) if request.get(name)]
+    if len(outer) > 1:
+        return " and ".join(outer)
+    given = request.get(CONSTRAINT)
+    inner = [name for name in given if given[name] is not None] if isinstance(given, dict) else []
+    return " and ".join(f"'{CONSTRAINT}.{name}'" for name in inner[:4]) or f"'{CONSTRAINT}'"
+
+
+def _images(request: Request) -> Iterator[str]:
+    nodes = [(request.get(name), name) for name in CONVERSATIONS]
+    for node, place in nodes:  # which grows meanwhile
+        if isinstance(node, list):
+            nodes += [(inner, f"{place}[{i}]") for i, inner in enumerate(node)]
+        elif isinstance(node, dict):
+            if node.get("type") in IMAGES:
+                yield place
+            nodes += [(node[name], f"{place}.{name}") for name in ("content",) if name in node]
+
+
+def _tool_schema(request: Request) -> tuple[str, str] | None:
+    tools = request.get("tools")
+    for position, tool in enumerate(tools if isinstance(tools, list) else ()):
         place, schema = _schema(tool, f"tools[{position}]")
-        try:
-            Draft7Validator.check_schema(schema)
-        except SchemaError as error:
+        for error in tool_schemas.faults(schema):
             for step in error.absolute_path:
                 place += f"[{step}]" if isinstance(step, int) else f".{step}"
             place = place if len(place) <= 150 else f"…{place[-149:]}"

@@ -28,7 +28,7 @@ def adapted(path: str, body: Body, rules: Generation, notes: Notes) -> Body:
     """The body with a conversation that the tokenizer takes; the same object if it is one."""
     if path in CHAT_ROUTES and body.get("messages") is not None and body.get("prompt") is None:
         return _chat(body, rules, notes)
-    if path == RESPONSES and isinstance(body.get("input"), list):
+    if path == RESPONSES and isinstance(body.get("input"), (list, dict)):
         return _responses(body, rules, notes)
     if path in ANTHROPIC_ROUTES:
         return _anthropic(body, rules, notes)
@@ -85,6 +85,7 @@ def _responses(body: Body, rules: Generation, notes: Notes) -> Body:
 
 
 def _anthropic(body: Body, rules: Generation, notes: Notes) -> Body:
+    anthropic.check_system(body.get("system"))
     messages = _messages(body, "messages")
     turns, plain = anthropic.read(messages, rules, notes)
     fitted, _ = chat.fit(turns, rules, notes)

@@ -13,10 +13,18 @@ from predict.errors import RequestError
 from predict.legacy.parameters import shown
 from predict.requests.conversations.chat import Turn
 from predict.requests.conversations.generations import Generation
-from predict.requests.conversations.messages import SYSTEM_ROLES, Message, as_image, text_of
+from predict.requests.conversations.messages import (
+    SYSTEM_ROLES,
+    Message,
+    as_image,
+    check_id,
+    check_name,
+    text_of,
+)
 from predict.requests.conversations.notes import Notes
 
 THOUGHTS = ("thinking", "redacted_thinking")
+RESULT_NAMES = {"tool_call_id": "tool_use_id"}
 TAKEN = '"text", "image", "tool_use" and "tool_result"'
 
 
@@ -41,6 +49,21 @@ def read(messages: list[Any], rules: Generation, notes: Notes) -> tuple[list[Tur
         else:
             plain &= _assistant(content, place, turns, rules, notes)
     return turns, plain
+
+
+def check_system(system: Any) -> None:
+    """vLLM leaves out what is no text."""
+    if system is None or isinstance(system, str):
+        return
+    if not isinstance(system, list):
+        raise RequestError(f"'system' is {shown(system)}; it takes a string or blocks", "system")
+    for position, block in enumerate(system):
+        where = f"system[{position}]"
+        if (kind := _kind(block, where)) != "text":
+            raise RequestError(
+                f"'{where}.type' is {shown(kind)}; it takes \"text\"", f"{where}.type"
+            )
+        _text(block, where)
 
 
 def _user(blocks: list[Any], place: str, turns: list[Turn], notes: Notes) -> bool:
@@ -115,7 +138,9 @@ def _result(block: Message, where: str, turns: list[Turn], notes: Notes) -> bool
                 notes.add(place)
                 plain = False
         content = "\n".join(texts)  # as vLLM joins them
-    turns.append(Turn({"role": "tool", "tool_call_id": call, "content": content or ""}, where))
+    turns.append(
+        Turn({"role": "tool", "tool_call_id": call, "content": content or ""}, where, RESULT_NAMES)
+    )
     if images:
         turns.append(Turn({"role": "user", "content": images}, where))
     return plain
@@ -134,6 +159,8 @@ def _assistant(
             text = _text(block, where)
             parts += [text] if text["text"] else []
         elif kind == "tool_use":
+            check_id(block.get("id"), f"{where}.id")
+            check_name(block.get("name"), f"{where}.name")
             arguments = msgspec.json.encode(block.get("input") or {}).decode()
             function = {"name": block.get("name"), "arguments": arguments}
             calls.append({"id": block.get("id"), "type": "function", "function": function})

@@ -8,8 +8,9 @@ assistant is to be continued. What gives way is named in `notes`. Refuses, namin
 result without its call, and a call as the last message.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from predict.errors import RequestError
@@ -27,15 +28,25 @@ from predict.requests.conversations.notes import Notes
 
 
 class Turn:
-    """A message, and where in the request it stands. Never changed."""
+    """A message, and where in the request it stands. Never changed. `names`: what the request calls
+    fields of the message that have another name in its API."""
 
-    __slots__ = ("calls", "message", "place", "role")
+    __slots__ = ("calls", "message", "names", "place", "role")
 
-    def __init__(self, message: Message, place: str) -> None:
+    def __init__(
+        self, message: Message, place: str, names: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.message = message
         self.place = place
+        self.names = names
         self.role = message.get("role")
         self.calls = message.get("tool_calls") or () if self.role == "assistant" else ()
+
+    def with_message(self, message: Message) -> "Turn":
+        return Turn(message, self.place, self.names)
+
+    def where(self, field: str) -> str:
+        return f"{self.place}.{self.names.get(field, field)}"
 
 
 PLAIN = frozenset(["role", "content"])
@@ -117,8 +128,16 @@ def _list_name(turns: list[Turn]) -> str:
 
 
 def _cleaned(turn: Turn, rules: Generation, notes: Notes) -> Turn:
-    message = cleaned(turn.message, turn.place, rules, notes)
-    return turn if message is turn.message else Turn(message, turn.place)
+    try:
+        message = cleaned(turn.message, turn.place, rules, notes)
+    except RequestError as error:
+        said, param = str(error), error.param or turn.place
+        for field_ in turn.names:
+            said = said.replace(f"'{turn.place}.{field_}", f"'{turn.where(field_)}", 1)
+            if param.startswith(f"{turn.place}.{field_}"):
+                param = turn.where(field_) + param.removeprefix(f"{turn.place}.{field_}")
+        raise RequestError(said, param, error.status) from None
+    return turn if message is turn.message else turn.with_message(message)
 
 
 def _without_empty(turns: list[Turn], notes: Notes) -> list[Turn]:
@@ -172,7 +191,7 @@ def _with_results(turns: list[Turn], notes: Notes) -> list[Turn]:
 
 def _answer(turn: Turn, group: _Group | None) -> None:
     call = turn.message["tool_call_id"]
-    where = f"{turn.place}.tool_call_id"
+    where = turn.where("tool_call_id")
     if group is None or not group.last or call not in group.ids:
         known = f"; it has {shown(group.ids)}" if group and group.last else ""
         raise RequestError(
@@ -197,7 +216,7 @@ def _of_group(group: _Group, notes: Notes) -> list[Turn]:
             else:
                 notes.add(f"{turn.place}.tool_calls[{number}]")
         message = {key: value for key, value in turn.message.items() if key != "tool_calls"}
-        turn = Turn({**message, "tool_calls": calls} if calls else message, turn.place)
+        turn = turn.with_message({**message, "tool_calls": calls} if calls else message)
         if not calls and not has_text(message):
             return []
     return [turn, *group.results.values()]
@@ -212,7 +231,7 @@ def _one_of_both(turn: Turn, rules: Generation, notes: Notes) -> Turn:
     if has_text(turn.message):
         notes.add(f"{turn.place}.content")
     rest = {key: value for key, value in turn.message.items() if key != "refusal"}
-    return Turn({**rest, "content": None}, turn.place)
+    return turn.with_message({**rest, "content": None})
 
 
 def _with_ids(turns: list[Turn], rules: Generation) -> list[Turn]:
@@ -225,9 +244,9 @@ def _with_ids(turns: list[Turn], rules: Generation) -> list[Turn]:
 def _renamed(turn: Turn, short: dict[str, str]) -> Turn:
     if any(call["id"] in short for call in turn.calls):
         calls = [{**call, "id": short.get(call["id"], call["id"])} for call in turn.calls]
-        return Turn({**turn.message, "tool_calls": calls}, turn.place)
+        return turn.with_message({**turn.message, "tool_calls": calls})
     if turn.role == "tool" and (call := turn.message["tool_call_id"]) in short:
-        return Turn({**turn.message, "tool_call_id": short[call]}, turn.place)
+        return turn.with_message({**turn.message, "tool_call_id": short[call]})
     return turn
 
 
@@ -237,12 +256,12 @@ def _without_tools(turns: list[Turn], notes: Notes) -> list[Turn]:
     for turn in turns:
         if turn.role == "tool":
             content = text_of(turn.message["content"])
-            kept.append(Turn({"role": "user", "content": content}, turn.place))
+            kept.append(turn.with_message({"role": "user", "content": content}))
         elif turn.calls:
             notes.add(f"{turn.place}.tool_calls")
             if has_text(turn.message):
                 content = turn.message["content"]
-                kept.append(Turn({"role": "assistant", "content": content}, turn.place))
+                kept.append(turn.with_message({"role": "assistant", "content": content}))
         else:
             kept.append(turn)
     return kept
@@ -281,15 +300,15 @@ def _behind(systems: list[Turn], user: Turn) -> Turn:
     """The user's turn with the system messages in front of its text."""
     text = _joined(systems)
     if not text:
-        return Turn(dict(user.message), user.place)  # something did change: they are gone
+        return user.with_message(dict(user.message))  # something did change: they are gone
     content = user.message["content"]
     if isinstance(content, str):
         new: Any = f"{text}\n\n{content}" if content else text
-        return Turn({**user.message, "content": new}, user.place)
+        return user.with_message({**user.message, "content": new})
     parts = list(content)
     first = next((i for i, part in enumerate(parts) if part["type"] == "text"), None)
     if first is None:
         parts.insert(0, {"type": "text", "text": text})
     else:
         parts[first] = {"type": "text", "text": f"{text}\n\n{parts[first]['text']}"}
-    return Turn({**user.message, "content": parts}, user.place)
+    return user.with_message({**user.message, "content": parts})

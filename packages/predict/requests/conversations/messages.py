@@ -207,10 +207,7 @@ def _call(call: Any, place: str) -> Any:
     if not isinstance(function, dict):
         where = f"{place}.function"
         raise RequestError(f"'{where}' is {shown(function)}; it takes name and arguments", where)
-    if not isinstance(call.get("id"), str) or not call["id"]:
-        where = f"{place}.id"
-        got = "is missing" if call.get("id") is None else f"is {shown(call['id'])}"
-        raise RequestError(f"'{where}' {got}; it takes the string its result names", where)
+    check_id(call.get("id"), f"{place}.id")
     check_name(function.get("name"), f"{place}.function.name")
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
@@ -219,6 +216,12 @@ def _call(call: Any, place: str) -> Any:
     if call.get("type") == "function" and function is call["function"]:
         return call
     return {**call, "type": "function", "function": function}
+
+
+def check_id(call: Any, place: str) -> None:
+    if not isinstance(call, str) or not call:
+        got = "is missing" if call is None else f"is {shown(call)}"
+        raise RequestError(f"'{place}' {got}; it takes the string its result names", place)
 
 
 def check_name(name: Any, place: str) -> None:

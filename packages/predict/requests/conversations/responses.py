@@ -14,11 +14,12 @@ from predict.errors import RequestError
 from predict.legacy.parameters import shown
 from predict.requests.conversations.chat import Turn
 from predict.requests.conversations.generations import Generation
-from predict.requests.conversations.messages import Message, text_of
+from predict.requests.conversations.messages import Message, check_id, check_name, text_of
 from predict.requests.conversations.notes import Notes
 
 CALLS = ("function_call", "custom_tool_call")
 OUTPUTS = ("function_call_output", "custom_tool_call_output")
+OUTPUT_NAMES = {"content": "output", "tool_call_id": "call_id"}  # of a result
 STORED = ("item_reference",)
 
 
@@ -29,6 +30,7 @@ def read(items: list[Any], rules: Generation, notes: Notes) -> tuple[list[Turn],
         place = f"input[{position}]"
         if not isinstance(item, dict):
             raise RequestError(f"'{place}' is {shown(item)}; it takes an object", place)
+        plain &= None not in item.values()  # which vLLM takes for a value
         kind = item.get("type") or ("message" if "role" in item else None)
         if kind == "message":
             plain &= _message(item, place, turns)
@@ -63,7 +65,7 @@ def _message(item: Message, place: str, turns: list[Turn]) -> bool:
         (part,) = content  # of several parts, vLLM reads the first
         if isinstance(part, dict) and part.get("type") == "output_text":
             message["content"] = part.get("text")
-            return True
+            return None not in part.values()
     return isinstance(content, str)
 
 
@@ -73,6 +75,8 @@ def _call(item: Message, place: str, turns: list[Turn]) -> None:
         name = f"{item['namespace']}__{name}"
     if item.get("type") == "custom_tool_call":
         arguments = msgspec.json.encode({"input": item.get("input") or ""}).decode()
+    check_id(item.get("call_id"), f"{place}.call_id")
+    check_name(name, f"{place}.name")
     function = {"name": name, "arguments": arguments}
     call = {"id": item.get("call_id"), "type": "function", "function": function}
     before = turns[-1] if turns else None
@@ -91,7 +95,7 @@ def _output(item: Message, place: str, turns: list[Turn]) -> bool:
         texts = [part for part in output if not _is_image(part)]
         images = [part for part in output if _is_image(part)]
     message = {"role": "tool", "tool_call_id": item.get("call_id"), "content": texts}
-    turns.append(Turn(message, place))
+    turns.append(Turn(message, place, OUTPUT_NAMES))
     if images:
         turns.append(Turn({"role": "user", "content": images}, f"{place}.output"))
     return isinstance(output, str)

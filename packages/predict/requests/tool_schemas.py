@@ -1,0 +1,34 @@
+"""What is wrong with a tool's schema, by the rules of mistral-common, which does not say where.
+
+mistral-common tries each schema as JSON schema of draft 7, and its patterns as Python's regular
+expressions. While a tool is only offered, its schema is no more than words in the prompt, and what
+JavaScript's clients send is valid there: `\\p{…}` in a pattern, for one.
+
+Promises: `faults` are errors of structure; patterns and signs of numbers are left to the model. A
+mistral-common without such a function is left as it is.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def faults(schema: Any) -> Iterator[Any]:
+    """`jsonschema`'s errors."""
+    from jsonschema import Draft7Validator  # of vLLM's own requirements; takes a moment to import
+
+    for error in Draft7Validator(Draft7Validator.META_SCHEMA).iter_errors(schema):
+        if error.validator != "minimum":
+            yield error
+
+
+def validate(value: dict[str, Any]) -> None:
+    for error in faults(value):
+        raise ValueError(error.message)
+
+
+def install() -> None:
+    from mistral_common.protocol.instruct import validator
+
+    name = "validate_json_schema_by_draft7"
+    if hasattr(validator, name):
+        setattr(validator, name, validate)
