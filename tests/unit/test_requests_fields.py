@@ -172,3 +172,11 @@ def test_the_header_s_value_is_plain_and_bounded() -> None:
     many = header_value(f"name{i}" for i in range(MOST + 5))
     assert many.endswith(b", +5")
     assert len(header_value("x" * 500 for _ in range(1))) == 100
+
+
+@pytest.mark.parametrize(
+    ("given", "left"), [("", []), (["", "a"], ["a"]), ([None], []), (["a"], ["a"])]
+)
+def test_an_empty_stop_string_asks_for_nothing(given: Any, left: list[str]) -> None:
+    body = {"messages": [], "stop": given}
+    assert settled("/v1/chat/completions", body, Notes())["stop"] == left

@@ -1,0 +1,128 @@
+"""A refusal names a place of the request as it was sent, on every route."""
+
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from predict.errors import RequestError
+from predict.requests.conversations.generations import GENERATIONS
+from predict.requests.conversations.notes import Notes
+from predict.requests.preparation import prepared
+
+CHAT, RESPONSES, ANTHROPIC = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+ABSENT = object()
+WRONG = [None, 5, "", "x", [], {}, True, [None], [5], {"a": 1}, [{}], [{"type": "foo"}], ABSENT]
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+FUNCTION = {"name": "f", "description": "d", "parameters": SCHEMA}
+USER = {"role": "user", "content": "hi"}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TEXT = {"type": "text", "text": "a"}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}
+
+REQUESTS: list[tuple[str, dict[str, Any]]] = [
+    (
+        CHAT,
+        {
+            "messages": [
+                {"role": "system", "content": "s"},
+                USER,
+                {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                {"role": "tool", "tool_call_id": "call_1", "content": [TEXT]},
+            ],
+            "tools": [{"type": "function", "function": FUNCTION}],
+            "tool_choice": {"type": "function", "function": {"name": "f"}},
+            "response_format": FORMAT,
+        },
+    ),
+    (
+        RESPONSES,
+        {
+            "input": [
+                {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+                {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c", "output": [TEXT]},
+            ],
+            "tools": [{"type": "function", **FUNCTION}],
+            "tool_choice": {"type": "function", "name": "f"},
+            "text": {"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}},
+        },
+    ),
+    (
+        ANTHROPIC,
+        {
+            "system": [TEXT],
+            "messages": [
+                {"role": "user", "content": [TEXT]},
+                {
+                    "role": "assistant",
+                    "content": [TEXT, {"type": "tool_use", "id": "t", "name": "f", "input": {}}],
+                },
+                {
+                    "role": "user",
+                    "content": [{"type": "tool_result", "tool_use_id": "t", "content": [TEXT]}],
+                },
+            ],
+            "tools": [{"name": "f", "input_schema": SCHEMA}],
+            "tool_choice": {"type": "tool", "name": "f"},
+        },
+    ),
+]
+
+
+def places(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    inner = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in inner if isinstance(node, (dict, list)) else ():
+        yield (*place, key)
+        if isinstance(value, (dict, list)):
+            yield from places(value, (*place, key))
+
+
+def changed(body: Any, place: tuple[Any, ...], value: Any) -> Any:
+    body = copy.deepcopy(body)
+    node = body
+    for key in place[:-1]:
+        node = node[key]
+    if value is ABSENT:
+        del node[place[-1]]
+    else:
+        node[place[-1]] = copy.deepcopy(value)
+    return body
+
+
+def is_there(body: Any, place: str) -> bool:
+    """Whether a place is in the body, or is what an object of it lacks."""
+    steps = re.findall(r"[^.\[\]]+|\[\d+\]", place)
+    for step in steps:
+        key: Any = int(step[1:-1]) if step.startswith("[") else step
+        if isinstance(key, str) and isinstance(body, dict) and key not in body:
+            return step is steps[-1]
+        try:
+            body = body[key]
+        except (LookupError, TypeError):
+            return False
+    return True
+
+
+def refusal(path: str, body: dict[str, Any]) -> RequestError | None:
+    try:
+        prepared(path, body, GENERATIONS["v3"], Notes())
+    except RequestError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize(("path", "body"), REQUESTS)
+def test_the_place_is_one_of_the_request(path: str, body: dict[str, Any]) -> None:
+    assert refusal(path, copy.deepcopy(body)) is None
+    refused = 0
+    for place in places(body):
+        for value in WRONG:
+            sent = changed(body, place, value)
+            if error := refusal(path, sent):
+                refused += 1
+                assert error.param
+                assert is_there(sent, error.param), f"{error} for {place} = {value}"
+                assert len(str(error)) < 300
+    assert refused > 20
