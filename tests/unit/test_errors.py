@@ -120,14 +120,14 @@ REQUEST = {
                 ("tools.0.FileSearchTool.type", "Input should be 'file_search'"),
                 ("tools.0.FileSearchTool.vector_store_ids", "Field required"),
             ],
-            "'tools[0].description' is [5]: Input should be a valid string",
+            "'tools[0].description' is [5]; it takes a string",
         ),
         (
             [
                 ("stop.str", "Input should be a valid string"),
                 ("stop.list[str]", "Input should be a valid list"),
             ],
-            "'stop' is 5: Input should be a valid string, or a valid list",
+            "'stop' is 5; it takes a string, or a list",
         ),
         (
             [

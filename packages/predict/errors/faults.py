@@ -16,6 +16,10 @@ from predict.vllm_internals import FIELD_REQUIRED, INPUT_SHOULD_BE, VALIDATION_E
 
 MAX_FAULTS = 3  # named in one message, of a request with many
 FIELD = re.compile(r"[a-z_][a-z0-9_]*")  # and not a class that was tried
+# What JSON calls an object.
+DICTIONARY = re.compile(
+    r"a (valid )?dictionary( or (object to extract fields from|an instance of \w+))?"
+)
 ABSENT = object()
 
 
@@ -57,7 +61,11 @@ def _told(fault: Fault, most: int) -> str:
         return f"'{place}' is missing"
     if fault.value is ABSENT:
         return shortened(f"'{place}': {fault.said}", most)
-    return shortened(f"'{place}' is {shown(fault.value)}: {fault.said}", most)
+    if not fault.said.startswith(INPUT_SHOULD_BE):
+        return shortened(f"'{place}' is {shown(fault.value)}: {fault.said}", most)
+    taken = DICTIONARY.sub("an object", fault.said.removeprefix(INPUT_SHOULD_BE))
+    taken = taken.replace("a valid integer", "an integer").replace("a valid ", "a ")
+    return shortened(f"'{place}' is {shown(fault.value)}; it takes {taken}", most)
 
 
 def _fault(loc: str, said: str, request: Mapping[str, Any] | None) -> Fault:
