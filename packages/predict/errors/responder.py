@@ -119,7 +119,8 @@ class ErrorResponder:
             message, param = self.explain(message, param, self.request)
         message = with_adapters(message, self.adapters)
         for field, name in self.names.items():
-            message = re.sub(rf"\b{re.escape(field)}\b", name, message)
+            message, found = re.subn(rf"\b{re.escape(field)}\b", name, message)
+            param = name if found and param is None else param
         param = self.names.get(param, param) if param else None
         body = error_body(shortened(message), kind, shortened(param) if param else None, status)
         if self.path.startswith("/v1/messages"):  # Anthropic's clients look for this

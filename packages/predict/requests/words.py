@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from predict.errors.reading import NOT_SAID
 from predict.legacy.parameters import shown
 from predict.requests import tool_schemas
 from predict.vllm_internals import (
@@ -39,6 +40,8 @@ Request = Mapping[str, Any]
 
 def explained(message: str, param: str | None, request: Request) -> tuple[str, str | None]:
     """The sentence and the place, for what was said of this request."""
+    if message == NOT_SAID:
+        return message, param
     if TOOL_SCHEMA in message and (found := _tool_schema(request)):
         return found
     about = next((name for name in CONVERSATIONS if name in request), None)
