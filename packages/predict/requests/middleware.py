@@ -52,7 +52,7 @@ from predict.requests import limits, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
 from predict.requests.whole_calls import WholeCalls, asks_as_mistral
-from predict.requests.words import CONVERSATIONS, explained
+from predict.requests.words import explained, remembered
 from predict.settings import Settings
 from predict.vllm_internals import LOGGER
 
@@ -74,7 +74,6 @@ PROMPT = (
 )
 WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
 CONSTRAINT = "structured_outputs"  # what vLLM calls every constraint on the output
-MOST_REMEMBERED = 65_536  # bytes of a request that is kept for what may be said of it
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Body = dict[str, Any]
@@ -321,14 +320,6 @@ def _what_is_wrong(body: bytes, error: msgspec.MsgspecError) -> str:
 
 
 encoded = msgspec.json.encode
-
-
-def remembered(body: Body, size: int) -> Body:
-    """What of a request an error may be told with, until it is answered: of a large one, all but
-    the conversation, which was checked here."""
-    if size <= MOST_REMEMBERED:
-        return body
-    return {name: None if name in CONVERSATIONS else value for name, value in body.items()}
 
 
 def naming(send: Send, notes: Notes) -> Send:

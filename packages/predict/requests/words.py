@@ -25,6 +25,7 @@ from predict.vllm_internals import (
 )
 
 CONVERSATIONS = ("messages", "input", "prompt")  # what a request is about, by route
+MOST_REMEMBERED = 65_536  # bytes of a request that is kept whole
 CONSTRAINT = "structured_outputs"
 KINDS = "json, regex, choice, grammar, json_object or structural_tag"
 IMAGES = ("image_url", "input_image", "image")
@@ -64,6 +65,14 @@ def explained(message: str, param: str | None, request: Request) -> tuple[str, s
     if param is not None:
         return _by_its_name(message, param, request)
     return _named(message, request)
+
+
+def remembered(body: Request, size: int) -> Request:
+    """What of a request an error may be told with, until it is answered: of a large one, all but
+    the conversation, which was checked here."""
+    if size <= MOST_REMEMBERED:
+        return body
+    return {name: None if name in CONVERSATIONS else value for name, value in body.items()}
 
 
 def _by_its_name(message: str, param: str, request: Request) -> tuple[str, str]:
