@@ -41,10 +41,14 @@ PYTHONS = {DEPLOY: [(3, 10), (3, 11), (3, 12), (3, 13)], WHOLE: [(3, 11)]}
 
 # What a start of the container imports, 5,500 of 25,000 files. To import it once is to compile it.
 IMPORTED = (
-    "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, vllm.v1.engine.core, "
-    "vllm.v1.worker.cpu_worker, vllm.model_executor.models.mistral, "
-    "vllm.model_executor.models.mixtral, vllm.model_executor.models.pixtral, xgrammar, "
-    "supervisor.supervisord"
+    "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, "
+    "vllm.entrypoints.openai.responses.serving, vllm.entrypoints.openai.completion.serving, "
+    "vllm.entrypoints.anthropic.api_router, vllm.tool_parsers.mistral_tool_parser, "
+    "vllm.renderers.mistral, vllm.v1.engine.async_llm, vllm.v1.engine.core, "
+    "vllm.v1.core.sched.async_scheduler, vllm.v1.executor.multiproc_executor, "
+    "vllm.v1.attention.backends.cpu_attn, vllm.v1.worker.cpu_worker, "
+    "vllm.model_executor.models.mistral, vllm.model_executor.models.mixtral, "
+    "vllm.model_executor.models.pixtral, xgrammar, supervisor.supervisord"
 )
 
 

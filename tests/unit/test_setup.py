@@ -89,6 +89,13 @@ def test_two_set_ups_do_not_run_at_once(venv: Path) -> None:
     assert second.returncode == 0
 
 
+def test_what_is_compiled_beside_is_there() -> None:
+    for name in setup.IMPORTED.split(", "):
+        path = Path(*name.split("."))
+        places = [Path(folder) / path for folder in sys.path]
+        assert any(p.with_suffix(".py").is_file() or p.is_dir() for p in places), name
+
+
 def test_no_set_up_takes_the_environment_away_while_it_is_compiled(
     venv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
