@@ -51,7 +51,7 @@ def definitions(count: int, mark: str) -> Body:
 ATTACKS: dict[str, Callable[[str], Body]] = {
     "overlapping repetitions": lambda mark: constrained(regex=mark + ".{0,40}" * 10),
     "behind a word": lambda mark: constrained(regex=f"a|b{mark}" + ".{0,25}" * 16),
-    "as slow as is accepted": lambda _: constrained(regex=r"^(\w+\s?)+$"),
+    "as slow as is accepted": lambda _: {**constrained(regex=r"^(\w+\s?)+$"), "max_tokens": 40},
     "repetitions that overlap and are taken": lambda _: constrained(regex="[a-z]*" * 16 + "z"),
     "one token of a slow one": lambda mark: {
         **constrained(regex=rf"^(\w+\s?)+{mark}$"),
@@ -77,7 +77,7 @@ def heavy_schema(mark: str) -> Body:
 
 def http() -> httpx.Client:
     """Kept, for to make one takes the CPU longer than to ask."""
-    return httpx.Client(timeout=30, trust_env=False)
+    return httpx.Client(timeout=60, trust_env=False)
 
 
 def first_token_seconds(client: httpx.Client) -> float:
@@ -140,7 +140,7 @@ def attacked(clients: int, make: Callable[[str], Body]) -> Iterator[list[int]]:
         yield statuses
     finally:
         over.set()
-        statuses += answered.get(timeout=60)
+        statuses += answered.get(timeout=90)
         process.join()
 
 

@@ -19,7 +19,7 @@ from vllm.v1.request import RequestStatus
 STEP_SECONDS = 0.004  # of masks that need no turn, in a step
 SHARE = 0.3  # of the time may go into the others, while somebody else has something to do
 SAVED_SECONDS = 0.01  # of that share, at most
-ALONE_SECONDS = 0.02
+ALONE_SECONDS = 0.01
 UNKNOWN_SECONDS = 0.001  # taken for the first mask of a constraint that was never seen
 MOST_KNOWN = 1000  # constraints whose first mask is remembered
 FADING = 0.7  # what is left of an earlier mask's cost after each further one
