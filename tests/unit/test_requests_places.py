@@ -126,3 +126,16 @@ def test_the_place_is_one_of_the_request(path: str, body: dict[str, Any]) -> Non
                 assert is_there(sent, error.param), f"{error} for {place} = {value}"
                 assert len(str(error)) < 300
     assert refused > 20
+
+
+def test_items_that_are_all_left_out_are_no_conversation() -> None:
+    error = refusal(RESPONSES, {"input": [{"type": "web_search_call", "id": "a"}]})
+    assert error is not None
+    assert error.param == "input"
+
+
+def test_a_null_of_an_image_is_left_out() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:", "detail": None}}
+    body = {"messages": [{"role": "user", "content": [image]}]}
+    (message,) = prepared(CHAT, body, GENERATIONS["v3"], Notes())["messages"]
+    assert message["content"] == [{"type": "image_url", "image_url": {"url": "data:"}}]

@@ -30,6 +30,7 @@ SEEN = [{"role": "user", "content": "a"}, {"role": "user", "content": [TEXT, IMA
         ("a is not a multimodal model", {"input": SEEN}, "input[1].content[1]"),
         ("Token id 5 is out of vocabulary", {"prompt": [5]}, "prompt"),
         ("The decoder prompt cannot be empty", {"prompt": []}, "prompt"),
+        ("You must pass at least one prompt", {"prompt": []}, "prompt"),
         (
             "You must use one kind of structured outputs constraint but",
             {"structured_outputs": {"a": 5}},

@@ -15,7 +15,7 @@ from predict.requests import tool_schemas
 from predict.vllm_internals import (
     CONTEXT_LENGTH,
     EMPTY_CHOICE,
-    EMPTY_PROMPT,
+    EMPTY_PROMPTS,
     NO_CONSTRAINT,
     NO_IMAGES,
     OUT_OF_VOCABULARY,
@@ -56,7 +56,7 @@ def explained(message: str, param: str | None, request: Request) -> tuple[str, s
     if EMPTY_CHOICE in message:
         place = f"{CONSTRAINT}.choice"
         return f"'{place}' is []; it takes a list of the texts to choose from", place
-    if EMPTY_PROMPT in message:
+    if message.startswith(EMPTY_PROMPTS):
         return f"'{about}' is empty; it takes at least one token", about
     if OUT_OF_VOCABULARY in message or message.startswith(CONTEXT_LENGTH):
         return message, about

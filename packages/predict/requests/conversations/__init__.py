@@ -77,6 +77,10 @@ def _chat(body: Body, rules: Generation, notes: Notes) -> Body:
 
 def _responses(body: Body, rules: Generation, notes: Notes) -> Body:
     turns, plain = responses.read(_messages(body, "input"), rules, notes)
+    if not turns:
+        raise RequestError(
+            "'input' has only items that are left out here; send a message of the user", "input"
+        )
     fitted, continued = chat.fit(turns, rules, notes)
     going_on = body["input"][-1].get("status") in ("in_progress", "incomplete")
     if plain and chat.same(turns, fitted) and continued == going_on:

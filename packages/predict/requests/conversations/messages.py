@@ -125,7 +125,10 @@ def as_image(part: Message, place: str) -> Message:
     image = part.get("image_url")
     if part.get("type") == "image_url" and isinstance(image, dict):
         if isinstance(image.get("url"), str):
-            return part
+            if None not in image.values():
+                return part
+            given = {name: value for name, value in image.items() if value is not None}
+            return {**part, "image_url": given}
         where = f"{place}.image_url.url"
         raise RequestError(f"'{where}' is {shown(image.get('url'))}; it takes a URL", where)
     source = part.get("source")
