@@ -85,6 +85,12 @@ REPAIRED: list[tuple[list[Any], list[Any], list[str]]] = [
         [user("s\n\nhi"), calls(call()), result()],
         [],
     ),
+    ([USER, said("a"), system("s")], [USER, said("a"), user("s")], []),
+    (
+        [USER, said("a"), {"role": "developer", "content": "s"}, system("t"), said("")],
+        [USER, said("a"), user("s\n\nt")],
+        ["messages[4]"],
+    ),
     ([USER, calls(call()), system("s"), result()], [user("s\n\nhi"), calls(call()), result()], []),
     (
         [USER, said("a"), system("s"), user([{"type": "text", "text": "b"}])],

@@ -104,3 +104,20 @@ def test_anthropic_s_messages_that_need_nothing_are_the_same_object() -> None:
         ]
     }
     assert adapted(ANTHROPIC, body, generation("v3"), Notes()) is body
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, ANTHROPIC])
+def test_a_system_message_behind_an_answer_asks_for_another(path: str) -> None:
+    name = "input" if path == RESPONSES else "messages"
+    answer = {"role": "assistant", "content": "a"}
+    for text in ("s", [{"type": "text", "text": "s"}]):
+        sent = [
+            {"role": "system", "content": "r"},
+            USER,
+            answer,
+            {"role": "system", "content": text},
+        ]
+        got = adapted(path, {name: sent}, generation("v3"), Notes())
+        asked = got[name].pop()
+        assert asked in (user("s"), user([{"type": "text", "text": "s"}]))
+        assert got == {name: sent[:3]}

@@ -31,6 +31,7 @@ TAKEN = '"text", "image", "tool_use" and "tool_result"'
 def read(messages: list[Any], rules: Generation, notes: Notes) -> tuple[list[Turn], bool]:
     turns: list[Turn] = []
     plain = True
+    end = _end(messages)
     for position, message in enumerate(messages):
         place = f"messages[{position}]"
         if not isinstance(message, dict):
@@ -39,8 +40,11 @@ def read(messages: list[Any], rules: Generation, notes: Notes) -> tuple[list[Tur
         if role not in ("user", "assistant", "system"):
             where = f"{place}.role"
             raise RequestError(f"'{where}' is {shown(role)}; it takes user or assistant", where)
-        if role == "system":  # vLLM puts those in front of the conversation
-            continue
+        if role == "system":
+            if position >= end:
+                turns.append(_system(content, place, notes))
+                plain = False
+            continue  # vLLM puts the others in front of the conversation
         if not isinstance(content, list):
             turns.append(Turn({"role": role, "content": content}, place))
             continue
@@ -49,6 +53,24 @@ def read(messages: list[Any], rules: Generation, notes: Notes) -> tuple[list[Tur
         else:
             plain &= _assistant(content, place, turns, rules, notes)
     return turns, plain
+
+
+def _end(messages: list[Any]) -> int:
+    """Where system messages begin that stand behind an answer, at the end: the answer is over, and
+    vLLM, which puts them in front, would continue it."""
+    end = len(messages)
+    while end and isinstance(messages[end - 1], dict) and messages[end - 1].get("role") == "system":
+        end -= 1
+    last = messages[end - 1] if end else None
+    return end if isinstance(last, dict) and last.get("role") == "assistant" else len(messages)
+
+
+def _system(content: Any, place: str, notes: Notes) -> Turn:
+    if isinstance(content, list):
+        kinds = [_kind(block, f"{place}.content[{i}]") for i, block in enumerate(content)]
+        notes.add(*(f"{place}.content[{i}]" for i, kind in enumerate(kinds) if kind != "text"))
+        content = [block for block, kind in zip(content, kinds, strict=True) if kind == "text"]
+    return Turn({"role": "system", "content": content}, place)
 
 
 def check_system(system: Any) -> None:
@@ -181,7 +203,8 @@ def _assistant(
 
 def written(messages: list[Any], turns: list[Turn]) -> list[Any]:
     """Messages that vLLM reads as these turns, with the system messages among `messages`."""
-    systems = [message for message in messages if message.get("role") == "system"]
+    before = messages[: _end(messages)]
+    systems = [message for message in before if message.get("role") == "system"]
     return [*systems, *map(_written, turns)]
 
 

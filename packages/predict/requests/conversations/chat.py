@@ -269,7 +269,9 @@ def _without_tools(turns: list[Turn], notes: Notes) -> list[Turn]:
 
 def _systems_placed(turns: list[Turn]) -> list[Turn]:
     """System messages that follow an answer or a result, where mistral-common takes none, in front
-    of the user's next text; of the last one where none follows."""
+    of the user's next text. Where none follows: behind an answer they are the user's turn, for the
+    answer is over; behind a result, in front of the last text, for v3's prompt has a result only
+    until the user speaks again."""
     kept: list[Turn] = []
     waiting: list[Turn] = []
     for turn in turns:
@@ -283,7 +285,8 @@ def _systems_placed(turns: list[Turn]) -> list[Turn]:
         kept.append(turn)
     if waiting:
         users = [i for i, turn in enumerate(kept) if turn.role == "user"]
-        if users:
+        answered = kept[-1].role == "assistant" and not kept[-1].calls
+        if users and not answered:
             kept[users[-1]] = _behind(waiting, kept[users[-1]])
         else:
             content = _joined(waiting)
