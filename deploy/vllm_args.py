@@ -35,6 +35,12 @@ BOUNDS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "lt": (operator.lt, "below"),
 }
 
+UNITS = {
+    letter: base**power
+    for base, letters in ((1000, "kmgt"), (1024, "KMGT"))
+    for power, letter in enumerate(letters, 1)
+}
+
 
 @cache
 def known() -> dict[str, dict[str, Any]]:
@@ -153,7 +159,7 @@ def _check_value(name: str, value: str, row: dict[str, Any], variable: str) -> N
     match row.get("kind"):
         case "integer" if not re.fullmatch(r"-?\d+", value):
             wanted = "an integer"
-        case "number" if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", value):
+        case "number" if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
             wanted = "a number"
         case "size" if not re.fullmatch(r"\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]", value):
             wanted = "an integer, or one such as 16k (of 1000) or 16K (of 1024)"
@@ -166,7 +172,8 @@ def _check_value(name: str, value: str, row: dict[str, Any], variable: str) -> N
 
 
 def _check_bounds(name: str, value: str, bounds: dict[str, float], variable: str) -> None:
-    number = float(value.rstrip("kmgtKMGT"))
+    bare = value.rstrip("".join(UNITS))
+    number = float(bare) * UNITS.get(value[len(bare) :], 1)
     for bound, (holds, said) in BOUNDS.items():
         if bound in bounds and not holds(number, bounds[bound]):
             raise UsageError(f"{variable}: {name} is {said} {bounds[bound]}, got {value!r}")

@@ -30,6 +30,7 @@ from scripts.options import DEPLOY, WHOLE
 
 VENV = (ROOT / ".venv").resolve()
 STAMP = VENV / "made-from"
+COMPILED = VENV / "compiled"  # written when what a start imports has its bytecode
 CACHE = VENV.parent / ".cache"  # beside .venv, so that whoever shares that shares the lock
 REQUIREMENTS = ROOT / "requirements"
 UV = REQUIREMENTS / "uv.txt"
@@ -40,16 +41,34 @@ LOCAL_VLLM = ROOT / "local" / "vllm"
 PYTHONS = {DEPLOY: [(3, 10), (3, 11), (3, 12), (3, 13)], WHOLE: [(3, 11)]}
 
 # What a start of the container imports, 5,500 of 25,000 files. To import it once is to compile it.
-IMPORTED = (
-    "vllm.entrypoints.cli.main, vllm.entrypoints.openai.api_server, "
-    "vllm.entrypoints.openai.responses.serving, vllm.entrypoints.openai.completion.serving, "
-    "vllm.entrypoints.anthropic.api_router, vllm.tool_parsers.mistral_tool_parser, "
-    "vllm.renderers.mistral, vllm.v1.engine.async_llm, vllm.v1.engine.core, "
-    "vllm.v1.core.sched.async_scheduler, vllm.v1.executor.multiproc_executor, "
-    "vllm.v1.attention.backends.cpu_attn, vllm.v1.worker.cpu_worker, "
-    "vllm.model_executor.models.mistral, vllm.model_executor.models.mixtral, "
-    "vllm.model_executor.models.pixtral, xgrammar, supervisor.supervisord"
-)
+IMPORTED = [
+    "vllm.entrypoints.cli.main",
+    "vllm.entrypoints.openai.api_server",
+    "vllm.entrypoints.openai.responses.serving",
+    "vllm.entrypoints.openai.completion.serving",
+    "vllm.entrypoints.anthropic.api_router",
+    "vllm.tool_parsers.mistral_tool_parser",
+    "vllm.renderers.mistral",
+    "vllm.v1.engine.async_llm",
+    "vllm.v1.engine.core",
+    "vllm.v1.core.sched.async_scheduler",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.attention.backends.cpu_attn",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.model_executor.models.mistral",
+    "vllm.model_executor.models.mixtral",
+    "vllm.model_executor.models.pixtral",
+    "xgrammar",
+    "supervisor.supervisord",
+]
+COMPILE = """
+import contextlib, importlib, pathlib, sys
+stamp, *names = sys.argv[1:]
+for name in names:
+    with contextlib.suppress(Exception):
+        importlib.import_module(name)
+pathlib.Path(stamp).touch()
+"""
 
 
 class SetupError(CommandError):
@@ -85,13 +104,12 @@ def ready(environment: str) -> None:
     """Sets up what is missing."""
     if environment == WHOLE:
         system_packages()
-    if is_made(environment):
-        return
-    with _alone() as lock:
-        if not is_made(environment):  # by the one that was waited for
-            _make(environment)
-            if environment == WHOLE:
-                compile_beside(lock)
+    if not is_made(environment):
+        with _alone():
+            if not is_made(environment):  # by the one that was waited for
+                _make(environment)
+    if environment == WHOLE and not COMPILED.exists():
+        compile_beside()
 
 
 def _make(environment: str) -> None:
@@ -120,18 +138,26 @@ def _make(environment: str) -> None:
     say(f".venv is ready after {time.monotonic() - started:.0f} s\n")
 
 
-def compile_beside(lock: int) -> subprocess.Popen[bytes]:
+def compile_beside() -> subprocess.Popen[bytes] | None:
     """Compiles to bytecode what the container imports, which mounts .venv read-only, in a process
-    that goes on beside the training of a stand-in. It has the lock: no other set-up takes .venv
-    away from under it. A start that comes before it ends is slower, and no less right."""
-    return subprocess.Popen(
-        [VENV / "bin" / "python", "-I", "-c", f"import {IMPORTED}"],  # -I: no PYTHON variables
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=[lock],
-        start_new_session=True,  # Ctrl-C in the terminal is not meant for it
-    )
+    that goes on beside the training of a stand-in; None if one does so already. It has the lock: no
+    other set-up takes .venv away from under it. A start that comes before it ends is slower, and no
+    less right; the next command goes on with what was killed."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "setup.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        return subprocess.Popen(
+            # -I: no PYTHON variables, which could turn bytecode off
+            [VENV / "bin" / "python", "-I", "-c", COMPILE, COMPILED, *IMPORTED],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[lock.fileno()],
+            start_new_session=True,  # Ctrl-C in the terminal is not meant for it
+        )
 
 
 def install_torch(
@@ -270,9 +296,8 @@ def run_first(ways: Sequence[Sequence[str | Path]], variables: Mapping[str, str]
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[int]:
-    """One set-up at a time, by the lock's descriptor; the lock goes with the last process that has
-    it, however it ends."""
+def _alone() -> Iterator[None]:
+    """One set-up at a time; the lock goes with the last process that has it, however it ends."""
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "setup.lock").open("w") as file:
         try:
@@ -280,4 +305,4 @@ def _alone() -> Iterator[int]:
         except BlockingIOError:
             say("another set-up is running; waiting for it\n")
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+        yield

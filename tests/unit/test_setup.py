@@ -90,7 +90,7 @@ def test_two_set_ups_do_not_run_at_once(venv: Path) -> None:
 
 
 def test_what_is_compiled_beside_is_there() -> None:
-    for name in setup.IMPORTED.split(", "):
+    for name in setup.IMPORTED:
         path = Path(*name.split("."))
         places = [Path(folder) / path for folder in sys.path]
         assert any(p.with_suffix(".py").is_file() or p.is_dir() for p in places), name
@@ -101,16 +101,21 @@ def test_no_set_up_takes_the_environment_away_while_it_is_compiled(
 ) -> None:
     (venv / "bin").mkdir()
     (venv / "bin" / "python").symlink_to(sys.executable)
-    monkeypatch.setattr(setup, "IMPORTED", "sys; sys.stdin = open('go'); sys.stdin.read()")
+    monkeypatch.setattr(setup, "COMPILED", venv / "compiled")
+    monkeypatch.setattr(setup, "IMPORTED", ["no_such_module", "json.tool"])
+    monkeypatch.setattr(setup, "COMPILE", "open('go').read()\n" + setup.COMPILE)
     monkeypatch.chdir(venv)
     os.mkfifo("go")
-    with setup._alone() as lock:
-        compiling = setup.compile_beside(lock)
+    compiling = setup.compile_beside()
+    assert compiling
+    assert setup.compile_beside() is None  # for one does it
     with (setup.CACHE / "setup.lock").open() as file:
         with pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         Path("go").write_text("")
+        assert not setup.COMPILED.exists()
         assert compiling.wait(60) == 0
+        assert setup.COMPILED.exists()  # whatever could not be imported
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

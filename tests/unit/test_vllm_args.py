@@ -14,6 +14,8 @@ from deploy.errors import UsageError
         "--kv_cache_dtype=fp8",
         "--max-num-batched 2048",
         "--max-num-batched-tokens 16k",
+        "--max-num-batched-tokens 0.5k",
+        "--cpu-offload-gb 1e+1",
         "--speculative-config.method ngram --speculative-config.num_speculative_tokens 4",
         """--speculative-config '{"method": "ngram"}'""",
         "-O3",
