@@ -74,34 +74,35 @@ def words(text: str, variable: str = "VLLM_ARGS") -> tuple[str, ...]:
 
 def check(given: Sequence[str], variable: str = "VLLM_ARGS") -> None:
     """`UsageError` unless all `given` words are flags with their values, none of them refused."""
-    if given and not given[0].startswith("-"):
-        raise UsageError(
-            f"{variable} begins with {given[0]!r}, which is not a flag of `vllm serve`; "
-            "flags begin with --, for example --enforce-eager"
-        )
     for word in given:
         if any(ord(letter) < 32 for letter in word) or any(cut in word for cut in CUT):
             raise UsageError(
                 f"{variable} has {word!r}: a line break, and ';' or '#' after a space, end the "
                 "line of supervisord's configuration; in JSON write \\u003b and \\u0023"
             )
-    for name, values in _grouped(given):
+    for name, values in _grouped(given, variable):
         _check_flag(name, values, variable)
 
 
-def _grouped(given: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each flag as it is written, with its values."""
+def _grouped(given: Sequence[str], variable: str) -> Iterator[tuple[str, list[str]]]:
+    """Each flag as it is written, with its values. As argparse has it, a word that begins with - is
+    a flag unless it is a number or has a space; a dash alone is a value."""
     name, values = "", list[str]()
     for word in given:
         if re.fullmatch(r"-O=?\d", word):
             word = f"-O={word[-1]}"
-        if re.match(r"--?[A-Za-z]|--$", word):
+        if re.match(r"--?[A-Za-z]", word) or re.fullmatch(r"-(?!\d*\.?\d+$)\S+", word):
             if name:
                 yield name, values
             name, equals, value = word.partition("=")
             values = [value] if equals else []
-        else:
+        elif name:
             values.append(word)
+        else:
+            raise UsageError(
+                f"{variable} begins with {word!r}, which is not a flag of `vllm serve`; "
+                "flags begin with --, for example --enforce-eager"
+            )
     if name:
         yield name, values
 

@@ -55,6 +55,14 @@ def test_flags_of_vllm_are_taken(text: str) -> None:
         ("--served-model-name 'a\nb'", "a line break"),
         ("--chat-template 'a ;b'", "supervisord's configuration"),
         ("--", "-- is not a flag"),
+        ("-", "begins with '-', which is not a flag"),
+        ("-1", "begins with '-1', which is not a flag"),
+        ("-.5", "begins with '-.5', which is not a flag"),
+        ("---port 9", "---port is not a flag of `vllm serve`; did you mean --port?"),
+        ("--_x 1", "--_x is not a flag"),
+        ("--enforce-eager -_x", "-_x is not a flag"),
+        ("--served-model-name a ---port 9", "--served-model-name cannot be given"),
+        ("--cudagraph-capture-sizes 1 --0", "--0 is not a flag"),
     ],
 )
 def test_what_is_not_a_flag_with_its_values_is_refused(text: str, message: str | None) -> None:
