@@ -38,6 +38,7 @@ from deploy.sections import (
     ServedNames,
     Serving,
     Standin,
+    Title,
     Weights,
     checked_flags,
     checked_variables,
@@ -59,7 +60,7 @@ class Card(Section):
     """One model: everything this project knows about it."""
 
     name: Name
-    title: str
+    title: Title
     base: Annotated[Name | None, Field(exclude=True)] = None  # the card that gives what is left out
     weights: Weights
     formats: Formats

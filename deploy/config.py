@@ -8,12 +8,16 @@ would misread, and a secret's name that is not one.
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import ValidationError
 
 from deploy import fit, weights
 from deploy.cards import Card
@@ -22,6 +26,7 @@ from deploy.example import example_input
 from deploy.options import Options, as_words
 from deploy.paths import ROOT
 from deploy.plan import Plan
+from deploy.sections import adapter_mount
 from deploy.start_command import check_start_command, quoted, start_command
 from deploy.variables import egress, image_settings, predict_settings
 
@@ -146,6 +151,7 @@ def render(
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
+    templates.filters["scalar"] = scalar
     templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # and keep the card's order
     text = templates.get_template("config.yaml.j2").render(
         card=card,
@@ -183,6 +189,15 @@ def render(
     return text
 
 
+def scalar(text: str) -> str:
+    """A string as YAML has it: bare where it then reads as itself, else quoted."""
+    try:
+        bare = yaml.safe_load(f"{text}: {text}") == {text: text}
+    except (ValueError, yaml.YAMLError):
+        bare = False
+    return text if bare else json.dumps(text, ensure_ascii=False)
+
+
 def recorded(choices: Options, chosen: Plan) -> Options:
     """The choices as config.yaml's header has them: hardware by its full name."""
     return dataclasses.replace(
@@ -200,7 +215,7 @@ def from_mounts(card: Card, chosen: Plan) -> tuple[str, list[str], list[str]]:
     if chosen.formats.config == "mistral" and not has_config:
         checkpoint = f"/tmp/{card.name}"
         steps = [f"completed {mounted} {checkpoint} {card.context.length}"]
-    where = {name: weights.adapter_mount(name) for name in card.adapters.sources}
+    where = {name: adapter_mount(name) for name in card.adapters.sources}
     flags = [f"--tokenizer {weights.tokenizer_mount(card)}"]
     flags = (flags if weights.elsewhere(card, chosen) else []) + adapter_flags(card, where)
     return checkpoint, flags, [*steps, *check_step(card, chosen, mounted, where)]
@@ -219,7 +234,7 @@ def from_hub(card: Card, chosen: Plan, choices: Options) -> tuple[str, list[str]
     # In a variable of its own and not `HF_TOKEN=… exec`: the token is on no command line.
     token = f'"$(python3 -m predict.hub_token /secrets/{secret} {repo} {revision} {file})"'
     steps = [f"HF_TOKEN={token}", "export HF_TOKEN"]
-    where = {name: f"/tmp{weights.adapter_mount(name)}" for name in card.adapters.sources}
+    where = {name: f"/tmp{adapter_mount(name)}" for name in card.adapters.sources}
     for name, folder in where.items():
         remote = card.adapters.remote(name)
         version = f" --revision {remote.revision}" if remote.revision else ""
@@ -273,7 +288,7 @@ def one_file(card: str, files: list[str]) -> str:
 
 def write(text: str, path: Path) -> None:
     """Writes config.yaml at `path` whole or not at all, once Truss itself has accepted it;
-    `RenderError` where nothing can be written."""
+    `RenderError` where nothing can be written, or Truss refuses it."""
     from truss.base.truss_config import TrussConfig  # takes seconds to import
 
     draft = path.with_name(f"{path.name}.draft")
@@ -283,6 +298,20 @@ def write(text: str, path: Path) -> None:
         os.replace(draft, path)
     except OSError as error:
         raise RenderError(f"{path} cannot be written: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise RenderError(_refusal(error)) from error
     finally:
         with contextlib.suppress(OSError):  # where it could not be made either
             draft.unlink()
+
+
+def _refusal(error: Exception) -> str:
+    """Why Truss refuses a config.yaml, in a line."""
+    why = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        got = repr(first["input"]) if not isinstance(first["input"], dict | list) else "a section"
+        why = f"{where}: {first['msg'].removeprefix('Value error, ')}, got {got}"
+    why = textwrap.shorten(why, 200, placeholder=" …")
+    return f"Truss refuses the config.yaml this gives: {why}; see the card and the options given"

@@ -4,10 +4,11 @@ Promises: strict: an unknown key, a value of another type or out of range is an 
 which deploy/cards.py turns into a `CardError` that names the file and the key.
 """
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deploy import environment, sources, vllm_args
 from deploy.paths import ROOT
@@ -37,12 +38,15 @@ def _url(value: str) -> str:
 
 
 def _absolute(value: str) -> str:
-    if not value.startswith("/") or value.rstrip("/") != value:
-        raise ValueError("must be an absolute path without a trailing slash")
+    if not re.fullmatch(r"(/[\w.-]+)+", value):
+        raise ValueError(
+            "must be an absolute path without a trailing slash, of letters, digits and . _ -"
+        )
     return value
 
 
 Source = Annotated[str, AfterValidator(_url)]
+Title = Annotated[str, Field(pattern=r"^\S([^\x00-\x1f]*\S)?$")]  # a line of config.yaml
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 Count = Annotated[int, Field(ge=1)]
 
@@ -74,6 +78,36 @@ def _rank(value: int) -> int:
     return value
 
 
+def _auth(value: dict[str, str]) -> dict[str, str]:
+    from truss.base.truss_config import WeightsAuth  # takes seconds to import
+
+    try:
+        WeightsAuth.model_validate(value, context={"forbid_extra": True})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"Truss takes no such auth: {where}{said}") from error
+    return value
+
+
+def adapter_mount(name: str) -> str:
+    """Where an adapter is mounted."""
+    return f"/adapters/{name.replace('/', '--')}"
+
+
+def _apart(value: dict[str, str]) -> dict[str, str]:
+    taken: dict[str, str] = {}
+    for name in value:
+        if other := taken.get(adapter_mount(name)):
+            raise ValueError(
+                f"{other!r} and {name!r} would both be mounted at {adapter_mount(name)}"
+            )
+        taken[adapter_mount(name)] = name
+    return value
+
+
+Auth = Annotated[dict[str, str], AfterValidator(_auth)]
 AdapterName = Annotated[str, Field(pattern=ADAPTER_NAME)]
 LimitName = Annotated[str, AfterValidator(_limit_name)]
 Limit = Annotated[int, Field(ge=0)] | None
@@ -125,7 +159,7 @@ class OwnWeights(Section):
     source: Annotated[str, AfterValidator(_remote)]
     format: Literal["hf", "mistral"] | None = None
     quantized: Literal["fp8", "int8", "w4a16", "awq", "gptq"] | None = None
-    auth: dict[str, str] | None = None
+    auth: Auth | None = None
 
     @property
     def remote(self) -> Remote:
@@ -154,8 +188,10 @@ class Adapters(Section):
         list[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]]
         | None
     )
-    sources: dict[AdapterName, Annotated[str, AfterValidator(_remote)]]
-    auth: dict[str, str] | None
+    sources: Annotated[
+        dict[AdapterName, Annotated[str, AfterValidator(_remote)]], AfterValidator(_apart)
+    ]
+    auth: Auth | None
 
     def remote(self, name: str) -> Remote:
         return sources.parse(self.sources[name], "sources")

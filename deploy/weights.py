@@ -16,7 +16,7 @@ from deploy.cards import Card
 from deploy.errors import UsageError
 from deploy.options import DEFAULT_SECRET, Options
 from deploy.plan import Plan
-from deploy.sections import RANKS, Adapters, Files, OwnWeights
+from deploy.sections import RANKS, Adapters, Files, OwnWeights, adapter_mount
 from deploy.sources import Remote
 
 FORMATS = ("hf", "mistral")
@@ -99,15 +99,13 @@ def _adapters(text: str) -> dict[str, str]:
     try:
         Adapters.model_validate({"rank": 1, "modules": None, "auth": None, "sources": found})
     except ValidationError as error:
+        (_, *names), said = error.errors()[0]["loc"], error.errors()[0]["msg"]
+        if not names:
+            raise UsageError(f"ADAPTERS: {said.removeprefix('Value error, ')}") from error
         raise UsageError(
-            f"ADAPTERS has the name {error.errors()[0]['loc'][1]!r}; use letters, digits, '.', '_' "
-            "and '-'"
+            f"ADAPTERS has the name {names[0]!r}; use letters, digits, '.', '_' and '-'"
         ) from error
     return found
-
-
-def adapter_mount(name: str) -> str:
-    return f"/adapters/{name.replace('/', '--')}"
 
 
 def tokenizer_mount(card: Card) -> str:
@@ -184,14 +182,14 @@ def described(card: Card, chosen: Plan, options: Options) -> list[str]:
         return f"{remote}, with {by or 'NO CREDENTIALS (SECRET= names them)'}{pinned}"
 
     where = "mirrored by Baseten" if options.source == "bdn" else "downloaded by vLLM at each start"
-    own = card.own_weights
+    own, adapters = card.own_weights, card.adapters
     first = line(own.remote, own.auth) if own else line(_repo(chosen.checkpoint))
     shown = [f"  weights      {first}; {where}"]
     if elsewhere(card, chosen):
         shown.append(f"  tokenizer    {card.weights.repo}, {card.tokenizer_file}")
-    for name in card.adapters.sources:
-        shown.append(f"  adapter      {name}: {line(card.adapters.remote(name))}")
-    if card.adapters.sources:
-        each = chosen.adapters / len(card.adapters.sources) / 2**20
-        shown.append(f"  adapters     rank {card.adapters.rank} at most, {each:.0f} MiB each")
+    for name in adapters.sources:
+        shown.append(f"  adapter      {name}: {line(adapters.remote(name), adapters.auth)}")
+    if adapters.sources:
+        each = chosen.adapters / len(adapters.sources) / 2**20
+        shown.append(f"  adapters     rank {adapters.rank} at most, {each:.0f} MiB each")
     return shown

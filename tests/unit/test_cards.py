@@ -7,6 +7,9 @@ import yaml
 
 from deploy import cards
 from deploy.cards import MODELS, CardError
+from deploy.config import render, write
+from deploy.options import Options
+from deploy.summary import summary
 from tests.support.cards import QUANTIZED
 
 
@@ -116,6 +119,25 @@ def with_base(folder: Path, **more: object) -> Path:
     return folder
 
 
+OIDC = {
+    "auth_method": "AWS_OIDC",
+    "aws_oidc_role_arn": "arn:aws:iam::123456789012:role/baseten",
+    "aws_oidc_region": "us-west-2",
+}
+
+
+def test_a_card_may_say_how_baseten_gets_at_the_weights_and_adapters(tmp_path: Path) -> None:
+    own = {"source": "s3://bucket/support", "auth": OIDC}
+    adapters = {"sources": {"legal": "s3://bucket/legal"}, "auth": OIDC}
+    card = cards.load("support-7b", with_base(tmp_path, own_weights=own, adapters=adapters))
+    text = render(card, Options())
+    write(text, tmp_path / "config.yaml")
+    entries = yaml.safe_load(text)["weights"]
+    by_hub = {"auth_method": "CUSTOM_SECRET", "auth_secret_name": "hf_access_key"}
+    assert [entry["auth"] for entry in entries] == [OIDC, by_hub, OIDC]
+    assert "NO CREDENTIALS" not in summary(card, Options())
+
+
 def test_a_card_with_a_base_says_only_what_differs(tmp_path: Path) -> None:
     more = {"adapters": {"rank": 16}, "serving": {"queue": 8}, "limits": {"tools": 3}}
     card = cards.load("support-7b", with_base(tmp_path, **more))
@@ -139,6 +161,18 @@ def test_a_card_with_a_base_says_only_what_differs(tmp_path: Path) -> None:
         ({"environment": {"HF_TOKEN": "x"}}, "environment: .*looks like a secret"),
         ({"adapters": {"rank": 24}}, "adapters.rank: .*must be one of"),
         ({"adapters": {"sources": {"support-7b": "s3://b/a"}}}, "one that the model answers to"),
+        ({"adapters": {"sources": {"a/b": "s3://b/a", "a--b": "s3://b/b"}}}, "both be mounted at"),
+        ({"adapters": {"auth": {"auth_method": "GCP_OIDC"}}}, "adapters.auth: .*gcp_oidc_service_"),
+        ({"own_weights": {"source": "s3://b/a", "auth": {}}}, "own_weights.auth: .*auth_method"),
+        (
+            {"own_weights": {"source": "s3://b/a", "auth": {**OIDC, "aws_oidc_region": ""}}},
+            "own_weights.auth: .*aws_oidc_region must be provided",
+        ),
+        (
+            {"own_weights": {"source": "s3://b/a", "auth": {**OIDC, "aws_region": "x"}}},
+            "own_weights.auth: .*aws_region",
+        ),
+        ({"title": "two\nlines"}, "title: "),
     ],
 )
 def test_a_faulty_card_with_a_base_is_refused(

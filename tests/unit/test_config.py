@@ -1,16 +1,20 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from deploy import cards
 from deploy.config import (
     RenderError,
     one_file,
     render,
+    write,
 )
 from deploy.errors import UsageError
 from deploy.options import SOURCES, Options, Source
 from deploy.start_command import StartCommandError, check_start_command, start_command
+from deploy.weights import applied
 from scripts.config import main
 
 
@@ -75,6 +79,45 @@ def test_a_file_that_cannot_be_written_is_said_in_one_line(
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"make config: {output} cannot be written: ")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"title": word, "secret": word, "weights": f"s3://{word}", "env": f"{name}={word}"}
+        for word, name in [("null", "null"), ("123", "NO"), ("1-1", "y"), ("2024-01-01", "ON")]
+    ]
+    + [{"weights": "s3://bucket/a:", "adapters": "1=s3://b/{a}:"}],
+)
+@pytest.mark.parametrize("source", SOURCES)
+def test_words_that_yaml_reads_as_something_else_stay_words(
+    tmp_path: Path, source: Source, words: dict[str, Any]
+) -> None:
+    if source == "hub":
+        words = {name: word for name, word in words.items() if name in ("title", "secret", "env")}
+    options, card = Options(source, **words), cards.load("mistral-7b")
+    text = render(card, options)
+    write(text, tmp_path / "config.yaml")
+    content = yaml.safe_load(text)
+    assert content["model_name"] == applied(card, options).title
+    assert options.variables.items() <= content["environment_variables"].items()
+    if source == "hub":
+        assert content["secrets"] == {options.secret: None}
+    else:
+        assert content["weights"][0]["source"] == words["weights"]
+
+
+@pytest.mark.parametrize("text", ["model_name: 1", "model_name: [", "weights: [{source: x}]"])
+def test_what_truss_refuses_is_said_in_a_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("as it was")
+    with pytest.raises(
+        RenderError, match=r"Truss refuses the config\.yaml this gives: "
+    ) as refused:
+        write(text, path)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["as it was"]
 
 
 def test_what_was_chosen_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
