@@ -149,6 +149,21 @@ def test_definitions_stand_in_the_place_of_their_references_where_something_is_c
     }
 
 
+@pytest.mark.parametrize(
+    "reference", ["#/properties/a/anyOf/1", "#/$defs/a~1b%20c", "#/%24defs/a~1b c", "#/$defs/d~0"]
+)
+def test_a_reference_is_any_pointer_into_the_schema(reference: str) -> None:
+    text: dict[str, Any] = {"type": "string"}
+    schema = {
+        "$defs": {"a/b c": text, "d~": text},
+        "properties": {"a": {"anyOf": [{"type": "null"}, text]}, "b": {"$ref": reference}},
+    }
+    assert inlined(schema, "s")["properties"]["b"] == text
+    for wrong in ("#/properties/a/anyOf/2", "#/properties/a/anyOf/-1", "#/properties/a/anyOf/x"):
+        with pytest.raises(RequestError, match="nothing is there"):
+            inlined({**schema, "items": {"$ref": wrong}}, "s")
+
+
 def test_definitions_without_an_end_are_refused() -> None:
     node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
     with pytest.raises(RequestError, match="refers to itself"):

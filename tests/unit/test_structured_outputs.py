@@ -12,7 +12,7 @@ from predict.settings import DEFAULT_LIMITS, NO_LIMITS, RequestLimits
 def refused(body: dict[str, Any], limits: RequestLimits = DEFAULT_LIMITS) -> RequestError:
     with pytest.raises(RequestError) as error:
         structured_outputs.check(structured_outputs.opened(body), limits)
-    assert error.value.param == next(iter(body))
+    assert str(error.value.param).startswith(next(iter(body)))
     assert error.value.status == 400
     return error.value
 
@@ -29,6 +29,35 @@ def refused(body: dict[str, Any], limits: RequestLimits = DEFAULT_LIMITS) -> Req
 )
 def test_what_the_engine_would_choke_on_is_refused(schema: dict[str, Any], said: str) -> None:
     assert said in str(refused(schema, NO_LIMITS))
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"items": [{"minItems": -1}]}, "items[0].minItems"),
+        ({"properties": {"default": {"$ref": "a.json"}}}, "properties.default.$ref"),
+        ({"$defs": {"enum": {"anyOf": [{"maxLength": -2}]}}}, "$defs.enum.anyOf[0].maxLength"),
+    ],
+)
+def test_what_is_wrong_in_a_schema_is_named_with_its_path(schema: Any, place: str) -> None:
+    tool = {"function": {"parameters": schema}}
+    for body, root in (
+        ({"response_format": {"schema": schema}}, "response_format.schema"),
+        ({"tools": [tool], "tool_choice": "any"}, "tools[0].function.parameters"),
+    ):
+        error = refused(body)
+        assert error.param == f"{root}.{place}"
+        assert str(error).startswith(f"'{root}.{place}' is ")
+    deep = refused({"response_format": {"properties": {"é" * 500: {"properties": {"b": schema}}}}})
+    assert str(error.param).endswith(place)
+    assert len(str(deep)) < 300
+
+
+@pytest.mark.parametrize("keyword", ["default", "const", "enum", "examples", "input_examples"])
+def test_values_in_a_schema_are_data(keyword: str) -> None:
+    value = [{"minItems": -1, "$ref": "http://a", "properties": {"a": {"maxLength": -1}}}]
+    schema = {"properties": {"a": {keyword: value}}}
+    structured_outputs.check({"response_format": {"schema": schema}}, DEFAULT_LIMITS)
 
 
 def test_a_schema_s_references_within_it_are_allowed() -> None:

@@ -9,6 +9,7 @@ cannot be left out without changing the shape, and a reference that leads into i
 """
 
 from typing import Any
+from urllib.parse import unquote
 
 from predict.errors import RequestError
 from predict.legacy.parameters import shown
@@ -75,11 +76,14 @@ class _Inlining:
 
     def _target(self, reference: str) -> Any:
         node: Any = self.root
-        for step in reference.lstrip("#/").split("/") if reference != "#" else ():
+        for step in unquote(reference).removeprefix("#").split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")
-            if not isinstance(node, dict) or step not in node:
+            if isinstance(node, list) and step.isdecimal() and int(step[:9]) < len(node):
+                node = node[int(step)]
+            elif isinstance(node, dict) and step in node:
+                node = node[step]
+            else:
                 raise self._error(f"has '$ref': {shown(reference)}, and nothing is there")
-            node = node[step]
         return node
 
     def _error(self, said: str) -> RequestError:

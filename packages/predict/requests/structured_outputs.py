@@ -1,18 +1,20 @@
 """Constraints on the output, as a request writes them: JSON schemas, regular expressions, grammars.
 
 Promises: pure functions; what can be told from size alone is refused here, with a `RequestError`
-that names the field, what it has and what is allowed: too many bytes or levels, an empty
-constraint, a `$ref` that leads out of its schema. What a constraint costs is measured, not judged:
-constraints/. Tools that are only offered constrain nothing: their bytes and levels count alone.
+that names the place, what it has and what is allowed: too many bytes or levels, an empty
+constraint, a `$ref` that leads out of its schema. What `default`, `enum` and the like hold is data.
+What a constraint costs is measured, not judged: constraints/. Tools that are only offered constrain
+nothing: their bytes and levels count alone.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
 from predict.errors import RequestError
 from predict.legacy.parameters import shown
+from predict.requests.json_schemas import BY_NAME, VALUES
 from predict.settings import RequestLimits
 
 # Where a schema stands. Tools' are taken together, as the engine does.
@@ -20,6 +22,8 @@ SCHEMAS = ("response_format", "structured_outputs", "text", "output_config", "to
 # Keywords of JSON schema whose number is not below 0.
 COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 CONSTRAINTS = ("json", "regex", "grammar", "structural_tag")
+DATA = VALUES | {"input_examples"}  # Anthropic's tools have those
+MOST_OF_PLACE = 150  # characters
 ONLY_OFFERED = (None, "auto", "none")
 
 
@@ -57,7 +61,9 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
             for kind in CONSTRAINTS:
                 if value.get(kind) == "":
                     raise _error(name, f"has an empty '{kind}'")
-        _check_schema(name, value, limits, name != "tools" or are_called(body))
+        _check_depth(name, value, limits)
+        if name != "tools" or are_called(body):
+            _check_schema(name, value)
 
 
 def are_called(body: Mapping[str, Any]) -> bool:
@@ -68,26 +74,72 @@ def are_called(body: Mapping[str, Any]) -> bool:
     return choice not in ONLY_OFFERED
 
 
-def _check_schema(name: str, value: Any, limits: RequestLimits, constrains: bool) -> None:
-    nodes = [(value, 1)]
-    for node, depth in nodes:  # which grows meanwhile, level by level
-        if not isinstance(node, (dict, list)):
-            continue
+class _Node(NamedTuple):
+    """A part of a constraint, and where it stands."""
+
+    value: Any
+    kind: str  # "schema", "names" of schemas, or "data", which holds no schema
+    key: Any = None
+    parent: Any = None
+
+    @property
+    def place(self) -> str:
+        if self.parent is None:
+            return str(self.key)
+        step = f"[{self.key}]" if isinstance(self.key, int) else f".{self.key[:60]}"
+        return self.parent.place + step  # type: ignore[no-any-return]
+
+
+def _check_depth(name: str, value: Any, limits: RequestLimits) -> None:
+    depth, level = 0, [value]
+    while level := [node for node in level if isinstance(node, (dict, list))]:
+        depth += 1
         _most(name, depth, limits["schema_depth"], "levels of lists and objects")
-        if constrains and isinstance(node, dict):
-            _check_object(name, node)
-        inner = node.values() if isinstance(node, dict) else node
-        nodes += [(one, depth + 1) for one in inner]
+        inner = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [one for some in inner for one in some]
 
 
-def _check_object(name: str, node: Mapping[str, Any]) -> None:
-    reference = node.get("$ref")
+def _check_schema(name: str, value: Any) -> None:
+    nodes = [_Node(value, "schema", name)] if isinstance(value, (dict, list)) else []
+    for node in nodes:  # which grows meanwhile, level by level
+        if node.kind == "schema" and isinstance(node.value, dict):
+            _check_object(node)
+        nodes += _inner(node)
+
+
+def _inner(node: _Node) -> Iterator[_Node]:
+    """The lists and objects in this one."""
+    if isinstance(node.value, list):
+        for position, one in enumerate(node.value):
+            if isinstance(one, (dict, list)):
+                yield _Node(one, node.kind, position, node)
+        return
+    for name, one in node.value.items():
+        if not isinstance(one, (dict, list)):
+            continue
+        kind = node.kind
+        if kind == "names":
+            kind = "schema"
+        elif kind == "schema":
+            kind = "data" if name in DATA else "names" if name in BY_NAME else "schema"
+        yield _Node(one, kind, name, node)
+
+
+def _check_object(node: _Node) -> None:
+    reference = node.value.get("$ref")
     if isinstance(reference, str) and reference != "#" and not reference.startswith("#/"):
-        raise _error(name, "has a '$ref' that leads out of it; use '#/…'")
+        where = _Node(reference, "data", "$ref", node)
+        raise _wrong(where, "which leads out of the schema; use '#/…'")
     for keyword in COUNTS:
-        number = node.get(keyword)
+        number = node.value.get(keyword)
         if isinstance(number, (int, float)) and number < 0:
-            raise _error(name, f"has '{keyword}': {shown(number)}, below 0")
+            raise _wrong(_Node(number, "data", keyword, node), "below 0")
+
+
+def _wrong(node: _Node, said: str) -> RequestError:
+    place = node.place
+    place = place if len(place) <= MOST_OF_PLACE else f"…{place[1 - MOST_OF_PLACE :]}"
+    return RequestError(f"'{place}' is {shown(node.value)}, {said}", place)
 
 
 def _most(name: str, has: int, limit: int | None, what: str) -> None:
