@@ -1,5 +1,6 @@
 """One request's masks may take their share of the engine's time, and no more."""
 
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -95,3 +96,24 @@ def test_what_fails_in_vllm_fails_as_ever(guard: Any) -> None:
     with pytest.raises(KeyError):
         guard(SimpleNamespace(), {}, ["a"], {})
     assert masks_of(guard, Grammar()) == [5]
+
+
+def test_a_priority_that_cannot_be_lowered_ends_nothing(guard: Any) -> None:
+    ended = threading.Thread(target=lambda: None)
+    ended.start()
+    ended.join()
+    masks.lower(ended.native_id, masks.LEFT_BEHIND)
+    masks.lower(None, masks.LEFT_BEHIND)
+
+
+def test_the_thread_that_is_left_behind_cannot_end_before_its_priority_is_lowered(
+    guard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked: list[bool] = []
+    maker = masks.Maker()
+    monkeypatch.setattr(masks, "lower", lambda *_: locked.append(maker.lock.locked()))
+    monkeypatch.setattr(masks, "allowance", lambda _: -1.0)
+    maker.grammar = Grammar()
+    assert maker.leave()
+    assert locked == [True]
+    maker.tasks.put(None)

@@ -101,3 +101,39 @@ def test_what_a_mask_took_fades() -> None:
     for seconds in (SLOW, QUICK, QUICK):
         taken.made(grammar, seconds)
     assert turns.cost(grammar) == pytest.approx(SLOW * turns.FADING**2)
+
+
+def test_an_error_ends_the_turns_and_not_the_engine(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(turns, "turns", turns.Turns())
+
+    def fails(*_: Any) -> None:
+        calls.append(1)
+        raise AttributeError("what a request said")
+
+    calls: list[int] = []
+    assert turns.safely(fails, otherwise=True) is True
+    assert turns.safely(fails) is None
+    assert len(calls) == 1
+    assert "AttributeError" in caplog.text
+    assert "what a request said" not in caplog.text
+
+
+def test_vllm_schedules_on_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scheduling:
+        def schedule(self) -> str:
+            return "a step"  # not what `end` reads
+
+        def _handle_blocked_waiting_request(self, request: Any) -> bool:
+            request.status = "ready"
+            return True
+
+    monkeypatch.setattr(turns, "turns", turns.Turns())
+    monkeypatch.setattr(turns, "Scheduler", Scheduling)
+    turns.register()
+    scheduler, asked = Scheduling(), SimpleNamespace(status=turns.GRAMMAR)
+    assert scheduler.schedule() == "a step"
+    assert scheduler._handle_blocked_waiting_request(asked)
+    assert asked.status == "ready"
+    assert turns.turns.failed

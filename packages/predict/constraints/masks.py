@@ -11,6 +11,7 @@ at a low priority. An allowance is `SHARE_SECONDS` a mask, and a burst, which is
 have taken theirs.
 """
 
+import contextlib
 import functools
 import os
 import queue
@@ -23,9 +24,9 @@ from typing import Any
 from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
 
-from predict.constraints.turns import turns
+from predict.constraints.turns import safely, turns
 
-SHARE_SECONDS = 0.08  # CPU, of each mask; trial.py lets the half of it pass
+SHARE_SECONDS = 0.08  # CPU, of each mask; trial.py lets three quarters of it pass
 BURST_SECONDS = 0.1  # of a request, beyond its shares
 SPARE_FRACTION = 0.1  # of all time may go into bursts …
 SPARE_SECONDS = 0.3  # … saved up at most
@@ -108,9 +109,8 @@ class Maker:
             spend(grammar, self.taken())
             end(grammar)
             self.left = True
-        left_behind.append(self.thread)
-        if self.thread.native_id is not None:
-            os.setpriority(os.PRIO_PROCESS, self.thread.native_id, LEFT_BEHIND)
+            left_behind.append(self.thread)
+            lower(self.thread.native_id, LEFT_BEHIND)  # it lives, for it needs the lock to end
         return True
 
 
@@ -118,6 +118,13 @@ local = threading.local()
 spare = Spare()
 left_behind: list[threading.Thread] = []
 ended: OrderedDict[Key, None] = OrderedDict()  # the constraints that took too long
+
+
+def lower(thread: int | None, niceness: int) -> None:
+    """The priority of a thread; a container that forbids it does without."""
+    if thread is not None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 def is_over(grammar: Any) -> bool:
@@ -142,7 +149,7 @@ def allowance(grammar: Any) -> float:
 
 
 def spend(grammar: Any, seconds: float) -> None:
-    turns.made(grammar, seconds)
+    safely(turns.made, grammar, seconds)
     beyond = seconds - SHARE_SECONDS
     grammar.predict_beyond = max(0.0, getattr(grammar, "predict_beyond", 0.0) + beyond)
     if beyond > 0:
@@ -212,7 +219,7 @@ def register() -> None:
         if key in ended:
             raise ValueError("a constraint that took too long before")
         if threading.current_thread() is not threading.main_thread():
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), COMPILING)
+            lower(threading.get_native_id(), COMPILING)
         grammar = create(self, request)
         grammar.predict_key = key
         return grammar

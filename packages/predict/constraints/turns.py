@@ -8,13 +8,16 @@ constrained requests waits, and none for ever.
 """
 
 import functools
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import RequestStatus
+
+from predict.vllm_internals import LOGGER
 
 STEP_SECONDS = 0.004  # of masks that need no turn, in a step
 SHARE = 0.3  # of the time may go into the others, while somebody else has something to do
@@ -25,6 +28,8 @@ MOST_KNOWN = 1000  # constraints whose first mask is remembered
 FADING = 0.7  # what is left of an earlier mask's cost after each further one
 
 GRAMMAR = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
+
+log = logging.getLogger(LOGGER)
 
 
 def chosen(costs: Sequence[float], saved: float) -> tuple[set[int], float]:
@@ -56,6 +61,7 @@ class Turns:
     """Of one scheduler."""
 
     def __init__(self) -> None:
+        self.failed = False
         self.saved, self.at = 0.0, time.monotonic()
         self.first: OrderedDict[Any, float] = OrderedDict()  # seconds, by constraint
         self.rested = False  # the last step had nothing to do
@@ -118,6 +124,18 @@ class Turns:
 turns = Turns()
 
 
+def safely(do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
+    """An error in here would end the engine, for everybody: after the first, nobody takes turns."""
+    if turns.failed:
+        return otherwise
+    try:
+        return do(*arguments)
+    except Exception as error:
+        turns.failed = True
+        log.error("constrained requests take no turns any more: %s", type(error).__name__)
+        return otherwise
+
+
 def register() -> None:
     schedule = Scheduler.schedule
     if hasattr(schedule, "__wrapped__"):
@@ -126,9 +144,9 @@ def register() -> None:
 
     @functools.wraps(schedule)
     def schedule_in_turn(self: Any, *arguments: Any, **more: Any) -> Any:
-        turns.begin(self)
+        safely(turns.begin, self)
         output = schedule(self, *arguments, **more)
-        turns.end(output)
+        safely(turns.end, output)
         return output
 
     @functools.wraps(handle)
@@ -136,7 +154,7 @@ def register() -> None:
         blocked = request.status == GRAMMAR
         if not handle(self, request):
             return False
-        if blocked and not turns.admits(request):
+        if blocked and not safely(turns.admits, request, otherwise=True):
             request.status = GRAMMAR
             return False
         return True
