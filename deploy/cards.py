@@ -8,6 +8,7 @@ value of the wrong type or out of range, a name that is not the file's, a title 
 
 import difflib
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -191,16 +192,28 @@ def load(name: str, folder: Path = MODELS) -> Card:
         raise CardError(f"{path.name}: name: is {card.name!r}, must be the file's, {name!r}")
     if base is not None and "title" not in given:
         raise CardError(f"{path.name}: title: missing key; Baseten tells models apart by it")
-    for other in folder.glob("*.yaml"):
-        same = re.search(
-            rf"^title: {re.escape(card.title)}\s*(#.*)?$", other.read_text("utf-8"), re.M
+    if other := titled(card.title, name, folder):
+        raise CardError(
+            f"{path.name}: title: {card.title!r} is {other}.yaml's too; Baseten tells models "
+            "apart by it"
         )
-        if other != path and same:
-            raise CardError(
-                f"{path.name}: title: {card.title!r} is {other.name}'s too; Baseten tells models "
-                "apart by it"
-            )
     return card
+
+
+def titled(title: str, but: str, folder: Path = MODELS) -> str | None:
+    """The card with this title, other than the one called `but`."""
+    texts = {name: (folder / f"{name}.yaml").read_text("utf-8") for name in names(folder)}
+    return next((name for name in texts if name != but and _title(texts[name]) == title), None)
+
+
+@cache
+def _title(text: str) -> object:
+    """A card's title, whatever else it may hold."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    return content.get("title") if isinstance(content, dict) else None
 
 
 def _content(path: Path) -> dict[str, Any]:

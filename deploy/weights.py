@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from deploy import sources
+from deploy import cards, sources
 from deploy.cards import Card
 from deploy.errors import UsageError
 from deploy.options import DEFAULT_SECRET, Options
@@ -26,7 +26,7 @@ def applied(card: Card, options: Options) -> Card:
     """The card with the weights, adapters and title of the options instead of its own."""
     changes: dict[str, Any] = {}
     if options.title is not None:
-        changes["title"] = _title(options.title)
+        changes["title"] = _title(options.title, card)
     if options.weights is not None:
         changes["own_weights"] = _own(options)
         changes["quantized"] = []
@@ -56,10 +56,15 @@ def applied(card: Card, options: Options) -> Card:
     return found
 
 
-def _title(text: str) -> str:
+def _title(text: str, card: Card) -> str:
     if not re.fullmatch(r"\w[\w .,()/+-]*", text):
         raise UsageError(
             f"TITLE={text!r} is not a name; use letters, digits, spaces and . , ( ) / + - _"
+        )
+    if other := cards.titled(text, card.name):
+        raise UsageError(
+            f"TITLE={text!r} is the title of {other}, and Baseten tells models apart by it: the "
+            "push would become a deployment of that model; use another"
         )
     return text
 

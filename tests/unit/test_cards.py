@@ -138,6 +138,24 @@ def test_a_card_may_say_how_baseten_gets_at_the_weights_and_adapters(tmp_path: P
     assert "NO CREDENTIALS" not in summary(card, Options())
 
 
+@pytest.mark.parametrize("title", ["'{}'", '"{}"  # quoted', ">-\n  {}", '"\\x4D{}"', "{} "])
+def test_a_title_of_another_card_is_refused_however_it_is_written(
+    tmp_path: Path, title: str
+) -> None:
+    folder = with_base(tmp_path, title="Mistral 7B Instruct v0.3")
+    other = folder / "mistral-7b.yaml"
+    written = title.format(
+        "istral 7B Instruct v0.3" if "x4D" in title else "Mistral 7B Instruct v0.3"
+    )
+    other.write_text(
+        other.read_text().replace("title: Mistral 7B Instruct v0.3", f"title: {written}")
+    )
+    with pytest.raises(CardError, match=r"is mistral-7b\.yaml's too"):
+        cards.load("support-7b", folder)
+    with pytest.raises(CardError, match=r"is support-7b\.yaml's too"):
+        cards.load("mistral-7b", folder)
+
+
 def test_a_card_with_a_base_says_only_what_differs(tmp_path: Path) -> None:
     more = {"adapters": {"rank": 16}, "serving": {"queue": 8}, "limits": {"tools": 3}}
     card = cards.load("support-7b", with_base(tmp_path, **more))

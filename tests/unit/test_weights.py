@@ -155,6 +155,7 @@ def test_adapters_from_the_hub_are_fetched_at_their_commit() -> None:
         ({"rank": 8}, "RANK=8 is of ADAPTERS="),
         ({"title": " "}, "TITLE=' ' is not a name"),
         ({"title": "a: b"}, "TITLE='a: b' is not a name"),
+        ({"title": "Pixtral 12B 2409"}, "TITLE='Pixtral 12B 2409' is the title of pixtral-12b"),
     ],
 )
 def test_what_cannot_be_mounted_is_refused(options: dict[str, Any], message: str) -> None:
@@ -169,4 +170,5 @@ def test_the_names_of_own_weights() -> None:
         "mistralai/Mistral-7B-Instruct-v0.3",
         "acme/support-7b",
     ]
-    assert applied(MISTRAL, Options(title="Support")).title == "Support"
+    for title in ("Support", MISTRAL.title):
+        assert applied(MISTRAL, Options(title=title)).title == title
