@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from pydantic import ValidationError
@@ -25,9 +26,10 @@ from deploy.baseten import MANAGEMENT_API, BasetenError, Management, Settings, d
 from deploy.cards import Card
 from deploy.edits import chosen_by
 from deploy.errors import UsageError
-from deploy.options import context_of
+from deploy.options import Options, context_of
 from deploy.paths import ROOT
 from deploy.sections import Autoscaling, Count
+from deploy.weights import applied
 from scripts.command import command
 
 PRODUCTION = "production"
@@ -42,29 +44,36 @@ class Wanted(Autoscaling):
 def planned_concurrency(card: Card, options: argparse.Namespace, config: Path) -> tuple[int, str]:
     """The plan's concurrency target, and where it was found."""
     hardware = (options.gpu, options.precision, context_of(options.context))
-    if hardware == (None, None, None) and (figure := _in_config(card, config)):
-        return figure, config.name
+    found = _read_config(config)
+    if found and found.card == card:
+        if hardware == (None, None, None) and found.concurrency:
+            return found.concurrency, config.name
+        card = applied(card, found.options)
     chosen = fit.choose(card, *hardware)
     return chosen.concurrency_target, f"the plan for {chosen.accelerator}, {chosen.precision.name}"
 
 
-def _read_config(config: Path) -> tuple[Card | None, str, int] | None:
-    """The card that config.yaml was made from, the name it has on Baseten, and how many requests a
-    replica is given; None for what cannot be read so."""
+class Config(NamedTuple):
+    """What config.yaml was made from, its name on Baseten, and how many requests a replica is
+    given."""
+
+    card: Card | None
+    options: Options
+    title: str
+    concurrency: int
+
+
+def _read_config(config: Path) -> Config | None:
+    """None for what cannot be read so."""
     try:
         text = config.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
         made = chosen_by(text)
         name, figure = str(content["model_name"]), int(content["runtime"]["predict_concurrency"])
-        return cards.load(made[0]) if made else _titled(name), name, figure
+        card = cards.load(made[0]) if made else _titled(name)
+        return Config(card, made[1] if made else Options(), name, figure)
     except (OSError, ValueError, TypeError, KeyError, UsageError, yaml.YAMLError):
         return None
-
-
-def _in_config(card: Card, config: Path) -> int | None:
-    """The figure in config.yaml, if that is of this model."""
-    found = _read_config(config)
-    return found[2] if found and found[0] == card else None
 
 
 def wanted_settings(card: Card, target: int, given: Mapping[str, int | None]) -> Settings:
@@ -91,7 +100,7 @@ def card_called(title: str, config: Path) -> Card:
     """The card of the model that Baseten knows by this name: a card's title, or what TITLE= gave
     the model of config.yaml."""
     found = _read_config(config)
-    mine = found[0] if found and found[1] == title else None
+    mine = found.card if found and found.title == title else None
     if card := mine or _titled(title):
         return card
     known = ", ".join(f"{card.title!r}" for card in cards.load_all())

@@ -8,6 +8,7 @@ not answer.
 """
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Iterable
@@ -30,24 +31,28 @@ from scripts.command import command
 
 def deployed(model: str, options: Options, path: Path) -> tuple[str, str, Options] | None:
     """The text of the config.yaml that a deployment of `model` was made from, where that comes
-    from, and its options: the file at `path` when it is this model's and no other hardware is
-    given, else what `options` render to; None where no card has this name."""
+    from, and its options: the file at `path` when it is this model's, or what its other choices
+    render to on the hardware of `options` when some is given; else what `options` render to. None
+    where no card has this name."""
     given = options != Options()
+    try:
+        card = cards.load(model)
+    except UsageError:
+        return None
     try:
         text = path.read_text(encoding="utf-8")
         chosen = chosen_by(text)
     except (OSError, ValueError):
         chosen = None
-    if chosen and not given:
-        card = cards.load(chosen[0])
-        if card.name == model:
-            return text, path.name, chosen[1]
-    try:
-        card = cards.load(model)
-    except UsageError:
-        return None
-    where = "what was given" if given else "the card's hardware"
-    return render(card, options), where, options
+    if chosen is None or chosen[0] != model:
+        where = "what was given" if given else "the card's hardware"
+        return render(card, options), where, options
+    if not given:
+        return text, path.name, chosen[1]
+    options = dataclasses.replace(
+        chosen[1], gpu=options.gpu, precision=options.precision, context=options.context
+    )
+    return render(card, options), f"{path.name} on the hardware given", options
 
 
 def comparisons(

@@ -10,6 +10,7 @@ from deploy.baseten import BasetenError
 from deploy.config import render
 from deploy.errors import UsageError
 from deploy.options import Options
+from deploy.weights import applied
 from scripts import autoscale
 
 
@@ -109,6 +110,18 @@ def test_hardware_that_is_given_has_its_own_target(tmp_path: Path) -> None:
     target, where = autoscale.planned_concurrency(card, asked("L4", "int4"), tmp_path / "none")
     assert target == fit.choose(card, "L4", "int4").concurrency_target
     assert where == "the plan for L4:1, int4"
+
+
+def test_hardware_that_is_given_holds_the_weights_and_adapters_of_the_config(
+    tmp_path: Path,
+) -> None:
+    config, card = tmp_path / "config.yaml", cards.load("mistral-7b")
+    own = Options(weights="hf://acme/own", adapters="a=s3://b/a,b=s3://b/b", rank=512)
+    config.write_text(render(card, own))
+    target, where = autoscale.planned_concurrency(card, asked("L4"), config)
+    assert target == fit.choose(applied(card, own), "L4").concurrency_target
+    assert target != fit.choose(card, "L4").concurrency_target
+    assert where == "the plan for L4:2, fp16"  # one has no room for the adapters
 
 
 @pytest.mark.parametrize(
