@@ -7,7 +7,8 @@ import pytest
 from predict.errors import RequestError
 from predict.legacy.parameters import HEADERS, REFUSED, REFUSED_PARTS, VLLM
 from predict.requests import limits
-from predict.requests.middleware import CHAT_COMPLETIONS, READ
+from predict.requests.middleware import READ
+from predict.requests.routes import CHAT_COMPLETIONS
 from predict.settings import DEFAULT_LIMITS, NO_LIMITS, read, variable
 
 from deploy import cards

@@ -95,6 +95,56 @@ def test_allowed_tools_are_those_that_stay() -> None:
     assert got == {"tools": [OPENAI], "tool_choice": "required"}
 
 
+def test_an_allowed_tool_has_to_be_there() -> None:
+    for mode in ("auto", "required"):
+        named = [NAMED, {"type": "function", "name": "g"}]
+        choice = {"type": "allowed_tools", "mode": mode, "tools": named}
+        said = refused(CHAT, {"tools": [OPENAI], "tool_choice": choice})
+        assert said.startswith("""'tool_choice' allows "g", which is not among 'tools'""")
+    elsewhere = {"type": "web_search", "name": "w"}
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [elsewhere]}
+    assert settled(CHAT, {"tools": [OPENAI, elsewhere], "tool_choice": choice}) == (
+        {},
+        ["tools[1]"],
+    )
+
+
+SPACE = {
+    "type": "namespace",
+    "name": "crm",
+    "description": "d",
+    "tools": [FLAT, {**FLAT, "name": "g", "parameters": {"$ref": "#/$defs/a", "$defs": {"a": {}}}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ("required", ["crm__f", "crm__g", "h"]),
+        ({"type": "function", "name": "g"}, ["crm__g"]),
+        ({"type": "function", "name": "crm__f"}, ["crm__f"]),
+        ({"type": "function", "name": "h"}, ["h"]),
+        (
+            {
+                "type": "allowed_tools",
+                "mode": "required",
+                "tools": [{"type": "function", "name": "crm__g"}],
+            },
+            ["crm__g"],
+        ),
+    ],
+)
+def test_tools_of_a_namespace_are_called_by_their_full_names(choice: Any, names: list[str]) -> None:
+    body = {"tools": [SPACE, {**FLAT, "name": "h"}], "tool_choice": choice}
+    schema = settled(RESPONSES, body)[0]["structured_outputs"]["json"]
+    offered = [one["properties"]["name"]["enum"][0] for one in schema["items"]["anyOf"]]
+    assert offered == names
+    assert "$ref" not in str(schema)
+    assert "is not among" in refused(
+        RESPONSES, {**body, "tool_choice": {"type": "tool", "name": "x"}}
+    )
+
+
 @pytest.mark.parametrize("choice", ["required", NAMED, "any"])
 @pytest.mark.parametrize("path", [CHAT, RESPONSES, ANTHROPIC])
 def test_a_choice_that_cannot_be_kept_is_refused(path: str, choice: Any) -> None:

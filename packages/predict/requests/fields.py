@@ -17,9 +17,7 @@ import yaml
 from predict.errors import RequestError
 from predict.legacy.parameters import CHAT, GENERATE, LEGACY, OPENAI, REFUSED, REMOVED, shown
 from predict.requests.conversations.notes import Notes
-
-CHAT_COMPLETIONS = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
+from predict.requests.routes import CHAT_COMPLETIONS, COMPLETIONS
 
 _TABLES = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
 _ROUTES: dict[str, Any] = _TABLES["routes"]

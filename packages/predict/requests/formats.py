@@ -11,6 +11,7 @@ from predict.errors import RequestError
 from predict.legacy.parameters import shown
 from predict.requests.conversations.notes import Notes
 from predict.requests.json_schemas import loosened
+from predict.requests.routes import ANTHROPIC_ROUTES, RESPONSES
 
 Body = dict[str, Any]
 NAME = "answer"  # of a schema that has none
@@ -26,12 +27,12 @@ def settled(path: str, body: Body, notes: Notes) -> Body:
         if isinstance(outputs.get("json"), dict):
             schema = loosened(outputs["json"], "structured_outputs.json", notes)
             body = _with(body, "structured_outputs", _with(outputs, "json", schema))
-    if path == "/v1/responses" and isinstance(body.get("text"), dict):
+    if path == RESPONSES and isinstance(body.get("text"), dict):
         text = body["text"]
         if isinstance(text.get("format"), dict):
             text = _with(text, "format", _flat(text["format"], "text.format", notes))
             body = _with(body, "text", text)
-    if path.startswith("/v1/messages") and body.keys() & {"output_format", "output_config"}:
+    if path in ANTHROPIC_ROUTES and body.keys() & {"output_format", "output_config"}:
         body = _anthropic(body, notes)
     return body
 

@@ -51,14 +51,13 @@ from predict.legacy.responses import JSONResponder, TextStreamResponder
 from predict.requests import limits, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
+from predict.requests.routes import CHAT_COMPLETIONS, COMPLETIONS
 from predict.requests.whole_calls import WholeCalls, asks_as_mistral
 from predict.requests.words import explained, remembered
 from predict.settings import Settings
 from predict.vllm_internals import LOGGER
 
 PREDICT = "/predict"
-CHAT_COMPLETIONS = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
 MODELS = "/v1/models"
 READ = PLACED - {PREDICT}  # the routes whose requests are read
 TEXT = frozenset([COMPLETIONS, "/detokenize"])  # those of them that take no image

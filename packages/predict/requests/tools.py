@@ -7,23 +7,17 @@ whose tokenizer has no tools, without tools, or for a name that none has. What s
 compiles stands without references, which vLLM would lose.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from predict.errors import RequestError
 from predict.legacy.parameters import shown
 from predict.requests.conversations.generations import Generation
-from predict.requests.conversations.messages import check_name
 from predict.requests.conversations.notes import Notes
 from predict.requests.json_schemas import inlined, loosened
-
-CHAT_ROUTES = ("/v1/chat/completions", "/tokenize")
-RESPONSES = "/v1/responses"
-ANTHROPIC_ROUTES = ("/v1/messages", "/v1/messages/count_tokens")
-ROUTES = (*CHAT_ROUTES, RESPONSES, *ANTHROPIC_ROUTES)
+from predict.requests.routes import ANTHROPIC_ROUTES, CHAT_ROUTES, RESPONSES
+from predict.requests.tool_forms import READERS, Tool, functions, name_of, names_of
 
 Body = dict[str, Any]
-Tool = dict[str, Any]
 
 
 class Choice(NamedTuple):
@@ -36,7 +30,7 @@ def settled(path: str, body: Body, rules: Generation, notes: Notes) -> Body:
     """The body with its tools in the route's form; the same object if they are."""
     if not ("tools" in body or "tool_choice" in body or "functions" in body):
         return body
-    if path not in ROUTES:
+    if path not in READERS:
         return body
     for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
         if path in CHAT_ROUTES and body.get(name) not in (None, [], "none", "auto"):
@@ -48,10 +42,11 @@ def settled(path: str, body: Body, rules: Generation, notes: Notes) -> Body:
     choice = _choice(body.get("tool_choice"))
     if tools is not None and not isinstance(tools, list):
         raise RequestError(f"'tools' is {shown(tools)}; it takes a list", "tools")
-    read = [_READERS[path](tool, f"tools[{i}]", notes) for i, tool in enumerate(tools or ())]
+    read = [READERS[path](tool, f"tools[{i}]", notes) for i, tool in enumerate(tools or ())]
     kept = [tool for tool in read if tool is not None]
     if choice.allowed is not None:
-        kept = [tool for tool in kept if _name(tool) in choice.allowed]
+        kept = _allowed(choice.allowed, kept, tools or [])
+    choice = _found(choice, kept)
     _check(choice, kept, rules)
     if not rules.tools or not kept:
         if kept:
@@ -67,9 +62,34 @@ def settled(path: str, body: Body, rules: Generation, notes: Notes) -> Body:
     return _with_choice(path, body, choice)
 
 
-def _name(tool: Tool) -> Any:
-    inner = tool.get("function")
-    return inner.get("name") if isinstance(inner, dict) else tool.get("name")
+def _found(choice: Choice, tools: list[Tool]) -> Choice:
+    """The choice, by the full name of a tool in a namespace."""
+    names = names_of(tools) if choice.mode == "named" else []
+    behind = [name for name in names if str(name).endswith(f"__{choice.name}")]
+    one = len(behind) == 1 and choice.name not in names
+    return choice._replace(name=behind[0]) if one else choice
+
+
+def _allowed(allowed: tuple[str, ...], kept: list[Tool], sent: list[Any]) -> list[Tool]:
+    """The tools of which one is allowed; of a namespace, those in it."""
+    known = [name_of(tool) for tool in sent if isinstance(tool, dict)]
+    known += names_of([tool for tool in sent if isinstance(tool, dict)])
+    if unknown := [name for name in allowed if name not in known]:
+        where = "tool_choice"
+        raise RequestError(
+            f"'{where}' allows {shown(unknown[0])}, which is not among 'tools'; they are "
+            f"{shown(known)}",
+            where,
+        )
+    found = []
+    for tool in kept:
+        called = functions(tool)
+        if name_of(tool) in allowed or all(name_of(one) in allowed for one in called):
+            found.append(tool)
+        elif some := [name_of(one) for one in called if name_of(one) in allowed]:
+            inner = [one for one in tool["tools"] if f"{tool['name']}__{one.get('name')}" in some]
+            found.append({**tool, "tools": inner})
+    return found
 
 
 def _choice(value: Any) -> Choice:
@@ -87,8 +107,9 @@ def _choice(value: Any) -> Choice:
         inner = value.get("allowed_tools") or value
         listed = inner.get("tools") if isinstance(inner, dict) else None
         if isinstance(listed, list) and inner.get("mode") in ("auto", "required"):
-            names = [_name(tool) for tool in listed if isinstance(tool, dict)]
-            return Choice(inner["mode"], allowed=tuple(names))
+            names = [name_of(tool) for tool in listed if isinstance(tool, dict)]
+            named = tuple(name for name in names if isinstance(name, str))
+            return Choice(inner["mode"], allowed=named)
     if mode == "any":  # Mistral's and Anthropic's word
         mode = "required"
     if mode not in ("auto", "none", "required"):
@@ -112,7 +133,7 @@ def _check(choice: Choice, tools: list[Tool], rules: Generation) -> None:
         )
     if not tools:
         raise RequestError(f"'{where}' is {asked}, and 'tools' has none to call; send one", where)
-    names = [_name(tool) for tool in tools]
+    names = names_of(tools)
     if choice.mode == "named" and choice.name not in names:
         raise RequestError(
             f"'{where}' is {asked}, which is not among 'tools'; they are {shown(names)}", where
@@ -144,7 +165,7 @@ def _enforced(path: str, body: Body, choice: Choice, notes: Notes) -> Body:
     tools = []
     for position, tool in enumerate(body["tools"]):
         where = f"tools[{position}]"
-        if choice.mode == "required" or _name(tool) == choice.name:
+        if choice.mode == "required" or choice.name in names_of([tool]):
             tools.append(_compilable(tool, where, notes))
         else:
             tools.append(tool)
@@ -164,7 +185,8 @@ def _enforced(path: str, body: Body, choice: Choice, notes: Notes) -> Body:
             notes.add("text.format")
         text = {name: value for name, value in text.items() if name != "format"}
         body = {**body, "text": text}
-    called = [tool for tool in tools if choice.mode == "required" or _name(tool) == choice.name]
+    called = [one for tool in tools for one in functions(tool)]
+    called = [one for one in called if choice.mode == "required" or one.get("name") == choice.name]
     most = {"maxItems": 1} if choice.mode == "named" else {}
     if body.get("parallel_tool_calls") is False:
         most = {"maxItems": 1}
@@ -190,6 +212,13 @@ def _compilable(tool: Tool, where: str, notes: Notes) -> Tool:
         schema = _plain_schema(function, "parameters", f"{where}.function", notes)
         same = schema is function.get("parameters")
         return tool if same else {**tool, "function": {**function, "parameters": schema}}
+    if tool.get("type") == "namespace" and isinstance(tool.get("tools"), list):
+        inner = [
+            _compilable(one, f"{where}.tools[{i}]", notes) if isinstance(one, dict) else one
+            for i, one in enumerate(tool["tools"])
+        ]
+        same = all(a is b for a, b in zip(inner, tool["tools"], strict=True))
+        return tool if same else {**tool, "tools": inner}
     key = "input_schema" if "input_schema" in tool else "parameters"
     schema = _plain_schema(tool, key, where, notes)
     return tool if schema is tool.get(key) else {**tool, key: schema}
@@ -201,100 +230,3 @@ def _plain_schema(holder: dict[str, Any], key: str, where: str, notes: Notes) ->
         return schema
     place = f"{where}.{key}"
     return loosened(inlined(schema, place), place, notes)
-
-
-# --- a tool of each form ---
-
-
-def _parts(tool: Any, place: str) -> tuple[str, dict[str, Any]] | None:
-    """The form of a tool, and what describes its function; None for one that is not a function."""
-    if not isinstance(tool, dict):
-        raise RequestError(f"'{place}' is {shown(tool)}; it takes an object", place)
-    kind = tool.get("type")
-    if isinstance(tool.get("function"), dict) and kind in (None, "function"):
-        return "chat", tool["function"]
-    if isinstance(tool.get("input_schema"), dict) and kind in (None, "custom"):
-        return "anthropic", tool
-    if kind == "function" or (kind is None and "name" in tool):
-        return "responses", tool
-    if kind == "custom":
-        return "custom", tool
-    if kind == "namespace":
-        return "namespace", tool
-    return None
-
-
-def _described(form: str, inner: dict[str, Any], place: str) -> dict[str, Any]:
-    """Name, description and parameters of a function, for another form."""
-    where = f"{place}.function" if form == "chat" else place
-    check_name(inner.get("name"), f"{where}.name")
-    key = "input_schema" if form == "anthropic" else "parameters"
-    parameters = inner.get(key)
-    if parameters is not None and not isinstance(parameters, dict):
-        raise RequestError(
-            f"'{where}.{key}' is {shown(parameters)}; it takes a JSON schema, an object",
-            f"{where}.{key}",
-        )
-    found = {"name": inner["name"], "description": inner.get("description")}
-    found["parameters"] = parameters
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _function(tool: Any, place: str, notes: Notes) -> tuple[str, dict[str, Any]] | None:
-    """A function's form, and what describes it in another form; None for a tool that only
-    /v1/responses takes, which is left out."""
-    parts = _parts(tool, place)
-    if parts is None or parts[0] in ("custom", "namespace"):
-        notes.add(place)
-        return None
-    return parts[0], _described(*parts, place)
-
-
-def _for_chat(tool: Any, place: str, notes: Notes) -> Tool | None:
-    function = _function(tool, place, notes)
-    if function is None:
-        return None
-    form, described = function
-    if form == "chat":
-        return tool if tool.get("type") else {**tool, "type": "function"}
-    return {"type": "function", "function": described}
-
-
-def _for_responses(tool: Any, place: str, notes: Notes) -> Tool | None:
-    parts = _parts(tool, place)
-    if parts is None:
-        notes.add(place)
-        return None
-    form, inner = parts
-    if form == "namespace":
-        return inner
-    if form == "custom":
-        chosen = inner.get("format")
-        if isinstance(chosen, dict) and chosen.get("type") == "grammar":
-            notes.add(f"{place}.format")
-            return {name: value for name, value in inner.items() if name != "format"}
-        return inner
-    described = _described(form, inner, place)
-    if form == "responses" and inner.get("type") and {"strict", "parameters"} <= inner.keys():
-        return inner
-    strict = inner.get("strict")
-    described.setdefault("parameters", {"type": "object", "properties": {}})
-    return {"type": "function", "strict": bool(strict), **described}
-
-
-def _for_anthropic(tool: Any, place: str, notes: Notes) -> Tool | None:
-    function = _function(tool, place, notes)
-    if function is None:
-        return None
-    form, described = function
-    if form == "anthropic":
-        return tool  # type: ignore[no-any-return]
-    schema = described.pop("parameters", {"type": "object", "properties": {}})
-    return {**described, "input_schema": schema}
-
-
-_READERS: dict[str, Callable[[Any, str, Notes], Tool | None]] = {
-    **dict.fromkeys(CHAT_ROUTES, _for_chat),
-    RESPONSES: _for_responses,
-    **dict.fromkeys(ANTHROPIC_ROUTES, _for_anthropic),
-}

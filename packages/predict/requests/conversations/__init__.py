@@ -16,10 +16,7 @@ from predict.requests.conversations import anthropic, chat, responses
 from predict.requests.conversations.chat import Turn
 from predict.requests.conversations.generations import Generation
 from predict.requests.conversations.notes import Notes
-
-CHAT_ROUTES = ("/v1/chat/completions", "/tokenize")
-RESPONSES = "/v1/responses"
-ANTHROPIC_ROUTES = ("/v1/messages", "/v1/messages/count_tokens")
+from predict.requests.routes import ANTHROPIC_ROUTES, CHAT_ROUTES, RESPONSES
 
 Body = dict[str, Any]
 
