@@ -18,7 +18,7 @@ class Grammar:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
-        self.predict_key = ("regex", id(self))
+        self.predict_key = hash(("regex", id(self)))
 
     def make(self, bitmask: Any, index: int) -> None:
         end = time.thread_time() + self.seconds

@@ -35,8 +35,6 @@ MOST_ENDED = 1000  # constraints that are remembered
 LOOK_SECONDS = 0.005
 COMPILING, LEFT_BEHIND = 10, 19  # niceness
 
-Key = tuple[Any, ...]
-
 
 class LeftBehindError(BaseException):
     """Ends a thread whose results nobody waits for."""
@@ -117,7 +115,7 @@ class Maker:
 local = threading.local()
 spare = Spare()
 left_behind: list[threading.Thread] = []
-ended: OrderedDict[Key, None] = OrderedDict()  # the constraints that took too long
+ended: OrderedDict[int, None] = OrderedDict()  # hashes of constraints that took too long
 
 
 def lower(thread: int | None, niceness: int) -> None:
@@ -149,7 +147,7 @@ def allowance(grammar: Any) -> float:
 
 
 def spend(grammar: Any, seconds: float) -> None:
-    safely(turns.made, grammar, seconds)
+    safely(turns.record, grammar, seconds)
     beyond = seconds - SHARE_SECONDS
     grammar.predict_beyond = max(0.0, getattr(grammar, "predict_beyond", 0.0) + beyond)
     if beyond > 0:
@@ -215,7 +213,7 @@ def register() -> None:
 
     @functools.wraps(create)
     def create_grammar(self: Any, request: Any) -> Any:
-        key = request.structured_output_request.structured_output_key
+        key = hash(request.structured_output_request.structured_output_key)
         if key in ended:
             raise ValueError("a constraint that took too long before")
         if threading.current_thread() is not threading.main_thread():

@@ -1,17 +1,20 @@
 """Part of the engine's plugin: requests whose masks are slow take turns, so that a step of the
 engine, for which everybody waits, makes few of them.
 
-Promises: the quickest masks of a step go on in every step, up to `STEP_SECONDS` together; the
-others, those first that have waited longest, while they keep within `SHARE` of the time. Where
-nobody else wants a step, up to `ALONE_SECONDS` of masks go on, and one at least. Nothing but
-constrained requests waits, and none for ever.
+Promises: masks of up to `QUICK_SECONDS` are made in every step. The others have a budget, which
+grows by `SHARE` of the time to `STEP_SECONDS`: while there is some, whoever has waited longest goes
+on, so that a step has one mask too many at most. Where nobody else wants a step, it has
+`ALONE_SECONDS`. Nothing but constrained requests waits, and none for ever.
+
+What a mask is going to take is guessed: from a request's own masks before, and for a first one from
+the slowest that trial.py saw. What it took is charged.
 """
 
 import functools
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -19,42 +22,29 @@ from vllm.v1.request import RequestStatus
 
 from predict.vllm_internals import LOGGER
 
-STEP_SECONDS = 0.004  # of masks that need no turn, in a step
-SHARE = 0.3  # of the time may go into the others, while somebody else has something to do
-SAVED_SECONDS = 0.01  # of that share, at most
+QUICK_SECONDS = 0.0002  # an ordinary schema's take up to 0.06 ms, mostly 0.006
+SHARE = 0.3
+STEP_SECONDS = 0.004  # also of first masks that are quicker, in a step
 ALONE_SECONDS = 0.01
-UNKNOWN_SECONDS = 0.001  # taken for the first mask of a constraint that was never seen
-MOST_KNOWN = 1000  # constraints whose first mask is remembered
-FADING = 0.7  # what is left of an earlier mask's cost after each further one
+DEBT_SECONDS = 0.1  # at most
+PAUSE_SECONDS = 0.5  # without a slow mask, after which there is a budget whatever was charged
+FADING = 0.95  # what is left of an earlier mask's seconds after each further one
+MOST_KNOWN = 10_000  # constraints whose masks are remembered, as in verdicts.py
 
+EXTRA = "predict_mask_seconds"  # of SamplingParams.extra_args: verdicts.py puts it there
 GRAMMAR = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
 
 log = logging.getLogger(LOGGER)
 
 
-def chosen(costs: Sequence[float], saved: float) -> tuple[set[int], float]:
-    """Which requests go on, and what is left of the saved seconds. `costs` are the seconds of their
-    next masks, those first that have waited longest."""
-    if sum(costs) <= STEP_SECONDS:
-        return set(range(len(costs))), saved
-    going, total = set(), 0.0
-    for one in sorted(range(len(costs)), key=costs.__getitem__):
-        total += costs[one]
-        if total > STEP_SECONDS:
-            break
-        going.add(one)
-    for one, seconds in enumerate(costs):
-        if saved <= 0:
-            break
-        if one not in going:
-            saved -= seconds
-            going.add(one)
-    return going, saved
+def expected(request: Any) -> float:
+    """Seconds of a running request's next mask; of one without a constraint, none."""
+    constraint = request.structured_output_request
+    return float(getattr(constraint.grammar, "predict_cost", 0.0)) if constraint else 0.0
 
 
-def cost(grammar: Any) -> float:
-    """CPU seconds that a grammar's next mask is expected to take."""
-    return float(getattr(grammar, "predict_cost", 0.0))
+def last_turn(request: Any) -> int:
+    return int(getattr(request, "predict_turn", 0))
 
 
 class Turns:
@@ -62,63 +52,76 @@ class Turns:
 
     def __init__(self) -> None:
         self.failed = False
-        self.saved, self.at = 0.0, time.monotonic()
-        self.first: OrderedDict[Any, float] = OrderedDict()  # seconds, by constraint
-        self.rested = False  # the last step had nothing to do
-        self.admitted = 0.0  # seconds of first masks in this step
+        self.seen: OrderedDict[int, float] = OrderedDict()  # seconds, by a constraint's hash
+        self.budget, self.at = 0.0, time.monotonic()
+        self.charged_at = self.at
+        self.was_idle = False  # the last step had nothing to do
+        self.step = 0
+        self.first_mask_seconds = 0.0  # of the quicker ones in this step
+        self.newcomer_waits = False  # for a budget, since the last step
+        self.newcomers_turn = False
 
-    def made(self, grammar: Any, seconds: float) -> None:
-        """Notes what a mask took."""
-        before = getattr(grammar, "predict_cost", None)
-        grammar.predict_cost = seconds if before is None else max(seconds, before * FADING)
-        if before is None and (key := getattr(grammar, "predict_key", None)) is not None:
-            self.first[key] = seconds
-            self.first.move_to_end(key)
-            while len(self.first) > MOST_KNOWN:
-                self.first.popitem(last=False)
+    def record(self, grammar: Any, seconds: float) -> None:
+        """What a mask took; charges what was not expected of it, and gives back what was."""
+        grammar.predict_cost = max(seconds, getattr(grammar, "predict_cost", 0.0) * FADING)
+        charged, grammar.predict_charged = getattr(grammar, "predict_charged", 0.0), 0.0
+        spent = seconds if seconds > QUICK_SECONDS else 0.0
+        self.budget = max(-DEBT_SECONDS, self.budget + charged - spent)
+        if (key := getattr(grammar, "predict_key", None)) is not None:
+            self.seen[key] = max(seconds, self.seen.get(key, 0.0) * FADING)
+            self.seen.move_to_end(key)
+            if len(self.seen) > MOST_KNOWN:
+                self.seen.popitem(last=False)
+
+    def charge(self, request: Any, seconds: float) -> None:
+        """Has a request go on in the step that is scheduled."""
+        request.predict_turn = self.step
+        request.structured_output_request.grammar.predict_charged = seconds
+        self.budget -= seconds
+        self.charged_at = self.at
 
     def begin(self, scheduler: Any) -> None:
-        """Holds back, for the step that is scheduled next, those whose turn it is not."""
+        """Keeps those out of the step that is scheduled next whose turn it is not."""
         now = time.monotonic()
-        self.saved = min(SAVED_SECONDS, self.saved + (now - self.at) * SHARE)
-        self.at, self.admitted = now, 0.0
-        step = scheduler.current_step + 1
-        constrained = [
-            request for request in scheduler.running if request.structured_output_request
-        ]
-        if not constrained:
-            return
-        waiting = len(scheduler.waiting) > len(scheduler.deferred_waiting)
-        alone = self.rested or not (waiting or len(constrained) < len(scheduler.running))
-        constrained.sort(key=lambda request: getattr(request, "predict_turn", 0))
-        costs = [cost(request.structured_output_request.grammar) for request in constrained]
-        if alone:
-            going, _ = chosen(costs, ALONE_SECONDS - STEP_SECONDS)
-            self.saved = min(self.saved, 0.0)  # who comes now is not to wait for what was saved
-        else:
-            going, self.saved = chosen(costs, self.saved)
-        for number in going:
-            constrained[number].predict_turn = step
-        for request in constrained:
-            if getattr(request, "predict_turn", 0) != step:
-                request.next_decode_eligible_step = step + 1
+        self.budget = min(STEP_SECONDS, self.budget + (now - self.at) * SHARE)
+        self.at, self.step, self.first_mask_seconds = now, scheduler.current_step + 1, 0.0
+        slow = [request for request in scheduler.running if expected(request) > QUICK_SECONDS]
+        others = len(scheduler.running) > len(slow)
+        others = others or len(scheduler.waiting) > len(scheduler.deferred_waiting)
+        if self.was_idle or not others:
+            self.budget = max(self.budget, ALONE_SECONDS)
+        elif now - self.charged_at > PAUSE_SECONDS:
+            self.budget = max(self.budget, STEP_SECONDS)
+        kept_free = self.newcomer_waits and self.newcomers_turn
+        self.newcomer_waits = False
+        for request in sorted(slow, key=last_turn):
+            if self.budget > 0 and not kept_free:
+                self.charge(request, expected(request))
+                self.newcomers_turn = True
+            else:
+                later = max(request.next_decode_eligible_step, self.step + 1)
+                request.next_decode_eligible_step = later
 
     def admits(self, request: Any) -> bool:
         """Whether a request's first mask may be one of this step's."""
-        key = request.structured_output_request.structured_output_key
-        seconds = self.first.get(key, UNKNOWN_SECONDS)
-        slow = seconds > STEP_SECONDS
-        if self.admitted and self.admitted + seconds > STEP_SECONDS:
-            return False
-        if slow and self.saved <= 0 and not self.rested:
-            return False
-        self.admitted += seconds
-        if slow:
-            self.saved -= seconds
+        constraint = request.structured_output_request
+        tried = (request.sampling_params.extra_args or {}).get(EXTRA, 0.0)
+        seconds = max(tried, self.seen.get(hash(constraint.structured_output_key), 0.0))
+        if seconds > STEP_SECONDS:
+            if self.budget <= 0:
+                self.newcomer_waits = True
+                return False
+            self.newcomers_turn = False
+            self.charge(request, seconds)
+        elif seconds > QUICK_SECONDS:
+            if self.first_mask_seconds and self.first_mask_seconds + seconds > STEP_SECONDS:
+                return False
+            self.first_mask_seconds += seconds
+            self.charge(request, seconds)
         return True
 
     def end(self, output: Any) -> None:
-        self.rested = output.total_num_scheduled_tokens == 0
+        self.was_idle = output.total_num_scheduled_tokens == 0
 
 
 turns = Turns()
