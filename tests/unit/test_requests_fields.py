@@ -139,8 +139,16 @@ def test_mistral_s_names_are_mapped() -> None:
     assert got["seed"] == 5
     assert "random_seed" not in got
     assert list(notes.names) == ["prompt_mode"]
-    both = settled("/v1/chat/completions", {**body, "seed": 7}, Notes())
+    both = settled("/v1/chat/completions", {**body, "seed": 7}, notes)
     assert both["seed"] == 7
+    assert list(notes.names) == ["prompt_mode", "random_seed"]
+
+
+@pytest.mark.parametrize("path", [path for path, names in KNOWN.items() if "seed" not in names])
+def test_mistral_s_names_are_named_where_the_route_has_no_such_thing(path: str) -> None:
+    assert ignored(path, random_seed=0) == ["random_seed"]
+    assert ignored(path, random_seed=None) == []
+    assert "seed" not in settled(path, {**LEAST[path], "random_seed": 5}, Notes())
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,12 @@ def _without_unknown(path: str, body: Body, known: frozenset[str], notes: Notes)
             )
         if name in MISTRAL and name not in known:
             other = MISTRAL[name]
-            if other is not None and body.get(other) is None and value is not None:
+            if value is None:
+                continue
+            if other in known and body.get(other) is None:
                 dropped.append(name)
                 added[other] = value
-            elif other is None and value not in NEUTRAL:
+            elif other is not None or value not in NEUTRAL:
                 notes.add(name)
         elif name in TAKEN_OUT:
             dropped.append(name)

@@ -3,7 +3,7 @@
 Promises: POST /predict is /v1/chat/completions, and that route also takes the legacy format
 (legacy/). A request in the OpenAI format that needs nothing reaches vLLM byte for byte, and its
 response passes untouched. Rejects, with an error in the OpenAI format (errors/): a body that is not
-a JSON object in UTF-8, one over a limit (limits.py), and unknown fields of a chat.
+a JSON object in UTF-8, one over a limit (limits.py), and what preparation.py refuses.
 """
 
 import json

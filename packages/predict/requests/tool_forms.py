@@ -25,7 +25,9 @@ def functions(tool: Tool) -> list[Tool]:
     """What the model may call of a tool, by the names that vLLM shows it."""
     if tool.get("type") != "namespace":
         return [tool]
-    inner = tool.get("tools") if isinstance(tool.get("tools"), list) else []
+    inner: Any = tool.get("tools")
+    if not isinstance(inner, list):
+        return []
     called = [one for one in inner if isinstance(one, dict) and one.get("type") == "function"]
     return [{**one, "name": f"{tool.get('name')}__{one.get('name')}"} for one in called]
 
