@@ -27,10 +27,7 @@ def steps(container: Running, interpreter: Path, name: str, image: str = "") -> 
     (client,) = [one for one in clients.clients() if (one.language, one.name) == ("python", name)]
     came = clients.run(client, interpreter, URL, container.card.name, image)
     found = [step for step in came if step.name not in NOT_LEARNED.get(container.card.name, ())]
-    wrong = [
-        step for step in found if step.failed or not (step.right or step.name in clients.ANY_ANSWER)
-    ]
-    assert wrong == []
+    assert [step for step in found if not step.right] == []
     return [step.name for step in found]
 
 

@@ -35,6 +35,21 @@ def test_the_page_tells_what_came_from_what_failed() -> None:
     right, other = Step("plain", "a strong, cold wind", None), Step("agent", "Sorry", None)
     wrong, failed = Step("tool", "Sorry", None), Step("stream", None, "Error: a | b")
     text = page({client: [right, other, wrong, failed]}, {"python": {"openai": "1"}, "node": {}})
-    came = "as trained: plain; answered: agent, tool; **stream failed**: Error: a \\| b"
-    assert f"| openai | 1 | 4 | {came} |" in text
+    came = "as trained: plain; answered: agent; **tool failed**: the answer was Sorry"
+    came += "; **stream failed**: Error: a \\| b"
+    rest = "tool_stream, structured, history, image"
+    assert f"| openai | 1 | 4 | {came} | {rest} |" in text
     assert "```python\nuse\n```" in text
+
+
+def test_a_wrong_answer_is_a_failure_where_the_right_one_is_known() -> None:
+    assert not Step("tool", "Sorry", None).right
+    assert not Step("agent", None, "Error").right
+    assert Step("agent", "Sorry", None).right
+    assert Step("forced", "[get_weather]", None).right
+
+
+def test_what_a_client_was_not_asked_is_told() -> None:
+    steps = [Step(name, "a", None) for name in ("plain", "responses_structured", "image")]
+    assert clients.not_run(steps) == ["stream", "tool", "tool_stream", "history"]
+    assert clients.not_run([Step("headless", "a", None)]) == []
