@@ -10,8 +10,8 @@ from predict.requests.whole_calls import WholeCalls, asks_as_mistral
 STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
-def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+def event(delta: dict[str, Any], finish: str | None = None, choice_index: int = 0) -> bytes:
+    choice = {"index": choice_index, "delta": delta, "finish_reason": finish}
     body = json.dumps({"id": "a", "choices": [choice]}, separators=(",", ":"))
     return f"data: {body}\n\n".encode()
 
@@ -72,6 +72,28 @@ def test_the_pieces_of_a_call_are_one_event(size: int) -> None:
     ]
     assert events[-1]["choices"][0]["finish_reason"] == "tool_calls"
     assert got.endswith(b"data: [DONE]\n\n")
+
+
+def test_the_calls_of_each_answer_are_its_own() -> None:
+    pieces = []
+    for arguments in ('{"c"', ": 1", "}"):
+        for answer in (0, 1):
+            more = {"id": f"id{answer}", "name": "f"} if arguments == '{"c"' else {}
+            call = piece(0, arguments.replace("1", f"{answer}"), **more)
+            pieces.append(event({"tool_calls": [call]}, None, answer))
+    pieces += [event({}, "tool_calls", 1), event({"content": "Hm"}, None, 0)]
+    pieces += [event({}, "tool_calls", 0), EVENTS[-1]]
+    got = sent(pieces)
+    events = [json.loads(line[6:]) for line in got.split(b"\n\n") if line.startswith(b"data: {")]
+    assert [(one["choices"][0]["index"], one["choices"][0]["delta"]) for one in events] == [
+        (1, {"tool_calls": [piece(0, '{"c": 1}', name="f", id="id1", type=None)]}),
+        (1, {}),
+        (0, {"content": "Hm"}),
+        (0, {"tool_calls": [piece(0, '{"c": 0}', name="f", id="id0", type=None)]}),
+        (0, {}),
+    ]
+    cut = sent([*pieces[:-3], EVENTS[-1]])  # an answer that broke off
+    assert cut.count(b'"tool_calls":[') == 2
 
 
 def test_other_answers_pass() -> None:

@@ -31,8 +31,9 @@ class WholeCalls:
         self.send = send
         self.stream = False
         self.rest = b""  # of an event that has not arrived whole
-        self.calls: dict[int, dict[str, Any]] = {}  # by index, until they are complete
-        self.event: dict[str, Any] = {}  # the one that the first of them came in
+        # Of each choice, the calls by index until they are complete, and the event they began in.
+        self.calls: dict[int, dict[int, dict[str, Any]]] = {}
+        self.events: dict[int, dict[str, Any]] = {}
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -43,29 +44,30 @@ class WholeCalls:
         *events, self.rest = (self.rest + message.get("body", b"")).split(b"\n\n")
         body = b"".join(self._passed(event) for event in events)
         if not message.get("more_body", False):
-            body += self._complete() + self.rest
+            body += self._all_complete() + self.rest
         if body or not message.get("more_body", False):
             await self.send({**message, "body": body})
 
     def _passed(self, event: bytes) -> bytes:
         if not event.startswith(b"data: {") or PIECE not in event:
-            ends = b'"finish_reason":null' not in event
-            return (self._complete() if ends else b"") + event + b"\n\n"
+            return self._before(event) + event + b"\n\n"
         got = msgspec.json.decode(event[6:])
-        delta = got["choices"][0]["delta"]
-        for piece in delta.pop("tool_calls"):
+        choice = got["choices"][0]  # vLLM sends one in an event
+        for piece in choice["delta"].pop("tool_calls"):
             self._join(piece, got)
-        ends = got["choices"][0].get("finish_reason") is not None
-        before = self._complete() if ends else b""
-        return before + _event(got) if ends or delta.get("content") else b""
+        ends = choice.get("finish_reason") is not None
+        before = self._complete(choice["index"]) if ends else b""
+        return before + _event(got) if ends or choice["delta"].get("content") else b""
 
     def _join(self, piece: dict[str, Any], got: dict[str, Any]) -> None:
-        known = self.calls.get(piece["index"])
+        choice = got["choices"][0]
+        calls = self.calls.setdefault(choice["index"], {})
+        known = calls.get(piece["index"])
         if known is None:
-            if not self.calls:
-                choice = {**got["choices"][0], "delta": {}, "finish_reason": None}
-                self.event = {**got, "choices": [choice]}
-            self.calls[piece["index"]] = piece
+            if not calls:
+                empty = {**choice, "delta": {}, "finish_reason": None}
+                self.events[choice["index"]] = {**got, "choices": [empty]}
+            calls[piece["index"]] = piece
             piece.setdefault("function", {}).setdefault("arguments", "")
             return
         function = piece.get("function") or {}
@@ -73,14 +75,25 @@ class WholeCalls:
         for name in ("id", "type"):
             known.setdefault(name, piece.get(name))
 
-    def _complete(self) -> bytes:
-        """An event with the calls so far."""
-        if not self.calls:
+    def _before(self, event: bytes) -> bytes:
+        """What has to be sent before an event without calls."""
+        if not self.calls or b'"finish_reason":null' in event:
             return b""
-        delta = {"tool_calls": list(self.calls.values())}
-        choice = {**self.event["choices"][0], "delta": delta}
-        self.calls = {}
-        return _event({**self.event, "choices": [choice]})
+        if event.startswith(b"data: {") and b'"finish_reason":' in event:
+            return self._complete(msgspec.json.decode(event[6:])["choices"][0]["index"])
+        return self._all_complete()
+
+    def _all_complete(self) -> bytes:
+        return b"".join([self._complete(index) for index in sorted(self.calls)])
+
+    def _complete(self, index: int) -> bytes:
+        """An event with the calls of a choice so far."""
+        calls = self.calls.pop(index, None)
+        if calls is None:
+            return b""
+        event = self.events[index]
+        choice = {**event["choices"][0], "delta": {"tool_calls": list(calls.values())}}
+        return _event({**event, "choices": [choice]})
 
 
 def _event(content: dict[str, Any]) -> bytes:
