@@ -141,7 +141,7 @@ def faults(tensors: dict[str, Any], shape: Shape, modules: list[str]) -> Iterato
         if layer >= shape.layers:
             yield f"{name}: the model has {shape.layers} layers; was it trained on another one?"
         elif module not in shape.sizes:
-            yield f"{name}: vLLM adapts {', '.join(shape.sizes)}; this would be ignored"
+            yield _unknown(name, shape)
         elif modules and module not in modules:
             yield (
                 f"{name}: the card's adapters.modules are {', '.join(modules)}; "
@@ -159,6 +159,22 @@ def _unknown(name: str, shape: Shape) -> str:
         return (
             f"{name}: adapts what sees images, which vLLM would ignore; train it on the language "
             "model alone"
+        )
+    if "lora_magnitude_vector" in name:
+        return f"{name}: is of DoRA, which vLLM does not serve; train it with use_dora=False"
+    if re.search(r"embed_tokens|lm_head", name):
+        return (
+            f"{name}: is of the embeddings, which is not served; train it without them in "
+            "target_modules and modules_to_save"
+        )
+    if ".lora_" not in name:
+        return (
+            f"{name}: is a whole weight, which is not LoRA's; train it without modules_to_save "
+            "and with bias='none'"
+        )
+    if re.match(f"(?:{'|'.join(shape.prefixes)})layers\\.", name):
+        return (
+            f"{name}: vLLM adapts {', '.join(shape.sizes)} by weight alone; this would be ignored"
         )
     usual = shape.prefixes[0].replace("\\", "")
     return f"{name}: vLLM would ignore it; names of this model begin with {usual}layers."

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,41 @@ def test_names_of_a_model_with_images(tmp_path: Path, prefix: str) -> None:
     name = LAYER.replace(PREFIX, prefix)
     words = [str(model(tmp_path, images=True)), f"a={adapter(tmp_path, name)}"]
     assert check.main(words) == 0
+
+
+@pytest.mark.parametrize("images", [False, True])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("layers.0.self_attn.q_proj.lora_magnitude_vector", "is of DoRA, .* use_dora=False"),
+        (
+            "embed_tokens.lora_embedding_A",
+            "is of the embeddings, .* without them in target_modules",
+        ),
+        ("embed_tokens.weight", "is of the embeddings"),
+        ("lm_head.lora_A.weight", "is of the embeddings"),
+        ("norm.weight", "is a whole weight, .* without modules_to_save"),
+        ("layers.0.self_attn.q_proj.bias", "is a whole weight, .* with bias='none'"),
+        ("layers.0.input_layernorm.lora_A.weight", "vLLM adapts q_proj, .*this would be ignored"),
+        ("layers.0.self_attn.q_proj.lora_B.bias", "vLLM adapts .* by weight alone"),
+    ],
+)
+def test_a_tensor_that_is_not_of_a_layer_s_lora_is_told_for_what_it_is(
+    tmp_path: Path,
+    name: str,
+    message: str,
+    images: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [str(model(tmp_path, images)), f"legal={adapter(tmp_path, PREFIX + 'layers.0')}"]
+    prefix = f"{PREFIX}language_model." if images else PREFIX
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file({f"{prefix}{name}": torch.ones(4, 8)}, file)
+    assert check.main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(rf"{name}: {message}", line)
+    assert "begin with" not in line
+    assert len(line) < 300
 
 
 @pytest.mark.parametrize(
