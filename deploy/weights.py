@@ -45,7 +45,7 @@ def applied(card: Card, options: Options) -> Card:
             )
         adapters: Adapters = changes.get("adapters", card.adapters)
         changes["adapters"] = adapters.model_copy(update={"rank": options.rank})
-    found = card.model_copy(update=changes)
+    found = _readable(card.model_copy(update=changes))
     if options.rank is not None and not found.adapters.sources:
         raise UsageError(f"RANK={options.rank} is of ADAPTERS=, which is not given")
     if clash := sorted(set(found.adapters.sources) & set(found.names)):
@@ -54,6 +54,21 @@ def applied(card: Card, options: Options) -> Card:
             f"({', '.join(found.names)}); give the adapter another name"
         )
     return found
+
+
+def _readable(card: Card) -> Card:
+    """The card with a format of its own weights that vLLM starts with. To see images in Hugging
+    Face's, it wants that repo's tokenizer beside its preprocessor_config.json."""
+    own = card.own_weights
+    if own is None or card.architecture.vision is None:
+        return card
+    if own.format == "hf":
+        raise UsageError(
+            f"FORMAT=hf: of {card.title} own weights are served in Mistral's format alone "
+            "(params.json, consolidated*.safetensors): in the other vLLM would read images with "
+            "the repo's own tokenizer. Convert them, and use FORMAT=mistral"
+        )
+    return card.model_copy(update={"own_weights": own.model_copy(update={"format": "mistral"})})
 
 
 def _title(text: str, card: Card) -> str:

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,32 @@ def test_the_format_may_be_said(format: str, config_format: str, load: str, file
     assert argument(command, "--config-format") == config_format
     assert argument(command, "--load-format") == load
     assert file in found["weights"][0]["allow_patterns"]
+
+
+def test_own_weights_of_a_model_that_sees_are_in_mistral_s_format(tmp_path: Path) -> None:
+    pixtral = cards.load("pixtral-12b")
+    for format in (None, "mistral"):
+        found = yaml.safe_load(render(pixtral, Options(weights=OWN, format=format)))
+        assert found["weights"][0]["allow_patterns"][0] == "params.json"
+        assert "model*.safetensors" not in found["weights"][0]["allow_patterns"]
+        assert argument(found["docker_server"]["start_command"], "--config-format") == "mistral"
+    with pytest.raises(UsageError, match="FORMAT=hf: of Pixtral 12B 2409 own weights") as refused:
+        render(pixtral, Options(weights=OWN, format="hf"))
+    assert len(str(refused.value)) < 300
+    for name in ("pixtral-12b", "support-12b"):
+        text = (
+            (cards.MODELS / "pixtral-12b.yaml").read_text()
+            if name == "pixtral-12b"
+            else f"""
+base: pixtral-12b
+name: {name}
+title: Support 12B
+own_weights: {{source: {OWN}, format: hf}}
+"""
+        )
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with pytest.raises(UsageError, match="FORMAT=hf: of Support 12B own weights"):
+        render(cards.load("support-12b", tmp_path), Options())
 
 
 def test_each_source_has_its_own_credentials() -> None:
