@@ -1,4 +1,4 @@
-"""What somebody changed by hand in a config.yaml, and would lose if it were written again.
+"""What a config.yaml has that its header does not render to, and would lose if written again.
 
 Promises: compares the file with what its own first lines render to now, so that a limit, a flag or
 a variable that was changed by hand is never overwritten in silence. Refuses to overwrite such a
@@ -21,7 +21,7 @@ SHOWN = 20  # lines of what would be lost
 
 
 class EditedError(UsageError):
-    """A config.yaml that was changed by hand."""
+    """A config.yaml that is not what its header renders to."""
 
 
 def chosen_by(text: str) -> tuple[str, Options] | None:
@@ -49,7 +49,7 @@ def lost(text: str) -> list[str]:
 
 
 def check_overwrite(path: Path, force: bool) -> None:
-    """`EditedError` when the config.yaml at `path` was changed by hand and `force` is not set."""
+    """`EditedError` when the config.yaml at `path` has what would be lost, without `force`."""
     if force or not path.is_file():
         return
     try:
@@ -60,7 +60,8 @@ def check_overwrite(path: Path, force: bool) -> None:
         more = [f"… and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
         shown = "\n".join(f"  {line}" for line in [*found[:SHOWN], *more])
         raise EditedError(
-            f"{path.name} was changed by hand; this would be lost:\n{shown}\n"
+            f"{path.name} is not what its header renders to: it, the card or templates/ was "
+            f"changed since. This would be lost:\n{shown}\n"
             "Push it as it is with `make push` alone, or overwrite it with FORCE=1"
         )
 

@@ -82,9 +82,8 @@ def _choices(parser: Parser) -> None:
 
 
 def _force(parser: Parser) -> None:
-    parser.add_argument(
-        "--force", action="store_true", help="overwrite a config.yaml that was changed by hand"
-    )
+    help = "overwrite a config.yaml that is not what its header renders to"
+    parser.add_argument("--force", action="store_true", help=help)
 
 
 def _deployment(parser: Parser, required: bool) -> None:

@@ -46,7 +46,9 @@ def test_make_config_never_overwrites_what_was_changed_by_hand(
     config.write_text(edited)
     assert main([*arguments, "--gpu", "L4"]) == 2
     assert config.read_text() == edited
-    assert '-  PREDICT_LIMIT_TOOLS: "7"' in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert '-  PREDICT_LIMIT_TOOLS: "7"' in told
+    assert "is not what its header renders to: it, the card or templates/ was changed" in told
     assert main([*arguments, "--gpu", "L4", "--force"]) == 0
     assert "L4:1" in config.read_text()
 
