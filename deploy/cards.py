@@ -249,9 +249,7 @@ def fault(path: Path, error: Any) -> str:
         case "extra_forbidden":
             return f"{path.name}: {key}: unknown key; remove it or correct its spelling"
         case "missing":
-            return (
-                f"{path.name}: {key}: missing key; its class in deploy/cards.py says what it means"
-            )
+            return f"{path.name}: {key}: missing key; deploy/sections.py says what it means"
         case "value_error" if isinstance(error["input"], dict):  # of several keys, which it names
             where = f"{key}: " if error["loc"] else ""
             return f"{path.name}: {where}{error['msg'].removeprefix('Value error, ')}"

@@ -184,10 +184,7 @@ class Adapters(Section):
     be adapted, null for all: vLLM keeps memory for each."""
 
     rank: Annotated[int, AfterValidator(_rank)]
-    modules: (
-        list[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]]
-        | None
-    )
+    modules: list[Module] | None
     sources: Annotated[
         dict[AdapterName, Annotated[str, AfterValidator(_remote)]], AfterValidator(_apart)
     ]
