@@ -128,6 +128,70 @@ def test_the_place_is_one_of_the_request(path: str, body: dict[str, Any]) -> Non
     assert refused > 20
 
 
+@pytest.mark.parametrize(("path", "body"), REQUESTS)
+@pytest.mark.parametrize("generation", ["v1", "v3"])
+def test_what_is_ignored_is_named_by_its_place(
+    path: str, body: dict[str, Any], generation: str
+) -> None:
+    if generation == "v1":
+        body = {name: value for name, value in body.items() if name != "tool_choice"}
+    for place in places(body):
+        for value in WRONG:
+            sent = changed(body, place, value)
+            notes = Notes()
+            try:
+                prepared(path, sent, GENERATIONS[generation], notes)
+            except RequestError:
+                continue
+            assert [name for name in notes.names if not is_there(sent, name)] == []
+
+
+def unanswered(path: str, arguments: Any, generation: str = "v3") -> list[str]:
+    """What is named of an assistant with a text and two calls that nobody answered."""
+    answer: list[Any]
+    if path == CHAT:
+        call = {**CALL, "function": {"name": "f", "arguments": arguments}}
+        answer = [{"role": "assistant", "content": "a", "tool_calls": [call]}]
+        answer += [{"role": "assistant", "content": "", "tool_calls": [{**call, "id": "call_2"}]}]
+    elif path == RESPONSES:
+        call = {"type": "function_call", "name": "f", "arguments": arguments}
+        answer = [{"role": "assistant", "content": "a"}, {**call, "call_id": "c"}]
+        answer += [{**call, "call_id": "d"}]
+    else:
+        call = {"type": "tool_use", "name": "f", "input": arguments}
+        answer = [
+            {"role": "assistant", "content": [TEXT, {**call, "id": "c"}, {**call, "id": "d"}]}
+        ]
+    name = "input" if path == RESPONSES else "messages"
+    notes = Notes()
+    prepared(path, {name: [USER, *answer, USER]}, GENERATIONS[generation], notes)
+    return list(notes.names)
+
+
+@pytest.mark.parametrize("generation", ["v1", "v3"])
+def test_calls_without_results_are_named_as_they_were_sent(generation: str) -> None:
+    assert unanswered(CHAT, "{}", generation) == [
+        "messages[1].tool_calls[0]",
+        "messages[2].tool_calls[0]",
+    ]
+    assert unanswered(RESPONSES, "{}", generation) == ["input[2]", "input[3]"]
+    assert unanswered(ANTHROPIC, {}, generation) == [
+        "messages[1].content[1]",
+        "messages[1].content[2]",
+    ]
+
+
+@pytest.mark.parametrize("arguments", ["{", "[]", "5", "nothing", [1]])
+def test_arguments_that_are_no_object_are_named(arguments: Any) -> None:
+    function = "tool_calls[0].function.arguments"
+    expected = [f"messages[1].{function}", f"messages[2].{function}"]
+    assert unanswered(CHAT, arguments)[:2] == expected
+    assert unanswered(RESPONSES, arguments)[:2] == ["input[2].arguments", "input[3].arguments"]
+    if isinstance(arguments, list):
+        names = ["messages[1].content[1].input", "messages[1].content[2].input"]
+        assert unanswered(ANTHROPIC, arguments)[:2] == names
+
+
 def test_items_that_are_all_left_out_are_no_conversation() -> None:
     error = refusal(RESPONSES, {"input": [{"type": "web_search_call", "id": "a"}]})
     assert error is not None

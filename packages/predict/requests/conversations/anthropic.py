@@ -25,6 +25,7 @@ from predict.requests.conversations.notes import Notes
 
 THOUGHTS = ("thinking", "redacted_thinking")
 RESULT_NAMES = {"tool_call_id": "tool_use_id"}
+CALL_NAMES = {"arguments": "input"}
 TAKEN = '"text", "image", "tool_use" and "tool_result"'
 
 
@@ -173,6 +174,7 @@ def _assistant(
 ) -> bool:
     parts: list[Any] = []
     calls: list[Any] = []
+    calls_at: list[str] = []
     plain = True
     for position, block in enumerate(blocks):
         where = f"{place}.content[{position}]"
@@ -186,6 +188,7 @@ def _assistant(
             arguments = msgspec.json.encode(block.get("input") or {}).decode()
             function = {"name": block.get("name"), "arguments": arguments}
             calls.append({"id": block.get("id"), "type": "function", "function": function})
+            calls_at.append(where)
         elif kind in THOUGHTS and rules.reasoning:
             continue
         else:
@@ -197,7 +200,7 @@ def _assistant(
     message: Message = {"role": "assistant", "content": content}
     if calls:
         message["tool_calls"] = calls
-    turns.append(Turn(message, place))
+    turns.append(Turn(message, place, CALL_NAMES, tuple(calls_at)))
     return plain
 
 

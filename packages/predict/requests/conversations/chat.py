@@ -29,24 +29,44 @@ from predict.requests.conversations.notes import Notes
 
 class Turn:
     """A message, and where in the request it stands. Never changed. `names`: what the request calls
-    fields of the message that have another name in its API."""
+    fields of the message that have another name in its API. `calls_at`: where its calls stand, if
+    not in its `tool_calls`."""
 
-    __slots__ = ("calls", "message", "names", "place", "role")
+    __slots__ = ("calls", "calls_at", "message", "names", "place", "role")
 
     def __init__(
-        self, message: Message, place: str, names: Mapping[str, str] = MappingProxyType({})
+        self,
+        message: Message,
+        place: str,
+        names: Mapping[str, str] = MappingProxyType({}),
+        calls_at: tuple[str, ...] = (),
     ) -> None:
         self.message = message
         self.place = place
         self.names = names
+        self.calls_at = calls_at
         self.role = message.get("role")
         self.calls = message.get("tool_calls") or () if self.role == "assistant" else ()
 
     def with_message(self, message: Message) -> "Turn":
-        return Turn(message, self.place, self.names)
+        return Turn(message, self.place, self.names, self.calls_at)
 
     def where(self, field: str) -> str:
         return f"{self.place}.{self.names.get(field, field)}"
+
+    @property
+    def places_of_calls(self) -> list[str]:
+        every = (f"{self.place}.tool_calls[{i}]" for i in range(len(self.calls)))
+        return list(self.calls_at or every)
+
+    def as_sent(self, name: str) -> str:
+        """A place in a call, as the request has it."""
+        for number, at in enumerate(self.calls_at):
+            prefix = f"{self.place}.tool_calls[{number}]"
+            if name.startswith(prefix):
+                field = name.removeprefix(prefix).removeprefix(".function").removeprefix(".")
+                return f"{at}.{self.names.get(field, field)}" if field else at
+        return name
 
 
 PLAIN = frozenset(["role", "content"])
@@ -64,6 +84,12 @@ class _Group:
     @property
     def ids(self) -> list[str]:
         return [call["id"] for call in self.turn.calls]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where those calls stand that are answered."""
+        places = zip(self.ids, self.turn.places_of_calls, strict=True)
+        return tuple(place for call, place in places if call in self.results)
 
 
 def fit(turns: list[Turn], rules: Generation, notes: Notes) -> tuple[list[Turn], bool]:
@@ -128,8 +154,11 @@ def _list_name(turns: list[Turn]) -> str:
 
 
 def _cleaned(turn: Turn, rules: Generation, notes: Notes) -> Turn:
+    found = Notes() if turn.calls_at else notes
     try:
-        message = cleaned(turn.message, turn.place, rules, notes)
+        message = cleaned(turn.message, turn.place, rules, found)
+        if found is not notes:
+            notes.add(*map(turn.as_sent, found.names))
     except RequestError as error:
         said, param = str(error), error.param or turn.place
         for field_ in turn.names:
@@ -160,7 +189,8 @@ def _merged(turns: list[Turn]) -> list[Turn]:
             texts = [text_of(one.message.get("content")) for one in (before, turn)]
             message = {**before.message, "tool_calls": [*before.calls, *turn.calls]}
             message["content"] = "\n\n".join(text for text in texts if text) or None
-            merged[-1] = Turn(message, before.place)
+            places = (*before.places_of_calls, *turn.places_of_calls)
+            merged[-1] = Turn(message, before.place, before.names, places)
         else:
             merged.append(turn)
     return merged
@@ -210,13 +240,14 @@ def _of_group(group: _Group, notes: Notes) -> list[Turn]:
     broken_off = group.followed and not group.results and has_text(turn.message)
     if unanswered and (broken_off or not group.last):
         calls = []
-        for number, call in enumerate(turn.calls):
+        for call, place in zip(turn.calls, turn.places_of_calls, strict=True):
             if call["id"] in group.results:
                 calls.append(call)
             else:
-                notes.add(f"{turn.place}.tool_calls[{number}]")
+                notes.add(place)
         message = {key: value for key, value in turn.message.items() if key != "tool_calls"}
-        turn = turn.with_message({**message, "tool_calls": calls} if calls else message)
+        kept = {**message, "tool_calls": calls} if calls else message
+        turn = Turn(kept, turn.place, turn.names, group.places)
         if not calls and not has_text(message):
             return []
     return [turn, *group.results.values()]
@@ -258,7 +289,7 @@ def _without_tools(turns: list[Turn], notes: Notes) -> list[Turn]:
             content = text_of(turn.message["content"])
             kept.append(turn.with_message({"role": "user", "content": content}))
         elif turn.calls:
-            notes.add(f"{turn.place}.tool_calls")
+            notes.add(*(turn.calls_at or (f"{turn.place}.tool_calls",)))
             if has_text(turn.message):
                 content = turn.message["content"]
                 kept.append(turn.with_message({"role": "assistant", "content": content}))

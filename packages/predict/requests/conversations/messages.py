@@ -5,6 +5,7 @@ whoever asks can tell by `is` whether anything changed. Refuses, with a `Request
 the place, what no tokenizer here has tokens for or what has no meaning.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -154,7 +155,7 @@ def _file_id(source: Any) -> bool:
 
 def _assistant(message: Message, place: str, rules: Generation, notes: Notes) -> Message:
     if message.get("tool_calls") or message.get("function_call"):
-        message = _with_calls(message, place)
+        message = _with_calls(message, place, notes)
     elif isinstance(message.get("content"), str) and not message.keys() & EXTRAS:
         return message
     drop = []
@@ -182,24 +183,24 @@ def _assistant(message: Message, place: str, rules: Generation, notes: Notes) ->
 EXTRAS = {*THOUGHT_FIELDS, "prefix", "audio", "name"}
 
 
-def _with_calls(message: Message, place: str) -> Message:
+def _with_calls(message: Message, place: str, notes: Notes) -> Message:
     if not message.get("tool_calls"):  # what OpenAI called them before
         call = message["function_call"]
         named = call.get("name") if isinstance(call, dict) else None
         rest = {key: value for key, value in message.items() if key != "function_call"}
         calls = [{"id": f"function {named}", "type": "function", "function": call}]
-        return {**rest, "tool_calls": [_call(calls[0], f"{place}.function_call")]}
+        return {**rest, "tool_calls": [_call(calls[0], f"{place}.function_call", notes)]}
     calls = message["tool_calls"]
     where = f"{place}.tool_calls"
     if not isinstance(calls, list):
         raise RequestError(f"'{where}' is {shown(calls)}; it takes a list", where)
-    kept = [_call(call, f"{where}[{i}]") for i, call in enumerate(calls)]
+    kept = [_call(call, f"{where}[{i}]", notes) for i, call in enumerate(calls)]
     if all(a is b for a, b in zip(kept, calls, strict=True)):
         return message
     return {**message, "tool_calls": kept}
 
 
-def _call(call: Any, place: str) -> Any:
+def _call(call: Any, place: str, notes: Notes) -> Any:
     if not isinstance(call, dict):
         raise RequestError(f"'{place}' is {shown(call)}; it takes an object", place)
     if call.get("type") == "custom" and isinstance(call.get("custom"), dict):
@@ -216,9 +217,18 @@ def _call(call: Any, place: str) -> Any:
     if not isinstance(arguments, str):
         encoded = msgspec.json.encode({} if arguments is None else arguments).decode()
         function = {**function, "arguments": encoded}
+    if function["arguments"] and not _is_object(function["arguments"]):
+        notes.add(f"{place}.function.arguments")  # which vLLM takes for {}
     if call.get("type") == "function" and function is call["function"]:
         return call
     return {**call, "type": "function", "function": function}
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def check_id(call: Any, place: str) -> None:

@@ -82,9 +82,10 @@ def _call(item: Message, place: str, turns: list[Turn]) -> None:
     before = turns[-1] if turns else None
     if before and before.role == "assistant":  # vLLM makes one message of them
         message = {**before.message, "tool_calls": [*before.calls, call]}
-        turns[-1] = Turn(message, before.place)
+        turns[-1] = Turn(message, before.place, before.names, (*before.calls_at, place))
     else:
-        turns.append(Turn({"role": "assistant", "content": None, "tool_calls": [call]}, place))
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        turns.append(Turn(message, place, calls_at=(place,)))
 
 
 def _output(item: Message, place: str, turns: list[Turn]) -> bool:
