@@ -78,6 +78,19 @@ NAMES: dict[str, str] = {
     ),
 }
 
+# --- the scheduler (constraints/turns.py) ---
+
+# What its `schedule` does with attributes that turns.py reads or sets: it counts steps first, skips
+# those that run before their step, and keeps apart those that wait for something else than a slot.
+SCHEDULER_TEXTS = (
+    "self.current_step += 1",
+    "if self.current_step < request.next_decode_eligible_step:",
+    "self.deferred_waiting: set[Request]",
+    "self.running: list[Request]",
+    "self.waiting = create_request_queue(",
+    "total_num_scheduled_tokens=total_num_scheduled_tokens",
+)
+
 # --- errors (errors/) ---
 
 # The answer when the engine gave a request up, as it does where its grammar allows no token.

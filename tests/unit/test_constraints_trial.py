@@ -110,3 +110,37 @@ def test_a_slow_mask_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
     with pytest.raises(trial.TrialError, match="ms for a token"):
         trial.Trial({"tokenizer": info.serialize_json(), "separators": None})
+
+
+@pytest.mark.parametrize(("times", "keep"), [(1.5, False), (2.5, True)])
+def test_a_refusal_that_a_busy_machine_may_have_caused_is_not_for_good(
+    times: float, keep: bool
+) -> None:
+    assert trial.slow(times * trial.MASK_SECONDS, trial.MASK_SECONDS).keep is keep
+
+
+def test_what_a_fork_did_not_survive_is_not_for_good_and_names_the_limits() -> None:
+    verdict = trial.died(2.04)
+    assert not verdict["keep"]
+    assert "2.0 s" in verdict["error"]
+    assert f"{trial.READING_SECONDS} s to read" in verdict["error"]
+
+
+def test_the_slowest_mask_is_told(process: Process) -> None:
+    process.send({"id": 7, "kind": "regex", "text": "[a-z]{3,9}b"})
+    answer = process.receive()
+    assert 0 <= answer["mask_seconds"] < trial.MASK_SECONDS
+    assert answer["keep"]
+
+
+def test_the_newest_is_next_and_the_oldest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = []
+    monkeypatch.setattr(trial, "answer", answers.append)
+    started: list[Any] = []
+    monkeypatch.setattr(trial.Trials, "_fork", lambda _, request, idle: started.append(request))
+    trials = trial.Trials(None)  # type: ignore[arg-type]
+    trials.ask({"id": number} for number in range(trial.MOST_WAITING + 2))
+    assert [said["id"] for said in answers] == [0, 1]
+    assert not any(said["in_time"] for said in answers)
+    trials.start()
+    assert started == [{"id": trial.MOST_WAITING + 1}]

@@ -21,6 +21,7 @@ from predict.vllm_internals import (
     PROGRESS,
     QUOTING_LOGGERS,
     REQUEST_READERS,
+    SCHEDULER_TEXTS,
 )
 
 from deploy.paths import ROOT
@@ -33,6 +34,10 @@ TEXTS = [
     ("response.created", "vllm.entrypoints.openai.responses.serving"),
     ("response.in_progress", "vllm.entrypoints.openai.responses.serving"),
     *((name.removesuffix("_total"), "vllm.v1.metrics.loggers") for name in PROGRESS),
+    *((text, "vllm.v1.core.sched.scheduler") for text in SCHEDULER_TEXTS),
+    ("self.fill_bitmask_parallel_threshold", "vllm.v1.structured_output"),
+    ("total_num_scheduled_tokens: int", "vllm.v1.core.sched.output"),
+    ("extra_args: dict[str, Any] | None", "vllm.sampling_params"),
 ]
 
 

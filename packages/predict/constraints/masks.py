@@ -26,7 +26,7 @@ from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
 
 from predict.constraints.turns import safely, turns
 
-SHARE_SECONDS = 0.08  # CPU, of each mask; trial.py lets three quarters of it pass
+SHARE_SECONDS = 0.16  # CPU, of each mask; trial.py lets three quarters of it pass
 BURST_SECONDS = 0.1  # of a request, beyond its shares
 SPARE_FRACTION = 0.1  # of all time may go into bursts …
 SPARE_SECONDS = 0.3  # … saved up at most

@@ -6,8 +6,9 @@ this process answers with a verdict. Refuses what xgrammar cannot read or crashe
 longer to read or compile, and what has a slow mask on one of the paths walked.
 
 Talks in lines of JSON: first {"tokenizer": xgrammar's TokenizerInfo, "separators": …}, then
-requests {"id", "kind", "text"}; answers {"id", "error": text or null, "seconds": CPU, "in_time"},
-which is false where the machine was too busy for a verdict.
+requests {"id", "kind", "text"}; answers {"id", "error": text or null, "mask_seconds": of the
+slowest mask, "keep": whether another trial would say the same, "seconds": CPU, "in_time": false
+where the machine was too busy for a verdict}.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 CPU_SECONDS = 10  # of a fork; RLIMIT_CPU has whole seconds …
@@ -30,15 +31,17 @@ WALL_SECONDS = 20.0  # after which a machine is too busy for a verdict
 MEMORY_BYTES = 1 << 30  # beyond what this process has mapped
 SLICE_SECONDS = 0.1  # CPU; who takes more makes room for those that have not had it
 CALM_SECONDS = 2.0  # without such a one, after which a fork has the usual priority again
+MOST_WAITING = 256  # constraints that wait for their slice; the newest is the next
 MOST_LATER = 8  # constraints that wait for the rest of theirs
 
 # What vLLM does again: in the API server's event loop, and in a thread of the engine.
 READ_SECONDS = 0.02
 COMPILE_SECONDS = 9.0
-# Of one mask at most, and of a token in the mean: everybody's next token waits for all of them.
-MASK_SECONDS = 0.06
-MEAN_SECONDS = 0.04
-WALK_SECONDS = 0.12  # of a path's masks, unless STEPS are less
+# Of one mask at most, and of a token in the mean: everybody's next token waits for one of them.
+MASK_SECONDS = 0.12
+MEAN_SECONDS = 0.09
+WALK_SECONDS = 0.25  # of a path's masks, unless STEPS are less
+CLEAR = 2  # times more than allowed is refused for good; less may be due to a busy machine
 STEPS = 64
 
 KINDS = {  # → methods of xgrammar's Grammar and GrammarCompiler
@@ -53,9 +56,21 @@ PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")  # in xgrammar's source
 
 Json = dict[str, Any]
 
+NO_VERDICT: Json = {
+    "error": None,
+    "mask_seconds": 0.0,
+    "keep": False,
+    "in_time": False,
+    "seconds": 0.0,
+}
+
 
 class TrialError(ValueError):
     """Why a constraint is refused, as the end of a sentence about it."""
+
+    def __init__(self, said: str, keep: bool = True) -> None:
+        super().__init__(said)
+        self.keep = keep
 
 
 class Trial:
@@ -79,7 +94,9 @@ class Trial:
         self.short = self.mask.numpy().view("uint8") * 0
         for number in short:
             self.short[0][number // 8] |= 1 << number % 8
+        self.mask_seconds = 0.0  # of the slowest
         self.walk(self.compiler.compile_regex("a*"), 0)  # what is slow only once
+        self.mask_seconds = 0.0
 
     def __call__(self, kind: str, text: str, has_read: Callable[[], None]) -> None:
         read, compile_ = KINDS[kind]
@@ -115,7 +132,8 @@ class Trial:
         except Exception as error:
             raise TrialError(f"cannot be followed: {shortened(str(error))}") from None
         if (took := time.process_time() - start) > most:
-            raise TrialError(f"takes {took:.2f} s to {what}; at most {most:g} s are allowed")
+            said = f"takes {took:.2f} s to {what}; at most {most:g} s are allowed"
+            raise TrialError(said, keep=took > CLEAR * most)
         return done
 
     def walk(self, grammar: Any, path: int) -> None:
@@ -128,6 +146,7 @@ class Trial:
             matcher.fill_next_token_bitmask(self.mask)
             took = time.process_time() - start
             walked += took
+            self.mask_seconds = max(self.mask_seconds, took)
             if took > MASK_SECONDS:
                 raise slow(took, MASK_SECONDS)
             if walked > WALK_SECONDS:
@@ -158,7 +177,9 @@ class Trial:
 
 def slow(took: float, most: float) -> TrialError:
     return TrialError(
-        f"takes the engine {took * 1000:.1f} ms for a token; at most {most * 1000:g} ms are allowed"
+        f"takes the engine {took * 1000:.1f} ms for a token; at most {most * 1000:g} ms are "
+        "allowed",
+        keep=took > CLEAR * most,
     )
 
 
@@ -186,17 +207,20 @@ def fork(trial: Trial, kind: str, text: str) -> tuple[int, int]:
             mapped = int(sizes.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # xgrammar's warnings quote the constraint
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # xgrammar's warnings quote the constraint
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        said, keep = "", True
         try:
             trial(kind, text, has_read)
-            said = ""
         except TrialError as error:
-            said = str(error)
+            said, keep = str(error), error.keep
         except MemoryError:
             said = f"takes more than {MEMORY_BYTES >> 20} MiB"
         except Exception as error:
             said = f"cannot be read: {type(error).__name__}"
-        os.write(writer, json.dumps({"error": said or None}).encode())
+        verdict = {"error": said or None, "keep": keep, "mask_seconds": trial.mask_seconds}
+        os.write(writer, json.dumps(verdict).encode())
     finally:
         os._exit(0)
 
@@ -228,13 +252,20 @@ class Running:
         written = os.read(self.reader, 65536)
         os.close(self.reader)
         _, _, used = os.wait4(self.pid, 0)
-        died = f"takes more than {CPU_SECONDS} s or {MEMORY_BYTES >> 20} MiB to read and compile"
+        seconds = used.ru_utime + used.ru_stime
         return {
             "id": self.request["id"],
-            "error": json.loads(written)["error"] if written else died,
+            **(json.loads(written) if written else died(seconds)),
             "in_time": bool(written) or self.in_time,
-            "seconds": used.ru_utime + used.ru_stime,
+            "seconds": seconds,
         }
+
+
+def died(seconds: float) -> Json:
+    """The verdict on what a fork did not survive: a limit, a crash, or no memory on the machine."""
+    said = f"could not be read and compiled: it ended after {seconds:.1f} s of CPU time; at most "
+    said += f"{READING_SECONDS} s to read, {CPU_SECONDS} s and {MEMORY_BYTES >> 20} MiB are allowed"
+    return {"error": said, "keep": False, "mask_seconds": 0.0}
 
 
 def lines(descriptor: int) -> Iterator[list[bytes] | None]:
@@ -257,13 +288,20 @@ class Trials:
         self.slow: Running | None = None
         self.calm_at = 0.0
 
+    def ask(self, requests: Iterable[Json]) -> None:
+        """The newest goes first, and the oldest is given up: who comes once does not wait behind
+        whoever sends heavy ones without a pause."""
+        self.waiting += requests
+        while len(self.waiting) > MOST_WAITING:
+            answer({**NO_VERDICT, "id": self.waiting.pop(0)["id"]})
+
     def running(self) -> list[Running]:
         return [one for one in (self.fresh, self.slow) if one is not None]
 
     def start(self) -> None:
         if self.fresh is None and self.waiting:
             alone = len(self.waiting) == 1 and time.monotonic() > self.calm_at
-            self.fresh = self._fork(self.waiting.pop(0), idle=not alone)
+            self.fresh = self._fork(self.waiting.pop(), idle=not alone)
         if self.slow is None and self.later:
             self.slow = self._fork(self.later.pop(0), idle=True)
 
@@ -311,7 +349,7 @@ def main() -> None:
             return
         first += came
     trials = Trials(Trial(json.loads(first.pop(0))))
-    trials.waiting += map(json.loads, first)
+    trials.ask(map(json.loads, first))
     gc.freeze()  # a fork copies each page that it writes to
     answer({"ready": True})
     while True:
@@ -327,7 +365,7 @@ def main() -> None:
             if (came := next(asked)) is None:
                 trials.end()
                 return
-            trials.waiting += map(json.loads, came)
+            trials.ask(map(json.loads, came))
 
 
 def answer(said: Json) -> None:

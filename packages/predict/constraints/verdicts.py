@@ -2,8 +2,9 @@
 
 Promises: every constraint that would reach vLLM's engine, on whatever route and in whatever field,
 is tried first, as vLLM is going to compile it; a verdict is kept by the constraint's hash, so that
-only its first request waits. Refuses with a 400 that says what is too slow; with a 503 while more
-than `MOST_WAITING` constraints wait for their trial. A trial process that dies is started again.
+only its first request waits, unless another trial might say something else. Refuses with a 400 that
+says what is too slow; with a 503 where there is no verdict in time. A trial process that dies is
+started again. The engine is told the slowest mask that was seen.
 """
 
 import asyncio
@@ -14,8 +15,9 @@ import json
 import logging
 import sys
 from collections import OrderedDict
+from collections.abc import Coroutine
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from vllm.exceptions import GracefulHTTPError, VLLMValidationError
 from vllm.tokenizers import cached_tokenizer_from_config
@@ -24,9 +26,9 @@ from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
 from vllm.v1.structured_output.request import get_structured_output_key
 from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
 
+from predict.constraints.turns import EXTRA
 from predict.vllm_internals import LOGGER
 
-MOST_WAITING = 32
 MOST_KEPT = 10_000
 WAIT_SECONDS = 30.0
 LINE_BYTES = 1 << 20  # of an answer
@@ -35,6 +37,12 @@ FIELD = "structured_outputs"  # vLLM's name; errors/ puts the client's in its pl
 BUSY = "too many new constraints on the output are being checked; try again later"
 
 log = logging.getLogger(LOGGER)
+Result = TypeVar("Result")
+
+
+class Verdict(NamedTuple):
+    error: str | None
+    mask_seconds: float  # of the slowest mask
 
 
 class RefusedConstraintError(VLLMValidationError):  # type: ignore[misc]
@@ -80,50 +88,62 @@ def tokenizer_setup(vllm_config: Any) -> dict[str, Any]:
     }
 
 
+def background(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    """A task whose error is told to whoever waits for it, and to nobody else."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
 class Verdicts:
     def __init__(self, vllm_config: Any) -> None:
         self.vllm_config = vllm_config
-        self.known: OrderedDict[bytes, str | None] = OrderedDict()
-        self.asked: dict[bytes, asyncio.Future[str | None]] = {}
-        self.waiting: dict[int, asyncio.Future[str | None]] = {}
+        self.known: OrderedDict[bytes, Verdict] = OrderedDict()
+        self.asked: dict[bytes, asyncio.Task[Verdict]] = {}
+        self.waiting: dict[int, asyncio.Future[tuple[Verdict, bool]]] = {}
         self.numbers = itertools.count()
         self.process: asyncio.subprocess.Process | None = None
         self.listening: asyncio.Task[None] | None = None
         self.started = asyncio.Lock()
-        self.task = asyncio.create_task(self._ready())  # long before the first request, mostly
+        self.task = background(self._ready())  # long before the first request, mostly
 
-    async def check(self, params: Any) -> None:
-        """Raises what vLLM answers with unless the constraint may go on."""
+    async def check(self, params: Any) -> float:
+        """The seconds of its slowest mask; raises what vLLM answers with unless it may go on."""
         constraint = spelled(params)
         if constraint is None:
-            return
+            return 0.0
         key = hashlib.sha256("\0".join(constraint).encode(errors="surrogatepass")).digest()
-        if key not in self.known:
+        verdict = self.known.get(key)
+        if verdict is None:
             if key not in self.asked:
-                if len(self.waiting) >= MOST_WAITING:
-                    raise GracefulHTTPError(BUSY, HTTPStatus.SERVICE_UNAVAILABLE)
-                self.asked[key] = asyncio.ensure_future(self._ask(key, *constraint))
+                self.asked[key] = background(self._ask(key, *constraint))
             try:
                 async with asyncio.timeout(WAIT_SECONDS):
-                    await asyncio.shield(self.asked[key])
-            except (TimeoutError, ConnectionError):
+                    verdict = await asyncio.shield(self.asked[key])
+            except OSError:  # no verdict in time, no process, or one that died
                 raise GracefulHTTPError(BUSY, HTTPStatus.SERVICE_UNAVAILABLE) from None
-        if (said := self.known[key]) is not None:
-            raise RefusedConstraintError(f"'{FIELD}' {said}", parameter=FIELD)
+        if verdict.error is not None:
+            raise RefusedConstraintError(f"'{FIELD}' {verdict.error}", parameter=FIELD)
+        return verdict.mask_seconds
 
-    async def _ask(self, key: bytes, kind: str, text: str) -> None:
+    async def _ask(self, key: bytes, kind: str, text: str) -> Verdict:
         number = next(self.numbers)
-        answer = self.waiting[number] = asyncio.get_running_loop().create_future()
         try:
             process = await self._ready()
+            answer = self.waiting[number] = asyncio.get_running_loop().create_future()
             request = {"id": number, "kind": kind, "text": text}
             assert process.stdin is not None
             process.stdin.write(json.dumps(request).encode() + b"\n")
-            self.known[key] = await answer
+            verdict: Verdict
+            verdict, keep = await answer
+            if keep:
+                self.known[key] = verdict
             while len(self.known) > MOST_KEPT:
                 self.known.popitem(last=False)
+            return verdict
         finally:
-            del self.waiting[number], self.asked[key]
+            self.waiting.pop(number, None)
+            del self.asked[key]
 
     async def _ready(self) -> asyncio.subprocess.Process:
         async with self.started:
@@ -147,18 +167,26 @@ class Verdicts:
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            said = json.loads(line)
-            if (answer := self.waiting.get(said["id"])) is not None and not answer.done():
-                if said["in_time"]:
-                    answer.set_result(said["error"])
-                else:
-                    answer.set_exception(TimeoutError())
+        try:
+            while line := await process.stdout.readline():
+                self._heard(json.loads(line))
+        except Exception as error:
+            log.error("what the process that tries constraints says is %s", type(error).__name__)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()  # nobody listens to it any more
         await process.wait()
         log.error("the process that tries constraints has ended")
         for answer in self.waiting.values():
             if not answer.done():
                 answer.set_exception(ConnectionError())
+
+    def _heard(self, said: dict[str, Any]) -> None:
+        if (answer := self.waiting.get(said["id"])) is None or answer.done():
+            return
+        if said["in_time"]:
+            answer.set_result((Verdict(said["error"], said["mask_seconds"]), said["keep"]))
+        else:
+            answer.set_exception(TimeoutError())
 
     def end(self) -> None:
         for task in (self.task, self.listening):
@@ -179,7 +207,11 @@ def install(engine: Any) -> Verdicts:
     ) -> Any:
         constraint = getattr(params, "structured_outputs", None)
         if constraint is not None and not constraint.all_constraints_none():
-            await verdicts.check(constraint)
+            seconds = await verdicts.check(constraint)
+            params.extra_args = {
+                **(params.extra_args or {}),
+                EXTRA: seconds,
+            }  # the client's own too
         return await original(request_id, prompt, params, *rest, **more)
 
     engine.add_request = add_request

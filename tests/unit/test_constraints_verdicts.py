@@ -1,0 +1,191 @@
+"""A constraint is tried once, and whatever happens to the process that tries it, a request is
+answered."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deploy.paths import ROOT
+
+xgrammar = pytest.importorskip("xgrammar")
+verdicts = pytest.importorskip("predict.constraints.verdicts")
+exceptions = pytest.importorskip("vllm.exceptions")
+StructuredOutputsParams = pytest.importorskip("vllm.sampling_params").StructuredOutputsParams
+
+VOCABULARY = ["</s>", *map(chr, range(32, 127)), "ab", "abc", "true", '{"', '":']
+HEAVY = "(.{0,300}.{0,300}){0,300}"
+IMPOSSIBLE = "(?=a)b"
+
+Scene = Callable[[Any], Awaitable[None]]
+
+
+def regex(text: str) -> Any:
+    return StructuredOutputsParams(regex=text)
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scene], None]:
+    """Runs a scene with Verdicts whose process is a real one, for a small vocabulary."""
+    info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
+    setup = {"tokenizer": info.serialize_json(), "separators": None}
+    monkeypatch.setattr(verdicts, "tokenizer_setup", lambda _: setup)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "packages"))
+
+    async def run(scene: Scene) -> None:
+        taken = verdicts.Verdicts(None)
+        try:
+            await scene(taken)
+        finally:
+            taken.end()
+            if taken.process is not None:
+                await taken.process.wait()
+
+    return lambda scene: asyncio.run(run(scene))
+
+
+async def busy(taken: Any, text: str) -> None:
+    with pytest.raises(exceptions.GracefulHTTPError) as error:
+        await taken.check(regex(text))
+    assert error.value.http_status == HTTPStatus.SERVICE_UNAVAILABLE
+
+
+async def killed(taken: Any) -> None:
+    taken.process.kill()
+    await taken.listening
+
+
+def test_a_verdict_is_kept_and_a_process_that_died_is_started_again(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(taken: Any) -> None:
+        await taken.check(regex("a+"))
+        with pytest.raises(verdicts.RefusedConstraintError, match="cannot be followed"):
+            await taken.check(regex(IMPOSSIBLE))
+        first = taken.process
+        await killed(taken)
+        await taken.check(regex("a+"))
+        with pytest.raises(verdicts.RefusedConstraintError, match="cannot be followed"):
+            await taken.check(regex(IMPOSSIBLE))
+        assert taken.process is first
+        await taken.check(regex("b+"))
+        assert taken.process is not first
+
+    play(scene)
+
+
+def test_a_process_that_dies_at_it_is_a_503(play: Callable[[Scene], None]) -> None:
+    async def scene(taken: Any) -> None:
+        await taken.check(regex("a+"))
+        asked = asyncio.create_task(busy(taken, HEAVY))
+        while not taken.waiting:
+            await asyncio.sleep(0.01)
+        await killed(taken)
+        await asked
+        assert taken.asked == taken.waiting == {}
+
+    play(scene)
+
+
+@pytest.mark.parametrize("error", [OSError(24, "EMFILE"), ConnectionError()])
+def test_a_process_that_cannot_start_is_a_503_until_it_can(
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    async def scene(taken: Any) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "create_subprocess_exec", fails)
+            await busy(taken, "a+")
+        await taken.check(regex("a+"))
+
+    play(scene)
+
+
+def test_a_process_nobody_understands_is_ended_and_another_one_asked(
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(taken: Any) -> None:
+        await taken.check(regex("a+"))
+        with monkeypatch.context() as patched:
+            patched.setattr(taken, "_heard", json.loads)  # a TypeError
+            await busy(taken, "b+")
+        assert taken.process.returncode is not None
+        await taken.check(regex("b+"))
+
+    play(scene)
+
+
+def test_a_client_that_leaves_does_not_take_its_verdict_along(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(taken: Any) -> None:
+        leaves = asyncio.create_task(taken.check(regex("a+")))
+        await asyncio.sleep(0)
+        stays = asyncio.create_task(taken.check(regex("a+")))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        await stays
+        assert len(taken.known) == 1
+
+    play(scene)
+
+
+def test_a_refusal_that_may_be_due_to_the_machine_is_not_kept(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(taken: Any) -> None:
+        heard = taken._heard
+        taken._heard = lambda said: heard({**said, "keep": False})
+        for _ in range(2):
+            with pytest.raises(verdicts.RefusedConstraintError):
+                await taken.check(regex(IMPOSSIBLE))
+        assert next(taken.numbers) == 2
+        assert not taken.known
+
+    play(scene)
+
+
+def test_a_neighbour_s_new_constraint_is_tried_beside_many_heavy_ones(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(taken: Any) -> None:
+        await taken.check(regex("a+"))
+        heavy = [asyncio.create_task(taken.check(regex(f"{HEAVY}{n}"))) for n in range(64)]
+        while len(taken.waiting) < len(heavy):
+            await asyncio.sleep(0.01)
+        await taken.check(regex("b+"))
+        assert taken.waiting  # the heavy ones are still at it
+        for one in heavy:
+            one.cancel()
+        await asyncio.gather(*heavy, return_exceptions=True)
+
+    play(scene)
+
+
+def test_the_engine_is_told_whatever_the_client_says(play: Callable[[Scene], None]) -> None:
+    async def scene(taken: Any) -> None:
+        seen: list[Any] = []
+
+        async def add_request(_: str, __: Any, params: Any) -> None:
+            seen.append(params.extra_args)
+
+        engine = SimpleNamespace(vllm_config=None, add_request=add_request)
+        installed = verdicts.install(engine)
+        heard = installed._heard
+        installed._heard = lambda said: heard({**said, "mask_seconds": 0.007})
+        lies = {verdicts.EXTRA: "a", "b": 1}
+        for constraint in (regex("a+"), StructuredOutputsParams(json_object=True)):
+            params = SimpleNamespace(structured_outputs=constraint, extra_args=lies)
+            await engine.add_request("1", "a", params)
+        installed.end()
+        if installed.process is not None:
+            await installed.process.wait()
+        assert seen == [{verdicts.EXTRA: 0.007, "b": 1}, {verdicts.EXTRA: 0.0, "b": 1}]
+
+    play(scene)
