@@ -5,6 +5,7 @@ Promises: only what stands between a pair of markers is replaced. Refuses a page
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ from pathlib import Path
 from predict.legacy.parameters import HARMLESS, MAPPED, REFUSED, REFUSED_PARTS, REMOVED, UNSUPPORTED
 
 from deploy import cards, fit, gpus, memory
+from deploy.cards import Card
 from deploy.errors import CommandError
 from deploy.memory import in_gib
 from deploy.paths import ROOT
 from deploy.plan import Plan
+from deploy.precisions import FP8_CAPABILITY, PRECISIONS
 from deploy.sections import LIMITS
 from scripts.command import command
 
@@ -86,16 +89,30 @@ def refused_table() -> str:
     return "\n".join(lines)
 
 
+def smallest_in_fp8(card: Card, context: int) -> Plan | None:
+    """On those of Baseten's GPUs that compute in it; None where nothing fits."""
+    found = list[Plan]()
+    for gpu in gpus.load_all():
+        if gpu.listed and gpu.capability >= FP8_CAPABILITY:
+            with contextlib.suppress(fit.PlanError):
+                found.append(fit.fit(card, gpu, None, PRECISIONS["fp8"], context))
+    return min(found, key=lambda plan: (plan.count * plan.gpu.usable, plan.count), default=None)
+
+
 def hardware_table() -> str:
     lines = [
-        "| model | default | precision | context | names it answers to, beside its repo |",
-        "| --- | --- | --- | --- | --- |",
+        "| model, with its terms | default | precision | context | smallest for it in fp8 "
+        "| names it answers to, beside its repo |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for card in cards.load_all():
         chosen = fit.choose(card)
         names = ", ".join(f"`{name}`" for name in card.names if name != card.weights.repo)
         hardware = f"{chosen.count} × {chosen.gpu.name} | {chosen.precision.name}"
-        lines.append(f"| {card.title} | {hardware} | {chosen.context} | {names} |")
+        smallest = smallest_in_fp8(card, chosen.context)
+        less = f"{smallest.count} × {smallest.gpu.name}" if smallest else ""
+        model = f"[{card.title}](https://huggingface.co/{card.weights.repo})"
+        lines.append(f"| {model} | {hardware} | {chosen.context} | {less} | {names} |")
     return "\n".join(lines)
 
 

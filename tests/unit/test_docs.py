@@ -40,6 +40,17 @@ def test_the_committed_tables_are_what_the_data_says(page: Path) -> None:
     assert docs.updated(page) == page.read_text(encoding="utf-8"), "run: make docs"
 
 
+def test_the_smallest_hardware_holds_the_context() -> None:
+    mistral = cards.load("mistral-7b")
+    found = docs.smallest_in_fp8(mistral, 32768)
+    assert found is not None
+    assert (found.accelerator, found.context) == ("L4:1", 32768)
+    larger = docs.smallest_in_fp8(cards.load("mixtral-8x7b"), 32768)
+    assert larger is not None
+    assert larger.accelerator == "H100:1"
+    assert docs.smallest_in_fp8(mistral, 10**6) is None
+
+
 def test_a_page_without_the_markers_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

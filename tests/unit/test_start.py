@@ -32,6 +32,7 @@ def prepared(folder: Path, then: str = "exec sh -c 'echo $PYTHONPATH'") -> str:
         "/packages": str(folder),
         "/proc/driver": f"{folder}/driver",
         "/cache/model": f"{folder}/shared",
+        "/models/": f"{folder}/models/",
         "/app/": f"{folder}/app-",
     }
     if not (folder / "start").exists():
@@ -202,6 +203,17 @@ def test_cuda_s_compatibility_libraries_are_used_with_an_older_driver_alone(
 def test_the_host_s_memory_is_said(tmp_path: Path) -> None:
     done = shell(prepared(tmp_path), HOME=str(tmp_path))
     assert re.search(r"^start: host memory: [\d.]+ GiB of [\d.]+ GiB free", done.stderr, re.M)
+
+
+def test_the_file_system_and_size_of_each_mount_are_said(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "weights").write_bytes(b"\1" * 3_000_000)
+    kind = shell(f"df --output=fstype {tmp_path} | tail -n 1").stdout.strip()
+    done = shell(prepared(tmp_path), HOME=str(tmp_path))
+    for name in ("one", "two"):
+        said = rf"^start: {tmp_path}/models/{name} is on {kind}, (2\.9|3\.0)M$"
+        assert re.search(said, done.stderr, re.M), done.stderr
 
 
 # --- what a replica leaves for the next ---
