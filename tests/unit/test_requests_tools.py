@@ -7,7 +7,8 @@ from predict.errors import RequestError
 from predict.requests import formats, tools
 from predict.requests.conversations.generations import GENERATIONS
 from predict.requests.conversations.notes import Notes
-from predict.requests.json_schemas import inlined, loosened
+from predict.requests.json_schemas import inlined
+from predict.requests.loosening import loosened
 from predict.requests.words import explained
 from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 

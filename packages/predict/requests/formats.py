@@ -2,7 +2,7 @@
 
 Promises: pure functions. A schema beside `json_object` (huggingface_hub, Together, Fireworks,
 llama.cpp) holds the answer as a `json_schema` does; what xgrammar cannot follow is taken out of
-schemas and named in `notes`, or refused (json_schemas.py).
+schemas and named in `notes`, or refused (loosening.py).
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from predict.errors import RequestError
 from predict.legacy.parameters import shown
 from predict.requests.conversations.notes import Notes
-from predict.requests.json_schemas import loosened
+from predict.requests.loosening import loosened
 from predict.requests.routes import ANTHROPIC_ROUTES, RESPONSES
 
 Body = dict[str, Any]

@@ -13,7 +13,8 @@ from predict.errors import RequestError
 from predict.legacy.parameters import shown
 from predict.requests.conversations.generations import Generation
 from predict.requests.conversations.notes import Notes
-from predict.requests.json_schemas import inlined, loosened
+from predict.requests.json_schemas import inlined
+from predict.requests.loosening import loosened
 from predict.requests.routes import ANTHROPIC_ROUTES, CHAT_ROUTES, RESPONSES
 from predict.requests.tool_forms import READERS, Tool, functions, name_of, names_of
 
