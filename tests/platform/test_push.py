@@ -171,6 +171,25 @@ def test_deploy_to_an_environment_that_is_not_there_says_so(user: User) -> None:
     assert "Any but production is made first, and not by a first push" in done.stderr
 
 
+def test_a_push_without_a_choice_pushes_config_yaml_as_it_lies(user: User) -> None:
+    config = user.checkout / "config.yaml"
+    before = config.read_text()
+    edited = before.replace("--shutdown-timeout 15", "--shutdown-timeout 7")
+    edited += '  PREDICT_LIMIT_TOOLS: "7"\n'
+    try:
+        config.write_text(edited)
+        deployment = user.push()
+        assert deployment.files()["config.yaml"].decode() == edited
+        refused = user.make("push", "MODEL=mistral-7b")
+        assert refused.returncode != 0
+        assert '-  PREDICT_LIMIT_TOOLS: "7"' in refused.stderr
+        assert user.baseten.newest is deployment
+        assert config.read_text() == edited
+        assert b"PREDICT_LIMIT_TOOLS" not in user.push("FORCE=1", "GPU=L4").files()["config.yaml"]
+    finally:
+        config.write_text(before)
+
+
 def test_a_push_says_that_a_later_one_serves_nobody_yet(user: User) -> None:
     done = user.make("push", "MODEL=mistral-7b")
     assert done.returncode == 0, done.stderr
