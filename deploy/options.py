@@ -173,5 +173,5 @@ def number_of(name: str, value: str | None) -> int | None:
     if value is None:
         return None
     if not value.isascii() or not value.isdigit() or not 0 < int(value) < 10**6:
-        raise UsageError(f"{name}={value!r} is not a number; use for example {name}=16")
+        raise UsageError(f"{name}={value!r} is not a number above 0; use for example {name}=16")
     return int(value)

@@ -37,8 +37,13 @@ def applied(card: Card, options: Options) -> Card:
         given = {"sources": _adapters(options.adapters), "auth": None}
         changes["adapters"] = card.adapters.model_copy(update=given)
     if options.rank is not None:
+        if options.rank > RANKS[-1]:
+            raise UsageError(
+                f"RANK={options.rank}: vLLM serves adapters of rank {RANKS[-1]} at most; leave out "
+                "those that have more"
+            )
         if options.rank not in RANKS:
-            near = next((rank for rank in RANKS if rank > options.rank), RANKS[-1])
+            near = next(rank for rank in RANKS if rank > options.rank)
             raise UsageError(
                 f"RANK={options.rank}: vLLM takes {', '.join(map(str, RANKS))}, the largest of the "
                 f"adapters' own or more; use RANK={near}"

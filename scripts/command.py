@@ -26,6 +26,7 @@ Main = Callable[[argparse.Namespace], "int | None"]
 
 WORD = re.compile(r"(?P<name>[^-=][^=]*)=(?P<value>.*)", re.DOTALL)
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+SHOW = ("help", "plan")  # what does nothing else
 YES, NO = ("1", "yes", "true"), ("0", "no", "false")
 
 
@@ -124,7 +125,7 @@ def run(name: str, main: Callable[[], int | None]) -> int:
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:  # who reads the output has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 0 if name in SHOW else 1
     except KeyboardInterrupt as stop:
         print(f"make {name}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130

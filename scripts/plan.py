@@ -18,7 +18,7 @@ from rich.text import Text
 from deploy import cards, gpus, memory, precisions
 from deploy.cards import Card
 from deploy.errors import UsageError
-from deploy.fit import PlanError, fit
+from deploy.fit import PlanError, choose, fit
 from deploy.gpus import Gpu
 from deploy.memory import GIB, in_gib
 from deploy.options import Options, context_of, number_of
@@ -105,26 +105,30 @@ def _show(found: list[Row], console: Console) -> None:
         mine = [row for row in found if row.tried.card.name == card.name]
         counted = memory.parameters(card.architecture).total
         per_token = memory.kv_bytes_per_token(card.architecture) // 1024
+        usual = _usual(card)
         about = f": {counted / 1e9:.2f} B parameters, {per_token} KiB of KV cache a token"
+        about += f", by default on {usual}" if usual else ""
         console.print(Text.assemble((card.title, "bold"), about))
         if plans := [row.tried for row in mine if row.refusal is None]:
-            console.print(_table(plans, memory=console.width >= WIDE))
+            console.print(_table(plans, usual, memory=console.width >= WIDE))
         for gpu, names, reason in _refusals(mine):
             console.print(Text(f"  {gpu} {', '.join(names)}: {reason}", style="bright_black"))
         console.print()
 
 
-def _table(plans: Iterable[Plan], memory: bool) -> Table:
-    """What runs; with what takes memory where there is room for it."""
+def _table(plans: Iterable[Plan], usual: str, memory: bool) -> Table:
+    """What runs, the `usual` one marked; with what takes memory where there is room for it."""
     shown = Table(box=None, padding=(0, 1), header_style="underline")
     shown.add_column("GPUs", no_wrap=True)
     shown.add_column("precision", no_wrap=True)
     for name in (*(("weights", "beside", "KV cache") if memory else ()), "context", "full", "2k"):
         shown.add_column(name, justify="right", no_wrap=True)
     for one in plans:
+        where = f"{one.count}×{one.gpu.name}"
+        mark = DEFAULT if f"{where} {one.precision.name}" == usual else ""
         parts = (one.weights, one.beside * one.count, one.kv_memory * one.count)
         shown.add_row(
-            f"{one.count}×{one.gpu.name}",
+            f"{where}{mark}",
             one.precision.name,
             *(in_gib(part) for part in (parts if memory else ())),
             str(one.context),
@@ -132,6 +136,15 @@ def _table(plans: Iterable[Plan], memory: bool) -> Table:
             str(one.requests_2k),
         )
     return shown
+
+
+def _usual(card: Card) -> str:
+    """What `make config` takes where no hardware is named; empty where that has no room."""
+    try:
+        chosen = choose(card)
+    except PlanError:
+        return ""
+    return f"{chosen.count}×{chosen.gpu.name} {chosen.precision.name}"
 
 
 def _refusals(found: Iterable[Row]) -> list[tuple[str, list[str], str]]:
@@ -161,10 +174,12 @@ def _reasons(found: Iterable[Row]) -> list[PlanError]:
 
 WIDE = 76  # columns of a terminal that has room for all figures
 
+DEFAULT = "*"
 LEGEND = (
-    "GiB on all GPUs together; beside: an estimate of what vLLM needs for activations, CUDA graphs "
-    "and libraries. context: the longest that fits; full and 2k: how many requests of that length, "
-    "and of 2048 tokens, fit at once. docs/hardware.md has the arithmetic."
+    f"{DEFAULT}: the card's default. GiB on all GPUs together; beside: an estimate of what vLLM "
+    "needs for activations, CUDA graphs and libraries. context: the longest that fits; full and "
+    "2k: how many requests of that length, and of 2048 tokens, fit at once. docs/hardware.md has "
+    "the arithmetic."
 )
 
 
@@ -189,8 +204,13 @@ def main(options: argparse.Namespace) -> int:
         print(json.dumps([as_json(row) for row in found], indent=2))
     elif runs:
         console = Console()
-        _show(found, console)
-        console.print(Text(runs[0].verdict if len(found) == 1 else LEGEND, style="italic"))
+        with console.capture() as shown:  # rich ends the process itself where nobody reads on
+            if len(found) > 1:
+                console.print(Text(f"{LEGEND}\n", style="italic"))
+            _show(found, console)
+            if len(found) == 1:
+                console.print(Text(runs[0].verdict, style="italic"))
+        print(shown.get(), end="", flush=True)
     if runs:
         return 0
     for refusal in _reasons(found):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy import cards, gpus
+from deploy import cards, fit, gpus
 from deploy.paths import ROOT
 from deploy.plan import short
 
@@ -43,6 +43,38 @@ def test_the_table_stays_readable_in_a_pipe_and_in_a_narrow_terminal(columns: st
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith(" 2×A100 ")]
     assert rows
     assert all(len(row) == figures for row in rows)
+
+
+def test_the_legend_comes_first_and_the_default_is_marked() -> None:
+    legend, *sections = run(COLUMNS="500").stdout.strip().split("\n\n")
+    assert legend.startswith("*: the card's default. GiB on all GPUs together")
+    for card, section in zip(CARDS, sections, strict=True):
+        usual = fit.choose(card)
+        where, precision = f"{usual.count}×{usual.gpu.name}", usual.precision.name
+        heading, *rows = section.splitlines()
+        assert heading.startswith(card.title)
+        assert heading.endswith(f", by default on {where} {precision}")
+        found = [row.split()[:2] for row in rows]
+        assert [where, precision] not in found
+        marked = [words for words in found if words[0].endswith("*")]
+        assert marked in ([], [[f"{where}*", precision]])
+        assert marked or usual.count > 2, "fewer GPUs than the card's are shown"
+
+
+@pytest.mark.parametrize("words", [["plan"], ["plan", "MODEL=mistral-7b", "--json"], ["help"]])
+def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        f"scripts.{words[0]}" if words != ["help"] else "scripts.command",
+    ]
+    process = subprocess.Popen(
+        [*command, *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, told = process.communicate()
+    assert (process.returncode, told) == (0, b"")
 
 
 def test_no_color_is_respected() -> None:

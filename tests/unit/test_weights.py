@@ -178,6 +178,7 @@ def test_adapters_from_the_hub_are_fetched_at_their_commit() -> None:
         ({"adapters": "a b=s3://b/a"}, "has the name 'a b'"),
         ({"adapters": "a/b=s3://b/a,a--b=s3://b/b"}, "would both be mounted at /adapters/a--b"),
         ({"adapters": "a=s3://b/a", "rank": 24}, "use RANK=32"),
+        ({"adapters": "a=s3://b/a", "rank": 1024}, "RANK=1024: .* rank 512 at most; leave out"),
         ({"secret": "x3:aws,hf:a"}, "'x3' is not one of"),
         ({"rank": 8}, "RANK=8 is of ADAPTERS="),
         ({"title": " "}, "TITLE=' ' is not a name"),
