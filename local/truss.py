@@ -235,12 +235,15 @@ def workers_of(value: str | None) -> int | None:
     return int(value)
 
 
-def check_workers(config: dict[str, Any], cores: int) -> None:
+def check_workers(config: dict[str, Any], cores: int, as_it_lies: bool = False) -> None:
     """`CannotServeError` for more workers than there are cores, or than a stand-in can be divided
-    over; their number is TP=, or without it that of the GPUs."""
+    over; their number is TP=, or without it that of the GPUs. A config that is run `as_it_lies`
+    takes no TP=."""
     workers = tensor_parallel_size(config)
     most = max(number for number in WORKERS if number <= cores)
     advice = f"use TP={most} here, whatever the number of GPUs"
+    if as_it_lies:
+        advice = f"run it by the choices in its first lines, with TP={most}, in place of CONFIG=1"
     if workers not in WORKERS:
         raise CannotServeError(
             f"{workers} workers do not divide a stand-in's KV heads, as "
@@ -286,6 +289,8 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
                 container.signal(signal.SIGKILL)
             else:
                 container.stop()
+        if not asked:
+            say(f"stopping, {STOP_SECONDS} s at most")
         asked.append(now)
 
     for number in SIGNALS:

@@ -103,7 +103,7 @@ def main(options: argparse.Namespace) -> int:
             _say("building the Truss context")
             files, start, config = build(truss, nginx)
         check_precision(config)
-        check_workers(config, len(os.sched_getaffinity(0)))
+        check_workers(config, len(os.sched_getaffinity(0)), as_it_lies)
         mounted = {**mounts(config, given), **secrets(config, options.secrets)}
         writable = {SHARED_CACHE: options.cache} if options.cache else {}
         image = Image(files, mounted, {**environment(config), **more}, start, writable)

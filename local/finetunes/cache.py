@@ -29,9 +29,9 @@ def ensure(card: Card, cache: Path = CACHE) -> Path:
     folder = cache / f"{card.name}-{key(card)}"
     if folder.exists():
         return folder
+    print(f"adapter {card.name}: training what stands in for it, a minute or so", flush=True)
     from local.finetunes import lora  # imports torch, which takes seconds
 
-    print(f"adapter {card.name}: training, a minute or so", flush=True)
     cache.mkdir(parents=True, exist_ok=True)
     stale = list(cache.glob(f"{card.name}-*"))
     with tempfile.TemporaryDirectory(dir=cache, prefix=".") as draft:

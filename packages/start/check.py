@@ -27,6 +27,12 @@ WITH_IMAGES = [
 PART = r"layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.weight"
 
 
+OTHER = (
+    "was it trained on another one? A local stand-in is smaller than its model too: mount the real "
+    "weights beside it (MOUNT=)"
+)
+
+
 class CheckError(RuntimeError):
     """What is wrong, and what to do."""
 
@@ -139,7 +145,7 @@ def faults(tensors: dict[str, Any], shape: Shape, modules: list[str]) -> Iterato
             continue
         layer, module, side = int(match[1]), match[2], match[3]
         if layer >= shape.layers:
-            yield f"{name}: the model has {shape.layers} layers; was it trained on another one?"
+            yield f"{name}: the model has {shape.layers} layers; {OTHER}"
         elif module not in shape.sizes:
             yield _unknown(name, shape)
         elif modules and module not in modules:
@@ -149,7 +155,7 @@ def faults(tensors: dict[str, Any], shape: Shape, modules: list[str]) -> Iterato
             )
         elif (got := tensor["shape"][side == "A"]) != shape.sizes[module][side == "B"]:
             wanted = shape.sizes[module][side == "B"]
-            yield f"{name}: is for a width of {got}, the model's is {wanted}; see its base model"
+            yield f"{name}: is for a width of {got}, the model's is {wanted}; {OTHER}"
 
 
 def _unknown(name: str, shape: Shape) -> str:

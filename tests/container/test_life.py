@@ -52,17 +52,25 @@ def test_a_signal_ends_everything(
 
 @alone
 def test_ctrl_c_at_make_serve_ends_everything(container: None, tmp_path: Path) -> None:
-    """As a terminal does it: the signal goes to make and to everything it started, at once."""
+    """As a terminal does it: the signal goes to make and to everything it started, at once; run is
+    config.yaml as it lies."""
     log = tmp_path / "log"
     with log.open("wb") as output:
         make = subprocess.Popen(
-            ["make", "serve"], cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+            ["make", "serve", "CONFIG=1"],
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     wait_for(lambda: vllm_processes() != [], make, log)
     os.killpg(make.pid, signal.SIGINT)
     make.wait(STOP_SECONDS)
     assert gone(), leftovers()
-    assert "[serve] stopped" in log.read_text()
+    said = [line for line in log.read_text().splitlines() if line.startswith("[serve] ")]
+    assert said[0] == "[serve] taking config.yaml as it lies"
+    assert said.count("[serve] stopping, 25 s at most") == 1
+    assert said[-1] == "[serve] stopped"
 
 
 @pytest.mark.parametrize(

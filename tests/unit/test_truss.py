@@ -27,6 +27,7 @@ from local.truss import (
     tensor_parallel_size,
     workers_of,
 )
+from scripts import serve
 from scripts.serve import main
 
 
@@ -149,6 +150,14 @@ def test_workers_a_stand_in_or_the_machine_cannot_have_are_refused(
         check_workers(config, cores)
 
 
+def test_a_config_that_is_run_as_it_lies_is_not_advised_a_choice_it_takes_none_of() -> None:
+    for gpu in ("A100:4", "A100:8"):
+        config = yaml.safe_load(render(cards.load("mistral-7b"), Options(gpu=gpu)))
+        with pytest.raises(CannotServeError, match=r"TP=2, in place of CONFIG=1") as refused:
+            check_workers(config, 2, as_it_lies=True)
+        assert "first lines" in str(refused.value)
+
+
 def test_workers_with_a_core_each_are_accepted() -> None:
     card = cards.load("mistral-7b")
     for choices, cores in ((Options(), 1), (Options(gpu="A100:8", workers=2), 2)):
@@ -180,6 +189,31 @@ def test_the_image_is_laid_out_as_truss_s_dockerfile_says(nginx: bool, tmp_path:
     assert ("/etc/supervisor/supervisord.conf" in files) == nginx
     image = Image(files, {}, {}, command)
     assert image.url == (URL if nginx else STRAIGHT_URL)
+
+
+def test_config_1_runs_config_yaml_as_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Up to what is handed to the sandbox; tests/container/test_life.py has it run."""
+    text = render(cards.load("mistral-7b"), Options(env="A=1"))
+    edited = text.replace("--shutdown-timeout 15", "--shutdown-timeout 7")
+    (tmp_path / "config.yaml").write_text(edited + '  PREDICT_LIMIT_TOOLS: "7"\n')
+    images: list[Image] = []
+
+    def run(image: Image, *_: object) -> int:
+        images.append(image)
+        return 0
+
+    monkeypatch.setattr(serve, "ROOT", tmp_path)
+    monkeypatch.setattr(serve, "check_machine", lambda *_: None)  # of the machine, not the config
+    monkeypatch.setattr(serve, "mounts", lambda *_: {})  # which may train
+    monkeypatch.setattr(serve, "run", run)
+    assert main(["--config"]) == 0
+    (image,) = images
+    assert (image.environment["A"], image.environment["PREDICT_LIMIT_TOOLS"]) == ("1", "7")
+    assert b"--shutdown-timeout 7" in image.files["/etc/supervisor/supervisord.conf"]
+    assert main(["--config", "--gpu", "L4"]) == 2
+    assert "leave the others out, or CONFIG=1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("variable", ["", "NAME", "=value", "A B=c"])
