@@ -144,3 +144,52 @@ def test_annotations_are_left_alone() -> None:
     notes = Notes()
     assert loosened(schema, "s", notes) is schema
     assert not notes
+
+
+# Schemas of pydantic and zod that xgrammar does not follow, and what is left out of each.
+NARROWED: list[tuple[dict[str, Any], list[str]]] = [
+    (
+        {"type": "string", "format": "uri", "minLength": 1, "maxLength": 9},
+        ["minLength", "maxLength"],
+    ),
+    ({"type": "string", "format": "password", "writeOnly": True}, ["format"]),
+    ({"type": "string", "format": "binary"}, ["format"]),
+    ({"type": ["string", "null"], "format": "path"}, ["format"]),
+    ({"type": "string", "format": "jwt", "pattern": "^a$"}, ["format"]),
+    ({"type": "string", "pattern": "^a$", "maxLength": 3}, ["maxLength"]),
+    ({"type": "array", "items": {}, "uniqueItems": True}, ["uniqueItems"]),
+    ({"type": "integer", "multipleOf": 5}, ["multipleOf"]),
+]
+
+
+@pytest.mark.parametrize(("schema", "gone"), NARROWED)
+def test_what_only_narrows_a_value_is_left_out_and_named(
+    schema: dict[str, Any], gone: list[str]
+) -> None:
+    whole = {"type": "object", "properties": {"a": schema, "default": {"type": "string"}}}
+    assert has_xgrammar_unsupported_json_features(whole)
+    notes = Notes()
+    got = loosened(whole, "s", notes)
+    assert not has_xgrammar_unsupported_json_features(got)
+    assert list(notes.names) == [f"s.properties.a.{name}" for name in gone]
+    kept = {name: value for name, value in schema.items() if name not in gone}
+    assert got["properties"]["a"] == kept
+    assert loosened(got, "s", Notes()) is got
+
+
+@pytest.mark.parametrize(
+    ("schema", "keyword"),
+    [
+        ({"type": "object", "properties": {}, "patternProperties": {"a": {}}}, "patternProperties"),
+        ({"type": "object", "patternProperties": {"a": {}, "b": {}}}, "patternProperties"),
+        ({"type": "object", "properties": {}, "propertyNames": {}}, "propertyNames"),
+        ({"allOf": [{"type": "string"}, {"enum": ["a"]}]}, "allOf"),
+    ],
+)
+def test_what_would_change_the_shape_is_refused_with_its_path(
+    schema: dict[str, Any], keyword: str
+) -> None:
+    assert has_xgrammar_unsupported_json_features(schema)
+    with pytest.raises(RequestError) as caught:
+        loosened({"properties": {"a": schema}}, "s", Notes())
+    assert f"'s.properties.a.{keyword}'" in str(caught.value)

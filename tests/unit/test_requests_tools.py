@@ -7,10 +7,7 @@ from predict.errors import RequestError
 from predict.requests import formats, tools
 from predict.requests.conversations.generations import GENERATIONS
 from predict.requests.conversations.notes import Notes
-from predict.requests.json_schemas import inlined
-from predict.requests.loosening import loosened
 from predict.requests.words import explained
-from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
 CHAT, RESPONSES, ANTHROPIC = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -198,81 +195,6 @@ def test_definitions_stand_in_the_place_of_their_references_where_something_is_c
             "$ref": {"const": "x"},
         },
     }
-
-
-@pytest.mark.parametrize(
-    "reference", ["#/properties/a/anyOf/1", "#/$defs/a~1b%20c", "#/%24defs/a~1b c", "#/$defs/d~0"]
-)
-def test_a_reference_is_any_pointer_into_the_schema(reference: str) -> None:
-    text: dict[str, Any] = {"type": "string"}
-    schema = {
-        "$defs": {"a/b c": text, "d~": text},
-        "properties": {"a": {"anyOf": [{"type": "null"}, text]}, "b": {"$ref": reference}},
-    }
-    assert inlined(schema, "s")["properties"]["b"] == text
-    for wrong in ("#/properties/a/anyOf/2", "#/properties/a/anyOf/-1", "#/properties/a/anyOf/x"):
-        with pytest.raises(RequestError, match="nothing is there"):
-            inlined({**schema, "items": {"$ref": wrong}}, "s")
-
-
-def test_definitions_without_an_end_are_refused() -> None:
-    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
-    with pytest.raises(RequestError, match="refers to itself"):
-        inlined({"$defs": {"Node": node}, "$ref": "#/$defs/Node"}, "a")
-    grows = {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}
-    with pytest.raises(RequestError, match="more than"):
-        inlined({"$defs": {**grows, "d40": {}}, "$ref": "#/$defs/d0"}, "a")
-    with pytest.raises(RequestError, match="nothing is there"):
-        inlined({"$ref": "#/$defs/x"}, "a")
-
-
-# Schemas of pydantic and zod that xgrammar does not follow, and what is left out of each.
-NARROWED: list[tuple[dict[str, Any], list[str]]] = [
-    (
-        {"type": "string", "format": "uri", "minLength": 1, "maxLength": 9},
-        ["minLength", "maxLength"],
-    ),
-    ({"type": "string", "format": "password", "writeOnly": True}, ["format"]),
-    ({"type": "string", "format": "binary"}, ["format"]),
-    ({"type": ["string", "null"], "format": "path"}, ["format"]),
-    ({"type": "string", "format": "jwt", "pattern": "^a$"}, ["format"]),
-    ({"type": "string", "pattern": "^a$", "maxLength": 3}, ["maxLength"]),
-    ({"type": "array", "items": {}, "uniqueItems": True}, ["uniqueItems"]),
-    ({"type": "integer", "multipleOf": 5}, ["multipleOf"]),
-]
-
-
-@pytest.mark.parametrize(("schema", "gone"), NARROWED)
-def test_what_only_narrows_a_value_is_left_out_and_named(
-    schema: dict[str, Any], gone: list[str]
-) -> None:
-    whole = {"type": "object", "properties": {"a": schema, "default": {"type": "string"}}}
-    assert has_xgrammar_unsupported_json_features(whole)
-    notes = Notes()
-    got = loosened(whole, "s", notes)
-    assert not has_xgrammar_unsupported_json_features(got)
-    assert list(notes.names) == [f"s.properties.a.{name}" for name in gone]
-    kept = {name: value for name, value in schema.items() if name not in gone}
-    assert got["properties"]["a"] == kept
-    assert loosened(got, "s", Notes()) is got
-
-
-@pytest.mark.parametrize(
-    ("schema", "keyword"),
-    [
-        ({"type": "object", "properties": {}, "patternProperties": {"a": {}}}, "patternProperties"),
-        ({"type": "object", "patternProperties": {"a": {}, "b": {}}}, "patternProperties"),
-        ({"type": "object", "properties": {}, "propertyNames": {}}, "propertyNames"),
-        ({"allOf": [{"type": "string"}, {"enum": ["a"]}]}, "allOf"),
-    ],
-)
-def test_what_would_change_the_shape_is_refused_with_its_path(
-    schema: dict[str, Any], keyword: str
-) -> None:
-    assert has_xgrammar_unsupported_json_features(schema)
-    with pytest.raises(RequestError) as caught:
-        loosened({"properties": {"a": schema}}, "s", Notes())
-    assert f"'s.properties.a.{keyword}'" in str(caught.value)
 
 
 WANTED = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}

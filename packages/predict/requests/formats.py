@@ -10,8 +10,10 @@ from typing import Any
 from predict.errors import RequestError
 from predict.legacy.parameters import shown
 from predict.requests.conversations.notes import Notes
+from predict.requests.json_schemas import pointed
 from predict.requests.loosening import loosened
 from predict.requests.routes import ANTHROPIC_ROUTES, RESPONSES
+from predict.requests.structured_outputs import opened
 
 Body = dict[str, Any]
 NAME = "answer"  # of a schema that has none
@@ -23,10 +25,11 @@ def settled(path: str, body: Body, notes: Notes) -> Body:
     if isinstance(body.get("response_format"), dict):
         body = _with(body, "response_format", _nested(body["response_format"], notes))
     if isinstance(body.get("structured_outputs"), dict):
-        outputs = body["structured_outputs"]
+        outputs = opened(body)["structured_outputs"]
         if isinstance(outputs.get("json"), dict):
-            schema = loosened(outputs["json"], "structured_outputs.json", notes)
-            body = _with(body, "structured_outputs", _with(outputs, "json", schema))
+            schema = _compilable(outputs["json"], "structured_outputs.json", notes)
+            if schema is not outputs["json"]:
+                body = {**body, "structured_outputs": {**outputs, "json": schema}}
     if path == RESPONSES and isinstance(body.get("text"), dict):
         text = body["text"]
         if isinstance(text.get("format"), dict):
@@ -35,6 +38,10 @@ def settled(path: str, body: Body, notes: Notes) -> Body:
     if path in ANTHROPIC_ROUTES and body.keys() & {"output_format", "output_config"}:
         body = _anthropic(body, notes)
     return body
+
+
+def _compilable(schema: Body, place: str, notes: Notes) -> Any:
+    return pointed(loosened(schema, place, notes), place)
 
 
 def _with(holder: Body, name: str, value: Any) -> Body:
@@ -48,7 +55,7 @@ def _nested(chosen: Body, notes: Notes) -> Body:
     if kind in ("json_object", "json", "json_schema") and not isinstance(inner, dict):
         schema = _first(chosen, "schema", "value", "json_schema")
         if isinstance(schema, dict) and schema:
-            schema = loosened(schema, "response_format.schema", notes)
+            schema = _compilable(schema, "response_format.schema", notes)
             return {"type": "json_schema", "json_schema": {"name": NAME, "schema": schema}}
         return chosen if kind == "json_object" or schema is not None else {"type": "json_object"}
     if kind is not None and kind not in KINDS:
@@ -64,7 +71,7 @@ def _nested(chosen: Body, notes: Notes) -> Body:
         if "schema" in inner or "name" in inner:
             return {"type": "json_object"} if inner.get("schema") is None else chosen
         inner = {"name": NAME, "schema": inner}  # the schema itself
-    schema = loosened(inner["schema"], "response_format.json_schema.schema", notes)
+    schema = _compilable(inner["schema"], "response_format.json_schema.schema", notes)
     inner = _with(inner, "schema", schema)
     return _with(chosen, "json_schema", inner if inner.get("name") else {**inner, "name": NAME})
 
@@ -77,7 +84,7 @@ def _flat(chosen: Body, place: str, notes: Notes) -> Body:
         chosen = {"type": "json_schema", **inner}
     schema = _first(chosen, "schema", "value")
     if kind in ("json_object", "json_schema") and isinstance(schema, dict) and schema:
-        schema = loosened(schema, f"{place}.schema", notes)
+        schema = _compilable(schema, f"{place}.schema", notes)
         if kind == "json_object" or not chosen.get("name"):
             return {"type": "json_schema", "name": chosen.get("name") or NAME, "schema": schema}
         return _with(chosen, "schema", schema)
@@ -93,7 +100,7 @@ def _anthropic(body: Body, notes: Notes) -> Body:
     if isinstance(settings, dict) and isinstance(settings.get("format"), dict):
         chosen = settings["format"]
         if isinstance(chosen.get("schema"), dict):
-            schema = loosened(chosen["schema"], "output_config.format.schema", notes)
+            schema = _compilable(chosen["schema"], "output_config.format.schema", notes)
             settings = _with(settings, "format", _with(chosen, "schema", schema))
             body = _with(body, "output_config", settings)
     return body

@@ -1,8 +1,9 @@
 """JSON schemas without references to their own definitions, and what holds a schema in them.
 
 Promises: pure functions; a schema that needs nothing is returned as the same object. `inlined` puts
-a definition instead of each reference to it, for a schema that becomes part of another. Refuses a
-reference that leads nowhere, or into itself.
+a definition instead of each reference to it, for a schema that becomes part of another; `pointed`
+leaves references, in a form that xgrammar follows. Refuses one that leads nowhere, and where they
+are resolved one that leads into itself.
 """
 
 from typing import Any
@@ -15,6 +16,8 @@ MOST_NODES = 5000  # of a schema whose references are gone
 VALUES = frozenset(["const", "enum", "default", "examples", "example"])  # which hold no schema
 # … and which hold schemas by names of their own
 BY_NAME = frozenset(["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"])
+
+ESCAPED = str.maketrans("/~%", "...")
 
 Schema = dict[str, Any]
 
@@ -62,16 +65,66 @@ class _Inlining:
         return found
 
     def _target(self, reference: str) -> Any:
-        node: Any = self.root
-        for step in unquote(reference).removeprefix("#").split("/")[1:]:
-            step = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(node, list) and step.isdecimal() and int(step[:9]) < len(node):
-                node = node[int(step)]
-            elif isinstance(node, dict) and step in node:
-                node = node[step]
-            else:
-                raise self._error(f"has '$ref': {shown(reference)}, and nothing is there")
-        return node
+        try:
+            return _target(self.root, reference)[0]
+        except LookupError:
+            raise _nothing_there(self.place, reference) from None
 
     def _error(self, said: str) -> RequestError:
         return RequestError(f"'{self.place}' {said}", self.place)
+
+
+def pointed(schema: Schema, place: str) -> Schema:
+    """The schema with references that xgrammar follows, which knows no lists and no escapes in a
+    path: where others lead stands in `$defs` as well."""
+    if "$ref" not in str(schema):
+        return schema
+    moved: dict[str, Any] = {}
+
+    def of(node: Any) -> Any:
+        if isinstance(node, list):
+            kept: Any = [of(one) for one in node]
+            return node if all(a is b for a, b in zip(kept, node, strict=True)) else kept
+        if not isinstance(node, dict):
+            return node
+        kept = {name: one if name in VALUES else of(one) for name, one in node.items()}
+        reference = node.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#"):
+            kept["$ref"] = to(reference)
+        return node if all(kept[name] is node[name] for name in node) else kept
+
+    def to(reference: str) -> str:
+        try:
+            target, plain = _target(schema, reference)
+        except LookupError:
+            raise _nothing_there(place, reference) from None
+        if plain:
+            return reference
+        name = f"at {reference[2:]}".translate(ESCAPED)
+        if name not in moved:
+            moved[name] = None
+            moved[name] = of(target)
+        return f"#/$defs/{name}"
+
+    found = of(schema)
+    return {**found, "$defs": {**found.get("$defs", {}), **moved}} if moved else found
+
+
+def _target(root: Any, reference: str) -> tuple[Any, bool]:
+    """Where a reference leads, and whether xgrammar gets there too."""
+    node, plain = root, "%" not in reference and "~" not in reference
+    for step in unquote(reference).removeprefix("#").split("/")[1:]:
+        step = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list):
+            node, plain = node[int(step) if step.isdecimal() else len(node)], False
+        elif isinstance(node, dict):
+            moved = step == "items" and isinstance(node.get("prefixItems"), list)
+            node = node["prefixItems" if moved and step not in node else step]
+        else:
+            raise LookupError(step)
+    return node, plain
+
+
+def _nothing_there(place: str, reference: str) -> RequestError:
+    said = f"'{place}' has '$ref': {shown(reference)}, and nothing is there"
+    return RequestError(said, place)

@@ -1,0 +1,81 @@
+"""References in JSON schemas lead where they did, in a form that the engine follows."""
+
+import json
+from typing import Any
+
+import pytest
+from predict.errors import RequestError
+from predict.requests import formats
+from predict.requests.conversations.notes import Notes
+from predict.requests.json_schemas import inlined
+from xgrammar import Grammar
+from xgrammar.testing import _is_grammar_accept_string
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    "reference", ["#/properties/a/anyOf/1", "#/$defs/a~1b%20c", "#/%24defs/a~1b c", "#/$defs/d~0"]
+)
+def test_a_reference_is_any_pointer_into_the_schema(reference: str) -> None:
+    text: dict[str, Any] = {"type": "string"}
+    schema = {
+        "$defs": {"a/b c": text, "d~": text},
+        "properties": {"a": {"anyOf": [{"type": "null"}, text]}, "b": {"$ref": reference}},
+    }
+    assert inlined(schema, "s")["properties"]["b"] == text
+    for wrong in ("#/properties/a/anyOf/2", "#/properties/a/anyOf/-1", "#/properties/a/anyOf/x"):
+        with pytest.raises(RequestError, match="nothing is there"):
+            inlined({**schema, "items": {"$ref": wrong}}, "s")
+
+
+def test_definitions_without_an_end_are_refused() -> None:
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
+    with pytest.raises(RequestError, match="refers to itself"):
+        inlined({"$defs": {"Node": node}, "$ref": "#/$defs/Node"}, "a")
+    grows = {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}
+    with pytest.raises(RequestError, match="more than"):
+        inlined({"$defs": {**grows, "d40": {}}, "$ref": "#/$defs/d0"}, "a")
+    with pytest.raises(RequestError, match="nothing is there"):
+        inlined({"$ref": "#/$defs/x"}, "a")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["#/properties/a/anyOf/1", "#/$defs/a~1b%20c", "#/properties/t/items/0", "#/$defs/plain"],
+)
+def test_a_reference_that_the_engine_would_lose_leads_where_it_did(reference: str) -> None:
+    text: dict[str, Any] = {"type": "string"}
+    schema: dict[str, Any] = {
+        "$defs": {"a/b c": text, "plain": text},
+        "type": "object",
+        "properties": {
+            "a": {"anyOf": [{"type": "null"}, text]},
+            "t": {"type": "array", "items": [text]},
+            "b": {"$ref": reference},
+        },
+        "required": ["a", "t", "b"],
+    }
+    for sent in (schema, json.dumps(schema)):
+        body = {"structured_outputs": {"json": sent}}
+        got = formats.settled(CHAT, body, Notes())["structured_outputs"]["json"]
+        grammar = Grammar.from_json_schema(json.dumps(got), separators=(",", ":"))
+        assert _is_grammar_accept_string(grammar, '{"a":null,"t":["x"],"b":"y"}')
+        assert not _is_grammar_accept_string(grammar, '{"a":null,"t":["x"],"b":1}')
+    schema["properties"]["b"] = {"$ref": "#/$defs/none"}
+    with pytest.raises(RequestError, match="nothing is there"):
+        formats.settled(
+            CHAT, {"response_format": {"type": "json_object", "schema": schema}}, Notes()
+        )
+
+
+def test_a_reference_may_lead_around_itself() -> None:
+    more = {"type": "object", "properties": {"next": {"$ref": "#/anyOf/1"}}}
+    body = {"structured_outputs": {"json": {"anyOf": [{"type": "null"}, more]}}}
+    got = formats.settled(CHAT, body, Notes())["structured_outputs"]["json"]
+    grammar = Grammar.from_json_schema(json.dumps(got), separators=(",", ":"))
+    assert _is_grammar_accept_string(grammar, '{"next":{"next":{}}}')
+    plain = {"structured_outputs": {"json": {"properties": {"a": {"$ref": "#"}}}}}
+    assert formats.settled(CHAT, plain, Notes()) is plain
+    text = {"structured_outputs": {"json": json.dumps({"type": "string"})}}
+    assert formats.settled(CHAT, text, Notes()) is text
