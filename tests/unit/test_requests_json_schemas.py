@@ -79,3 +79,19 @@ def test_a_reference_may_lead_around_itself() -> None:
     assert formats.settled(CHAT, plain, Notes()) is plain
     text = {"structured_outputs": {"json": json.dumps({"type": "string"})}}
     assert formats.settled(CHAT, text, Notes()) is text
+
+
+def test_two_references_never_lead_to_the_same_place_by_their_names() -> None:
+    schema = {
+        "$defs": {"a/b": {"type": "string"}, "a.b": {"type": "integer"}, "moved-0": {"const": 1}},
+        "prefixItems": [{"$ref": "#/$defs/a~1b"}, {"$ref": "#/$defs/a%2Eb"}],
+        "type": "array",
+        "minItems": 2,
+    }
+    body = {"structured_outputs": {"json": schema}}
+    got = formats.settled(CHAT, body, Notes())["structured_outputs"]["json"]
+    assert got["$defs"].items() >= schema["$defs"].items()  # type: ignore[attr-defined]
+    first, second = (got["$defs"][one["$ref"].rpartition("/")[2]] for one in got["prefixItems"])
+    assert (first, second) == ({"type": "string"}, {"type": "integer"})
+    wrong = {"$defs": ["a"], "items": {"$ref": "#/$defs/0"}}
+    formats.settled(CHAT, {"structured_outputs": {"json": wrong}}, Notes())

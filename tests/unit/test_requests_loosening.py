@@ -71,6 +71,7 @@ NAMED: list[tuple[dict[str, Any], list[str]]] = [
     ({"minLength": 3, "anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}, ["minLength"]),
     ({"pattern": "^a", "anyOf": [STRING, {"type": "string", "pattern": "b$"}]}, ["pattern"]),
     ({"format": "jwt", "anyOf": [STRING, {"type": "null"}]}, ["format"]),
+    ({"multipleOf": 5, "anyOf": [True]}, ["multipleOf"]),
     ({**OBJECT, "anyOf": [{"properties": {"a": {"const": "x"}}}]}, ["properties.a"]),
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [

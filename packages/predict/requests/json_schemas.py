@@ -6,6 +6,7 @@ leaves references, in a form that xgrammar follows. Refuses one that leads nowhe
 are resolved one that leads into itself.
 """
 
+import itertools
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,8 +17,6 @@ MOST_NODES = 5000  # of a schema whose references are gone
 VALUES = frozenset(["const", "enum", "default", "examples", "example"])  # which hold no schema
 # … and which hold schemas by names of their own
 BY_NAME = frozenset(["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"])
-
-ESCAPED = str.maketrans("/~%", "...")
 
 Schema = dict[str, Any]
 
@@ -79,7 +78,9 @@ def pointed(schema: Schema, place: str) -> Schema:
     path: where others lead stands in `$defs` as well."""
     if "$ref" not in str(schema):
         return schema
-    moved: dict[str, Any] = {}
+    definitions = schema.get("$defs")
+    moved: dict[str, Any] = dict(definitions) if isinstance(definitions, dict) else {}
+    names: dict[str, str] = {}  # of what is moved, by the reference
 
     def of(node: Any) -> Any:
         if isinstance(node, list):
@@ -100,14 +101,19 @@ def pointed(schema: Schema, place: str) -> Schema:
             raise _nothing_there(place, reference) from None
         if plain:
             return reference
-        name = f"at {reference[2:]}".translate(ESCAPED)
-        if name not in moved:
+        if reference not in names:
+            names[reference] = name = next(
+                name for number in itertools.count() if (name := f"moved-{number}") not in moved
+            )
             moved[name] = None
             moved[name] = of(target)
-        return f"#/$defs/{name}"
+        return f"#/$defs/{names[reference]}"
 
     found = of(schema)
-    return {**found, "$defs": {**found.get("$defs", {}), **moved}} if moved else found
+    if not names:
+        return found  # type: ignore[no-any-return]
+    own = found["$defs"] if isinstance(definitions, dict) else {}
+    return {**found, "$defs": {**moved, **own}}
 
 
 def _target(root: Any, reference: str) -> tuple[Any, bool]:
@@ -116,7 +122,8 @@ def _target(root: Any, reference: str) -> tuple[Any, bool]:
     for step in unquote(reference).removeprefix("#").split("/")[1:]:
         step = step.replace("~1", "/").replace("~0", "~")
         if isinstance(node, list):
-            node, plain = node[int(step) if step.isdecimal() else len(node)], False
+            number = int(step) if step.isdecimal() and len(step) < 9 else len(node)
+            node, plain = node[number], False
         elif isinstance(node, dict):
             moved = step == "items" and isinstance(node.get("prefixItems"), list)
             node = node["prefixItems" if moved and step not in node else step]

@@ -85,8 +85,10 @@ class _Loosening:
         if isinstance(schema, list):
             items = [self.of(inner, f"{place}[{i}]", ALONE) for i, inner in enumerate(schema)]
             return schema if all(a is b for a, b in zip(items, schema, strict=True)) else items
+        if schema is True and beside.schema:
+            return self._typed({}, place, beside)
         if not isinstance(schema, dict):
-            return beside.schema if schema is True and beside.schema else schema
+            return schema
         sent, schema = schema, _plain(schema)
         _check(schema, place)
         head = next((name for name in HEADS if name in schema), None)
