@@ -123,7 +123,7 @@ def serve(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="PLACE=FOLDER",
-        help="/adapters/legal=folder: these files there, not a stand-in",
+        help="/adapters/legal=folder,…: these files there, not a stand-in",
     )
     parser.add_argument(
         "--variable",

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -61,9 +62,10 @@ def variables(given: list[str]) -> dict[str, str]:
 
 
 def mount_folders(given: list[str]) -> dict[str, Path]:
-    """PLACE=FOLDER words: places in the container and what is mounted there."""
+    """PLACE=FOLDER words, several with commas between them: places in the container and what is
+    mounted there."""
     found = {}
-    for text in given:
+    for text in [word for words in given for word in re.split(r",(?=/[^,=]*=)", words)]:
         place, equals, folder = text.partition("=")
         if not equals or not place.startswith("/"):
             raise UsageError(f"MOUNT={text!r} is not PLACE=FOLDER, such as /adapters/legal=adapter")

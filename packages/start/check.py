@@ -28,8 +28,8 @@ PART = r"layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.weight"
 
 
 OTHER = (
-    "was it trained on another one? A local stand-in is smaller than its model too: mount the real "
-    "weights beside it (MOUNT=)"
+    "was it trained on another one? A stand-in is smaller too: mount the real weights beside it "
+    "(MOUNT=)"
 )
 
 

@@ -7,6 +7,7 @@ import yaml
 
 from deploy import cards
 from deploy.config import render
+from deploy.errors import UsageError
 from deploy.options import Options
 from deploy.start_command import start_command
 from local import sandbox
@@ -214,6 +215,17 @@ def test_config_1_runs_config_yaml_as_it_lies(
     assert b"--shutdown-timeout 7" in image.files["/etc/supervisor/supervisord.conf"]
     assert main(["--config", "--gpu", "L4"]) == 2
     assert "leave the others out, or CONFIG=1" in capsys.readouterr().err
+
+
+def test_several_folders_are_mounted_by_one_word_as_make_takes_it(tmp_path: Path) -> None:
+    for name in ("a", "b,c"):
+        (tmp_path / name).mkdir()
+    both = f"/models/m={tmp_path}/a,/adapters/legal={tmp_path}/b,c"
+    expected = {"/models/m": tmp_path / "a", "/adapters/legal": tmp_path / "b,c"}
+    assert serve.mount_folders([both]) == expected
+    assert serve.mount_folders(both.split(",", 1)) == expected
+    with pytest.raises(UsageError, match=r"MOUNT='/x=none': there is no folder"):
+        serve.mount_folders([f"{both},/x=none"])
 
 
 @pytest.mark.parametrize("variable", ["", "NAME", "=value", "A B=c"])
