@@ -192,6 +192,11 @@ def check_hub(card: Card) -> None:
                 f"SOURCE=hub downloads from the Hugging Face hub alone, not {remote}; leave "
                 "SOURCE= out, and Baseten mirrors it"
             )
+    if (card.own_weights and card.own_weights.auth) or card.adapters.auth:
+        raise UsageError(
+            "SOURCE=hub downloads with the token in the secret of SECRET=, and the card's auth is "
+            "for what Baseten mirrors; leave one of them out"
+        )
 
 
 def described(card: Card, chosen: Plan, options: Options) -> list[str]:

@@ -8,6 +8,7 @@ import yaml
 from deploy import cards
 from deploy.cards import MODELS, CardError
 from deploy.config import render, write
+from deploy.errors import UsageError
 from deploy.options import Options
 from deploy.summary import summary
 from tests.support.cards import QUANTIZED
@@ -136,6 +137,10 @@ def test_a_card_may_say_how_baseten_gets_at_the_weights_and_adapters(tmp_path: P
     by_hub = {"auth_method": "CUSTOM_SECRET", "auth_secret_name": "hf_access_key"}
     assert [entry["auth"] for entry in entries] == [OIDC, by_hub, OIDC]
     assert "NO CREDENTIALS" not in summary(card, Options())
+    hub = {"own_weights": {"source": "hf://acme/support", "auth": by_hub}}
+    card = cards.load("support-7b", with_base(tmp_path, **hub))
+    with pytest.raises(UsageError, match="SOURCE=hub downloads with the token"):
+        render(card, Options("hub"))
 
 
 @pytest.mark.parametrize("title", ["'{}'", '"{}"  # quoted', ">-\n  {}", '"\\x4D{}"', "{} "])

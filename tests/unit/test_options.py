@@ -43,3 +43,12 @@ def test_image_hosts_that_are_none_are_refused(hosts: str) -> None:
 def test_a_context_that_is_not_a_number_of_tokens_is_refused(value: str) -> None:
     with pytest.raises(UsageError, match=f"CONTEXT='{value}' is not a number of tokens"):
         options.context_of(value)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "", "1.5", "1000000"])
+def test_what_is_no_rank_is_refused(value: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"RANK='{value}' is not a number above 0; use for example"
+    ):
+        options.number_of("RANK", value)
+    assert options.number_of("RANK", "16") == 16
