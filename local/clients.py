@@ -5,7 +5,9 @@ program (tests/clients) gets the container's address and the model alone, and wh
 is compared with what the stand-ins answer. Refuses, naming it, what is not installed.
 """
 
+import base64
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -140,6 +142,15 @@ def versions(interpreter: Path) -> dict[str, str]:
 def node_versions() -> dict[str, str]:
     package = json.loads((PROGRAMS / "node" / "package.json").read_text())
     return dict(package["dependencies"])
+
+
+def red() -> str:
+    """A plain red image, as a data URL."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), (220, 20, 20)).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def not_run(steps: Sequence[Step]) -> list[str]:

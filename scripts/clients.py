@@ -1,8 +1,6 @@
 """Runs real clients against the container, and writes docs/clients.md."""
 
 import argparse
-import base64
-import io
 import sys
 from pathlib import Path
 
@@ -61,7 +59,7 @@ def run_all(
         for client in some:
             runtime = runtimes[client.language]
             assert runtime is not None
-            image = red() if card.features.images else ""
+            image = clients.red() if card.features.images else ""
             found[client] = clients.run(client, runtime, URL, model, image)
             for step in found[client]:
                 shown = step.came if step.right else f"FAILED {step.failed or step.came}"
@@ -69,15 +67,6 @@ def run_all(
     finally:
         stop(process)
     return found
-
-
-def red() -> str:
-    """A plain red image, as a data URL."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64), (220, 20, 20)).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def page(found: dict[Client, list[Step]], versions: dict[str, dict[str, str]]) -> str:

@@ -336,7 +336,7 @@ def test_an_image_of_any_form_is_seen(container: Running, red: str) -> None:
 
 @pytest.fixture
 def red() -> str:
-    from scripts.clients import red
+    from local.clients import red
 
     return red()
 

@@ -6,7 +6,6 @@ import pytest
 
 from local import clients
 from local.truss import URL
-from scripts.clients import red
 from tests.support.container import Running
 
 # A call that a schema starts, without [TOOL_CALLS], is in no training. Mistral's stand-in finishes
@@ -44,4 +43,4 @@ def test_a_client_works_with_the_history_it_has(
 @pixtral
 @pytest.mark.parametrize("name", ["openai", "anthropic", "mistralai"])
 def test_a_client_s_image_is_seen(container: Running, interpreter: Path, name: str) -> None:
-    assert "image" in steps(container, interpreter, name, red())
+    assert "image" in steps(container, interpreter, name, clients.red())

@@ -6,6 +6,7 @@ responder.py brings vLLM's errors into that format; reading.py understands them.
 """
 
 import json
+from typing import Any
 
 MAX_LENGTH = 299  # characters of a message; what it quotes of a request is less than that
 
@@ -29,3 +30,9 @@ def error_body(message: str, kind: str, param: str | None, code: int) -> bytes:
 
 def shortened(text: str, most: int = MAX_LENGTH) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def shown(value: Any) -> str:
+    """A value as a message may show it: short."""
+    text = json.dumps(value, default=lambda _: "…")
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from predict.errors import MAX_LENGTH, shortened
-from predict.legacy.parameters import shown
+from predict.errors import MAX_LENGTH, shortened, shown
 from predict.vllm_internals import FIELD_REQUIRED, INPUT_SHOULD_BE, VALIDATION_ERROR
 
 MAX_FAULTS = 3  # named in one message, of a request with many

@@ -6,7 +6,6 @@ its type, or None for one that the argument does not take. JSON has one kind of 
 an integer here; true is not a number.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,9 +133,3 @@ READERS: dict[str, Reader] = {
     "list of [[token id], bias of -100 to 100]": _list(_bias),
     "object": lambda value: value if isinstance(value, dict) else None,
 }
-
-
-def shown(value: Any) -> str:
-    """A value as a message may show it: short."""
-    text = json.dumps(value, default=lambda _: "…")
-    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from predict.errors import RequestError
+from predict.errors import RequestError, shown
 from predict.legacy import decoding
 from predict.legacy.instruct import instruct_text, read_instruct
 from predict.legacy.parameters import (
@@ -21,7 +21,6 @@ from predict.legacy.parameters import (
     READERS,
     REMOVED,
     UNSUPPORTED,
-    shown,
 )
 from predict.settings import Settings
 

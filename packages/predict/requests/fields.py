@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from predict.errors import RequestError
-from predict.legacy.parameters import CHAT, GENERATE, LEGACY, OPENAI, REFUSED, REMOVED, shown
+from predict.errors import RequestError, shown
+from predict.legacy.parameters import CHAT, GENERATE, LEGACY, OPENAI, REFUSED, REMOVED
 from predict.requests.conversations.notes import Notes
 from predict.requests.routes import CHAT_COMPLETIONS, COMPLETIONS
 

@@ -7,8 +7,7 @@ schemas and named in `notes`, or refused (loosening.py).
 
 from typing import Any
 
-from predict.errors import RequestError
-from predict.legacy.parameters import shown
+from predict.errors import RequestError, shown
 from predict.requests.conversations.notes import Notes
 from predict.requests.json_schemas import pointed
 from predict.requests.loosening import loosened

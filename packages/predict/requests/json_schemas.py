@@ -10,8 +10,7 @@ import itertools
 from typing import Any
 from urllib.parse import unquote
 
-from predict.errors import RequestError
-from predict.legacy.parameters import shown
+from predict.errors import RequestError, shown
 
 MOST_NODES = 5000  # of a schema whose references are gone
 VALUES = frozenset(["const", "enum", "default", "examples", "example"])  # which hold no schema

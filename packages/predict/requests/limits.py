@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from predict.errors import RequestError
-from predict.legacy.parameters import REFUSED_PARTS, shown
+from predict.errors import RequestError, shown
+from predict.legacy.parameters import REFUSED_PARTS
 from predict.requests import structured_outputs
 from predict.settings import RequestLimits
 

@@ -11,8 +11,7 @@ Refuses, naming path and keyword, what cannot be left out without changing the s
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from predict.errors import RequestError
-from predict.legacy.parameters import shown
+from predict.errors import RequestError, shown
 from predict.requests.conversations.notes import Notes
 from predict.requests.json_schemas import BY_NAME, MOST_NODES, VALUES, Schema
 

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from predict.errors import RequestError
-from predict.legacy.parameters import shown
+from predict.errors import RequestError, shown
 from predict.requests.json_schemas import BY_NAME, VALUES
 from predict.settings import RequestLimits
 

@@ -7,8 +7,7 @@ at OpenAI or Anthropic, or that the route has no form for, is left out and named
 from collections.abc import Callable
 from typing import Any
 
-from predict.errors import RequestError
-from predict.legacy.parameters import shown
+from predict.errors import RequestError, shown
 from predict.requests.conversations.messages import check_name
 from predict.requests.conversations.notes import Notes
 from predict.requests.routes import ANTHROPIC_ROUTES, CHAT_ROUTES, RESPONSES

@@ -9,8 +9,7 @@ compiles stands without references, which vLLM would lose.
 
 from typing import Any, NamedTuple
 
-from predict.errors import RequestError
-from predict.legacy.parameters import shown
+from predict.errors import RequestError, shown
 from predict.requests.conversations.generations import Generation
 from predict.requests.conversations.notes import Notes
 from predict.requests.json_schemas import inlined

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from predict.errors import shown
 from predict.errors.reading import NOT_SAID
-from predict.legacy.parameters import shown
 from predict.requests import tool_schemas
 from predict.vllm_internals import (
     CONTEXT_LENGTH,

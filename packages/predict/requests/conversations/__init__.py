@@ -10,8 +10,7 @@ returned as the same object, and nothing is decoded a second time.
 
 from typing import Any
 
-from predict.errors import RequestError
-from predict.legacy.parameters import shown
+from predict.errors import RequestError, shown
 from predict.requests.conversations import anthropic, chat, responses
 from predict.requests.conversations.chat import Turn
 from predict.requests.conversations.generations import Generation

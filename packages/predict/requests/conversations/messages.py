@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from predict.errors import RequestError
-from predict.legacy.parameters import shown
+from predict.errors import RequestError, shown
 from predict.requests.conversations.generations import Generation
 from predict.requests.conversations.notes import Notes
 
