@@ -19,7 +19,7 @@ from local.truss import URL
 from tests.support import load
 from tests.support.container import Running
 from tests.support.resilience import Report
-from tests.support.soak import MARK
+from tests.support.soak import MARK, sent
 
 MODEL = "pixtral-12b"  # takes everything that the clients send
 MINUTE = 60
@@ -80,6 +80,7 @@ def test_a_soak(
     container: Running, seconds: int, resilience: Report, request: pytest.FixtureRequest
 ) -> None:
     most = most_requests(load.plan_of(MODEL))
+    log_bytes = container.log.stat().st_size
     idle = rejections(50)
     clients = subprocess.Popen(
         [sys.executable, "-m", "tests.support.soak", MODEL, str(seconds), str(most + EXTRA)],
@@ -107,10 +108,13 @@ def test_a_soak(
     first = min(MINUTE, seconds / 2)
     before = memory_at(samples, first - 10, first + 10)
     after = memory_at(samples, seconds - 20, seconds)
-    assert after < GROWTH * before, f"{before / 1e6:.0f} MB, then {after / 1e6:.0f} MB"
-    # None of the slots leaked: as many requests as there are slots are all admitted.
-    assert {outcome.status for outcome in load.streams(MODEL, most)} == {200}
-    assert MARK not in container.log.read_text(errors="replace")
+    if seconds > first + MINUTE:  # a short one is over before all caches are full
+        assert after < GROWTH * before, f"{before / 1e6:.0f} MB, then {after / 1e6:.0f} MB"
+    # None of the slots leaked: as many requests as there are slots are all admitted, and exact.
+    ended = load.streams(MODEL, most)
+    assert [outcome for outcome in ended if not outcome.right] == []
+    logged = container.log.read_bytes()[log_bytes:].decode(errors="replace")
+    assert [text for text in sent(MODEL) if text in logged] == []
     print(f"idle p50 {statistics.median(idle)} busy p50 {statistics.median(busy)} p99 {p99(busy)}")
     print(counts, before, after)
     if request.config.getoption("--resilience"):  # on a quiet machine

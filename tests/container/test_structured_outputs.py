@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,14 @@ REGEXES = [
     "([a-z]{0,1000}[a-m]{0,1000}[a-c]{0,1000}){0,1000}z",
     "(?=a)b",
     r"\bfoo\b",
+]
+# Ordinary ones that are slow, for large vocabularies above all.
+SLOW_REGEXES = [
+    r"^(\w+\s?)+$",
+    r"^([A-Za-z]+[,.]?\s?)+$",
+    r"^([a-z]+ ){0,50}[a-z]+\.$",
+    r"^(\d{1,3},?)+$",
+    r"^[\p{L} '-]+$",
 ]
 
 
@@ -132,6 +141,34 @@ def test_neighbours_do_not_wait_for_what_is_allowed(
             assert waiting.result().status_code < 500
 
 
+@pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+def test_slow_constraints_start_beside_streams_that_never_end(
+    container: Running, plain: tuple[list[Any], str]
+) -> None:
+    """Of a quick constraint, of a slow one, and of none."""
+    done = threading.Event()
+    slow: Body = {"structured_outputs": {"regex": SLOW_REGEXES[0]}}
+    numbers = {"type": "array", "items": {"type": "integer"}, "minItems": 100}
+    streams: list[Body] = [{"structured_outputs": {"json": numbers}}, slow, {}]
+
+    def ask(fields: Body) -> None:
+        while not done.is_set():
+            assert asked(container, CHAT, {**fields, "max_tokens": 100}).status_code == 200
+
+    with ThreadPoolExecutor(6) as pool:
+        asking = [pool.submit(ask, fields) for fields in streams for _ in range(2)]
+        try:
+            for _ in range(2):
+                answer = asked(container, CHAT, {**slow, "max_tokens": 3, "n": 4})
+                assert answer.status_code == 200, answer.text
+                assert len(answer.json()["choices"]) == 4
+            neighbour(container, plain)
+        finally:
+            done.set()
+        for one in asking:
+            one.result()
+
+
 def test_ordinary_expressions_and_schemas_hold(container: Running) -> None:
     for regex in (
         r"\d{4}-\d{2}-\d{2}",
@@ -145,8 +182,9 @@ def test_ordinary_expressions_and_schemas_hold(container: Running) -> None:
         answer = asked(container, CHAT, {"structured_outputs": {"regex": regex}, **GREEDY}).json()
         text = answer["choices"][0]["message"]["content"]
         assert re.fullmatch(regex, text, re.ASCII), (regex, text)
-    for regex in (r"^([a-z]+ ){0,50}[a-z]+\.$", r"^(\d{1,3},?)+$", r"^[\p{L} '-]+$"):  # slow ones
-        answer = asked(container, CHAT, {"structured_outputs": {"regex": regex}, **GREEDY})
+    for regex in SLOW_REGEXES:
+        fields = {"structured_outputs": {"regex": regex}, "max_tokens": 8}
+        answer = asked(container, CHAT, fields)
         assert answer.status_code == 200, (regex, answer.text)
     for constraint in (
         {"grammar": 'root ::= "yes" | "no"'},

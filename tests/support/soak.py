@@ -28,10 +28,12 @@ from tests.support.hostile.case import Case
 from tests.support.images import IMAGES, part
 from tests.support.load import CHAT, known
 
-MARK = "quoted-by-the-soak"  # in every request; no line of a log may have it
+MARK = "quoted-by-the-soak"  # in what users, schemas and bad input say
+LONG = 12  # characters of a text that is in a log only if a request is quoted
 RETRY_SECONDS = 0.5  # sooner than Retry-After asks, so that the queue stays full
 TOOLS = load_dialogues()["tools"]
 SCHEMA = {
+    "description": MARK,
     "type": "object",
     "properties": {"wind": {"const": "mistral"}, "strong": {"const": True}},
     "required": ["wind", "strong"],
@@ -128,6 +130,10 @@ def bad_input(model: str) -> Ask:
     turn: Iterator[Case] = itertools.cycle(small)
 
     async def ask(client: httpx.AsyncClient, number: int) -> str | None:
+        if number % 5 == 0:
+            response = await client.post(CHAT, json={"messages": MARK, MARK: MARK, "tools": MARK})
+            check(response)
+            return None if response.status_code == 400 else f"{response.status_code} to {MARK}"
         case = next(turn)
         response = await client.request(
             case.method, case.path, content=case.content, headers=case.headers
@@ -137,6 +143,14 @@ def bad_input(model: str) -> Ask:
         return f"{case.name}: {wrong}" if wrong else None
 
     return ask
+
+
+def sent(model: str) -> list[str]:
+    """Texts of the requests and their answers: no line of a log may have one."""
+    texts = [MARK, TOOLS["question"], str(TOOLS["call"]["arguments"])]
+    for messages, answer in known(model):
+        texts += [answer, *(message["content"] for message in messages)]
+    return [text for text in texts if isinstance(text, str) and len(text) >= LONG]
 
 
 def clients(model: str, streams: int) -> dict[str, tuple[int, Ask]]:

@@ -26,6 +26,7 @@ from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
 from vllm.v1.structured_output.request import get_structured_output_key
 from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
 
+from predict.constraints import categories
 from predict.constraints.turns import EXTRA
 from predict.vllm_internals import LOGGER
 
@@ -197,6 +198,13 @@ class Verdicts:
                 self.process.kill()
 
 
+def categories_spelled_out(regex: str) -> str:
+    try:
+        return categories.spelled_out(regex)
+    except categories.CategoryError as error:
+        raise RefusedConstraintError(f"'{FIELD}' {error}", parameter=FIELD) from None
+
+
 def install(engine: Any) -> Verdicts:
     """Has every request to vLLM's EngineClient tried first."""
     verdicts = Verdicts(engine.vllm_config)
@@ -207,6 +215,8 @@ def install(engine: Any) -> Verdicts:
     ) -> Any:
         constraint = getattr(params, "structured_outputs", None)
         if constraint is not None and not constraint.all_constraints_none():
+            if constraint.regex:
+                constraint.regex = categories_spelled_out(constraint.regex)
             seconds = await verdicts.check(constraint)
             params.extra_args = {
                 **(params.extra_args or {}),
