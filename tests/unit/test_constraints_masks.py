@@ -83,6 +83,18 @@ def test_masks_that_are_a_little_slow_use_the_burst_up(guard: Any) -> None:
     assert steps > 3
 
 
+def test_answers_of_one_constraint_that_get_slow_in_the_same_step_have_a_bound(
+    guard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, others = [Grammar(0.02) for _ in range(ROWS - 2)], [Grammar(0.02), Grammar()]
+    for one in answers:
+        one.predict_key = answers[0].predict_key
+    monkeypatch.setattr(masks, "STEP_SECONDS", 0.03)
+    assert masks_of(guard, answers[0], others[0], answers[1], others[1]) == [5, 5, -1, 5]
+    assert not masks.ended
+    assert masks_of(guard, answers[0], *others) == [5, 5, 5]  # the next step has its own
+
+
 def test_bursts_have_a_bound_for_all_together(guard: Any) -> None:
     masks.spare.seconds = 0.0
     assert masks.allowance(Grammar()) < masks.SHARE_SECONDS + masks.BURST_SECONDS / 2
@@ -114,6 +126,6 @@ def test_the_thread_that_is_left_behind_cannot_end_before_its_priority_is_lowere
     monkeypatch.setattr(masks, "lower", lambda *_: locked.append(maker.lock.locked()))
     monkeypatch.setattr(masks, "allowance", lambda _: -1.0)
     maker.grammar = Grammar()
-    assert maker.leave()
+    assert maker.abandon()
     assert locked == [True]
     maker.tasks.put(None)

@@ -144,3 +144,14 @@ def test_the_newest_is_next_and_the_oldest_is_given_up(monkeypatch: pytest.Monke
     assert not any(said["in_time"] for said in answers)
     trials.start()
     assert started == [{"id": trial.MOST_WAITING + 1}]
+
+
+def test_the_figures_in_the_documents_are_these() -> None:
+    told = " ".join((ROOT / "docs" / "requests.md").read_text().split())
+    for figure in (
+        f"{trial.READ_SECONDS:g} s to read, {trial.COMPILE_SECONDS:g} s to compile or 1 GiB",
+        f"over {trial.MASK_SECONDS * 1000:g} ms for a token",
+        f"over {trial.MEAN_SECONDS * 1000:g} ms for a token on average",
+        f"each for {trial.SLICE_SECONDS:g} s before",
+    ):
+        assert figure in told, figure

@@ -8,7 +8,8 @@ Promises: the masks are made in a thread that is left behind, at the lowest prio
 has used up its allowance; the request's next token is refused, which ends it with an error (vLLM's
 own way out), and the same constraint is refused from then on before it is compiled. Compiling runs
 at a low priority. An allowance is `SHARE_SECONDS` a mask, and a burst, which is less while others
-have taken theirs.
+have taken theirs. Answers of one constraint that all get slow in the same step, unforeseen, end
+after `STEP_SECONDS`.
 """
 
 import contextlib
@@ -30,6 +31,8 @@ SHARE_SECONDS = 0.16  # CPU, of each mask; trial.py lets three quarters of it pa
 BURST_SECONDS = 0.1  # of a request, beyond its shares
 SPARE_FRACTION = 0.1  # of all time may go into bursts …
 SPARE_SECONDS = 0.3  # … saved up at most
+STEP_SECONDS = 0.4  # of one step's masks; who is slow beyond it, as its constraint was in it, ends
+SLOW_SECONDS = 0.004
 MOST_LEFT = 4  # threads left behind at once; a further request's first masks get no burst then
 MOST_ENDED = 1000  # constraints that are remembered
 LOOK_SECONDS = 0.005
@@ -62,6 +65,7 @@ class Maker:
         self.left = False
         self.grammar: Any = None  # whose mask is made now, since the thread's CPU clock said …
         self.since = 0.0
+        self.begin_step()
         self.thread = threading.Thread(target=self._run, daemon=True, name="masks")
         self.thread.start()
 
@@ -72,6 +76,10 @@ class Maker:
                 task()
             except LeftBehindError:
                 return
+
+    def begin_step(self) -> None:
+        self.step_seconds = 0.0
+        self.slow: set[Any] = set()  # constraints that had a slow mask in this step
 
     def taken(self) -> float:
         """CPU seconds that the mask in the making has taken."""
@@ -84,6 +92,9 @@ class Maker:
         with self.lock:
             if self.left:
                 raise LeftBehindError
+            key = getattr(grammar, "predict_key", None)
+            if self.step_seconds > STEP_SECONDS and key in self.slow:
+                grammar.predict_over = True  # but not its constraint, one at a time
             if is_over(grammar):
                 bitmask[index].fill_(-1)
                 return
@@ -96,15 +107,19 @@ class Maker:
                 if self.left:
                     raise LeftBehindError
                 self.grammar = None
-                spend(grammar, time.thread_time() - self.since)
+                seconds = time.thread_time() - self.since
+                self.step_seconds += seconds
+                if seconds > SLOW_SECONDS:
+                    self.slow.add(key)
+                charge(grammar, seconds)
 
-    def leave(self) -> bool:
+    def abandon(self) -> bool:
         """Leaves the thread behind if the mask it makes takes too long."""
         with self.lock:
             grammar = self.grammar
             if grammar is None or self.taken() <= allowance(grammar):
                 return False
-            spend(grammar, self.taken())
+            charge(grammar, self.taken())
             end(grammar)
             self.left = True
             left_behind.append(self.thread)
@@ -146,7 +161,7 @@ def allowance(grammar: Any) -> float:
     return SHARE_SECONDS + max(0.0, min(burst, spare.left()))
 
 
-def spend(grammar: Any, seconds: float) -> None:
+def charge(grammar: Any, seconds: float) -> None:
     safely(turns.record, grammar, seconds)
     beyond = seconds - SHARE_SECONDS
     grammar.predict_beyond = max(0.0, getattr(grammar, "predict_beyond", 0.0) + beyond)
@@ -180,9 +195,10 @@ class Guard:
                     found.append(error)
                 done.set()
 
+            maker.begin_step()
             maker.tasks.put(make)
             while not done.wait(LOOK_SECONDS):
-                if maker.leave():
+                if maker.abandon():
                     self.maker = None
                     manager._grammar_bitmask = None  # the thread left behind may write to the old
                     break
