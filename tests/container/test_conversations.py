@@ -146,7 +146,7 @@ def test_prompts_are_mistral_common_s_for_what_is_meant(container: Running) -> N
                 meant.append({"role": "user", "content": "Be brief.\n\nMore?"})
                 sent.append({"role": "assistant", "content": "Yes."})
                 meant.append({"role": "assistant", "content": "Yes."})
-        sent.append(WIND)
+        sent.append({**WIND, "role": some.choice(["user", "system"])})
         meant.append(WIND)
         request: Any = ChatCompletionRequest.from_openai(messages=meant)
         expected = container.tokenizer.encode_chat_completion(request).tokens

@@ -146,6 +146,13 @@ def test_what_is_ignored_is_named_by_its_place(
             assert [name for name in notes.names if not is_there(sent, name)] == []
 
 
+def test_a_text_beside_a_call_is_named_as_it_was_sent() -> None:
+    body = copy.deepcopy(REQUESTS[2][1])
+    notes = Notes()
+    prepared(ANTHROPIC, body, GENERATIONS["v3"], notes)
+    assert list(notes.names) == ["messages[1].content[0]"]
+
+
 def unanswered(path: str, arguments: Any, generation: str = "v3") -> list[str]:
     """What is named of an assistant with a text and two calls that nobody answered."""
     answer: list[Any]

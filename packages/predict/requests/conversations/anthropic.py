@@ -174,13 +174,16 @@ def _assistant(
     parts: list[Any] = []
     calls: list[Any] = []
     calls_at: list[str] = []
+    names = dict(CALL_NAMES)
     plain = True
     for position, block in enumerate(blocks):
         where = f"{place}.content[{position}]"
         kind = _kind(block, where)
         if kind == "text":
             text = _text(block, where)
-            parts += [text] if text["text"] else []
+            if text["text"]:
+                names.setdefault("content", f"content[{position}]")
+                parts.append(text)
         elif kind == "tool_use":
             check_id(block.get("id"), f"{where}.id")
             check_name(block.get("name"), f"{where}.name")
@@ -199,7 +202,7 @@ def _assistant(
     message: Message = {"role": "assistant", "content": content}
     if calls:
         message["tool_calls"] = calls
-    turns.append(Turn(message, place, CALL_NAMES, tuple(calls_at)))
+    turns.append(Turn(message, place, names, tuple(calls_at)))
     return plain
 
 

@@ -259,7 +259,7 @@ def _one_of_both(turn: Turn, rules: Generation, notes: Notes) -> Turn:
     if not content:
         return turn
     if has_text(turn.message):
-        notes.add(f"{turn.place}.content")
+        notes.add(turn.where("content"))
     rest = {key: value for key, value in turn.message.items() if key != "refusal"}
     return turn.with_message({**rest, "content": None})
 
