@@ -16,8 +16,8 @@ ROWS = 4
 class Grammar:
     """A mask that takes so many CPU seconds, as a slow one of xgrammar's does."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float = 0.0, foreseen: float = 0.0) -> None:
+        self.seconds, self.predict_foreseen = seconds, foreseen
         self.predict_key = hash(("regex", id(self)))
 
     def make(self, bitmask: Any, index: int) -> None:
@@ -95,6 +95,19 @@ def test_answers_of_one_constraint_that_get_slow_in_the_same_step_have_a_bound(
     assert masks_of(guard, answers[0], *others) == [5, 5, 5]  # the next step has its own
 
 
+def test_masks_that_were_foreseen_may_take_longer(guard: Any) -> None:
+    grammar = Grammar(2 * masks.SHARE_SECONDS, foreseen=2 * masks.SHARE_SECONDS)
+    for _ in range(3):
+        assert masks_of(guard, grammar) == [5]
+    assert masks.spare.left() == pytest.approx(masks.SPARE_SECONDS)
+
+
+def test_after_a_step_s_own_seconds_one_that_was_not_foreseen_has_little() -> None:
+    assert masks.allowance(Grammar(), crowded=True) == masks.CROWDED_SECONDS
+    foreseen = Grammar(foreseen=masks.SHARE_SECONDS)
+    assert masks.allowance(foreseen, crowded=True) == 2 * masks.SHARE_SECONDS
+
+
 def test_bursts_have_a_bound_for_all_together(guard: Any) -> None:
     masks.spare.seconds = 0.0
     assert masks.allowance(Grammar()) < masks.SHARE_SECONDS + masks.BURST_SECONDS / 2
@@ -124,7 +137,7 @@ def test_the_thread_that_is_left_behind_cannot_end_before_its_priority_is_lowere
     locked: list[bool] = []
     maker = masks.Maker()
     monkeypatch.setattr(masks, "lower", lambda *_: locked.append(maker.lock.locked()))
-    monkeypatch.setattr(masks, "allowance", lambda _: -1.0)
+    monkeypatch.setattr(masks, "allowance", lambda *_: -1.0)
     maker.grammar = Grammar()
     assert maker.abandon()
     assert locked == [True]

@@ -7,9 +7,9 @@ next, one request after another; a mask that takes ten seconds holds everybody u
 Promises: the masks are made in a thread that is left behind, at the lowest priority, when a request
 has used up its allowance; the request's next token is refused, which ends it with an error (vLLM's
 own way out), and the same constraint is refused from then on before it is compiled. Compiling runs
-at a low priority. An allowance is `SHARE_SECONDS` a mask, and a burst, which is less while others
-have taken theirs. Answers of one constraint that all get slow in the same step, unforeseen, end
-after `STEP_SECONDS`.
+at a low priority. An allowance is `SHARE_SECONDS` a mask, or more where trial.py foresaw it, and a
+burst, which is less while others have taken theirs. After `STEP_SECONDS` of a step, what was not
+foreseen has less, and answers of a constraint that was slow in it already end.
 """
 
 import contextlib
@@ -25,9 +25,11 @@ from typing import Any
 from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
 
-from predict.constraints.turns import safely, turns
+from predict.constraints.turns import foreseen, safely, turns
 
-SHARE_SECONDS = 0.16  # CPU, of each mask; trial.py lets three quarters of it pass
+SHARE_SECONDS = 0.08  # CPU, of each mask, or …
+FORESEEN_TIMES = 2  # … as much of the slowest that trial.py saw
+CROWDED_SECONDS = 0.02  # of each that was not foreseen, after STEP_SECONDS
 BURST_SECONDS = 0.1  # of a request, beyond its shares
 SPARE_FRACTION = 0.1  # of all time may go into bursts …
 SPARE_SECONDS = 0.3  # … saved up at most
@@ -65,7 +67,8 @@ class Maker:
         self.left = False
         self.grammar: Any = None  # whose mask is made now, since the thread's CPU clock said …
         self.since = 0.0
-        self.begin_step()
+        self.step_seconds = 0.0
+        self.slow: set[Any] = set()  # constraints that had a slow mask in this step
         self.thread = threading.Thread(target=self._run, daemon=True, name="masks")
         self.thread.start()
 
@@ -76,10 +79,6 @@ class Maker:
                 task()
             except LeftBehindError:
                 return
-
-    def begin_step(self) -> None:
-        self.step_seconds = 0.0
-        self.slow: set[Any] = set()  # constraints that had a slow mask in this step
 
     def taken(self) -> float:
         """CPU seconds that the mask in the making has taken."""
@@ -117,8 +116,10 @@ class Maker:
         """Leaves the thread behind if the mask it makes takes too long."""
         with self.lock:
             grammar = self.grammar
-            if grammar is None or self.taken() <= allowance(grammar):
+            crowded = self.step_seconds > STEP_SECONDS
+            if grammar is None or self.taken() <= allowance(grammar, crowded):
                 return False
+            self.step_seconds += self.taken()
             charge(grammar, self.taken())
             end(grammar)
             self.left = True
@@ -152,18 +153,26 @@ def end(grammar: Any) -> None:
             ended.popitem(last=False)
 
 
-def allowance(grammar: Any) -> float:
-    """CPU seconds that the next mask may take."""
+def share(grammar: Any) -> float:
+    """CPU seconds that each of its masks may take."""
+    return max(SHARE_SECONDS, FORESEEN_TIMES * float(getattr(grammar, "predict_foreseen", 0.0)))
+
+
+def allowance(grammar: Any, crowded: bool = False) -> float:
+    """CPU seconds that the next mask may take. `crowded`: the step has had its own."""
     left_behind[:] = [thread for thread in left_behind if thread.is_alive()]
+    most = share(grammar)
+    if crowded:
+        return CROWDED_SECONDS if most == SHARE_SECONDS else most
     if len(left_behind) >= MOST_LEFT:
-        return SHARE_SECONDS
+        return most
     burst = BURST_SECONDS - getattr(grammar, "predict_beyond", 0.0)
-    return SHARE_SECONDS + max(0.0, min(burst, spare.left()))
+    return most + max(0.0, min(burst, spare.left()))
 
 
 def charge(grammar: Any, seconds: float) -> None:
     safely(turns.record, grammar, seconds)
-    beyond = seconds - SHARE_SECONDS
+    beyond = seconds - share(grammar)
     grammar.predict_beyond = max(0.0, getattr(grammar, "predict_beyond", 0.0) + beyond)
     if beyond > 0:
         spare.seconds = spare.left() - beyond
@@ -183,6 +192,7 @@ class Guard:
             return None
         # In vLLM's own threads, which it has for many requests, none could be left behind.
         manager.fill_bitmask_parallel_threshold = 1 << 30
+        step_seconds, slow = 0.0, set[Any]()  # also of masks that are made again
         while True:
             maker = self.maker = self.maker or Maker()
             done = threading.Event()
@@ -195,11 +205,11 @@ class Guard:
                     found.append(error)
                 done.set()
 
-            maker.begin_step()
+            maker.step_seconds, maker.slow = step_seconds, slow
             maker.tasks.put(make)
             while not done.wait(LOOK_SECONDS):
                 if maker.abandon():
-                    self.maker = None
+                    self.maker, step_seconds = None, maker.step_seconds
                     manager._grammar_bitmask = None  # the thread left behind may write to the old
                     break
             else:
@@ -236,6 +246,7 @@ def register() -> None:
             lower(threading.get_native_id(), COMPILING)
         grammar = create(self, request)
         grammar.predict_key = key
+        grammar.predict_foreseen = foreseen(request)
         return grammar
 
     XgrammarGrammar.fill_bitmask = fill_bitmask

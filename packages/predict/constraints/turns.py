@@ -43,6 +43,11 @@ def expected(request: Any) -> float:
     return float(getattr(constraint.grammar, "predict_cost", 0.0)) if constraint else 0.0
 
 
+def foreseen(request: Any) -> float:
+    """Seconds of the slowest mask that trial.py saw."""
+    return float((request.sampling_params.extra_args or {}).get(EXTRA, 0.0))
+
+
 def last_turn(request: Any) -> int:
     return int(getattr(request, "predict_turn", 0))
 
@@ -105,8 +110,7 @@ class Turns:
     def admits(self, request: Any) -> bool:
         """Whether a request's first mask may be one of this step's."""
         constraint = request.structured_output_request
-        tried = (request.sampling_params.extra_args or {}).get(EXTRA, 0.0)
-        seconds = max(tried, self.seen.get(hash(constraint.structured_output_key), 0.0))
+        seconds = max(foreseen(request), self.seen.get(hash(constraint.structured_output_key), 0.0))
         if seconds > STEP_SECONDS:
             if self.budget <= 0:
                 self.newcomer_waits = True
