@@ -46,6 +46,7 @@ CHOICES = ("anyOf", "oneOf", "allOf")
 NEVER = ("not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies")
 KEYWORDS = frozenset([*HEADS, *(name for names in ABOUT.values() for name in names)])
 SHAPES = frozenset(["items", "prefixItems", "properties", "patternProperties", *CHOICES])
+SIMPLE = frozenset(["type", "title", "description", "default"])
 ANNOTATIONS = ("discriminator", "xml", "externalDocs")  # OpenAPI's objects that are no schemas
 FOREIGN = ("$dynamicRef", "$recursiveRef")
 
@@ -88,6 +89,8 @@ class _Loosening:
             return self._typed({}, place, beside)
         if not isinstance(schema, dict):
             return schema
+        if SIMPLE.issuperset(schema) and schema.get("type") in TYPES and not beside.schema:
+            return schema  # as most
         sent, schema = schema, _plain(schema)
         _check(schema, place)
         head = next((name for name in HEADS if name in schema), None)
