@@ -96,7 +96,7 @@ def test_answers_of_one_constraint_that_get_slow_in_the_same_step_have_a_bound(
 
 
 def test_masks_that_were_foreseen_may_take_longer(guard: Any) -> None:
-    grammar = Grammar(2 * masks.SHARE_SECONDS, foreseen=2 * masks.SHARE_SECONDS)
+    grammar = Grammar(1.5 * masks.SHARE_SECONDS, foreseen=1.5 * masks.SHARE_SECONDS)
     for _ in range(3):
         assert masks_of(guard, grammar) == [5]
     assert masks.spare.left() == pytest.approx(masks.SPARE_SECONDS)
@@ -105,7 +105,7 @@ def test_masks_that_were_foreseen_may_take_longer(guard: Any) -> None:
 def test_after_a_step_s_own_seconds_one_that_was_not_foreseen_has_little() -> None:
     assert masks.allowance(Grammar(), crowded=True) == masks.CROWDED_SECONDS
     foreseen = Grammar(foreseen=masks.SHARE_SECONDS)
-    assert masks.allowance(foreseen, crowded=True) == 2 * masks.SHARE_SECONDS
+    assert masks.allowance(foreseen, crowded=True) == masks.FORESEEN_TIMES * masks.SHARE_SECONDS
 
 
 def test_bursts_have_a_bound_for_all_together(guard: Any) -> None:

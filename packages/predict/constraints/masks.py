@@ -28,7 +28,7 @@ from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
 from predict.constraints.turns import foreseen, safely, turns
 
 SHARE_SECONDS = 0.08  # CPU, of each mask, or …
-FORESEEN_TIMES = 2  # … as much of the slowest that trial.py saw
+FORESEEN_TIMES = 1.5  # … as much of the slowest that trial.py saw
 CROWDED_SECONDS = 0.02  # of each that was not foreseen, after STEP_SECONDS
 BURST_SECONDS = 0.1  # of a request, beyond its shares
 SPARE_FRACTION = 0.1  # of all time may go into bursts …

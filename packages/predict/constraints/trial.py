@@ -38,8 +38,8 @@ MOST_LATER = 8  # constraints that wait for the rest of theirs
 READ_SECONDS = 0.02
 COMPILE_SECONDS = 9.0
 # Of one mask at most, and of a token in the mean: everybody's next token waits for one of them.
-MASK_SECONDS = 0.12
-MEAN_SECONDS = 0.09
+MASK_SECONDS = 0.1
+MEAN_SECONDS = 0.08
 WALK_SECONDS = 0.25  # of a path's masks, unless STEPS are less
 CLEAR = 2  # times more than allowed is refused for good; less may be due to a busy machine
 STEPS = 64

@@ -26,8 +26,8 @@ QUICK_SECONDS = 0.0002  # an ordinary schema's take up to 0.06 ms, mostly 0.006
 SHARE = 0.3
 STEP_SECONDS = 0.004  # also of first masks that are quicker, in a step
 ALONE_SECONDS = 0.01
-DEBT_SECONDS = 0.1  # at most
-PAUSE_SECONDS = 0.5  # without a slow mask, after which there is a budget whatever was charged
+DEBT_SECONDS = 0.5  # at most, so that what was not expected is paid for
+PAUSE_SECONDS = 1.0  # without a slow mask, after which there is a budget whatever was charged
 FADING = 0.95  # what is left of an earlier mask's seconds after each further one
 MOST_KNOWN = 10_000  # constraints whose masks are remembered, as in verdicts.py
 
