@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,9 +120,15 @@ def test_a_refusal_that_a_busy_machine_may_have_caused_is_not_for_good(
     assert trial.slow(times * trial.MASK_SECONDS, trial.MASK_SECONDS).keep is keep
 
 
-def test_what_a_fork_did_not_survive_is_not_for_good_and_names_the_limits() -> None:
-    verdict = trial.died(2.04)
-    assert not verdict["keep"]
+@pytest.mark.parametrize(
+    ("number", "keep"),
+    [(signal.SIGXCPU, True), (signal.SIGSEGV, True), (signal.SIGKILL, False)],
+)
+def test_what_a_fork_did_not_survive_is_for_good_unless_the_machine_had_no_memory(
+    number: int, keep: bool
+) -> None:
+    verdict = trial.died(2.04, number)
+    assert verdict["keep"] is keep
     assert "2.0 s" in verdict["error"]
     assert f"{trial.READING_SECONDS} s to read" in verdict["error"]
 

@@ -251,21 +251,22 @@ class Running:
     def verdict(self) -> Json:
         written = os.read(self.reader, 65536)
         os.close(self.reader)
-        _, _, used = os.wait4(self.pid, 0)
+        _, status, used = os.wait4(self.pid, 0)
         seconds = used.ru_utime + used.ru_stime
         return {
             "id": self.request["id"],
-            **(json.loads(written) if written else died(seconds)),
+            **(json.loads(written) if written else died(seconds, os.WTERMSIG(status))),
             "in_time": bool(written) or self.in_time,
             "seconds": seconds,
         }
 
 
-def died(seconds: float) -> Json:
-    """The verdict on what a fork did not survive: a limit, a crash, or no memory on the machine."""
+def died(seconds: float, number: int) -> Json:
+    """The verdict on what a fork did not survive: a limit of CPU time and a crash, which it would
+    not the next time either, or a machine without memory, which kills."""
     said = f"could not be read and compiled: it ended after {seconds:.1f} s of CPU time; at most "
     said += f"{READING_SECONDS} s to read, {CPU_SECONDS} s and {MEMORY_BYTES >> 20} MiB are allowed"
-    return {"error": said, "keep": False, "mask_seconds": 0.0}
+    return {"error": said, "keep": number != signal.SIGKILL, "mask_seconds": 0.0}
 
 
 def lines(descriptor: int) -> Iterator[list[bytes] | None]:
