@@ -16,7 +16,8 @@ TOOLS = load_dialogues()["tools"]
 QUESTION = [{"role": "user", "content": "What is the Mistral wind?"}]
 CHAT = "/v1/chat/completions"
 TOKENS = 60
-MANY = 40  # streams, of which those that come last are told an interval of 5
+MANY = 40  # streams, of which those that come last have 5 tokens an event …
+SLOW = 4  # … or this, where a machine is slow: predict/pacing.py keeps text flowing
 
 pytestmark = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 
@@ -63,7 +64,7 @@ def test_many_streams_have_several_tokens_an_event_and_the_same_text(
     found = stream(MANY, messages=messages)
     assert {"".join(texts(events)) for events in found} == {answer}
     fewest = min(len(texts(events)) for events in stream(MANY, **LONG))
-    assert fewest <= TOKENS / 5 + 2  # the first token comes alone
+    assert fewest <= TOKENS / SLOW + 2  # the first token comes alone
 
 
 def test_a_client_s_own_interval_wins(container: Running) -> None:
