@@ -1,8 +1,8 @@
 """What a user may choose beside the model.
 
-Promises: a `Options` holds only words that can be what they stand for. Refuses, with a
+Promises: an `Options` holds only words that can be what they stand for. Refuses, with a
 `UsageError` that names the value got and what is allowed, a source, a secret's name, a host or a
-context that is none. Whether the hardware can run the model is deploy/fit.py's to say.
+context that cannot be one. Whether the hardware can run the model is deploy/fit.py's to say.
 """
 
 import argparse

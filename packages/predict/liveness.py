@@ -69,7 +69,7 @@ def read(names: Iterable[str]) -> dict[tuple[str, str], float]:
 class EngineWatchdog:
     """Looks at vLLM's engine from inside the API server.
 
-    `engine` is vLLM's EngineClient; `asked_to_stop` says whether a death is none of our business,
+    `engine` is vLLM's EngineClient; `asked_to_stop` says whether a death was asked for,
     and what runs then has `drain_seconds`.
     """
 
@@ -136,7 +136,7 @@ class EngineWatchdog:
             if now - self._dead_since > END_SECONDS:
                 _exit(1, DIED)
         marks = read(PROGRESS)
-        # A request that waits for its grammar to be compiled is none that the engine works on.
+        # The engine does not work on a request that waits for its grammar to be compiled.
         deferred = marks.get((WAITING, "deferred"), 0)
         busy = bool(marks) and self.engine.get_num_unfinished_requests() > deferred
         self.progress.look(busy, tuple(marks.items()), now)

@@ -2,7 +2,7 @@
 
 Promises: pure functions; a request that breaks a limit, or names a field that is the engine's own,
 is refused with a `RequestError` that names the field, what it has and what is allowed, before vLLM
-sees any of it. Types are left to vLLM. A limit that is None is none.
+sees any of it. Types are left to vLLM. None means no limit.
 """
 
 import math
