@@ -118,7 +118,7 @@ def _refusal(tried: Plan) -> str | None:
         return f"{card.name}.yaml names no {precision.name.upper()} repo under quantized"
     if tried.count not in _counts(card, gpu):
         return (
-            f"{tried.count}×{gpu.name} do not divide the {shape.heads} heads and {shape.kv_heads} "
+            f"{tried.where} do not divide the {shape.heads} heads and {shape.kv_heads} "
             f"KV heads of {short(card)}"
         )
     return None
@@ -126,7 +126,7 @@ def _refusal(tried: Plan) -> str | None:
 
 def _does_not_fit(tried: Plan) -> str:
     what = f"{short(tried.card)} in {tried.precision.name}"
-    where = f"{tried.count}×{tried.gpu.name}"
+    where = tried.where
     nameplate = tried.count * tried.gpu.memory
     longest = tried.longest_context
     if tried.asked_context and longest >= _least_context(tried.card):

@@ -9,7 +9,7 @@ import argparse
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from ipaddress import IPv4Address
 from typing import Any, Literal, cast, get_args
 
@@ -79,6 +79,12 @@ class Options:
                 )
         vllm_args.check(self.flags)
         environment.check(self.variables)
+
+    def on(self, hardware: "Options") -> "Options":
+        """The same choices on the hardware of `hardware`."""
+        return replace(
+            self, gpu=hardware.gpu, precision=hardware.precision, context=hardware.context
+        )
 
     @property
     def flags(self) -> tuple[str, ...]:

@@ -71,6 +71,11 @@ class Plan:
         return f"{self.gpu.name}:{self.count}"
 
     @property
+    def where(self) -> str:
+        """As people write it: 2×A100."""
+        return f"{self.count}×{self.gpu.name}"
+
+    @property
     def dtype(self) -> str:
         """vLLM's --dtype: what activations and whatever is not quantized are in."""
         if self.precision.dtype:
@@ -172,7 +177,7 @@ class Plan:
 
     @property
     def verdict(self) -> str:
-        where = f"{short(self.card)} in {self.precision.name} fits on {self.count}×{self.gpu.name}"
+        where = f"{short(self.card)} in {self.precision.name} fits on {self.where}"
         note = f" ({self.note})" if self.note else ""
         full = self.full_context_requests
         usual = f", or {self.requests_2k} of {USUAL_REQUEST} tokens"

@@ -21,15 +21,15 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from deploy import baseten, cards, fit, gpus, precisions
+from deploy import baseten, cards, gpus, precisions
 from deploy.baseten import MANAGEMENT_API, BasetenError, Management, Settings, differing
 from deploy.cards import Card
+from deploy.config import planned
 from deploy.edits import chosen_by
 from deploy.errors import UsageError
 from deploy.options import Options, context_of
 from deploy.paths import ROOT
 from deploy.sections import Autoscaling, Count
-from deploy.weights import applied
 from scripts.command import command
 
 PRODUCTION = "production"
@@ -43,13 +43,15 @@ class Wanted(Autoscaling):
 
 def planned_concurrency(card: Card, options: argparse.Namespace, config: Path) -> tuple[int, str]:
     """The plan's concurrency target, and where it was found."""
-    hardware = (options.gpu, options.precision, context_of(options.context))
+    choices = Options(
+        gpu=options.gpu, precision=options.precision, context=context_of(options.context)
+    )
     found = _read_config(config)
     if found and found.card == card:
-        if hardware == (None, None, None) and found.concurrency:
+        if choices == Options() and found.concurrency:
             return found.concurrency, config.name
-        card = applied(card, found.options)
-    chosen = fit.choose(card, *hardware)
+        choices = found.options.on(choices)
+    chosen = planned(card, choices)
     return chosen.concurrency_target, f"the plan for {chosen.accelerator}, {chosen.precision.name}"
 
 

@@ -107,7 +107,7 @@ def _show(found: list[Row], console: Console) -> None:
         per_token = memory.kv_bytes_per_token(card.architecture) // 1024
         usual = _usual(card)
         about = f": {counted / 1e9:.2f} B parameters, {per_token} KiB of KV cache a token"
-        about += f", by default on {usual}" if usual else ""
+        about += f", by default on {usual.where} {usual.precision.name}" if usual else ""
         console.print(Text.assemble((card.title, "bold"), about))
         if plans := [row.tried for row in mine if row.refusal is None]:
             console.print(_table(plans, usual, memory=console.width >= WIDE))
@@ -116,7 +116,7 @@ def _show(found: list[Row], console: Console) -> None:
         console.print()
 
 
-def _table(plans: Iterable[Plan], usual: str, memory: bool) -> Table:
+def _table(plans: Iterable[Plan], usual: Plan | None, memory: bool) -> Table:
     """What runs, the `usual` one marked; with what takes memory where there is room for it."""
     shown = Table(box=None, padding=(0, 1), header_style="underline")
     shown.add_column("GPUs", no_wrap=True)
@@ -124,11 +124,11 @@ def _table(plans: Iterable[Plan], usual: str, memory: bool) -> Table:
     for name in (*(("weights", "beside", "KV cache") if memory else ()), "context", "full", "2k"):
         shown.add_column(name, justify="right", no_wrap=True)
     for one in plans:
-        where = f"{one.count}×{one.gpu.name}"
-        mark = DEFAULT if f"{where} {one.precision.name}" == usual else ""
+        same = usual and (one.where, one.precision) == (usual.where, usual.precision)
+        mark = DEFAULT if same else ""
         parts = (one.weights, one.beside * one.count, one.kv_memory * one.count)
         shown.add_row(
-            f"{where}{mark}",
+            f"{one.where}{mark}",
             one.precision.name,
             *(in_gib(part) for part in (parts if memory else ())),
             str(one.context),
@@ -138,13 +138,12 @@ def _table(plans: Iterable[Plan], usual: str, memory: bool) -> Table:
     return shown
 
 
-def _usual(card: Card) -> str:
-    """What `make config` takes where no hardware is named; empty where that has no room."""
+def _usual(card: Card) -> Plan | None:
+    """What `make config` takes where no hardware is named; None where that has no room."""
     try:
-        chosen = choose(card)
+        return choose(card)
     except PlanError:
-        return ""
-    return f"{chosen.count}×{chosen.gpu.name} {chosen.precision.name}"
+        return None
 
 
 def _refusals(found: Iterable[Row]) -> list[tuple[str, list[str], str]]:

@@ -8,7 +8,6 @@ not answer.
 """
 
 import argparse
-import dataclasses
 import sys
 import time
 from collections.abc import Iterable
@@ -49,9 +48,7 @@ def deployed(model: str, options: Options, path: Path) -> tuple[str, str, Option
         return render(card, options), where, options
     if not given:
         return text, path.name, chosen[1]
-    options = dataclasses.replace(
-        chosen[1], gpu=options.gpu, precision=options.precision, context=options.context
-    )
+    options = chosen[1].on(options)
     return render(card, options), f"{path.name} on the hardware given", options
 
 

@@ -12,13 +12,15 @@ at once.
 from collections.abc import Mapping
 from typing import Any
 
+from predict.requests.routes import CHAT_COMPLETIONS, COMPLETIONS
+
 SHARE = 8  # requests
 ALWAYS = 4  # tokens
 SMOOTH_SECONDS = 0.1  # what comes in steps of this length still reads as flowing text
 
 SCOPE = "predict.stream_interval"  # the key of an ASGI scope: what admission chose for the request
 FIELD = "stream_interval"  # of vLLM's, on these routes
-ROUTES = frozenset(["/v1/chat/completions", "/v1/completions"])
+ROUTES = frozenset([CHAT_COMPLETIONS, COMPLETIONS])
 
 
 def interval(running: int, most: int, token_seconds: float | None) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -20,18 +19,6 @@ from predict.images.urls import FetchPolicy, ImageError, read_policy
 
 from tests.support.fetching import BRIEF, LIMITS, answers, batch, get
 from tests.support.image_host import ImageHost, picture, serving
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[ImageHost]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def policy(host: ImageHost) -> FetchPolicy:
-    return read_policy({"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{host.port}"})
-
 
 LOOPBACK = IPv4Address("127.0.0.1")
 
