@@ -10,6 +10,9 @@ The parser of a tokenizer before v11 also has a coroutine that has the parser. T
 other through ijson's, which is written in C and hides that from Python's collector: 40 KB of the
 API server for each chat request, never given back. Here the coroutine has a weak reference.
 
+A request without tools gets no parser where a parser of its tokenizer hands the text on as it is:
+it would be made twice for each, and asked about each piece of a stream.
+
 A call that streams begins with its name; OpenAI's has `"arguments": ""` there, and Mistral's own
 clients fail without.
 
@@ -21,10 +24,13 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.parser.engine import streaming_parser_engine
 from vllm.parser.mistral import MistralParser
 
 Build = Callable[[Any, Any], Any]
+
+GRAMMAR_VERSION = 11  # tokenizers from it on have marks for reasoning, which a parser takes out
 
 
 def remembered(build: Build) -> Build:
@@ -58,10 +64,27 @@ def with_arguments(extract: Callable[..., Any]) -> Callable[..., Any]:
     return extracted
 
 
+def for_tools(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make(self, request, tokenizer, …)`, a parser; None, as without a tool parser, where it would
+    have nothing to do."""
+
+    def made(self: Any, request: Any, tokenizer: Any, *given: Any, **named: Any) -> Any:
+        plain = (
+            not request.tools
+            and request.include_reasoning
+            and self.parser_cls.reasoning_parser_cls is None
+            and getattr(tokenizer, "version", GRAMMAR_VERSION) < GRAMMAR_VERSION
+        )
+        return None if plain else make(self, request, tokenizer, *given, **named)
+
+    return made
+
+
 for owner, name, better in (
     (streaming_parser_engine, "_build_drop_info", remembered),
     (MistralParser, "update_stream_state_pre_v11_tokenizer", weakly),
     (MistralParser, "extract_tool_calls_streaming", with_arguments),
+    (OpenAIServingChat, "_make_parser", for_tools),
 ):
     if hasattr(owner, name):
         setattr(owner, name, better(getattr(owner, name)))

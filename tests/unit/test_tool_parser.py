@@ -3,6 +3,7 @@
 import gc
 import shutil
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,3 +79,35 @@ def test_the_first_delta_of_a_call_has_arguments(tokenizer: Any) -> None:
     named = [call for call in calls if call.function and call.function.name]
     assert [call.function.arguments for call in named if call.function] == [""]
     assert "".join(call.function.arguments or "" for call in calls if call.function) == '{"a": 1}'
+
+
+@pytest.mark.parametrize(
+    ("asked", "version", "reasons", "made"),
+    [
+        ({}, 3, None, False),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 3, None, True),
+        (
+            {"include_reasoning": False},
+            3,
+            None,
+            True,
+        ),  # what vLLM then leaves out hangs on a parser
+        ({}, 11, None, True),
+        ({}, 3, object, True),
+    ],
+)
+def test_a_request_has_a_parser_where_it_has_something_to_do(
+    asked: dict[str, Any], version: int, reasons: type | None, made: bool
+) -> None:
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+
+    parser = SimpleNamespace()
+    serving: Any = SimpleNamespace(parser_cls=lambda *_, **__: parser, model_config=None)
+    serving.parser_cls.reasoning_parser_cls = reasons
+    request = ChatCompletionRequest.model_validate(
+        {"messages": [{"role": "user", "content": "hi"}], **asked}
+    )
+    tokenizer: Any = SimpleNamespace(version=version)
+    found = OpenAIServingChat._make_parser(serving, request, tokenizer, None)
+    assert found is (parser if made else None)
