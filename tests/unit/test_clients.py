@@ -7,7 +7,7 @@ import pytest
 
 from local import clients
 from local.clients import Client, Step
-from scripts.clients import page
+from scripts.clients import PAGE, page
 
 PINS = (clients.PROGRAMS / "requirements.txt").read_text().lower()
 
@@ -28,6 +28,12 @@ def test_every_program_is_a_client_s() -> None:
         path for kind in ("python", "node") for path in (clients.PROGRAMS / kind).glob("use_*")
     }
     assert programs == {client.program for client in clients.clients()}
+
+
+def test_the_page_has_each_client_s_lines_as_make_clients_writes_them() -> None:
+    """ruff formats the page's: lines that it would change make `make check` fail after a run."""
+    written = PAGE.read_text()
+    assert [client.name for client in clients.clients() if client.use not in written] == []
 
 
 def test_the_page_tells_what_came_from_what_failed() -> None:
