@@ -1,7 +1,9 @@
 """Unicode's categories in a regular expression mean what they say."""
 
+import json
 import re
 import unicodedata
+from typing import Any
 
 import pytest
 from predict.constraints import categories
@@ -16,6 +18,7 @@ def in_python(regex: str) -> str:
 )
 def test_what_has_none_stays_as_it_is(regex: str) -> None:
     assert categories.spelled_out(regex) == regex
+    assert categories.appear(regex) is ("\\p{" in regex)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,26 @@ def test_more_than_a_few_are_refused() -> None:
     assert len(categories.spelled_out(r"\p{L}" * categories.MOST)) < 100_000
     with pytest.raises(categories.CategoryError, match="more than"):
         categories.spelled_out(r"\p{L}" * 10_000)
+    many = json.dumps([{"pattern": r"\p{L}"}] * (categories.MOST + 1))
+    with pytest.raises(categories.CategoryError, match="more than"):
+        categories.spelled_out_in(many)
+
+
+def test_the_patterns_of_a_schema_are_spelled_out_and_nothing_else() -> None:
+    nd = f"[{categories.ranges('Nd', negated=False)}]"
+
+    def schema(pattern: str) -> Any:
+        text = {"type": "string", "pattern": pattern}
+        data = {"pattern": r"\p{Nd}", "description": r"\p{Nd}"}
+        return {
+            "$defs": {"const": text},
+            "properties": {"pattern": {"anyOf": [text]}, r"\p{Nd}": {"const": data}},
+            "patternProperties": {pattern: {"enum": [data]}},
+            "description": r"\p{Nd}",
+        }
+
+    sent = {"format": {"type": "json_schema", "json_schema": schema(r"\p{Nd}")}}
+    text = json.dumps(sent)
+    assert categories.appear(text)
+    spelled = json.loads(categories.spelled_out_in(text))
+    assert spelled == {"format": {"type": "json_schema", "json_schema": schema(nd)}}

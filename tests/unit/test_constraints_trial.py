@@ -1,109 +1,18 @@
-"""What may go to the engine is tried in a process that survives whatever it tries."""
+"""A constraint is refused for what it takes to compile and to follow, as measured."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from typing import Any
+import random
+import string
+import time
 
 import pytest
-from predict.constraints import trial
+from predict.constraints import common, process, trial
 
 from deploy.paths import ROOT
 
 xgrammar = pytest.importorskip("xgrammar")
 
 VOCABULARY = ["</s>", *map(chr, range(32, 127)), "ab", "abc", "true", '{"', '":']
-
-
-class Process:
-    """`python -m predict.constraints.trial` for a small vocabulary."""
-
-    def __init__(self) -> None:
-        info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "predict.constraints.trial"],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "packages")},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self.send({"tokenizer": info.serialize_json(), "separators": [",", ":"]})
-        assert self.receive() == {"ready": True}
-
-    def send(self, *requests: Any) -> None:
-        assert self.process.stdin is not None
-        lines = b"".join(json.dumps(request).encode() + b"\n" for request in requests)
-        self.process.stdin.write(lines)
-        self.process.stdin.flush()
-
-    def receive(self) -> Any:
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())
-
-    def verdict(self, kind: str, text: str) -> Any:
-        self.send({"id": 7, "kind": kind, "text": text})
-        answer = self.receive()
-        assert answer["id"] == 7
-        return answer["error"]
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[Process]:
-    started = Process()
-    yield started
-    assert started.process.stdin is not None
-    started.process.stdin.close()
-    assert started.process.wait(10) == 0
-    assert started.process.stdout is not None
-    started.process.stdout.close()
-
-
-SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-
-
-@pytest.mark.parametrize(
-    ("kind", "text"),
-    [
-        ("json_schema", json.dumps(SCHEMA)),
-        ("regex", "[a-z]{1,20}( [a-z]+)*"),
-        ("ebnf", 'root ::= "yes" | "no"'),
-        ("lark", 'start: "yes" | "no"'),
-    ],
-)
-def test_ordinary_constraints_pass(process: Process, kind: str, text: str) -> None:
-    assert process.verdict(kind, text) is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "said"),
-    [
-        ("regex", "(?=a)b", "cannot be followed"),
-        ("ebnf", "root ::= missing", "cannot be followed"),
-        ("json_schema", "{", "cannot be followed"),
-        ("ebnf", 'root ::= "a" ' + "(" * 50_000, ""),  # too deep for its reader
-        ("regex", "a?" * 30_000, ""),  # too much of everything
-    ],
-)
-def test_what_cannot_be_followed_is_refused_and_the_process_lives(
-    process: Process, kind: str, text: str, said: str
-) -> None:
-    error = process.verdict(kind, text)
-    assert error is not None
-    assert said in error
-    assert len(error) < 250
-    assert process.verdict("regex", "a*") is None
-
-
-def test_many_at_once_are_answered_each_and_a_quick_one_before_a_slow_one(process: Process) -> None:
-    slow = "(.{0,300}.{0,300}){0,300}"
-    process.send({"id": 0, "kind": "regex", "text": slow})
-    process.send(*({"id": number, "kind": "regex", "text": "a*"} for number in range(1, 6)))
-    answers = [process.receive() for _ in range(6)]
-    assert {answer["id"] for answer in answers} == set(range(6))
-    assert answers[-1]["id"] == 0
-    assert answers[-1]["seconds"] < trial.CPU_SECONDS + 2
 
 
 def test_a_slow_mask_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,37 +29,22 @@ def test_a_refusal_that_a_busy_machine_may_have_caused_is_not_for_good(
     assert trial.slow(times * trial.MASK_SECONDS, trial.MASK_SECONDS).keep is keep
 
 
-@pytest.mark.parametrize(
-    ("number", "keep"),
-    [(signal.SIGXCPU, True), (signal.SIGSEGV, True), (signal.SIGKILL, False)],
-)
-def test_what_a_fork_did_not_survive_is_for_good_unless_the_machine_had_no_memory(
-    number: int, keep: bool
-) -> None:
-    verdict = trial.died(2.04, number)
-    assert verdict["keep"] is keep
-    assert "2.0 s" in verdict["error"]
-    assert f"{trial.READING_SECONDS} s to read" in verdict["error"]
+def test_what_schemas_have_in_common_is_compiled_once() -> None:
+    chance = random.Random(0)
+    words = {"".join(chance.choices(string.ascii_letters, k=8)) for _ in range(5000)}
+    info = xgrammar.TokenizerInfo([*VOCABULARY, *words], stop_token_ids=[0])
+    setup = {"tokenizer": info.serialize_json(), "separators": None}
+    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 100}}}
 
+    def seconds(one: trial.Trial) -> float:
+        start = time.process_time()
+        one("json_schema", json.dumps(schema), lambda: None)
+        return time.process_time() - start
 
-def test_the_slowest_mask_is_told(process: Process) -> None:
-    process.send({"id": 7, "kind": "regex", "text": "[a-z]{3,9}b"})
-    answer = process.receive()
-    assert 0 <= answer["mask_seconds"] < trial.MASK_SECONDS
-    assert answer["keep"]
-
-
-def test_the_newest_is_next_and_the_oldest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[Any] = []
-    monkeypatch.setattr(trial, "answer", answers.append)
-    started: list[Any] = []
-    monkeypatch.setattr(trial.Trials, "_fork", lambda _, request, idle: started.append(request))
-    trials = trial.Trials(None)  # type: ignore[arg-type]
-    trials.ask({"id": number} for number in range(trial.MOST_WAITING + 2))
-    assert [said["id"] for said in answers] == [0, 1]
-    assert not any(said["in_time"] for said in answers)
-    trials.start()
-    assert started == [{"id": trial.MOST_WAITING + 1}]
+    plain, prepared = trial.Trial(setup), trial.Trial(setup)
+    for common_one in common.schemas():
+        prepared.prepare(common_one)
+    assert seconds(prepared) < seconds(plain) / 3
 
 
 def test_the_figures_in_the_documents_are_these() -> None:
@@ -159,6 +53,6 @@ def test_the_figures_in_the_documents_are_these() -> None:
         f"{trial.READ_SECONDS:g} s to read, {trial.COMPILE_SECONDS:g} s to compile or 1 GiB",
         f"over {trial.MASK_SECONDS * 1000:g} ms for a token",
         f"over {trial.MEAN_SECONDS * 1000:g} ms for a token on average",
-        f"each for {trial.SLICE_SECONDS:g} s before",
+        f"each for {process.SLICE_SECONDS:g} s before",
     ):
         assert figure in told, figure

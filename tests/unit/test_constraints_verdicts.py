@@ -189,3 +189,32 @@ def test_the_engine_is_told_whatever_the_client_says(play: Callable[[Scene], Non
         assert seen == [{verdicts.EXTRA: 0.007, "b": 1}, {verdicts.EXTRA: 0.0, "b": 1}]
 
     play(scene)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["regex", "json", "structural_tag"],
+)
+def test_categories_are_spelled_out_wherever_they_are(
+    play: Callable[[Scene], None], name: str
+) -> None:
+    pattern = r"[\p{Nd}]{2}"
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}
+    tag = {"type": "structural_tag", "format": {"type": "json_schema", "json_schema": schema}}
+    params = StructuredOutputsParams(
+        **{name: {"regex": pattern, "json": schema, "structural_tag": json.dumps(tag)}[name]}
+    )
+
+    async def scene(taken: Any) -> None:
+        await taken.check(params)
+        assert r"\u{660}-\u{669}" in getattr(params, name).replace("\\\\", "\\")
+        with pytest.raises(verdicts.RefusedConstraintError, match="general category"):
+            await taken.check(regex(r"\p{Greek}"))
+
+    play(scene)
+
+
+def test_what_cannot_be_read_is_left_to_vllm() -> None:
+    params = StructuredOutputsParams(json=r'{"pattern": "\p{L}')
+    verdicts.spell_categories_out(params)
+    assert params.json == r'{"pattern": "\p{L}'

@@ -1,19 +1,24 @@
 """Unicode's general categories in a regular expression (`\\p{L}`, `\\P{Nd}`), which xgrammar cannot
 read: in brackets it takes the letters p, L and { for what is meant, and says so in a log only.
 
-Promises: each becomes the ranges it stands for, of the planes that have characters; everything else
-stays as it is. A name that is not a category's is refused, and so are more than `MOST`, for `L` is
-10 kB of ranges.
+Promises: each becomes the ranges it stands for, of the planes that have characters, also in the
+patterns of a JSON schema; everything else stays as it is. A name that is not a category's is
+refused, and so are more than `MOST`, for `L` is 10 kB of ranges. The first one takes a tenth of a
+second, for all of Unicode is looked at: `appear` tells who has none.
 """
 
 import functools
+import json
 import re
 import sys
 import unicodedata
+from typing import Any
+
+from predict.requests.json_schemas import BY_NAME, VALUES
 
 LAST = 0x323AF  # of the assigned characters, but for tags and private ones
 
-MOST = 8
+MOST = 8  # of a constraint
 
 # An escape, a bracket, or any other character.
 PART = re.compile(r"\\[pP]\{(?P<name>[^{}]*)\}|\\.|[\[\]]|[^\\\[\]]+", re.DOTALL)
@@ -23,23 +28,59 @@ class CategoryError(ValueError):
     """The end of a sentence about the regular expression."""
 
 
+def appear(text: str) -> bool:
+    """Whether a regular expression, or a JSON text of some, may have categories."""
+    return "\\p{" in text or "\\P{" in text
+
+
 def spelled_out(regex: str) -> str:
-    if "\\p{" not in regex and "\\P{" not in regex:
-        return regex
-    within, found, count = False, list[str](), 0
-    for part in PART.finditer(regex):
-        text = part[0]
-        if part["name"] is not None:
-            if (count := count + 1) > MOST:
-                raise CategoryError(f"has more than {MOST} categories such as \\p{{L}}")
-            text = ranges(part["name"], negated=text[1] == "P")
-            text = text if within else f"[{text}]"
-        elif text == "[":
-            within = True
-        elif text == "]":
-            within = False
-        found.append(text)
-    return "".join(found)
+    return _Spelling().regex(regex)
+
+
+def spelled_out_in(schema: str) -> str:
+    """A JSON text of a schema, or of a structural tag, with its patterns spelled out."""
+    return json.dumps(_Spelling().node(json.loads(schema)), ensure_ascii=False)
+
+
+class _Spelling:
+    """Of one constraint."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def regex(self, regex: str) -> str:
+        within, found = False, list[str]()
+        for part in PART.finditer(regex):
+            text = part[0]
+            if part["name"] is not None:
+                self.count += 1
+                if self.count > MOST:
+                    raise CategoryError(f"has more than {MOST} categories such as \\p{{L}}")
+                text = ranges(part["name"], negated=text[1] == "P")
+                text = text if within else f"[{text}]"
+            elif text == "[":
+                within = True
+            elif text == "]":
+                within = False
+            found.append(text)
+        return "".join(found)
+
+    def node(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [self.node(one) for one in node]
+        if not isinstance(node, dict):
+            return node
+        return {name: self.keyword(name, value) for name, value in node.items()}
+
+    def keyword(self, name: str, value: Any) -> Any:
+        if name == "pattern" and isinstance(value, str):
+            return self.regex(value)
+        if name in VALUES:
+            return value
+        if name in BY_NAME and isinstance(value, dict):
+            spelled = self.regex if name == "patternProperties" else str
+            return {spelled(key): self.node(inner) for key, inner in value.items()}
+        return self.node(value)
 
 
 @functools.cache

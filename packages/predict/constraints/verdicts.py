@@ -1,4 +1,4 @@
-"""Asks trial.py whether a constraint may go to the engine, before vLLM itself reads it.
+"""Asks process.py whether a constraint may go to the engine, before vLLM itself reads it.
 
 Promises: every constraint that would reach vLLM's engine, on whatever route and in whatever field,
 is tried first, as vLLM is going to compile it; a verdict is kept by the constraint's hash, so that
@@ -54,7 +54,7 @@ class RefusedConstraintError(VLLMValidationError):  # type: ignore[misc]
 
 
 def spelled(params: Any) -> tuple[str, str] | None:
-    """A constraint as trial.py takes it; None for one that is the same for everybody, and for one
+    """A constraint as process.py takes it; None for one that is the same for everybody, and for one
     that constrains nothing (`{"json_object": false}`), of which vLLM has its own to say."""
     if params.choice:
         return "ebnf", choice_as_grammar(params.choice)
@@ -75,7 +75,7 @@ def spelled(params: Any) -> tuple[str, str] | None:
 
 
 def tokenizer_setup(vllm_config: Any) -> dict[str, Any]:
-    """What trial.py has to know, from vLLM's own reader of the tokenizer."""
+    """What process.py has to know, from vLLM's own reader of the tokenizer."""
     config = vllm_config.model_config
     backend = XgrammarBackend(
         vllm_config,
@@ -109,8 +109,12 @@ class Verdicts:
         self.task = background(self._ready())  # long before the first request, mostly
 
     async def check(self, params: Any) -> float:
-        """The seconds of its slowest mask; raises what vLLM answers with unless it may go on."""
+        """The seconds of its slowest mask; raises what vLLM answers with unless it may go on.
+        Where xgrammar would misread it, it is written in other words."""
         constraint = spelled(params)
+        if constraint is not None and categories.appear(constraint[1]):
+            await asyncio.to_thread(spell_categories_out, params)
+            constraint = spelled(params)
         if constraint is None:
             return 0.0
         key = hashlib.sha256("\0".join(constraint).encode(errors="surrogatepass")).digest()
@@ -151,7 +155,7 @@ class Verdicts:
             if self.process is None or self.process.returncode is not None:
                 setup = await asyncio.to_thread(tokenizer_setup, self.vllm_config)
                 self.process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "predict.constraints.trial"),
+                    *(sys.executable, "-m", "predict.constraints.process"),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     limit=LINE_BYTES,
@@ -198,11 +202,20 @@ class Verdicts:
                 self.process.kill()
 
 
-def categories_spelled_out(regex: str) -> str:
+def spell_categories_out(params: Any) -> None:
+    """Has a constraint in the words that xgrammar reads."""
     try:
-        return categories.spelled_out(regex)
+        if params.regex:
+            params.regex = categories.spelled_out(params.regex)
+        elif params.json is not None:
+            text = params.json if isinstance(params.json, str) else json.dumps(params.json)
+            params.json = categories.spelled_out_in(text)
+        elif params.structural_tag:
+            params.structural_tag = categories.spelled_out_in(params.structural_tag)
     except categories.CategoryError as error:
         raise RefusedConstraintError(f"'{FIELD}' {error}", parameter=FIELD) from None
+    except (ValueError, RecursionError):
+        return  # not JSON; what vLLM makes of it is tried
 
 
 def install(engine: Any) -> Verdicts:
@@ -215,8 +228,6 @@ def install(engine: Any) -> Verdicts:
     ) -> Any:
         constraint = getattr(params, "structured_outputs", None)
         if constraint is not None and not constraint.all_constraints_none():
-            if constraint.regex:
-                constraint.regex = categories_spelled_out(constraint.regex)
             seconds = await verdicts.check(constraint)
             params.extra_args = {
                 **(params.extra_args or {}),

@@ -1,0 +1,157 @@
+"""What may go to the engine is tried in a process that survives whatever it tries."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from predict.constraints import common, process, trial
+
+from deploy.paths import ROOT
+
+xgrammar = pytest.importorskip("xgrammar")
+
+VOCABULARY = ["</s>", *map(chr, range(32, 127)), "ab", "abc", "true", '{"', '":']
+
+
+class Process:
+    """`python -m predict.constraints.process` for a small vocabulary."""
+
+    def __init__(self) -> None:
+        info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "predict.constraints.process"],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "packages")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.send({"tokenizer": info.serialize_json(), "separators": [",", ":"]})
+        assert self.receive() == {"ready": True}
+
+    def send(self, *requests: Any) -> None:
+        assert self.process.stdin is not None
+        lines = b"".join(json.dumps(request).encode() + b"\n" for request in requests)
+        self.process.stdin.write(lines)
+        self.process.stdin.flush()
+
+    def receive(self) -> Any:
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def verdict(self, kind: str, text: str) -> Any:
+        self.send({"id": 7, "kind": kind, "text": text})
+        answer = self.receive()
+        assert answer["id"] == 7
+        return answer["error"]
+
+
+@pytest.fixture(scope="module")
+def asked() -> Iterator[Process]:
+    started = Process()
+    yield started
+    assert started.process.stdin is not None
+    started.process.stdin.close()
+    assert started.process.wait(10) == 0
+    assert started.process.stdout is not None
+    started.process.stdout.close()
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("json_schema", json.dumps(SCHEMA)),
+        ("regex", "[a-z]{1,20}( [a-z]+)*"),
+        ("ebnf", 'root ::= "yes" | "no"'),
+        ("lark", 'start: "yes" | "no"'),
+    ],
+)
+def test_ordinary_constraints_pass(asked: Process, kind: str, text: str) -> None:
+    assert asked.verdict(kind, text) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("regex", "(?=a)b", "cannot be followed"),
+        ("ebnf", "root ::= missing", "cannot be followed"),
+        ("json_schema", "{", "cannot be followed"),
+        ("ebnf", 'root ::= "a" ' + "(" * 50_000, ""),  # too deep for its reader
+        ("regex", "a?" * 30_000, ""),  # too much of everything
+    ],
+)
+def test_what_cannot_be_followed_is_refused_and_the_process_lives(
+    asked: Process, kind: str, text: str, said: str
+) -> None:
+    error = asked.verdict(kind, text)
+    assert error is not None
+    assert said in error
+    assert len(error) < 250
+    assert asked.verdict("regex", "a*") is None
+
+
+def test_many_at_once_are_answered_each_and_a_quick_one_before_a_slow_one(asked: Process) -> None:
+    slow = "(.{0,300}.{0,300}){0,300}"
+    asked.send({"id": 0, "kind": "regex", "text": slow})
+    asked.send(*({"id": number, "kind": "regex", "text": "a*"} for number in range(1, 6)))
+    answers = [asked.receive() for _ in range(6)]
+    assert {answer["id"] for answer in answers} == set(range(6))
+    assert answers[-1]["id"] == 0
+    assert answers[-1]["seconds"] < process.CPU_SECONDS + 2
+
+
+@pytest.mark.parametrize(
+    ("number", "keep"),
+    [(signal.SIGXCPU, False), (signal.SIGSEGV, True), (signal.SIGKILL, False)],
+)
+def test_what_a_fork_did_not_survive_is_for_good_unless_the_machine_may_be_the_cause(
+    number: int, keep: bool
+) -> None:
+    verdict = process.died(2.04, number)
+    assert verdict["keep"] is keep
+    assert "2.0 s" in verdict["error"]
+    assert f"{process.READING_SECONDS} s to read" in verdict["error"]
+
+
+def test_the_slowest_mask_is_told(asked: Process) -> None:
+    asked.send({"id": 7, "kind": "regex", "text": "[a-z]{3,9}b"})
+    answer = asked.receive()
+    assert 0 <= answer["mask_seconds"] < trial.MASK_SECONDS
+    assert answer["keep"]
+
+
+def test_the_newest_is_next_and_the_oldest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = []
+    monkeypatch.setattr(process, "answer", answers.append)
+    started: list[Any] = []
+    monkeypatch.setattr(process.Trials, "_fork", lambda _, request, idle: started.append(request))
+    trials = process.Trials(None)  # type: ignore[arg-type]
+    trials.ask({"id": number} for number in range(process.MOST_WAITING + 2))
+    assert [said["id"] for said in answers] == [0, 1]
+    assert not any(said["in_time"] for said in answers)
+    trials.start()
+    assert started == [{"id": process.MOST_WAITING + 1}]
+
+
+def test_while_nobody_asks_what_is_common_is_compiled_until_nothing_is_left() -> None:
+    prepared: list[Any] = []
+    trials = process.Trials(SimpleNamespace(prepare=prepared.append))  # type: ignore[arg-type]
+    in_advance = common.schemas()
+    while trials.prepare(in_advance):
+        pass
+    assert prepared == list(common.schemas())
+
+
+def test_what_cannot_be_compiled_in_advance_keeps_nobody_from_asking() -> None:
+    def fails(_: Any) -> None:
+        raise RuntimeError("another xgrammar's")
+
+    trials = process.Trials(SimpleNamespace(prepare=fails))  # type: ignore[arg-type]
+    assert not trials.prepare(common.schemas())
