@@ -47,6 +47,10 @@ def definitions(count: int, mark: str) -> Body:
     return {"$comment": mark, "$defs": lists, "$ref": "#/$defs/0"}
 
 
+# A character of a JSON text, as a rule of its own: nothing to compile, and slow masks.
+CHARACTER = r"""c ::= [^"\\\x00-\x1f] | "\\" e
+e ::= ["\\/bfnrt] | "u" [0-9a-fA-F]{4}"""
+
 # The n-th request of a client. Most are another constraint each time, so that no verdict is known.
 ATTACKS: dict[str, Callable[[str], Body]] = {
     "overlapping repetitions": lambda mark: constrained(regex=mark + ".{0,40}" * 10),
@@ -62,6 +66,11 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         grammar=f'root ::= s s s s s s s s "{mark}"\ns ::= "a" s | s "a" | ""'
     ),
     "a long regular expression": lambda mark: constrained(regex=mark + "a?" * 30_000),
+    # Behind more characters than the trial steps over.
+    "slow only behind 200 characters": lambda mark: {
+        **constrained(grammar=f'root ::= "{mark}" [ab]{{200}} "x" c{{0,300}} "z"\n{CHARACTER}'),
+        "max_tokens": 400,
+    },
     "a repetition that is looked for": lambda _: {
         **constrained(regex="1{800}2{800}"),
         "repetition_detection": {"max_pattern_size": 128, "min_pattern_size": 1, "min_count": 2},

@@ -19,8 +19,10 @@ class Grammar:
     def __init__(self, seconds: float = 0.0, foreseen: float = 0.0) -> None:
         self.seconds, self.predict_foreseen = seconds, foreseen
         self.predict_key = hash(("regex", id(self)))
+        self.made = 0
 
     def make(self, bitmask: Any, index: int) -> None:
+        self.made += 1
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
             time.sleep(0)  # lets the others run, as xgrammar does
@@ -47,15 +49,17 @@ def guard(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(masks, "spare", masks.Spare())
     monkeypatch.setattr(masks, "left_behind", [])
     masks.ended.clear()
+    masks.slowest.clear()
     return masks.Guard(lambda: None)
 
 
 def test_masks_in_time_are_made_as_ever(guard: Any) -> None:
-    grammars = [Grammar(), Grammar(masks.SHARE_SECONDS / 2)]
+    grammars = [Grammar(), Grammar(masks.LEAST_SECONDS / 2)]
     for _ in range(5):
         assert masks_of(guard, *grammars) == [5, 5]
     assert not any(map(masks.is_over, grammars))
     assert masks.left_behind == []
+    assert masks.spare.left() == pytest.approx(masks.SPARE_SECONDS)
 
 
 def test_a_mask_beyond_its_allowance_ends_its_request_and_no_other(guard: Any) -> None:
@@ -67,20 +71,29 @@ def test_a_mask_beyond_its_allowance_ends_its_request_and_no_other(guard: Any) -
     assert masks.is_over(slow)
     assert not any(map(masks.is_over, good))
     assert slow.predict_key in masks.ended
+    assert [one.made for one in good] == [1, 1]  # the row before is kept
     assert masks_of(guard, *good) == [5, 5]  # while the thread left behind still works
     assert len(masks.left_behind) == 1
     masks.left_behind[0].join(30)
     assert masks_of(guard, *good) == [5, 5]
 
 
-def test_masks_that_are_a_little_slow_use_the_burst_up(guard: Any) -> None:
+def test_what_is_slow_again_and_again_is_expected_within_a_share(guard: Any) -> None:
+    grammar = Grammar(0.8 * masks.SHARE_SECONDS)
+    for _ in range(5):
+        assert masks_of(guard, grammar) == [5]
+    assert not masks.is_over(grammar)
+    assert masks.expected(grammar) == masks.SHARE_SECONDS
+
+
+def test_masks_that_are_slower_than_a_share_use_the_burst_up(guard: Any) -> None:
     grammar = Grammar(1.2 * masks.SHARE_SECONDS)
     steps = 0
     while not masks.is_over(grammar):
         masks_of(guard, grammar)
         steps += 1
         assert steps < 200
-    assert steps > 3
+    assert steps > 2
 
 
 def test_answers_of_one_constraint_that_get_slow_in_the_same_step_have_a_bound(
@@ -95,6 +108,19 @@ def test_answers_of_one_constraint_that_get_slow_in_the_same_step_have_a_bound(
     assert masks_of(guard, answers[0], *others) == [5, 5, 5]  # the next step has its own
 
 
+def test_many_constraints_that_get_slow_in_the_same_step_have_a_bound_together(
+    guard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masks, "SPARE_FRACTION", 0.0)
+    masks.spare.seconds = 0.1
+    slow = [Grammar(0.12) for _ in range(ROWS - 1)]
+    assert masks_of(guard, *slow, Grammar()) == [-1, -1, -1, 5]
+    # The first has the whole budget, and those behind it next to nothing.
+    assert masks.spare.seconds < 0.02
+    assert [one.predict_key in masks.ended for one in slow] == [True, False, False]
+    assert sum(one.made for one in slow) == len(slow)
+
+
 def test_masks_that_were_foreseen_may_take_longer(guard: Any) -> None:
     grammar = Grammar(1.5 * masks.SHARE_SECONDS, foreseen=1.5 * masks.SHARE_SECONDS)
     for _ in range(3):
@@ -102,15 +128,23 @@ def test_masks_that_were_foreseen_may_take_longer(guard: Any) -> None:
     assert masks.spare.left() == pytest.approx(masks.SPARE_SECONDS)
 
 
-def test_after_a_step_s_own_seconds_one_that_was_not_foreseen_has_little() -> None:
-    assert masks.allowance(Grammar(), crowded=True) == masks.CROWDED_SECONDS
-    foreseen = Grammar(foreseen=masks.SHARE_SECONDS)
-    assert masks.allowance(foreseen, crowded=True) == masks.FORESEEN_TIMES * masks.SHARE_SECONDS
-
-
 def test_bursts_have_a_bound_for_all_together(guard: Any) -> None:
+    assert masks.allowance(Grammar()) == pytest.approx(masks.LEAST_SECONDS + masks.BURST_SECONDS)
     masks.spare.seconds = 0.0
-    assert masks.allowance(Grammar()) < masks.SHARE_SECONDS + masks.BURST_SECONDS / 2
+    assert masks.allowance(Grammar()) < masks.LEAST_SECONDS + masks.BURST_SECONDS / 2
+
+
+def test_beside_many_threads_left_behind_there_are_no_bursts(guard: Any) -> None:
+    over = threading.Event()
+    masks.left_behind += [threading.Thread(target=over.wait) for _ in range(masks.MOST_LEFT)]
+    for thread in masks.left_behind:
+        thread.start()
+    assert masks.allowance(Grammar()) == masks.LEAST_SECONDS
+    over.set()
+    for thread in list(masks.left_behind):
+        thread.join()
+    assert masks.still_left() == 0
+    assert masks.allowance(Grammar()) > masks.LEAST_SECONDS
 
 
 def test_what_fails_in_vllm_fails_as_ever(guard: Any) -> None:

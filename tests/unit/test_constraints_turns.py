@@ -199,6 +199,19 @@ def test_first_masks_that_are_quicker_share_a_step_and_wait_for_no_budget(clock:
     assert scheduler.longest <= 2 * turns.STEP_SECONDS + SLOW
 
 
+def test_a_constraint_nobody_has_had_waits_while_many_threads_are_left_behind(clock: Any) -> None:
+    crowd = [True]
+    had, new = request(QUICK, "had", going=False), request(QUICK, "new", going=False)
+    scheduler = Scheduler(clock, request(QUICK, "had"), waiting=[had, new])
+    scheduler.turns.is_crowded = lambda: crowd[0]
+    scheduler.steps(3)
+    assert (had.tokens > 0, new.tokens) == (True, 0)
+    crowd.clear()
+    crowd.append(False)
+    scheduler.steps(1)
+    assert new.tokens == 1
+
+
 def test_one_that_came_last_has_its_turn_last(clock: Any) -> None:
     slow = [request(SLOW) for _ in range(4)]
     scheduler = Scheduler(clock, request(None), *slow)

@@ -6,10 +6,12 @@ next, one request after another; a mask that takes ten seconds holds everybody u
 
 Promises: the masks are made in a thread that is left behind, at the lowest priority, when a request
 has used up its allowance; the request's next token is refused, which ends it with an error (vLLM's
-own way out), and the same constraint is refused from then on before it is compiled. Compiling runs
-at a low priority. An allowance is `SHARE_SECONDS` a mask, or more where trial.py foresaw it, and a
-burst, which is less while others have taken theirs. After `STEP_SECONDS` of a step, what was not
-foreseen has less, and answers of a constraint that was slow in it already end.
+own way out). A constraint that was slow beyond `SHARE_SECONDS` is refused from then on before it is
+compiled. Compiling runs at a low priority.
+An allowance is what a mask was expected to take: by trial.py, or by an earlier one of the same
+constraint. What is beyond that has a budget, of which a request may take `BURST_SECONDS`, and all
+of them together `SPARE_FRACTION` of the time. After `STEP_SECONDS` of a step, answers of a
+constraint that was slow in it already end.
 """
 
 import contextlib
@@ -18,25 +20,26 @@ import os
 import queue
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
 
+from predict.constraints.recent import Recent
 from predict.constraints.turns import foreseen, safely, turns
 
-SHARE_SECONDS = 0.08  # CPU, of each mask, or …
-FORESEEN_TIMES = 1.5  # … as much of the slowest that trial.py saw
-CROWDED_SECONDS = 0.02  # of each that was not foreseen, after STEP_SECONDS
-BURST_SECONDS = 0.1  # of a request, beyond its shares
+LEAST_SECONDS = 0.005  # CPU, that each mask may take: a hundred times an ordinary one's, or …
+EXPECTED_TIMES = 1.5  # … as much of the slowest that was seen
+SHARE_SECONDS = 0.08  # of it, at most, unless trial.py has seen more
+BURST_SECONDS = 0.15  # of a request, beyond what was expected
 SPARE_FRACTION = 0.1  # of all time may go into bursts …
 SPARE_SECONDS = 0.3  # … saved up at most
-STEP_SECONDS = 0.4  # of one step's masks; who is slow beyond it, as its constraint was in it, ends
+STEP_SECONDS = 0.3  # of one step's masks; who is slow beyond it, as its constraint was in it, ends
 SLOW_SECONDS = 0.004
-MOST_LEFT = 4  # threads left behind at once; a further request's first masks get no burst then
-MOST_ENDED = 1000  # constraints that are remembered
+MOST_LEFT = 4  # threads left behind at once; there are no bursts then …
+CROWDED = 8  # … and beside these no constraint begins that nobody has had
+MOST_KNOWN = 1000  # constraints that are remembered
 LOOK_SECONDS = 0.005
 COMPILING, LEFT_BEHIND = 10, 19  # niceness
 
@@ -58,6 +61,21 @@ class Spare:
         return max(0.0, self.seconds)
 
 
+class Step:
+    """The masks of a step of the engine, with those that are made again."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.slow: set[Any] = set()  # constraints that had a slow mask
+        self.bitmask: Any = None  # with the rows that are made, …
+        self.made: set[tuple[int, int]] = set()  # … by their grammar's id and their index
+        self.before: Any = None  # a bitmask that the thread left behind may still write to …
+        self.kept: set[tuple[int, int]] = set()  # … and its rows that are good
+
+    def again(self) -> None:
+        self.before, self.kept, self.made = self.bitmask, self.made, set()
+
+
 class Maker:
     """A thread that makes the masks of a step, and can be left behind."""
 
@@ -67,8 +85,7 @@ class Maker:
         self.left = False
         self.grammar: Any = None  # whose mask is made now, since the thread's CPU clock said …
         self.since = 0.0
-        self.step_seconds = 0.0
-        self.slow: set[Any] = set()  # constraints that had a slow mask in this step
+        self.step = Step()
         self.thread = threading.Thread(target=self._run, daemon=True, name="masks")
         self.thread.start()
 
@@ -88,11 +105,17 @@ class Maker:
         return clock - self.since
 
     def fill(self, original: Callable[..., None], grammar: Any, bitmask: Any, index: int) -> None:
+        row = (id(grammar), index)
         with self.lock:
             if self.left:
                 raise LeftBehindError
-            key = getattr(grammar, "predict_key", None)
-            if self.step_seconds > STEP_SECONDS and key in self.slow:
+            step, key = self.step, key_of(grammar)
+            step.bitmask = bitmask
+            if row in step.kept:
+                bitmask[index].copy_(step.before[index])
+                step.made.add(row)
+                return
+            if step.seconds > STEP_SECONDS and key in step.slow:
                 grammar.predict_over = True  # but not its constraint, one at a time
             if is_over(grammar):
                 bitmask[index].fill_(-1)
@@ -107,21 +130,21 @@ class Maker:
                     raise LeftBehindError
                 self.grammar = None
                 seconds = time.thread_time() - self.since
-                self.step_seconds += seconds
+                step.seconds += seconds
+                step.made.add(row)
                 if seconds > SLOW_SECONDS:
-                    self.slow.add(key)
+                    step.slow.add(key)
                 charge(grammar, seconds)
 
     def abandon(self) -> bool:
         """Leaves the thread behind if the mask it makes takes too long."""
         with self.lock:
-            grammar = self.grammar
-            crowded = self.step_seconds > STEP_SECONDS
-            if grammar is None or self.taken() <= allowance(grammar, crowded):
+            grammar, taken = self.grammar, self.taken()
+            if grammar is None or taken <= allowance(grammar):
                 return False
-            self.step_seconds += self.taken()
-            charge(grammar, self.taken())
-            end(grammar)
+            self.step.seconds += taken
+            charge(grammar, taken)
+            end(grammar, for_good=taken > SHARE_SECONDS)
             self.left = True
             left_behind.append(self.thread)
             lower(self.thread.native_id, LEFT_BEHIND)  # it lives, for it needs the lock to end
@@ -131,7 +154,8 @@ class Maker:
 local = threading.local()
 spare = Spare()
 left_behind: list[threading.Thread] = []
-ended: OrderedDict[int, None] = OrderedDict()  # hashes of constraints that took too long
+ended: Recent[None] = Recent(MOST_KNOWN)  # constraints that took too long, by their hashes
+slowest: Recent[float] = Recent(MOST_KNOWN)  # seconds of a mask of theirs
 
 
 def lower(thread: int | None, niceness: int) -> None:
@@ -141,43 +165,54 @@ def lower(thread: int | None, niceness: int) -> None:
             os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
+def key_of(grammar: Any) -> int | None:
+    key: int | None = getattr(grammar, "predict_key", None)
+    return key
+
+
 def is_over(grammar: Any) -> bool:
     return bool(getattr(grammar, "predict_over", False))
 
 
-def end(grammar: Any) -> None:
+def end(grammar: Any, for_good: bool) -> None:
+    """Ends a request; and its constraint, unless it had been taken while others were not slow."""
     grammar.predict_over = True
-    if (key := getattr(grammar, "predict_key", None)) is not None:
+    if for_good and (key := key_of(grammar)) is not None:
         ended[key] = None
-        while len(ended) > MOST_ENDED:
-            ended.popitem(last=False)
 
 
-def share(grammar: Any) -> float:
-    """CPU seconds that each of its masks may take."""
-    return max(SHARE_SECONDS, FORESEEN_TIMES * float(getattr(grammar, "predict_foreseen", 0.0)))
+def expected(grammar: Any) -> float:
+    """CPU seconds that its next mask may take whatever else happens."""
+    tried = EXPECTED_TIMES * float(getattr(grammar, "predict_foreseen", 0.0))
+    key = key_of(grammar)
+    seen = EXPECTED_TIMES * slowest.get(key, 0.0) if key is not None else 0.0
+    return max(LEAST_SECONDS, tried, min(SHARE_SECONDS, seen))
 
 
-def allowance(grammar: Any, crowded: bool = False) -> float:
-    """CPU seconds that the next mask may take. `crowded`: the step has had its own."""
+def still_left() -> int:
+    """Threads that are left behind and have not come to their end."""
     left_behind[:] = [thread for thread in left_behind if thread.is_alive()]
-    most = share(grammar)
-    if crowded:
-        return CROWDED_SECONDS if most == SHARE_SECONDS else most
-    if len(left_behind) >= MOST_LEFT:
-        return most
+    return len(left_behind)
+
+
+def allowance(grammar: Any) -> float:
+    """CPU seconds that its next mask may take now."""
+    if still_left() >= MOST_LEFT:
+        return expected(grammar)
     burst = BURST_SECONDS - getattr(grammar, "predict_beyond", 0.0)
-    return most + max(0.0, min(burst, spare.left()))
+    return expected(grammar) + max(0.0, min(burst, spare.left()))
 
 
 def charge(grammar: Any, seconds: float) -> None:
     safely(turns.record, grammar, seconds)
-    beyond = seconds - share(grammar)
+    beyond = seconds - expected(grammar)
     grammar.predict_beyond = max(0.0, getattr(grammar, "predict_beyond", 0.0) + beyond)
     if beyond > 0:
         spare.seconds = spare.left() - beyond
+        if (key := key_of(grammar)) is not None:
+            slowest[key] = max(seconds, slowest.get(key, 0.0))
     if grammar.predict_beyond > BURST_SECONDS:
-        end(grammar)
+        end(grammar, for_good=True)
 
 
 class Guard:
@@ -192,7 +227,7 @@ class Guard:
             return None
         # In vLLM's own threads, which it has for many requests, none could be left behind.
         manager.fill_bitmask_parallel_threshold = 1 << 30
-        step_seconds, slow = 0.0, set[Any]()  # also of masks that are made again
+        step = Step()
         while True:
             maker = self.maker = self.maker or Maker()
             done = threading.Event()
@@ -205,11 +240,12 @@ class Guard:
                     found.append(error)
                 done.set()
 
-            maker.step_seconds, maker.slow = step_seconds, slow
+            maker.step = step
             maker.tasks.put(make)
             while not done.wait(LOOK_SECONDS):
                 if maker.abandon():
-                    self.maker, step_seconds = None, maker.step_seconds
+                    self.maker = None
+                    step.again()
                     manager._grammar_bitmask = None  # the thread left behind may write to the old
                     break
             else:
@@ -252,5 +288,6 @@ def register() -> None:
     XgrammarGrammar.fill_bitmask = fill_bitmask
     XgrammarGrammar.accept_tokens = accept_tokens
     StructuredOutputManager._create_grammar = create_grammar
+    turns.is_crowded = lambda: still_left() >= CROWDED
     guard = Guard(StructuredOutputManager.grammar_bitmask)
     StructuredOutputManager.grammar_bitmask = lambda self, *arguments: guard(self, *arguments)

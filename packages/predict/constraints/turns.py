@@ -4,7 +4,8 @@ engine, for which everybody waits, makes few of them.
 Promises: masks of up to `QUICK_SECONDS` are made in every step. The others have a budget, which
 grows by `SHARE` of the time to `STEP_SECONDS`: while there is some, whoever has waited longest goes
 on, so that a step has one mask too many at most. Where nobody else wants a step, it has
-`ALONE_SECONDS`. Nothing but constrained requests waits, and none for ever.
+`ALONE_SECONDS`. Nothing but constrained requests waits, and none for ever. While masks.py has many
+threads left behind, a constraint that nobody has had yet waits.
 
 What a mask is going to take is guessed: from a request's own masks before, and for a first one from
 the slowest that trial.py saw. What it took is charged.
@@ -13,13 +14,13 @@ the slowest that trial.py saw. What it took is charged.
 import functools
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import RequestStatus
 
+from predict.constraints.recent import Recent
 from predict.vllm_internals import LOGGER
 
 QUICK_SECONDS = 0.0002  # an ordinary schema's take up to 0.06 ms, mostly 0.006
@@ -57,7 +58,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.failed = False
-        self.seen: OrderedDict[int, float] = OrderedDict()  # seconds, by a constraint's hash
+        self.seen: Recent[float] = Recent(MOST_KNOWN)  # seconds, by a constraint's hash
         self.budget, self.at = 0.0, time.monotonic()
         self.charged_at = self.at
         self.was_idle = False  # the last step had nothing to do
@@ -65,6 +66,7 @@ class Turns:
         self.first_mask_seconds = 0.0  # of the quicker ones in this step
         self.newcomer_waits = False  # for a budget, since the last step
         self.newcomers_turn = False
+        self.is_crowded: Callable[[], bool] = lambda: False  # masks.py says so
 
     def record(self, grammar: Any, seconds: float) -> None:
         """What a mask took; charges what was not expected of it, and gives back what was."""
@@ -74,9 +76,6 @@ class Turns:
         self.budget = max(-DEBT_SECONDS, self.budget + charged - spent)
         if (key := getattr(grammar, "predict_key", None)) is not None:
             self.seen[key] = max(seconds, self.seen.get(key, 0.0) * FADING)
-            self.seen.move_to_end(key)
-            if len(self.seen) > MOST_KNOWN:
-                self.seen.popitem(last=False)
 
     def charge(self, request: Any, seconds: float) -> None:
         """Has a request go on in the step that is scheduled."""
@@ -109,8 +108,10 @@ class Turns:
 
     def admits(self, request: Any) -> bool:
         """Whether a request's first mask may be one of this step's."""
-        constraint = request.structured_output_request
-        seconds = max(foreseen(request), self.seen.get(hash(constraint.structured_output_key), 0.0))
+        key = hash(request.structured_output_request.structured_output_key)
+        if self.is_crowded() and key not in self.seen:
+            return False
+        seconds = max(foreseen(request), self.seen.get(key, 0.0))
         if seconds > STEP_SECONDS:
             if self.budget <= 0:
                 self.newcomer_waits = True

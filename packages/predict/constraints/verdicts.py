@@ -14,7 +14,6 @@ import itertools
 import json
 import logging
 import sys
-from collections import OrderedDict
 from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
@@ -27,6 +26,7 @@ from vllm.v1.structured_output.request import get_structured_output_key
 from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
 
 from predict.constraints import categories
+from predict.constraints.recent import Recent
 from predict.constraints.turns import EXTRA
 from predict.vllm_internals import LOGGER
 
@@ -99,7 +99,7 @@ def background(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
 class Verdicts:
     def __init__(self, vllm_config: Any) -> None:
         self.vllm_config = vllm_config
-        self.known: OrderedDict[bytes, Verdict] = OrderedDict()
+        self.known: Recent[Verdict] = Recent(MOST_KEPT)
         self.asked: dict[bytes, asyncio.Task[Verdict]] = {}
         self.waiting: dict[int, asyncio.Future[tuple[Verdict, bool]]] = {}
         self.numbers = itertools.count()
@@ -143,8 +143,6 @@ class Verdicts:
             verdict, keep = await answer
             if keep:
                 self.known[key] = verdict
-            while len(self.known) > MOST_KEPT:
-                self.known.popitem(last=False)
             return verdict
         finally:
             self.waiting.pop(number, None)
