@@ -153,11 +153,11 @@ def attacked(clients: int, make: Callable[[str], Body]) -> Iterator[list[int]]:
         process.join()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def alone(container: Running) -> float:
-    """The median without attackers."""
-    neighbour(2)
-    return statistics.median(neighbour(6))
+    """The median without attackers, right before them."""
+    neighbour(1)
+    return statistics.median(neighbour(4))
 
 
 def check(

@@ -4,8 +4,9 @@ engine, for which everybody waits, makes few of them.
 Promises: masks of up to `QUICK_SECONDS` are made in every step. The others have a budget, which
 grows by `SHARE` of the time to `STEP_SECONDS`: while there is some, whoever has waited longest goes
 on, so that a step has one mask too many at most. Where nobody else wants a step, it has
-`ALONE_SECONDS`. Nothing but constrained requests waits, and none for ever. While masks.py has many
-threads left behind, a constraint that nobody has had yet waits.
+`ALONE_SECONDS`, or masks that take longer have `ALONE_SHARE` of the time: somebody may come.
+Nothing but constrained requests waits, and none for ever. While masks.py has many threads left
+behind, a constraint that nobody has had yet waits.
 
 What a mask is going to take is guessed: from a request's own masks before, and for a first one from
 the slowest that trial.py saw. What it took is charged.
@@ -27,6 +28,7 @@ QUICK_SECONDS = 0.0002  # an ordinary schema's take up to 0.06 ms, mostly 0.006
 SHARE = 0.3
 STEP_SECONDS = 0.004  # also of first masks that are quicker, in a step
 ALONE_SECONDS = 0.01
+ALONE_SHARE = 0.4  # less than half, so that most who come find the engine free
 DEBT_SECONDS = 0.5  # at most, so that what was not expected is paid for
 PAUSE_SECONDS = 1.0  # without a slow mask, after which there is a budget whatever was charged
 FADING = 0.95  # what is left of an earlier mask's seconds after each further one
@@ -87,12 +89,14 @@ class Turns:
     def begin(self, scheduler: Any) -> None:
         """Keeps those out of the step that is scheduled next whose turn it is not."""
         now = time.monotonic()
-        self.budget = min(STEP_SECONDS, self.budget + (now - self.at) * SHARE)
-        self.at, self.step, self.first_mask_seconds = now, scheduler.current_step + 1, 0.0
         slow = [request for request in scheduler.running if expected(request) > QUICK_SECONDS]
         others = len(scheduler.running) > len(slow)
         others = others or len(scheduler.waiting) > len(scheduler.deferred_waiting)
-        if self.was_idle or not others:
+        alone = self.was_idle or not others
+        share = ALONE_SHARE if alone else SHARE
+        self.budget = min(STEP_SECONDS, self.budget + (now - self.at) * share)
+        self.at, self.step, self.first_mask_seconds = now, scheduler.current_step + 1, 0.0
+        if alone and all(expected(request) <= ALONE_SECONDS for request in slow):
             self.budget = max(self.budget, ALONE_SECONDS)
         elif now - self.charged_at > PAUSE_SECONDS:
             self.budget = max(self.budget, STEP_SECONDS)
