@@ -43,6 +43,13 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
     ("work", 20, {"n": 10, "stop": ["a"]}, {"n": 10, "stop": ["a", "b"]}),
     ("work", 14, {"n": 2, "top_logprobs": 1}, {"n": 2, "top_logprobs": 2}),
     ("work", 4, {"prompt": ["a", "b"], "n": 2}, {"prompt": ["a", "b"], "n": 3}),
+    ("work", 14, {"n": 2, "logprob_token_ids": [1]}, {"n": 2, "logprob_token_ids": [1, 2]}),
+    (
+        "work",
+        6,
+        {"num_return_sequences": 3, "bad_words_ids": [[1]]},
+        {"generation_config": {"num_return_sequences": 3}, "stop_strings": ["a", "b"]},
+    ),
     (
         "repetition_tokens",
         8,

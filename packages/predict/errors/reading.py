@@ -47,6 +47,7 @@ READERS = (
     "predict.legacy.parameters",
     "predict.legacy.requests",
     "predict.requests.limits",
+    "predict.requests.work",
 )
 
 

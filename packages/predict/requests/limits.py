@@ -5,17 +5,15 @@ is refused with a `RequestError` that names the field, what it has and what is a
 sees any of it. Types are left to vLLM. None means no limit.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from predict.errors import RequestError, shown
 from predict.legacy.parameters import REFUSED_PARTS
-from predict.requests import structured_outputs
+from predict.requests import structured_outputs, work
+from predict.requests.work import number_of
 from predict.settings import RequestLimits
 
 LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1  # what vLLM's engine is told a number in
@@ -63,8 +61,6 @@ TOKEN_IDS = (
     "bad_words_ids",
 )
 
-LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
-
 IMAGES = ("image_url", "input_image", "image")
 DATA_URL = b'"data:'
 
@@ -110,7 +106,7 @@ def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
     for fields in (body, config) if isinstance(config, dict) else (body,):
         _check_fields(fields, limits)
     _check_sequences(body, limits)
-    _check_work(body, limits)
+    work.check(body, limits)
     structured_outputs.check(opened, limits)
     seen = Seen()
     for name in ("messages", "input", "system"):
@@ -182,7 +178,7 @@ def _check_fields(fields: Mapping[str, Any], limits: RequestLimits) -> None:
         if name in COUNTED and isinstance(value, (list, dict)):
             _most(name, len(value), limits[COUNTED[name]], "entries")
         if name in NUMBERS:
-            number, limit = _number(value), limits[NUMBERS[name]]
+            number, limit = number_of(value), limits[NUMBERS[name]]
             if limit is not None and number is not None and number > limit:
                 raise RequestError(f"'{name}' is {shown(value)}; at most {limit} is allowed", name)
         if name in STRINGS and limits["string_length"] is not None:
@@ -205,15 +201,6 @@ def _check_fields(fields: Mapping[str, Any], limits: RequestLimits) -> None:
             raise RequestError(f"'{name}' is {shown(value)}, which does not fit in 64 bits", name)
 
 
-def _number(value: Any) -> float | None:
-    """The number vLLM takes a value for; it reads texts too, but neither "nan" nor "inf"."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _token_ids(value: Any) -> Iterator[int]:
     if isinstance(value, list):
         for inner in value:
@@ -232,68 +219,13 @@ def _check_sequences(body: Mapping[str, Any], limits: RequestLimits) -> None:
     if not isinstance(prompts, list) or not isinstance(next(iter(prompts), None), (str, list)):
         return
     _most("prompt", len(prompts), limits["prompts"], "prompts")
-    answers = int(_number(body.get("n")) or 1)
+    answers = int(number_of(body.get("n")) or 1)
     if limits["prompts"] is not None and len(prompts) * answers > limits["prompts"]:
         raise RequestError(
             f"'n' is {answers} for each of {len(prompts)} prompts; at most {limits['prompts']} "
             "answers in all are allowed",
             "n",
         )
-
-
-def _check_work(body: Mapping[str, Any], limits: RequestLimits) -> None:
-    """What costs time in combination: for each token of each answer, or of the prompt."""
-    logprobs = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
-    words = sum(
-        len(body[name]) for name in ("stop", "bad_words") if isinstance(body.get(name), list)
-    )
-    prompt = body.get("prompt")
-    many = isinstance(prompt, list) and isinstance(next(iter(prompt), None), (str, list))
-    answers = max(1, _count(body, "n")) * (len(prompt) if isinstance(prompt, list) and many else 1)
-    work = answers * (1 + words + LOGPROB_WORK * logprobs)
-    if limits["work"] is not None and work > limits["work"]:
-        raise RequestError(
-            f"'n' is too large beside the rest: {answers} answers × (1 + {words} stop strings and "
-            f"bad words + {LOGPROB_WORK} × {logprobs} log probabilities) is {work}; at most "
-            f"{limits['work']} is allowed",
-            "n",
-        )
-    repetition = body.get("repetition_detection")
-    if isinstance(repetition, dict) and limits["repetition_tokens"] is not None:
-        sizes = (_number(repetition.get(name)) for name in ("max_pattern_size", "min_count"))
-        tokens = math.prod(max(1.0, size or 1.0) for size in sizes)
-        if tokens > limits["repetition_tokens"]:
-            raise RequestError(
-                f"'repetition_detection' has max_pattern_size × min_count = {shown(tokens)}; at "
-                f"most {limits['repetition_tokens']} is allowed",
-                "repetition_detection",
-            )
-    most = limits["prompt_logprobs_bytes"]
-    if (
-        most is not None
-        and _asks_of_prompt(body, logprobs)
-        and (size := _prompt_bytes(body)) > most
-    ):
-        raise RequestError(
-            f"log probabilities of a prompt of {size} bytes are asked for; at most {most} are "
-            "allowed, for the engine does nothing else meanwhile",
-            "prompt_logprobs",
-        )
-
-
-def _count(body: Mapping[str, Any], name: str) -> int:
-    return max(0, int(_number(body.get(name)) or 0))
-
-
-def _asks_of_prompt(body: Mapping[str, Any], logprobs: int) -> bool:
-    asked = (body.get("prompt_logprobs"), body.get("prompt_logprob_token_ids"))
-    return any(value is not None for value in asked) or bool(body.get("echo") and logprobs)
-
-
-def _prompt_bytes(body: Mapping[str, Any]) -> int:
-    return sum(
-        len(msgspec.json.encode(body[name])) for name in ("prompt", "messages") if name in body
-    )
 
 
 def _read_messages(name: str, messages: list[Any], seen: Seen, limits: RequestLimits) -> None:
