@@ -62,6 +62,22 @@ def test_masks_in_time_are_made_as_ever(guard: Any) -> None:
     assert masks.spare.left() == pytest.approx(masks.SPARE_SECONDS)
 
 
+def test_only_what_is_not_quick_is_charged(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    charged: list[float] = []
+    charge = masks.charge
+
+    def noted(grammar: Any, seconds: float) -> None:
+        charged.append(seconds)
+        charge(grammar, seconds)
+
+    monkeypatch.setattr(masks, "charge", noted)
+    grammar = Grammar()
+    for seconds, count in ((0.0, 1), (0.0, 1), (0.003, 2), (0.0, 3)):
+        grammar.seconds = seconds
+        masks_of(guard, grammar)
+        assert len(charged) == count
+
+
 def test_a_mask_beyond_its_allowance_ends_its_request_and_no_other(guard: Any) -> None:
     slow = Grammar(1.0)
     good = [Grammar(), Grammar()]

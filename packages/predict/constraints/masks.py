@@ -27,7 +27,7 @@ from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
 
 from predict.constraints.recent import Recent
-from predict.constraints.turns import foreseen, safely, turns
+from predict.constraints.turns import QUICK_SECONDS, foreseen, safely, turns
 
 LEAST_SECONDS = 0.005  # CPU, that each mask may take: a hundred times an ordinary one's, or …
 EXPECTED_TIMES = 1.5  # … as much of the slowest that was seen
@@ -134,7 +134,8 @@ class Maker:
                 step.made.add(row)
                 if seconds > SLOW_SECONDS:
                     step.slow.add(key)
-                charge(grammar, seconds)
+                if seconds > QUICK_SECONDS or not getattr(grammar, "predict_quick", False):
+                    charge(grammar, seconds)
 
     def abandon(self) -> bool:
         """Leaves the thread behind if the mask it makes takes too long."""
@@ -213,6 +214,9 @@ def charge(grammar: Any, seconds: float) -> None:
             slowest[key] = max(seconds, slowest.get(key, 0.0))
     if grammar.predict_beyond > BURST_SECONDS:
         end(grammar, for_good=True)
+    # As almost every one: nothing of its next mask needs to be remembered if that is quick too.
+    cost = getattr(grammar, "predict_cost", 0.0)
+    grammar.predict_quick = cost <= QUICK_SECONDS and not grammar.predict_beyond
 
 
 class Guard:
