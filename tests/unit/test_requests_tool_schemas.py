@@ -37,3 +37,23 @@ def test_patterns_and_signs_are_left_to_the_model(
 def test_errors_of_structure_stay(parameters: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="is not"):
         tool_schemas.validate(parameters)
+
+
+def test_a_good_schema_is_looked_at_once_and_a_bad_one_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[Any] = []
+    faults = tool_schemas.faults
+
+    def noted(value: Any) -> Any:
+        looked.append(value)
+        return faults(value)
+
+    monkeypatch.setattr(tool_schemas, "faults", noted)
+    for _ in range(3):
+        tool_schemas.validate(schema(type="string", description="once"))
+    assert len(looked) == 1
+    for _ in range(2):
+        with pytest.raises(ValueError, match="is not"):
+            tool_schemas.validate(schema(type="objekt"))
+    assert len(looked) == 3
