@@ -59,6 +59,10 @@ NAMES: dict[str, str] = {
     ),
     "vllm.v1.request:RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR": "constraints/turns.py",
     "vllm.platforms:current_platform": "running.py reads what device this is",
+    "vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat": "tool_parser.py",
+    "vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat._make_parser": (
+        "tool_parser.py leaves the parser out where it would have nothing to do"
+    ),
     "vllm.parser.engine:streaming_parser_engine": "tool_parser.py changes _build_drop_info in it",
     "vllm.parser.engine.streaming_parser_engine:_build_drop_info": "tool_parser.py caches it",
     "vllm.parser.mistral:MistralParser": "tool_parser.py changes its coroutine",
