@@ -108,14 +108,18 @@ def test_many_at_once_are_answered_each_and_a_quick_one_before_a_slow_one(asked:
 
 
 @pytest.mark.parametrize(
-    ("number", "keep"),
-    [(signal.SIGXCPU, False), (signal.SIGSEGV, True), (signal.SIGKILL, False)],
+    ("number", "keep", "seconds"),
+    [
+        (signal.SIGXCPU, True, process.AGAIN_SECONDS),
+        (signal.SIGSEGV, True, None),
+        (signal.SIGKILL, False, None),
+    ],
 )
 def test_what_a_fork_did_not_survive_is_for_good_unless_the_machine_may_be_the_cause(
-    number: int, keep: bool
+    number: int, keep: bool, seconds: float | None
 ) -> None:
     verdict = process.died(2.04, number)
-    assert verdict["keep"] is keep
+    assert (verdict["keep"], verdict["keep_seconds"]) == (keep, seconds)
     assert "2.0 s" in verdict["error"]
     assert f"{process.READING_SECONDS} s to read" in verdict["error"]
 

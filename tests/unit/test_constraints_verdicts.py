@@ -151,6 +151,23 @@ def test_a_refusal_that_may_be_due_to_the_machine_is_not_kept(
     play(scene)
 
 
+def test_a_refusal_may_be_kept_for_a_time(play: Callable[[Scene], None]) -> None:
+    async def scene(taken: Any) -> None:
+        heard, seconds = taken._heard, [60.0]
+        taken._heard = lambda said: heard({**said, "keep_seconds": seconds[0]})
+        for _ in range(2):
+            with pytest.raises(verdicts.RefusedConstraintError):
+                await taken.check(regex(IMPOSSIBLE))
+        assert next(taken.numbers) == 1
+        seconds[0] = -1.0
+        for _ in range(2):
+            with pytest.raises(verdicts.RefusedConstraintError):
+                await taken.check(regex("(?=b)a"))
+        assert next(taken.numbers) == 4
+
+    play(scene)
+
+
 def test_a_neighbour_s_new_constraint_is_tried_beside_many_heavy_ones(
     play: Callable[[Scene], None],
 ) -> None:

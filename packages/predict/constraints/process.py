@@ -6,8 +6,8 @@ with a verdict. While nobody asks it compiles what many constraints have, for th
 
 Talks in lines of JSON: first {"tokenizer": xgrammar's TokenizerInfo, "separators": …}, then
 requests {"id", "kind", "text"}; answers {"id", "error": text or null, "mask_seconds": of the
-slowest mask, "keep": whether another trial would say the same, "seconds": CPU, "in_time": false
-where the machine was too busy for a verdict}.
+slowest mask, "keep": whether another trial would say the same, "keep_seconds": for how long that is
+so, if not for good, "seconds": CPU, "in_time": false where the machine was too busy for a verdict}.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ MEMORY_BYTES = 1 << 30  # beyond what this process has mapped
 SLICE_SECONDS = 0.1  # CPU; who takes more makes room for those that have not had it
 CALM_SECONDS = 2.0  # without such a one, after which a fork has the usual priority again
 MOST_WAITING = 256  # constraints that wait for their slice; the newest is the next
+AGAIN_SECONDS = 60.0  # after which what was too slow to read or compile may be tried again
 MOST_LATER = 8  # constraints that wait for the rest of theirs
 
 NO_VERDICT: Json = {
@@ -122,8 +123,12 @@ def died(seconds: float, number: int) -> Json:
     said = f"could not be read and compiled: it ended after {seconds:.1f} s of CPU time; at most "
     said += f"{READING_SECONDS} s to read, {CPU_SECONDS} s and {MEMORY_BYTES >> 20} MiB are allowed"
     said += "; use fewer or smaller counts and lengths"
-    keep = number not in (signal.SIGKILL, signal.SIGXCPU)
-    return {"error": said, "keep": keep, "mask_seconds": 0.0}
+    return {
+        "error": said,
+        "mask_seconds": 0.0,
+        "keep": number != signal.SIGKILL,
+        "keep_seconds": AGAIN_SECONDS if number == signal.SIGXCPU else None,
+    }
 
 
 def lines(descriptor: int) -> Iterator[list[bytes] | None]:

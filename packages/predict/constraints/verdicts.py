@@ -13,7 +13,9 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import sys
+import time
 from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
@@ -44,6 +46,7 @@ Result = TypeVar("Result")
 class Verdict(NamedTuple):
     error: str | None
     mask_seconds: float  # of the slowest mask
+    until: float = math.inf  # on the monotonic clock
 
 
 class RefusedConstraintError(VLLMValidationError):  # type: ignore[misc]
@@ -119,7 +122,7 @@ class Verdicts:
             return 0.0
         key = hashlib.sha256("\0".join(constraint).encode(errors="surrogatepass")).digest()
         verdict = self.known.get(key)
-        if verdict is None:
+        if verdict is None or verdict.until < time.monotonic():
             if key not in self.asked:
                 self.asked[key] = background(self._ask(key, *constraint))
             try:
@@ -187,7 +190,9 @@ class Verdicts:
         if (answer := self.waiting.get(said["id"])) is None or answer.done():
             return
         if said["in_time"]:
-            answer.set_result((Verdict(said["error"], said["mask_seconds"]), said["keep"]))
+            kept = said.get("keep_seconds")
+            until = math.inf if kept is None else time.monotonic() + kept
+            answer.set_result((Verdict(said["error"], said["mask_seconds"], until), said["keep"]))
         else:
             answer.set_exception(TimeoutError())
 
