@@ -73,8 +73,9 @@ class Scheduler:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Of this module alone: an event loop in a thread would sleep for hours by such a clock."""
     now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(turns.time, "monotonic", lambda: now.seconds)
+    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 
 
