@@ -14,15 +14,13 @@ from tests.support import architectures
 every_card = pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
 
 
-def of_vllm(card: Card) -> dict[str, int]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.vllm_figures", card.name],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+@pytest.fixture(scope="module")
+def of_vllm() -> dict[str, dict[str, int]]:
+    """vLLM's figures, by the name of the card."""
+    command = [sys.executable, "-m", "tests.support.vllm_figures"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    figures: dict[str, int] = json.loads(done.stdout)
+    figures: dict[str, dict[str, int]] = json.loads(done.stdout)
     return figures
 
 
@@ -32,10 +30,12 @@ def test_transformers_counts_as_many_parameters(card: Card) -> None:
 
 
 @every_card
-def test_vllm_counts_as_many_and_as_large_a_kv_cache(card: Card) -> None:
+def test_vllm_counts_as_many_and_as_large_a_kv_cache(
+    card: Card, of_vllm: dict[str, dict[str, int]]
+) -> None:
     counted = memory.parameters(card.architecture)
     per_token = memory.kv_bytes_per_token(card.architecture)
-    assert of_vllm(card) == {
+    assert of_vllm[card.name] == {
         "kv_alone": per_token,
         "kv_of_two": per_token // 2,
         "linear": counted.linear,  # what a quantization is handed

@@ -1,11 +1,13 @@
-"""What vLLM itself makes of a card's architecture, as JSON; a program, for its state is global.
+"""What vLLM itself makes of each card's architecture, as JSON; a program, for its state is global.
 
 vLLM reads the model's configuration from files made from the card, in the card's format, and makes
-the whole model on the meta device: no memory is used, no weight is read.
+the whole model on the meta device: no memory is used, no weight is read. Each card has a process,
+forked when vLLM is imported, which takes most of the time.
 """
 
 import contextlib
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -16,7 +18,7 @@ from deploy import cards
 from deploy.cards import Card
 
 
-def main(name: str) -> dict[str, int]:
+def figures_of(name: str) -> dict[str, int]:
     """Bytes of KV cache a token, on one GPU alone and on each of two; parameter counts, `linear`
     of them in the layers that vLLM hands to a quantization."""
     import torch
@@ -134,5 +136,9 @@ def write_config(card: Card, to: Path) -> None:
 if __name__ == "__main__":
     os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", VLLM_CPU_KVCACHE_SPACE="1")
     with contextlib.redirect_stdout(sys.stderr):
-        found = main(sys.argv[1])
+        import vllm.engine.arg_utils
+        import vllm.model_executor.model_loader.utils  # noqa: F401
+
+        with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+            found = dict(zip(cards.names(), pool.map(figures_of, cards.names(), 1), strict=True))
     print(json.dumps(found))
