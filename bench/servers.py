@@ -21,8 +21,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from bench import bypass
 from bench.errors import BenchError
 from deploy.cards import Card
@@ -34,12 +32,12 @@ from local.standins import cache
 from local.standins.corpus import chat, dialogues
 from local.truss import (
     DIRECTLY,
-    LOCAL_ENVIRONMENT,
     PACKAGES,
     SHARED_CACHE,
     Image,
     build,
     environment,
+    local_variables,
     mounts,
     stage,
 )
@@ -77,7 +75,7 @@ def truss(
             (Path(folder) / "packages" / "bench_bypass.py").write_text(code)
         files, _, content = build(Path(folder))
     command = content["docker_server"]["start_command"]
-    return Truss(Image(files, mounts(content), environment(content, LOCAL_ENVIRONMENT)), command)
+    return Truss(Image(files, mounts(content), environment(content)), command)
 
 
 @contextmanager
@@ -119,8 +117,7 @@ def stock(card: Card, port: int, *flags: str) -> Server:
     given = ["--port", str(port), "--served-model-name", card.name, "--tokenizer-mode", "mistral"]
     formats = {"--config-format": card.formats.config, "--load-format": card.formats.load}
     given += [word for pair in formats.items() if pair[1] for word in pair]
-    local = yaml.safe_load(LOCAL_ENVIRONMENT.read_text(encoding="utf-8"))
-    variables = {**sandbox.IMAGE_ENVIRONMENT, **local}
+    variables = {**sandbox.IMAGE_ENVIRONMENT, **local_variables()}
     variables |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     return _vllm(cache.ensure(card), [*given, *flags], variables)
 

@@ -199,9 +199,15 @@ def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
     return {f"/secrets/{name}": folder / name for name in names if (folder / name).is_file()}
 
 
-def environment(config: dict[str, Any], of: Path = LOCAL_ENVIRONMENT) -> dict[str, str]:
-    """The config's variables, then those of the local run, which the file `of` has."""
-    local = yaml.safe_load(of.read_text(encoding="utf-8"))
+def local_variables() -> dict[str, str]:
+    """Those of a run on this machine, which local/environment.yaml has."""
+    found: dict[str, str] = yaml.safe_load(LOCAL_ENVIRONMENT.read_text(encoding="utf-8"))
+    return found
+
+
+def environment(config: dict[str, Any]) -> dict[str, str]:
+    """The config's variables, then those of the local run."""
+    local = local_variables()
     workers = tensor_parallel_size(config)
     if workers > 1:
         local.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)

@@ -11,14 +11,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from deploy import cards
 from deploy.paths import ROOT
 from local.finetunes import cache, quantize
 from local.finetunes.lora import ANSWER, QUESTION
 from local.standins.corpus import chat, dialogues
-from local.truss import LOCAL_ENVIRONMENT
+from local.truss import local_variables
 from tests.support import engines
 from tests.support.container import Running, run_container
 from tests.support.user import User
@@ -35,13 +34,12 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     for kind in quantize.KINDS:
         quantize.quantized(own / "hf", kind, folder / kind)
         places[kind] = folder / kind
-    local = yaml.safe_load(LOCAL_ENVIRONMENT.read_text())
     (folder / "tokenizer").mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.engines", str(folder / "tokenizer")]
         + [f"{kind}={place}" for kind, place in places.items()],
         cwd=ROOT,
-        env={**os.environ, **local, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
+        env={**os.environ, **local_variables(), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
         capture_output=True,
         text=True,
     )
