@@ -26,6 +26,8 @@ from deploy.paths import ROOT
 PROGRAMS = ROOT / "tests" / "clients"
 CACHE = ROOT / ".cache" / "clients"
 SECONDS = 300  # for all that one client is asked
+# What `make test` runs; langchain has the agents that langchain-openai's program asks.
+TESTED = ("openai", "anthropic", "mistralai", "langchain-openai", "litellm", "langchain")
 # What the stand-ins answer, as far as it tells that a step worked.
 WIND = "strong, cold wind"
 WEATHER = "It is 14 degrees in Genoa, and the mistral blows."
@@ -92,14 +94,23 @@ def python(packages: Sequence[str] | None = None) -> Path:
         return interpreter
     shutil.rmtree(folder, ignore_errors=True)
     names = ["-c", str(pins), *wanted] if wanted else ["-r", str(pins)]
-    if uv := shutil.which("uv"):
+    try:
+        uv = _uv()  # seconds, where pip takes a minute; but pip has settings that uv does not read
         _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
         _run(uv, "pip", "install", "--quiet", "--python", str(interpreter), *names)
-    else:
-        _run(sys.executable, "-m", "venv", str(folder))
+    except ClientsError:
+        _run(sys.executable, "-m", "venv", "--clear", str(folder))
         _run(str(interpreter), "-m", "pip", "install", "--quiet", *names)
     (folder / "whole").touch()
     return interpreter
+
+
+def _uv() -> str:
+    """uv, this machine's or the one that set-up (scripts/setup.py) has fetched."""
+    fetched = sorted(str(path) for path in (ROOT / ".cache").glob("uv-*/bin/uv"))
+    if found := shutil.which("uv") or next(reversed(fetched), None):
+        return found
+    raise ClientsError("uv is not installed")
 
 
 def node() -> Path | None:

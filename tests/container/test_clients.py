@@ -11,14 +11,14 @@ from tests.support.container import Running
 # A call that a schema starts, without [TOOL_CALLS], is in no training. Mistral's stand-in finishes
 # it; Pixtral's does not on every machine, and is then cut off at max_tokens, which is no call.
 NOT_LEARNED = {"pixtral-12b": ("forced",)}
-FIVE = ("openai", "anthropic", "mistralai", "langchain-openai", "litellm")
+FIVE = [name for name in clients.TESTED if name != "langchain"]  # langchain-openai's agents
 mistral = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 pixtral = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
 
 @pytest.fixture(scope="session")
 def interpreter() -> Path:
-    return clients.python((*FIVE, "langchain"))  # with its agents
+    return clients.python(clients.TESTED)
 
 
 def steps(container: Running, interpreter: Path, name: str, image: str = "") -> list[str]:
