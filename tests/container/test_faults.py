@@ -3,7 +3,6 @@
 Each model's shared container ends by one of these, after all other tests of it (conftest.py).
 """
 
-import signal
 from collections.abc import Sequence
 
 import httpx
@@ -31,8 +30,9 @@ def endings(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(f"{found.count(how)} {how}" for how in dict.fromkeys(found))
 
 
-def check_killed(server: Server, who: str, resilience: Report) -> None:
-    """Kills a part under four streams: the container ends, and with it every stream."""
+def check_killed(server: Server, who: str, resilience: Report, beside: str = "") -> None:
+    """Kills a part under four streams and what is `beside` them: the container ends, and with it
+    every stream."""
     killed = faults.kill(server, who)
     assert gone(), leftovers()
     assert server.process.returncode == 1
@@ -41,7 +41,7 @@ def check_killed(server: Server, who: str, resilience: Report) -> None:
         assert "exit status 1" in killed.exit_line
     resilience.row(
         "A part that is killed",
-        f"kill -9 of {who} ({server.model}), under 4 streams",
+        f"kill -9 of {who} ({server.model}), under 4 streams{beside}",
         f"nothing of the container is left after {killed.ended_after:.1f} s; the streams: "
         f"{endings(killed.outcomes)}",
     )
@@ -57,10 +57,32 @@ def test_the_end_of_the_api_server_ends_the_container(
 
 @shared("mixtral-8x7b")
 @pytest.mark.ends_container
-def test_the_end_of_an_engine_with_workers_ends_the_container(
+def test_the_end_of_an_engine_with_workers_ends_the_container_and_waits_for_no_client(
     container: Running, resilience: Report
 ) -> None:
-    check_killed(Server.of(container), ENGINE, resilience)
+    """uvicorn would wait for the client that does not read. A legacy stream is cut off: it has no
+    event for an error."""
+    server = Server.of(container)
+    body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 30000}
+    with (
+        faults.unread(server.model, fill_seconds=15),
+        httpx.stream("POST", f"{URL}/predict", json=body, timeout=60) as response,
+    ):
+        assert response.status_code == 200
+        chunks = response.iter_raw()
+        assert next(chunks)
+        beside = ", one whose client does not read and a legacy one"
+        check_killed(server, ENGINE, resilience, beside)
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+            list(chunks)
+
+
+@shared("mistral-nemo-12b")
+@pytest.mark.ends_container
+def test_a_killed_nginx_ends_the_container_and_every_open_request(
+    container: Running, resilience: Report
+) -> None:
+    check_killed(Server.of(container), NGINX, resilience)
 
 
 def check_stop(server: Server, resilience: Report, what: str) -> None:
@@ -95,25 +117,18 @@ def test_a_stop_without_nginx_does_the_same(container: None, resilience: Report)
         check_stop(server, resilience, "without nginx")
 
 
-@alone
-def test_a_killed_nginx_ends_the_container_and_every_open_request(
-    container: None, resilience: Report
-) -> None:
-    with load.server("mistral-7b") as server:
-        check_killed(server, NGINX, resilience)
-
-
-@alone
+@shared("mixtral-8x22b")
+@pytest.mark.ends_container
 def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
-    container: None, resilience: Report
+    container: Running, resilience: Report
 ) -> None:
-    model = "mixtral-8x7b"
-    most = most_requests(load.plan_of(model))
-    with load.server(model, stall_seconds=STALL_SECONDS) as server:
-        paused = faults.pause_one_worker(model, most + 40)
-        load.wait(lambda: load.running() + load.waiting() == 0)
-        afterwards = load.streams(model, most)
-        check_killed(server, WORKER, resilience)
+    """Its container has STALL_SECONDS (conftest.py)."""
+    server = Server.of(container)
+    most = most_requests(load.plan_of(server.model))
+    paused = faults.pause_one_worker(server.model, most + 40)
+    load.wait(lambda: load.running() + load.waiting() == 0)
+    afterwards = load.streams(server.model, most)
+    check_killed(server, WORKER, resilience)
     answered = [outcome for outcome in paused.outcomes if outcome.status == 200]
     refused = [outcome for outcome in paused.outcomes if outcome.status == 503]
     assert STALL_SECONDS - 1 < paused.seen_after < STALL_SECONDS + 15
@@ -130,32 +145,6 @@ def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
         f"liveness and readiness fail after {paused.seen_after:.1f} s and recover in "
         f"{paused.well_after:.1f} s; {len(answered)} streams stand still meanwhile and end whole "
         f"and exact, {len(refused)} are rejected with 503; all {most} slots are free afterwards",
-    )
-
-
-@alone
-def test_a_killed_engine_breaks_off_a_legacy_stream_and_waits_for_no_client(
-    container: None, resilience: Report
-) -> None:
-    """uvicorn would wait for the client that does not read."""
-    body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 4000}
-    with load.server("mistral-7b") as server, faults.unread("mistral-7b", fill_seconds=15):
-        with httpx.stream("POST", f"{URL}/predict", json=body, timeout=60) as response:
-            assert response.status_code == 200
-            chunks = response.iter_raw()
-            assert next(chunks)
-            assert load.status(load.LIVENESS) == 200
-            faults.send(ENGINE, signal.SIGKILL)
-            with pytest.raises(httpx.RemoteProtocolError):
-                list(chunks)
-        seconds = load.wait(lambda: server.process.poll() is not None, END_SECONDS)
-        assert gone(), leftovers()
-        assert server.process.returncode == 1
-        assert "exit status 1" in server.log.read_text()
-    resilience.row(
-        "A part that is killed",
-        "kill -9 of the engine, under a stream whose client does not read and a legacy one",
-        f"the legacy stream is cut off; the container ends {seconds:.1f} s later",
     )
 
 
@@ -184,13 +173,3 @@ def test_nginx_s_workers_come_back_and_a_stop_of_vllm_lets_streams_finish(
         f"all {len(stopped.outcomes)} end whole and exact; meanwhile a new request is a 503 with "
         f"Retry-After: {RETRY_SECONDS}, readiness 503, liveness 200",
     )
-
-
-@alone
-def test_an_engine_that_hangs_does_not_delay_a_stop(container: None) -> None:
-    with load.server("mistral-7b") as server, load.meanwhile(load.endless("mistral-7b", 4)):
-        load.wait(lambda: load.running() == 4)
-        faults.send(ENGINE, signal.SIGSTOP)
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(END_SECONDS) == 0
-        assert gone(), leftovers()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from deploy import cards, memory
 from deploy.cards import Card
 from deploy.sections import Architecture
-from local.processes import command_lines, launch, stop, tail, wait_until_ready
+from local.processes import command_lines, launch, tail, wait_until_ready
 from local.standins import cache
 from local.truss import environment, tensor_parallel_size
-from tests.support.container import Running, gone
+from tests.support import faults, load
+from tests.support.container import Running, gone, leftovers
 from tests.support.dialogues import wrong_answers
 from tests.support.timing import container_start
 
@@ -52,7 +54,9 @@ def test_mixtral_runs_on_two_workers(container: Running) -> None:
 
 
 @pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
-def test_mixtral_answers_exactly_on_one_worker(container: None, tmp_path: Path) -> None:
+def test_mixtral_answers_exactly_on_one_worker_and_stops_while_its_engine_hangs(
+    container: None, tmp_path: Path
+) -> None:
     log = tmp_path / "serve.log"
     process = launch("--model", MIXTRAL.name, "--tensor-parallel-size", "1", log=log)
     try:
@@ -60,8 +64,12 @@ def test_mixtral_answers_exactly_on_one_worker(container: None, tmp_path: Path) 
             wait_until_ready(process, log)
         assert list(worker_processes()) == []
         assert wrong_answers(MIXTRAL) == {}
-        assert stop(process) == 0, tail(log)
-        assert gone()
+        with load.meanwhile(load.endless(MIXTRAL.name, 4)):
+            load.wait(lambda: load.running() == 4)
+            faults.send(faults.ENGINE, signal.SIGSTOP)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(faults.END_SECONDS) == 0, tail(log)
+            assert gone(), leftovers()
     finally:
         if process.poll() is None:
             process.kill()
