@@ -1,7 +1,15 @@
-"""Runs the test suite, or a part of it: tests/unit, tests/platform or tests/container."""
+"""Runs the test suite, or a part of it: tests/unit, tests/platform or tests/container.
+
+Promises: unit tests are done first; then several containers run at once, each on a network of its
+own with the tests that ask it (tests/support/own_network.py), and the platform's tests beside them.
+Where this user may not make a network, one container runs at a time, after all else, and a line
+says so.
+"""
 
 import argparse
+import contextlib
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -11,43 +19,78 @@ from pathlib import Path
 from deploy import cards
 from deploy.errors import UsageError
 from deploy.paths import ROOT
+from local import clients
 from local.standins.cache import ensure_all
 from scripts.command import command
 
-# What uses no fixed port, and so runs on every core at once; and what needs the machine for itself.
-SIDE_BY_SIDE = ("unit", "platform")
-ALONE = ("container", "clients")
+OWN_NETWORK = shlex.join([sys.executable, str(ROOT / "tests" / "support" / "own_network.py")])
+INTERRUPTED = 2  # pytest's exit code
+MEMORY = 7 << 30  # bytes of a container and its tests, at their most
 
 
-def runs(layer: str | None, model: str | None, cores: int) -> list[list[str]]:
-    """The arguments of pytest, of one run after the other."""
+def runs(layer: str | None, model: str | None, cores: int, at_once: int) -> list[list[str]]:
+    """The arguments of pytest, of one run after the other. `at_once`: how many containers may run
+    at a time."""
     if model and layer != "container":
         raise UsageError("MODEL= chooses among the tests in the container; add LAYER=container")
-    chosen = [layer] if layer else [*SIDE_BY_SIDE, *ALONE]
-    folders = [f"tests/{name}" for name in chosen if (ROOT / "tests" / name).is_dir()]
-    first = [folder for folder in folders if folder.removeprefix("tests/") in SIDE_BY_SIDE]
-    then = [folder for folder in folders if folder not in first]
+    unit, platform, container = "tests/unit", "tests/platform", "tests/container"
     spread = [f"--numprocesses={cores}", "--dist=worksteal"] if cores > 1 else []
-    only = [f"--model={model}"] if model else []
-    return [
-        words
-        for words in ([*first, *spread] if first else [], [*then, *only] if then else [])
-        if words
-    ]
+    apart = [f"--tx={at_once}*popen//python={OWN_NETWORK}", "--dist=loadgroup"]
+    apart = [*apart, "--no-loadscope-reorder"] if at_once > 1 else []
+    if layer == "container":
+        return [[container, *apart, *([f"--model={model}"] if model else [])]]
+    if layer:
+        return [[f"tests/{layer}", *spread]]
+    if apart:  # not beside the unit tests, which replace what the fakes of other layers run on
+        return [[unit, *spread], [platform, container, *apart]]
+    return [[unit, platform, *spread], [container]]
+
+
+def containers_at_once(cores: int) -> int:
+    """How many containers this machine has cores, memory and networks for."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = min(cores, memory // MEMORY)
+    if most < 2:
+        return 1
+    tried = subprocess.run([*shlex.split(OWN_NETWORK), "-c", ""], capture_output=True, text=True)
+    if tried.returncode:
+        why = tried.stderr.strip().rpartition("\n")[2]
+        print(f"one container at a time: this user may make no network ({why})", flush=True)
+        return 1
+    return most
 
 
 @command("test")
 def main(options: argparse.Namespace) -> int:
     cores = len(os.sched_getaffinity(0)) if find_spec("xdist") else 1
-    wanted = runs(options.layer, options.model, cores)
+    in_containers = options.layer in ("container", None)
+    at_once = containers_at_once(cores) if in_containers else 1
+    wanted = runs(options.layer, options.model, cores, at_once)
     if options.layer != "unit":
         ensure_all([cards.load(options.model)] if options.model else cards.load_all())
+    if in_containers:
+        with contextlib.suppress(clients.ClientsError):  # their tests say why
+            clients.python(clients.TESTED)  # here, for there is no internet on those networks
     with tempfile.TemporaryDirectory() as folder:
         # the table at the end of the last run has the times of all
         table = f"--timings={Path(folder) / 'timings.json'}"
         pytest = [sys.executable, "-m", "pytest", table]
-        codes = [subprocess.run([*pytest, *words], cwd=ROOT).returncode for words in wanted]
+        codes = [run([*pytest, *words]) for words in wanted]
     return next((code for code in codes if code), 0)
+
+
+def run(command: list[str]) -> int:
+    """pytest's exit code. Ctrl-C goes to pytest too, which then ends its containers: that is waited
+    for."""
+    process = subprocess.Popen(command, cwd=ROOT)
+    while True:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            continue
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        return code
 
 
 if __name__ == "__main__":

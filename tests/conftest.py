@@ -1,9 +1,12 @@
-"""For all tests: hypothesis without time limits, one fake of Baseten, one user of it, each model
-pushed once at most, and the rows of docs/resilience.md."""
+"""For all tests: which run in one process, hypothesis without time limits, one fake of Baseten, one
+user of it, each model pushed once at most, and the rows of docs/resilience.md."""
 
 import functools
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -45,6 +48,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPORT] = Report()
     config.pluginmanager.register(TimingPlugin(config.getoption("--timings")))
+    if hasattr(config, "workerinput"):  # one of several: what it leaves is not another's
+        os.environ["TMPDIR"] = f"{config.getoption('basetemp')}-tmp"
+        os.mkdir(os.environ["TMPDIR"])
+        tempfile.tempdir = None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("loadgroup", False):  # one of several processes
+        from tests.support import sharing  # imports pytest-xdist, which unit tests do without
+
+        sharing.arrange(items, Path(config.getoption("basetemp")))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from tests.support import sharing
+
+    return sharing.GroupScheduling(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -1,7 +1,7 @@
 """The table at the end of a test run: seconds by layer, container starts, the slowest tests.
 
-Promises: seconds of a test are those of its set-up, call and tear-down. With --timings=FILE the
-table also has the runs that wrote to that file before: `make test` is several.
+Promises: seconds of a test are those of its set-up, call and tear-down, whichever process ran it.
+With --timings=FILE the table also has the runs that wrote to that file before.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 SLOWEST = 15
-LAYERS = ("unit", "platform", "container", "clients")
+LAYERS = ("unit", "platform", "container")
 _starts: list[dict[str, Any]] = []
 
 
@@ -91,11 +91,21 @@ class TimingPlugin:
         before = self.run.tests.get(report.nodeid, 0.0)  # its set-up is reported first
         self.run.tests[report.nodeid] = before + report.duration
 
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workeroutput"):  # one of pytest-xdist's processes
+            session.config.workeroutput["starts"] = _starts
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        found = getattr(node, "workeroutput", {}).get("starts", [])
+        self.run.starts += [start for start in found if start not in self.run.starts]
+
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self.run.tests:
             return
-        layers = dict.fromkeys(layer_of(name) for name in self.run.tests)
+        found = {layer_of(name) for name in self.run.tests}
+        layers = [layer for layer in LAYERS if layer in found]
         self.run.wall["+".join(layers)] = time.monotonic() - self.started
         whole = self.run
         if self.file and self.file.exists():

@@ -1,26 +1,67 @@
 """`make test`: which runs it is made of, and the table at its end."""
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from deploy.errors import UsageError
+from scripts import test
 from scripts.test import runs
 from tests.support.timing import Timings, layer_of
 
 
-def test_the_whole_suite_is_two_runs_of_which_one_is_spread_over_the_cores() -> None:
-    spread, alone = runs(None, None, cores=2)
+def test_the_containers_have_a_network_each_and_the_platform_s_tests_beside_them() -> None:
+    unit, others = runs(None, None, cores=2, at_once=2)
+    assert unit == ["tests/unit", "--numprocesses=2", "--dist=worksteal"]
+    assert others[:2] == ["tests/platform", "tests/container"]
+    assert others[2].startswith("--tx=2*popen//python=")
+    assert "--dist=loadgroup" in others
+
+
+def test_without_networks_the_containers_run_one_by_one_after_all_else() -> None:
+    spread, alone = runs(None, None, cores=2, at_once=1)
     assert spread == ["tests/unit", "tests/platform", "--numprocesses=2", "--dist=worksteal"]
-    assert alone[0] == "tests/container"
-    assert not any(word.startswith("--numprocesses") for word in alone)
+    assert alone == ["tests/container"]
+    assert runs(None, None, cores=1, at_once=1)[0] == ["tests/unit", "tests/platform"]
 
 
 def test_a_layer_is_one_run_and_a_model_is_for_containers_alone() -> None:
-    assert [words[0] for words in runs("unit", None, cores=2)] == ["tests/unit"]
-    assert runs("container", "pixtral-12b", 2) == [["tests/container", "--model=pixtral-12b"]]
+    assert [words[0] for words in runs("unit", None, cores=2, at_once=1)] == ["tests/unit"]
+    alone = runs("container", "pixtral-12b", cores=2, at_once=1)
+    assert alone == [["tests/container", "--model=pixtral-12b"]]
+    (apart,) = runs("container", "pixtral-12b", cores=2, at_once=2)
+    assert (apart[0], apart[-1]) == ("tests/container", "--model=pixtral-12b")
     with pytest.raises(UsageError, match="LAYER=container"):
-        runs("unit", "pixtral-12b", cores=2)
+        runs("unit", "pixtral-12b", cores=2, at_once=1)
+
+
+def test_a_user_who_may_make_no_network_is_told_and_has_one_container_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = "raise SystemExit('PermissionError: [Errno 1] Operation not permitted')"
+    monkeypatch.setattr(test, "MEMORY", 1)
+    monkeypatch.setattr(test, "OWN_NETWORK", f'{sys.executable} -c "{refused}"')
+    assert test.containers_at_once(cores=2) == 1
+    assert "Operation not permitted" in capsys.readouterr().out
+    assert test.containers_at_once(cores=1) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_two_networks_have_the_same_port_each() -> None:
+    if test.containers_at_once(cores=2) == 1:
+        pytest.skip("this user may make no network, or has memory for one container")
+    bind = "import socket, sys; s = socket.create_server(('127.0.0.1', 8080)); print(flush=True)"
+    command = [*shlex.split(test.OWN_NETWORK), "-c", f"{bind}; sys.stdin.read()"]
+    both = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    assert [one.stdout and one.stdout.readline() for one in both] == [b"\n", b"\n"]
+    for one in both:
+        one.communicate()
+    assert [one.returncode for one in both] == [0, 0]
 
 
 def test_the_last_table_has_the_times_of_all_runs(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""Which tests one process runs, where several share them (scripts/test.py, `--dist=loadgroup`).
+
+Promises: tests of a shared container stay together, and those of a file; the largest groups of
+container tests come first and the quick layers fill the end, so that all processes end at about the
+same time. pytest-xdist 3.8 would carry a group in a test's id, which pytest 9.2 no longer lets it
+change: the processes write the groups to a file, and the scheduler reads that.
+"""
+
+import json
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.support.timing import LAYERS, layer_of
+
+FILE = "groups.json"  # in the temporary folder of the whole run
+
+
+def group_of(item: pytest.Item) -> str:
+    """The name of its shared container, or else of its file."""
+    parameters = getattr(item, "callspec", None)
+    container = parameters.params.get("container") if parameters else None
+    return str(container or item.nodeid.partition("::")[0])
+
+
+def arrange(items: list[pytest.Item], basetemp: Path) -> None:
+    """Puts a process's tests in the order in which groups are to be begun, and writes the groups.
+    `basetemp`: the temporary folder of the process."""
+    groups = {item.nodeid: group_of(item) for item in items}
+    sizes = Counter(groups.values())
+    items.sort(key=lambda item: (-LAYERS.index(layer_of(item.nodeid)), -sizes[groups[item.nodeid]]))
+    (basetemp.parent / FILE).write_text(json.dumps(groups))
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        folder: Path = self.config._tmp_path_factory.getbasetemp()
+        found: dict[str, str] = json.loads((folder / FILE).read_text())
+        return found
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self.groups[nodeid]
