@@ -25,7 +25,9 @@ from tests.support.soak import MARK, sent
 MODEL = "pixtral-12b"  # takes everything that the clients send
 MINUTE = 60
 GROWTH = 1.05
-REJECTION_SECONDS = 0.5  # p99, with 340 clients, their streams and the engine on two cores
+# p99 of rejections, beyond what hops take here: one has some four of them, through nginx, where a
+# bare server's answer has two, and each waits for a core that the engine and 340 clients want.
+REJECTION_SECONDS, REJECTION_TIMES = 0.05, 6
 EXTRA = 20  # clients beyond the queue, so that it is always full
 
 pytestmark = [
@@ -123,7 +125,7 @@ def test_a_soak(
     print(f"bare: p50 {statistics.median(bare_seconds):.4f} p99 {p99(bare_seconds):.4f}")
     print(counts, before, after)
     if request.config.getoption("--resilience"):  # on a quiet machine
-        assert p99(rejected) < REJECTION_SECONDS
+        assert p99(rejected) < REJECTION_SECONDS + REJECTION_TIMES * p99(bare_seconds)
 
     right = sum(count.get("right", 0) for count in counts.values())
     refused = sum(count.get("refused", 0) for count in counts.values())
