@@ -25,7 +25,7 @@ from tests.support.resilience import Report
 CLIENTS = 32
 SECONDS, LONG_SECONDS = 10, 120
 ALONE_SECONDS = 5.0
-MEDIAN_TIMES = 3
+MEDIAN_TIMES = 3  # … of what one such image takes the server alone: see image_seconds
 SIDE = 4096  # 4096 x 4096 pixels are the most an image may have, and five the most of a request
 QUESTION = [{"role": "user", "content": "What is the Mistral wind?"}]
 
@@ -84,6 +84,20 @@ def flood(clients: int, seconds: float) -> tuple[list[httpx.Response], list[floa
     return answers, neighbours
 
 
+def image_seconds(container: Running) -> float:
+    """What one image of the largest size takes, alone. On a CPU the engine is at its encoder for
+    most of it, in one step, for which a neighbour waits whatever else is bounded."""
+    found = []
+    for number in range(3):
+        url = data_url(numbered(bomb(SIDE, SIDE), 10**7 + number))
+        content = [{"type": "image_url", "image_url": {"url": url}}]
+        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1}
+        started = time.monotonic()
+        assert container.http.post(load.CHAT, json=body).status_code == 200
+        found.append(time.monotonic() - started)
+    return statistics.median(found)
+
+
 def test_the_memory_of_all_images_has_a_bound(
     container: Running, resilience: Report, request: pytest.FixtureRequest
 ) -> None:
@@ -92,6 +106,7 @@ def test_the_memory_of_all_images_has_a_bound(
     quiet = request.config.getoption("--resilience")
     seconds = LONG_SECONDS if quiet else SECONDS
     ask(container, part("red"))
+    one = image_seconds(container)
     _, alone = flood(0, ALONE_SECONDS)
     before = load.memory()
     with peak_of_memory() as seen:
@@ -106,10 +121,11 @@ def test_the_memory_of_all_images_has_a_bound(
     own, median = statistics.median(alone), statistics.median(neighbours)
     print(f"{grown / 1e6:.0f} MB, then {kept / 1e6:.0f} of {before / 1e6:.0f}; {len(answers)}")
     print(f"neighbours: {median:.3f} s, longest {max(neighbours):.3f} s, alone {own:.3f} s")
+    print(f"one image alone: {one:.3f} s")
     assert grown < 1.1 * limit
     assert kept < 0.15 * before
     if quiet:
-        assert median < MEDIAN_TIMES * own
+        assert median < MEDIAN_TIMES * max(own, one)
     assert Image.MAX_IMAGE_PIXELS  # the decoder's own limit is left on
     resilience.row(
         "Bad images",
@@ -118,7 +134,8 @@ def test_the_memory_of_all_images_has_a_bound(
         f"memory {grown / 2**30:+.1f} GiB at most, of {limit / 2**30:.1f} GiB allowed, "
         f"{kept / 2**20:+.0f} MiB afterwards; {len(answers) - len(refused)} answered, "
         f"{len(refused)} refused with 503; the TTFT of a neighbour with text, {own * 1000:.0f} ms "
-        f"alone: median {median * 1000:.0f} ms, longest {max(neighbours) * 1000:.0f} ms",
+        f"alone: median {median * 1000:.0f} ms, longest {max(neighbours) * 1000:.0f} ms, where one "
+        f"image alone takes {one:.1f} s, most of it in the engine",
     )
 
 
