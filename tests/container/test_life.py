@@ -106,6 +106,8 @@ def test_progress_is_shown_and_the_end_of_vllm_said_in_one_line(
     starting: tuple[subprocess.Popen[bytes], Path],
 ) -> None:
     process, log = starting
+    for pid in vllm_processes():  # or a quick machine would be ready before
+        os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: "[serve] waiting for vLLM, 5 s" in log.read_text(), process, log)
     text = log.read_text()
     assert "[serve] building the Truss context" in text

@@ -94,31 +94,36 @@ def leave_during_download(model: str, image: str, **more: Any) -> float:
 
 
 @contextlib.contextmanager
-def _asked(body: dict[str, Any]) -> Iterator[socket.socket]:
+def _asked(body: dict[str, Any], url: str = URL) -> Iterator[socket.socket]:
     """A request that was sent and whose answer nobody reads; hung up at the end."""
+    host, port = url.removeprefix("http://").split(":")
     content = json.dumps(body).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with socket.socket() as connection:
         # small, so that what is not read is soon felt at the other end
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(("127.0.0.1", NGINX_PORT))
+        connection.connect((host, int(port)))
         connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
         yield connection
 
 
 @contextlib.contextmanager
-def crowd(model: str, count: int, n: int = 1) -> Iterator[None]:
+def crowd(model: str, count: int, n: int = 1, url: str = URL) -> Iterator[None]:
     """So many requests, of `n` answers each, that the engine works on for as long as the block
     lasts: each has a slot, and no one else can get it."""
     body: dict[str, Any] = {"messages": known(model)[0][0], "max_tokens": 30000}
     body |= {"ignore_eos": True, "n": n, "temperature": 1}
-    before = running() + waiting()
+
+    def busy() -> float:
+        return running(url) + waiting(url)
+
+    before = busy()
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            stack.enter_context(_asked(body))
-        wait(lambda: running() + waiting() == before + count * n)
+            stack.enter_context(_asked(body, url))
+        wait(lambda: busy() == before + count * n)
         yield
-    wait(lambda: running() + waiting() == before)
+    wait(lambda: busy() == before)
 
 
 @contextlib.contextmanager

@@ -207,8 +207,8 @@ def running(url: str = URL) -> float:
     return metrics(url)["vllm:num_requests_running"]
 
 
-def waiting() -> float:
-    return metrics()["vllm:num_requests_waiting"]
+def waiting(url: str = URL) -> float:
+    return metrics(url)["vllm:num_requests_waiting"]
 
 
 def memory() -> int:

@@ -118,7 +118,7 @@ def test_names_that_are_not_answered_hold_up_no_other_request(
         while silent.asked < len(requests) * LOOKUPS_PER_REQUEST:
             await asyncio.sleep(0.01)
         url = host.url("/red.png", "images.example")
-        assert await fetch(url, policy, BRIEF, batch(), answers("127.0.0.1")) == picture()
+        assert await fetch(url, policy, LIMITS, batch(), answers("127.0.0.1")) == picture()
         for image in held:
             image.cancel()
         await asyncio.gather(*held, return_exceptions=True)
