@@ -1,14 +1,20 @@
 """Streams that nobody reads wait in the buffers between the engine and their clients."""
 
+import contextlib
+import os
+from pathlib import Path
+
 import pytest
 
 from deploy.config import most_requests
+from local import processes
 from tests.support import faults, load
 from tests.support.container import Running
 from tests.support.resilience import Report
 
 MODEL = "pixtral-12b"
 COUNT = 200
+GROWTH = 0.05  # of memory, when it is done again
 TOKENS = 150  # of some 2 KB each; the clients' own buffers take 4 KB
 
 pytestmark = [
@@ -17,26 +23,40 @@ pytestmark = [
 ]
 
 
+def memory_beside_the_engine() -> int:
+    pages = 0
+    for pid, words in processes.container_processes():
+        if not words[0].startswith("VLLM::"):
+            with contextlib.suppress(OSError):  # it ended while we looked
+                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_unread_streams_delay_nobody_and_leave_nothing(
     container: Running, resilience: Report
 ) -> None:
-    before = load.memory()
-    with faults.unread_streams(MODEL, COUNT, TOKENS) as unsent:
-        held = load.memory() - before
-        outcomes = load.streams(MODEL, 32)
-        liveness = load.status(load.LIVENESS)
-    assert len(unsent) == COUNT
-    assert [outcome for outcome in outcomes if not outcome.right] == []
-    assert liveness == 200
+    """The first time leaves what Python keeps for the next so many streams; the second adds little
+    to that. The engine, which is done with them, is left out: it touches the pages of its KV cache
+    one after another until it has touched all, whoever asks."""
     most = most_requests(load.plan_of(MODEL))
-    assert {outcome.status for outcome in load.streams(MODEL, most)} == {200}  # all slots
-    after = load.memory() / before - 1
-    print(held / 1e6, after)
-    assert after < 0.1
+    grown = []
+    for _ in range(2):
+        before = memory_beside_the_engine()
+        with faults.unread_streams(MODEL, COUNT, TOKENS) as unsent:
+            outcomes = load.streams(MODEL, 32)
+            liveness = load.status(load.LIVENESS)
+        assert len(unsent) == COUNT
+        assert [outcome for outcome in outcomes if not outcome.right] == []
+        assert liveness == 200
+        assert {outcome.status for outcome in load.streams(MODEL, most)} == {200}  # all slots
+        grown.append(memory_beside_the_engine() / before - 1)
+    print(grown)
+    assert grown[1] < GROWTH
     resilience.row(
         "A client that leaves",
-        f"{COUNT} streams that nobody reads; then they hang up",
+        f"{COUNT} streams that nobody reads, twice; then they hang up",
         f"{sum(unsent) / 1e6:.0f} MB wait to be sent; meanwhile {len(outcomes)} of {len(outcomes)} "
         f"other streams are answered right and liveness is {liveness}; afterwards all {most} "
-        f"slots are free, memory {after:+.1%}",
+        f"slots are free, memory beside the engine's {grown[0]:+.1%} the first time, "
+        f"{grown[1]:+.1%} the second",
     )
