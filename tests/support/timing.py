@@ -60,10 +60,12 @@ class Timings:
                 lines.append(f"{layer:<12} {len(times):>5}  {sum(times):>16.0f}")
         walls = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.wall.items())
         lines.append(f"wall time: {walls}; together {sum(self.wall.values()):.0f} s")
-        if self.starts:
-            whole = sum(start["seconds"] for start in self.starts)
-            lines += ["", f"{len(self.starts)} container starts, {whole:.0f} s until ready:"]
-            for start in sorted(self.starts, key=lambda start: -start["seconds"]):
+        # once each: a process of pytest-xdist may have told of one more than once
+        starts = [one for i, one in enumerate(self.starts) if one not in self.starts[:i]]
+        if starts:
+            whole = sum(start["seconds"] for start in starts)
+            lines += ["", f"{len(starts)} container starts, {whole:.0f} s until ready:"]
+            for start in sorted(starts, key=lambda start: -start["seconds"]):
                 lines.append(f"{start['seconds']:>8.1f}  {start['model']:<14} {start['test']}")
         files: dict[str, float] = {}
         for name, took in self.tests.items():
