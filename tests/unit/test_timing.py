@@ -44,14 +44,14 @@ def test_a_user_who_may_make_no_network_is_told_and_has_one_container_at_a_time(
     refused = "raise SystemExit('PermissionError: [Errno 1] Operation not permitted')"
     monkeypatch.setattr(test, "MEMORY", 1)
     monkeypatch.setattr(test, "OWN_NETWORK", f'{sys.executable} -c "{refused}"')
-    assert test.containers_at_once(cores=2) == 1
+    assert test.containers_at_once(cores=4) == 1
     assert "Operation not permitted" in capsys.readouterr().out
     assert test.containers_at_once(cores=1) == 1
     assert capsys.readouterr().out == ""
 
 
 def test_two_networks_have_the_same_port_each() -> None:
-    if test.containers_at_once(cores=2) == 1:
+    if test.containers_at_once(cores=4) == 1:
         pytest.skip("this user may make no network, or has memory for one container")
     bind = "import socket, sys; s = socket.create_server(('127.0.0.1', 8080)); print(flush=True)"
     command = [*shlex.split(test.OWN_NETWORK), "-c", f"{bind}; sys.stdin.read()"]
