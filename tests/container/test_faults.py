@@ -3,6 +3,7 @@
 Each model's shared container ends by one of these, after all other tests of it (conftest.py).
 """
 
+import signal
 from collections.abc import Sequence
 
 import httpx
@@ -30,9 +31,8 @@ def endings(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(f"{found.count(how)} {how}" for how in dict.fromkeys(found))
 
 
-def check_killed(server: Server, who: str, resilience: Report, beside: str = "") -> None:
-    """Kills a part under four streams and what is `beside` them: the container ends, and with it
-    every stream."""
+def check_killed(server: Server, who: str, resilience: Report) -> None:
+    """Kills a part under four streams: the container ends, and with it every stream."""
     killed = faults.kill(server, who)
     assert gone(), leftovers()
     assert server.process.returncode == 1
@@ -41,7 +41,7 @@ def check_killed(server: Server, who: str, resilience: Report, beside: str = "")
         assert "exit status 1" in killed.exit_line
     resilience.row(
         "A part that is killed",
-        f"kill -9 of {who} ({server.model}), under 4 streams{beside}",
+        f"kill -9 of {who} ({server.model}), under 4 streams",
         f"nothing of the container is left after {killed.ended_after:.1f} s; the streams: "
         f"{endings(killed.outcomes)}",
     )
@@ -57,25 +57,36 @@ def test_the_end_of_the_api_server_ends_the_container(
 
 @shared("mixtral-8x7b")
 @pytest.mark.ends_container
-def test_the_end_of_an_engine_with_workers_ends_the_container_and_waits_for_no_client(
+def test_the_end_of_an_engine_with_workers_ends_the_container(
     container: Running, resilience: Report
 ) -> None:
-    """uvicorn would wait for the client that does not read. A legacy stream is cut off: it has no
-    event for an error."""
-    server = Server.of(container)
-    body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 30000}
-    with (
-        faults.unread(server.model, fill_seconds=15),
-        httpx.stream("POST", f"{URL}/predict", json=body, timeout=60) as response,
-    ):
-        assert response.status_code == 200
-        chunks = response.iter_raw()
-        assert next(chunks)
-        load.wait(lambda: load.running() == 2)  # vLLM's count may come behind the first chunk
-        beside = ", one whose client does not read and a legacy one"
-        check_killed(server, ENGINE, resilience, beside)
-        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
-            list(chunks)
+    check_killed(Server.of(container), ENGINE, resilience)
+
+
+@alone
+def test_a_killed_engine_breaks_off_a_legacy_stream_and_waits_for_no_client(
+    container: None, resilience: Report
+) -> None:
+    """uvicorn would wait for the client that does not read."""
+    body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 4000}
+    with load.server("mistral-7b") as server, faults.unread("mistral-7b", fill_seconds=15):
+        with httpx.stream("POST", f"{URL}/predict", json=body, timeout=60) as response:
+            assert response.status_code == 200
+            chunks = response.iter_raw()
+            assert next(chunks)
+            assert load.status(load.LIVENESS) == 200
+            faults.send(ENGINE, signal.SIGKILL)
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(chunks)
+        seconds = load.wait(lambda: server.process.poll() is not None, END_SECONDS)
+        assert gone(), leftovers()
+        assert server.process.returncode == 1
+        assert "exit status 1" in server.log.read_text()
+    resilience.row(
+        "A part that is killed",
+        "kill -9 of the engine, under a stream whose client does not read and a legacy one",
+        f"the legacy stream is cut off; the container ends {seconds:.1f} s later",
+    )
 
 
 @shared("mistral-nemo-12b")
