@@ -17,6 +17,7 @@ from local.truss import NGINX_PORT
 
 WAYS: tuple[Way, ...] = (BARE, OURS)
 PLOT = "scaling.svg"
+METRICS = ("ttft_p50_ms", "tokens_per_s")
 
 PROMPTS = {
     "a prompt of 64 tokens": Load(1, 12, 8, 64),
@@ -65,12 +66,11 @@ def values(results: Results) -> dict[str, str]:
     for rounds in results["measured"].values():
         for label in rounds[0]:
             points = at(rounds, label)
-            cells = []
-            for metric, digits in (("ttft_p50_ms", 1), ("tokens_per_s", 0)):
-                to_bare = ratio(points, OURS.name, BARE.name, metric)
-                cells += [of(points, BARE.name, metric).shown(digits), f"× {to_bare.shown(2)}"]
-            rows.append(row(label, *cells))
-            ratios.append(ratio(points, OURS.name, BARE.name, "ttft_p50_ms").median)
+            ttft, tokens = (ratio(points, OURS.name, BARE.name, metric) for metric in METRICS)
+            bare_ttft, bare_tokens = (of(points, BARE.name, metric) for metric in METRICS)
+            cells = (bare_ttft.shown(1), f"× {ttft.shown(2)}")
+            rows.append(row(label, *cells, bare_tokens.shown(0), f"× {tokens.shown(2)}"))
+            ratios.append(ttft.median)
     return {
         "table": table(titles, rows),
         "plot": link("TTFT over the length of the prompt", PLOT),

@@ -37,8 +37,10 @@ def runs(layer: str | None, model: str | None, cores: int, at_once: int) -> list
         raise UsageError("MODEL= chooses among the tests in the container; add LAYER=container")
     unit, platform, container = "tests/unit", "tests/platform", "tests/container"
     spread = [f"--numprocesses={cores}", "--dist=worksteal"] if cores > 1 else []
-    apart = [f"--tx={at_once}*popen//python={OWN_NETWORK}", "--dist=loadgroup"]
-    apart = [*apart, "--no-loadscope-reorder"] if at_once > 1 else []
+    apart = []
+    if at_once > 1:
+        apart = [f"--tx={at_once}*popen//python={OWN_NETWORK}", "--dist=loadgroup"]
+        apart.append("--no-loadscope-reorder")
     if layer == "container":
         return [[container, *apart, *([f"--model={model}"] if model else [])]]
     if layer:

@@ -1,13 +1,8 @@
 """Streams that nobody reads wait in the buffers between the engine and their clients."""
 
-import contextlib
-import os
-from pathlib import Path
-
 import pytest
 
 from deploy.config import most_requests
-from local import processes
 from tests.support import faults, load
 from tests.support.container import Running
 from tests.support.resilience import Report
@@ -23,15 +18,6 @@ pytestmark = [
 ]
 
 
-def memory_beside_the_engine() -> int:
-    pages = 0
-    for pid, words in processes.container_processes():
-        if not words[0].startswith("VLLM::"):
-            with contextlib.suppress(OSError):  # it ended while we looked
-                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_unread_streams_delay_nobody_and_leave_nothing(
     container: Running, resilience: Report
 ) -> None:
@@ -41,7 +27,7 @@ def test_unread_streams_delay_nobody_and_leave_nothing(
     most = most_requests(load.plan_of(MODEL))
     grown = []
     for _ in range(2):
-        before = memory_beside_the_engine()
+        before = load.memory(engine=False)
         with faults.unread_streams(MODEL, COUNT, TOKENS) as unsent:
             outcomes = load.streams(MODEL, 32)
             liveness = load.status(load.LIVENESS)
@@ -49,7 +35,7 @@ def test_unread_streams_delay_nobody_and_leave_nothing(
         assert [outcome for outcome in outcomes if not outcome.right] == []
         assert liveness == 200
         assert {outcome.status for outcome in load.streams(MODEL, most)} == {200}  # all slots
-        grown.append(memory_beside_the_engine() / before - 1)
+        grown.append(load.memory(engine=False) / before - 1)
     print(grown)
     assert grown[1] < GROWTH
     resilience.row(

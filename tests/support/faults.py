@@ -235,9 +235,8 @@ def exit_line(log: Path) -> str:
 
 def kill(started: Server, who: str, number: int = signal.SIGKILL) -> Killed:
     """One part of the container is ended, under four streams."""
-    before = running()
     with meanwhile(endless(started.model, 4)) as outcomes:
-        wait(lambda: running() == before + 4)
+        wait(lambda: running() == 4)
         send(who, number)
         ended = wait(lambda: started.process.poll() is not None)
         ended += wait(lambda: processes.container_processes() == [])

@@ -211,11 +211,13 @@ def waiting(url: str = URL) -> float:
     return metrics(url)["vllm:num_requests_waiting"]
 
 
-def memory() -> int:
-    """Resident memory of everything in the container, in bytes."""
+def memory(engine: bool = True) -> int:
+    """Resident memory of everything in the container, or of all but vLLM's `engine`, in bytes."""
     pages = 0
-    for pid, _ in processes.container_processes():
-        with contextlib.suppress(OSError):
+    for pid, words in processes.container_processes():
+        if words[0].startswith("VLLM::") and not engine:
+            continue
+        with contextlib.suppress(OSError):  # it ended while we looked
             pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

@@ -27,7 +27,7 @@ from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
 
 from predict.constraints.recent import Recent
-from predict.constraints.turns import QUICK_SECONDS, foreseen, safely, turns
+from predict.constraints.turns import QUICK_SECONDS, foreseen, key_of, safely, turns
 
 LEAST_SECONDS = 0.005  # CPU, that each mask may take: a hundred times an ordinary one's, or …
 EXPECTED_TIMES = 1.5  # … as much of the slowest that was seen
@@ -164,11 +164,6 @@ def lower(thread: int | None, niceness: int) -> None:
     if thread is not None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, niceness)
-
-
-def key_of(grammar: Any) -> int | None:
-    key: int | None = getattr(grammar, "predict_key", None)
-    return key
 
 
 def is_over(grammar: Any) -> bool:

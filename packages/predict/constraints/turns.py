@@ -46,6 +46,12 @@ def expected(request: Any) -> float:
     return float(getattr(constraint.grammar, "predict_cost", 0.0)) if constraint else 0.0
 
 
+def key_of(grammar: Any) -> int | None:
+    """The hash of its constraint, where masks.py could tell it."""
+    key: int | None = getattr(grammar, "predict_key", None)
+    return key
+
+
 def foreseen(request: Any) -> float:
     """Seconds of the slowest mask that trial.py saw."""
     return float((request.sampling_params.extra_args or {}).get(EXTRA, 0.0))
@@ -76,7 +82,7 @@ class Turns:
         charged, grammar.predict_charged = getattr(grammar, "predict_charged", 0.0), 0.0
         spent = seconds if seconds > QUICK_SECONDS else 0.0
         self.budget = max(-DEBT_SECONDS, self.budget + charged - spent)
-        if (key := getattr(grammar, "predict_key", None)) is not None:
+        if (key := key_of(grammar)) is not None:
             self.seen[key] = max(seconds, self.seen.get(key, 0.0) * FADING)
 
     def charge(self, request: Any, seconds: float) -> None:

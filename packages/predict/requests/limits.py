@@ -102,8 +102,7 @@ def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
     say. Takes the `uuid` of content parts out, and returns whether there was any."""
     opened = structured_outputs.opened(body)
     _check_structure(opened, limits)
-    config = body.get("generation_config")
-    for fields in (body, config) if isinstance(config, dict) else (body,):
+    for fields in work.parameters(body):
         _check_fields(fields, limits)
     _check_sequences(body, limits)
     work.check(body, limits)

@@ -18,9 +18,14 @@ WORDS = ("stop", "stop_strings", "bad_words", "bad_words_ids")
 LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
 
 
-def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
+def parameters(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Where a request's parameters may be: in it, and in transformers' `generation_config`."""
     config = body.get("generation_config")
-    every = (body, config) if isinstance(config, dict) else (body,)
+    return (body, config) if isinstance(config, dict) else (body,)
+
+
+def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
+    every = parameters(body)
     logprobs = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
     logprobs = max(logprobs, _entries(body, "logprob_token_ids"))
     words = sum(_entries(fields, name) for fields in every for name in WORDS)
