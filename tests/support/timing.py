@@ -60,12 +60,10 @@ class Timings:
                 lines.append(f"{layer:<12} {len(times):>5}  {sum(times):>16.0f}")
         walls = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.wall.items())
         lines.append(f"wall time: {walls}; together {sum(self.wall.values()):.0f} s")
-        # once each: a process of pytest-xdist may have told of one more than once
-        starts = [one for i, one in enumerate(self.starts) if one not in self.starts[:i]]
-        if starts:
-            whole = sum(start["seconds"] for start in starts)
-            lines += ["", f"{len(starts)} container starts, {whole:.0f} s until ready:"]
-            for start in sorted(starts, key=lambda start: -start["seconds"]):
+        if self.starts:
+            whole = sum(start["seconds"] for start in self.starts)
+            lines += ["", f"{len(self.starts)} container starts, {whole:.0f} s until ready:"]
+            for start in sorted(self.starts, key=lambda start: -start["seconds"]):
                 lines.append(f"{start['seconds']:>8.1f}  {start['model']:<14} {start['test']}")
         files: dict[str, float] = {}
         for name, took in self.tests.items():
@@ -99,12 +97,15 @@ class TimingPlugin:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        found = getattr(node, "workeroutput", {}).get("starts", [])
-        self.run.starts += [start for start in found if start not in self.run.starts]
+        self.run.starts += getattr(node, "workeroutput", {}).get("starts", [])
 
     @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if not self.run.tests:
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    ) -> None:
+        # one of pytest-xdist's processes has a summary too, which nobody sees: what it wrote to the
+        # file would be counted once more
+        if not self.run.tests or hasattr(config, "workerinput"):
             return
         found = {layer_of(name) for name in self.run.tests}
         layers = [layer for layer in LAYERS if layer in found]

@@ -1,5 +1,6 @@
 """`make test`: which runs it is made of, and the table at its end."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import UsageError
+from deploy.paths import ROOT
 from scripts import test
 from scripts.test import runs
 from tests.support.timing import Timings, layer_of
@@ -74,6 +76,38 @@ def test_the_last_table_has_the_times_of_all_runs(tmp_path: Path) -> None:
     assert "wall time: unit 3 s, container 30 s; together 33 s" in text
     assert "1 container starts, 20 s until ready" in text
     assert text.index("tests/container/test_c.py::test_d") < text.index("tests/unit/test_a.py")
+
+
+CONFTEST = """
+from pathlib import Path
+from tests.support.timing import TimingPlugin
+def pytest_configure(config):
+    config.pluginmanager.register(TimingPlugin(Path(__file__).with_name("timings.json")))
+"""
+STARTS = """
+from tests.support.timing import container_start
+def test_a():
+    with container_start("mistral-7b"):
+        pass
+def test_b():
+    with container_start("pixtral-12b"):
+        pass
+"""
+
+
+def test_what_several_processes_tell_is_counted_once(tmp_path: Path) -> None:
+    pytest.importorskip("xdist")
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_starts.py").write_text(STARTS)
+    command = [sys.executable, "-m", "pytest", "-p", "xdist", "--numprocesses=2"]
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # others take seconds to import
+    environment = {**os.environ, **alone, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "2 container starts" in done.stdout
+    found = Timings.read(tmp_path / "timings.json")
+    assert sorted(start["model"] for start in found.starts) == ["mistral-7b", "pixtral-12b"]
+    assert len(found.wall) == 1
 
 
 def test_a_test_s_layer_is_its_folder() -> None:
