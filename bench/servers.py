@@ -51,6 +51,9 @@ SUPERVISORD = re.compile(r" INFO (spawned|stopped|exited|success|waiting|reaped|
 # As many streams as are asked for, and none refused: the plan's own limits are a GPU's.
 ROOM = {"--max-num-seqs": "256", "--max-num-queued-reqs": "320"}
 
+# A benchmark that is killed leaves no server behind, as bwrap does for the container's.
+WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+
 Server = AbstractContextManager[IO[bytes]]  # entered: something starts, and this is its log
 
 
@@ -128,7 +131,7 @@ def _vllm(
 ) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryDirectory(prefix="bench-home-") as home:
         process = subprocess.Popen(
-            [sandbox.VENV / "bin" / "vllm", "serve", str(checkpoint), *flags],
+            [*WITH_US, sandbox.VENV / "bin" / "vllm", "serve", str(checkpoint), *flags],
             env={**variables, "HOME": home},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -64,8 +64,7 @@ def test_mixtral_answers_exactly_on_one_worker_and_stops_while_its_engine_hangs(
             wait_until_ready(process, log)
         assert list(worker_processes()) == []
         assert wrong_answers(MIXTRAL) == {}
-        with load.meanwhile(load.endless(MIXTRAL.name, 4)):
-            load.wait(lambda: load.running() == 4)
+        with load.flowing(MIXTRAL.name, 4, **load.ENDLESS):
             faults.send(faults.ENGINE, signal.SIGSTOP)
             process.send_signal(signal.SIGTERM)
             assert process.wait(faults.END_SECONDS) == 0, tail(log)

@@ -81,8 +81,7 @@ def test_what_is_too_much_at_once_is_refused(server: Server) -> None:
 
 def test_the_death_of_the_engine_ends_the_container_and_every_open_request(server: Server) -> None:
     """The last one: it takes the container along."""
-    with load.meanwhile(load.endless(MODEL, 4, server.url)) as outcomes:
-        load.wait(lambda: load.running(server.url) == 4)
+    with load.flowing(MODEL, 4, server.url, **load.ENDLESS) as outcomes:
         faults.send(ENGINE, signal.SIGKILL)
         load.wait(lambda: server.process.poll() is not None, 2 * END_SECONDS)
     assert load.broken_off(outcomes, 4)

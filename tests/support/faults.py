@@ -22,12 +22,14 @@ from local import processes
 from local.truss import NGINX_PORT, READINESS, READY, URL
 from tests.support.load import (
     CHAT,
+    ENDLESS,
     LIVENESS,
     Outcome,
     Server,
-    endless,
+    flowing,
     known,
     meanwhile,
+    metrics,
     plan_of,
     running,
     status,
@@ -117,13 +119,13 @@ def crowd(model: str, count: int, n: int = 1, url: str = URL) -> Iterator[None]:
     def busy() -> float:
         return running(url) + waiting(url)
 
-    before = busy()
+    wait(lambda: busy() == 0)
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(_asked(body, url))
-        wait(lambda: busy() == before + count * n)
+        wait(lambda: busy() == count * n)
         yield
-    wait(lambda: busy() == before)
+    wait(lambda: busy() == 0)
 
 
 @contextlib.contextmanager
@@ -132,11 +134,11 @@ def unread_streams(model: str, count: int, tokens: int) -> Iterator[list[int]]:
     them. Bytes of each that the server could not send."""
     more = {"stream": True, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
     body = {"messages": known(model)[0][0], "max_tokens": tokens, **more}
+    made = metrics()["vllm:generation_tokens_total"]
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(_asked(body))
-        wait(lambda: running() + waiting() == count)
-        wait(lambda: running() + waiting() == 0, 600)
+        wait(lambda: metrics()["vllm:generation_tokens_total"] >= made + count * tokens, 600)
         yield unsent()
 
 
@@ -188,11 +190,12 @@ def hang(model: str, count: int = 8, first: bool = False) -> Hang:
     """The engine is paused until it is seen, under so many streams or before the first of them."""
     if first:
         send(ENGINE, signal.SIGSTOP)
-    with meanwhile(lambda: streams(model, count, ignore_eos=not first, max_tokens=500)) as found:
+        asked = meanwhile(lambda: streams(model, count, max_tokens=500))
+    else:
+        asked = flowing(model, count, ignore_eos=True, max_tokens=500)
+    with asked as found:
         try:
-            if not first:
-                wait(lambda: running() == count)
-                send(ENGINE, signal.SIGSTOP)
+            send(ENGINE, signal.SIGSTOP)
             seen = wait(lambda: status(LIVENESS) == 503)
             readiness = status(READINESS)
         finally:
@@ -235,8 +238,7 @@ def exit_line(log: Path) -> str:
 
 def kill(started: Server, who: str, number: int = signal.SIGKILL) -> Killed:
     """One part of the container is ended, under four streams."""
-    with meanwhile(endless(started.model, 4)) as outcomes:
-        wait(lambda: running() == 4)
+    with flowing(started.model, 4, **ENDLESS) as outcomes:
         send(who, number)
         ended = wait(lambda: started.process.poll() is not None)
         ended += wait(lambda: processes.container_processes() == [])
@@ -246,8 +248,7 @@ def kill(started: Server, who: str, number: int = signal.SIGKILL) -> Killed:
 def kill_nginx_worker(model: str) -> tuple[float, list[Outcome]]:
     """Seconds until a request is answered after nginx's workers were killed, and what became of the
     streams through them."""
-    with meanwhile(endless(model, 4)) as outcomes:
-        wait(lambda: running() == 4)
+    with flowing(model, 4, **ENDLESS) as outcomes:
         send(NGINX_WORKER, signal.SIGKILL)
         back = wait(lambda: streams(model, 1)[0].right)
     return back, outcomes
@@ -268,9 +269,7 @@ class Stopped:
 
 def drain(started: Server, count: int = 8, tokens: int = 1000) -> Stopped:
     """vLLM alone is told to stop, under so many streams of so many tokens."""
-    long: dict[str, Any] = {"ignore_eos": True, "max_tokens": tokens}
-    with meanwhile(lambda: streams(started.model, count, **long)) as outcomes:
-        wait(lambda: running() + waiting() == count)
+    with flowing(started.model, count, ignore_eos=True, max_tokens=tokens) as outcomes:
         asked = time.monotonic()
         send(API_SERVER, signal.SIGTERM)
         wait(lambda: status(READINESS) != 200)
@@ -293,12 +292,10 @@ class ContainerStopped:
 def stop(started: Server, tokens: int = 300) -> ContainerStopped:
     """The container is told to stop, under four streams of so many tokens and two endless ones."""
     model, url = started.model, started.url
-    short: dict[str, Any] = {"ignore_eos": True, "max_tokens": tokens}
     with (
-        meanwhile(endless(model, 2, url)) as long,
-        meanwhile(lambda: streams(model, 4, url, **short)) as ending,
+        flowing(model, 2, url, **ENDLESS) as long,
+        flowing(model, 4, url, ignore_eos=True, max_tokens=tokens) as ending,
     ):
-        wait(lambda: running(url) == 6)
         asked = time.monotonic()
         started.process.send_signal(signal.SIGTERM)
         wait(lambda: status(f"{url}{READY}") != 200)

@@ -6,6 +6,7 @@ is whole and exact.
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -32,6 +33,7 @@ from tests.support.timing import container_start
 
 LIVENESS = f"{URL}/"  # Truss's; nginx hands it on
 CHAT = "/v1/chat/completions"
+ENDLESS: Mapping[str, Any] = {"ignore_eos": True, "max_tokens": 30000}  # streams for a scenario
 ENDED_WELL = "ended without an error"
 PATIENCE_SECONDS = 120
 AT_ONCE = 500  # streams: more than any model here has slots for
@@ -121,8 +123,12 @@ def known(model: str) -> list[tuple[list[dict[str, str]], str]]:
     return [(messages, answer) for messages, answer in found if isinstance(answer, str)]
 
 
-def streams(model: str, count: int, url: str = URL, **more: Any) -> list[Outcome]:
-    """So many streams at once, each with the next dialogue in turn and `more` in its request."""
+def streams(
+    model: str, count: int, url: str = URL, begun: set[int] | None = None, **more: Any
+) -> list[Outcome]:
+    """So many streams at once, each with the next dialogue in turn and `more` in its request. Those
+    that have text are in `begun`."""
+    heard = set[int]() if begun is None else begun
 
     async def run() -> list[Outcome]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -131,14 +137,21 @@ def streams(model: str, count: int, url: str = URL, **more: Any) -> list[Outcome
         ) as client:
             asked = known(model)
             return await asyncio.gather(
-                *(_stream(client, *asked[i % len(asked)], more) for i in range(count))
+                *(
+                    _stream(client, *asked[i % len(asked)], more, functools.partial(heard.add, i))
+                    for i in range(count)
+                )
             )
 
     return asyncio.run(run())
 
 
 async def _stream(
-    client: httpx.AsyncClient, messages: list[dict[str, str]], answer: str, more: dict[str, Any]
+    client: httpx.AsyncClient,
+    messages: list[dict[str, str]],
+    answer: str,
+    more: dict[str, Any],
+    heard: Callable[[], None],
 ) -> Outcome:
     body = {"messages": messages, "stream": True, "temperature": 0, "max_tokens": 300, **more}
     started = time.monotonic()
@@ -158,6 +171,8 @@ async def _stream(
                         said = json.dumps(event)
                     for choice in event.get("choices", []):
                         text += choice["delta"].get("content") or ""
+                    if text:
+                        heard()
     except httpx.HTTPError as error:
         return Outcome(0, False, time.monotonic() - started, said=repr(error))
     # what follows an answer whose end is passed over is noise
@@ -251,6 +266,11 @@ def meanwhile(work: Callable[[], list[Outcome]]) -> Iterator[list[Outcome]]:
         thread.join()
 
 
-def endless(model: str, count: int, url: str = URL) -> Callable[[], list[Outcome]]:
-    """Streams that would not end while a scenario lasts."""
-    return lambda: streams(model, count, url, ignore_eos=True, max_tokens=30000)
+@contextlib.contextmanager
+def flowing(model: str, count: int, url: str = URL, **more: Any) -> Iterator[list[Outcome]]:
+    """So many streams in a thread; the block begins once each has text. By their clients and not by
+    vLLM's count of running requests: a quick engine is through before that is asked for."""
+    begun: set[int] = set()
+    with meanwhile(lambda: streams(model, count, url, begun, **more)) as outcomes:
+        wait(lambda: len(begun) == count or bool(outcomes))
+        yield outcomes

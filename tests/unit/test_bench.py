@@ -5,6 +5,9 @@ import base64
 import io
 import itertools
 import os
+import select
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +92,29 @@ def test_what_a_failed_start_said_last_is_shown_without_supervisord_s_ends() -> 
     log = ["ValueError: no such model\n", "x INFO stopped: nginx (exit status 0)\n"]
     assert servers.last_words(log) == "ValueError: no such model"
     assert servers.last_words([]) == "nothing was logged"
+
+
+def test_a_benchmark_that_is_killed_leaves_no_server_behind(tmp_path: Path) -> None:
+    server = tmp_path / "bin" / "vllm"
+    server.parent.mkdir()
+    server.write_text("#!/bin/sh\necho $$; exec sleep 600\n")
+    server.chmod(0o755)
+    code = f"""
+import sys
+from pathlib import Path
+sys.path[:] = {sys.path!r}
+from bench import servers
+servers.sandbox.VENV = Path({str(tmp_path)!r})
+with servers._vllm(Path("weights"), [], {dict(os.environ)!r}) as pipe:
+    print(pipe.readline().decode(), end="", flush=True)
+    pipe.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as benchmark:
+        assert benchmark.stdout
+        ended = os.pidfd_open(int(benchmark.stdout.readline()))
+        benchmark.kill()
+    assert select.select([ended], [], [], 60)[0]
+    os.close(ended)
 
 
 @pytest.mark.parametrize("name", cards.names())
