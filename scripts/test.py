@@ -25,9 +25,9 @@ from scripts.command import command
 
 OWN_NETWORK = shlex.join([sys.executable, str(ROOT / "tests" / "support" / "own_network.py")])
 INTERRUPTED = 2  # pytest's exit code
-# What a container and its tests take at their most. With a core each, tests that watch how streams
-# flow and end fail now and then: two tensor-parallel workers that wait for each other fill a core.
-CORES, MEMORY = 2, 7 << 30  # bytes
+# What a container and its tests take at their most: of cores one, for they often wait. Tests that
+# watch how streams flow and end take turns with all others (tests/support/turns.py).
+CORES, MEMORY = 1, 7 << 30  # bytes
 
 
 def runs(layer: str | None, model: str | None, cores: int, at_once: int) -> list[list[str]]:

@@ -14,6 +14,7 @@ import pytest
 from deploy import cards, fit
 from local.truss import URL
 from tests.support import baseten as platform
+from tests.support import turns
 from tests.support import user as users
 from tests.support.baseten import Baseten, Deployment
 from tests.support.resilience import Report
@@ -52,6 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TMPDIR"] = f"{config.getoption('basetemp')}-tmp"
         os.mkdir(os.environ["TMPDIR"])
         tempfile.tempdir = None
+        if config.getoption("loadgroup", False):  # with a container each
+            config.pluginmanager.register(turns.arrange(Path(config.getoption("basetemp")).parent))
 
 
 @pytest.hookimpl(trylast=True)

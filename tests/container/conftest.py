@@ -7,6 +7,7 @@ import pytest
 from deploy import cards
 from local.standins import cache
 from local.standins.corpus import chat, dialogues
+from tests.support import turns
 from tests.support.baseten import Deployment
 from tests.support.container import MOST_TESTED, Running, run_container
 from tests.support.faults import STALL_SECONDS
@@ -17,6 +18,7 @@ SOON_STALLED = ("mixtral-8x22b",)  # whose containers give their engine less tim
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ends_container: runs after all others of its container")
+    config.addinivalue_line("markers", f"{turns.MARK}: runs while no other process has a test")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -100,6 +100,7 @@ def test_curl_streams_the_answer(container: Running, chats: Chats, route: str) -
     assert len(texts) > 3
 
 
+@pytest.mark.undisturbed
 def test_chunks_arrive_one_by_one_and_not_in_a_lump(container: Running) -> None:
     """In one of five streams at least. On a busy machine vLLM merges chunks that wait, and this
     reader takes several at once; but what is buffered comes at the end, or by its buffer's size."""

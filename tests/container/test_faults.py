@@ -116,6 +116,7 @@ def check_stop(server: Server, resilience: Report, what: str) -> None:
 
 
 @shared("pixtral-12b")
+@pytest.mark.undisturbed
 @pytest.mark.ends_container
 def test_a_stop_of_the_container_lets_streams_finish_and_cuts_the_rest_off(
     container: Running, resilience: Report
@@ -124,12 +125,14 @@ def test_a_stop_of_the_container_lets_streams_finish_and_cuts_the_rest_off(
 
 
 @alone
+@pytest.mark.undisturbed
 def test_a_stop_without_nginx_does_the_same(container: None, resilience: Report) -> None:
     with load.server("mistral-7b", nginx=False) as server:
         check_stop(server, resilience, "without nginx")
 
 
 @shared("mixtral-8x22b")
+@pytest.mark.undisturbed
 @pytest.mark.ends_container
 def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
     container: Running, resilience: Report

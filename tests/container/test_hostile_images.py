@@ -163,6 +163,7 @@ def test_the_image_at_fault_is_numbered(container: Running, image_host: ImageHos
     assert legacy.startswith("image 2 of the request: ")
 
 
+@pytest.mark.undisturbed
 @pytest.mark.parametrize(
     ("path", "more"),
     [("/silent", {}), ("/drip", {"max_length": 4000}), ("/stall", {})],
@@ -218,6 +219,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(container: Running,
     assert resident() - before < 300 << 20
 
 
+@pytest.mark.undisturbed
 def test_a_bomb_takes_neither_time_nor_memory(container: Running, image_host: ImageHost) -> None:
     image_host.pages["/bomb.png"] = bomb(30_000, 30_000)
     peak, done = [resident()], threading.Event()
@@ -262,6 +264,7 @@ def test_a_data_url_that_is_too_large_is_refused(container: Running) -> None:
     assert "more than 20 MB" in refused(container, data_url(bytes(21 << 20)))
 
 
+@pytest.mark.undisturbed
 @pytest.mark.parametrize("more", [{}, {"stream": True}, {"max_length": 4000}], ids=str)
 def test_a_client_that_leaves_ends_the_download(
     container: Running, image_host: ImageHost, more: dict[str, Any]
@@ -276,6 +279,7 @@ def test_a_client_that_leaves_ends_the_download(
     assert within(5, leave)  # of the 8 s it had left
 
 
+@pytest.mark.undisturbed
 @pytest.mark.parametrize("more", [{}, {"stream": True}, {"max_length": 4000}], ids=str)
 def test_a_client_that_leaves_during_a_download_frees_its_slot(
     container: Running, image_host: ImageHost, more: dict[str, Any], resilience: Report

@@ -29,7 +29,10 @@ MEDIAN_TIMES = 3  # … of what one such image takes the server alone: see image
 SIDE = 4096  # 4096 x 4096 pixels are the most an image may have, and five the most of a request
 QUESTION = [{"role": "user", "content": "What is the Mistral wind?"}]
 
-pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True),
+    pytest.mark.undisturbed,
+]
 
 
 @contextmanager

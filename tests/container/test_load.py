@@ -133,6 +133,7 @@ def test_streams_of_the_other_routes_are_rejected_just_so(server: Server, most: 
         assert "served or queued" not in rejection("/v1/completions", n=5, temperature=1)
 
 
+@pytest.mark.undisturbed
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("content", ["What is the Mistral wind?", LONG], ids=["decode", "prefill"])
 def test_a_client_that_leaves_frees_its_slot(
@@ -146,6 +147,7 @@ def test_a_client_that_leaves_frees_its_slot(
     resilience.row("A client that leaves", done, f"its slot is free after {seconds:.1f} s")
 
 
+@pytest.mark.undisturbed
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_the_queue_frees_its_slot(
     server: Server, stream: bool, resilience: Report
@@ -181,6 +183,7 @@ def test_a_hung_engine_stays_seen_when_its_clients_leave(server: Server) -> None
     assert faults.hang_and_leave(MODEL) < FREE_SECONDS + STALL_SECONDS
 
 
+@pytest.mark.undisturbed
 def test_liveness_holds_under_load_through_long_prefills_and_with_a_client_that_does_not_read(
     server: Server,
 ) -> None:

@@ -19,7 +19,10 @@ TOKENS = 60
 MANY = 40  # streams, of which those that come last have 5 tokens an event …
 SLOW = 4  # … or this, where a machine is slow: predict/pacing.py keeps text flowing
 
-pytestmark = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("container", ["mistral-7b"], indirect=True),
+    pytest.mark.undisturbed,
+]
 
 
 def stream(many: int, path: str = CHAT, **more: Any) -> list[list[str]]:

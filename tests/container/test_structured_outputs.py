@@ -126,6 +126,7 @@ def test_what_takes_the_engine_too_long_is_a_400_that_names_it(
     assert neighbour(container, plain) < PATIENCE_SECONDS
 
 
+@pytest.mark.undisturbed
 @pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 def test_neighbours_do_not_wait_for_what_is_allowed(
     container: Running, plain: tuple[list[Any], str]

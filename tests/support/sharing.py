@@ -15,20 +15,16 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.timing import LAYERS, layer_of
+from tests.support.turns import ends_container, group_of, shares, undisturbed
 
 FILE = "groups.json"  # in the temporary folder of the whole run
-
-
-def group_of(item: pytest.Item) -> str:
-    """The name of its shared container, or else of its file."""
-    parameters = getattr(item, "callspec", None)
-    container = parameters.params.get("container") if parameters else None
-    return str(container or item.nodeid.partition("::")[0])
 
 
 def arrange(items: list[pytest.Item], basetemp: Path) -> None:
     """Puts a process's tests in the order in which groups are to be begun, and writes the groups.
     `basetemp`: the temporary folder of the process."""
+    # one after the other they take one turn (turns.py); those of a file stay as they are written
+    items.sort(key=lambda it: (ends_container(it), undisturbed(it) and shares(it) is not None))
     groups = {item.nodeid: group_of(item) for item in items}
     sizes = Counter(groups.values())
     items.sort(key=lambda item: (-LAYERS.index(layer_of(item.nodeid)), -sizes[groups[item.nodeid]]))

@@ -5,12 +5,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.support.sharing import GroupScheduling, arrange, group_of
+from tests.support.sharing import GroupScheduling, arrange
+from tests.support.turns import group_of
 
 
 def item(name: str, **parameters: Any) -> Any:
-    callspec = SimpleNamespace(params=parameters)
-    return SimpleNamespace(nodeid=f"tests/{name}", **({"callspec": callspec} if parameters else {}))
+    marks = {"watched": "undisturbed", "end": "ends_container"}
+    mark = marks.get(name.rpartition("_")[2])
+    found = SimpleNamespace(
+        nodeid=f"tests/{name}", get_closest_marker=lambda name: mark if name == mark else None
+    )
+    if parameters:
+        found.callspec = SimpleNamespace(params=parameters)
+    return found
 
 
 def suite() -> Iterator[Any]:
@@ -44,6 +51,19 @@ def test_large_containers_come_first_and_what_is_quick_last(tmp_path: Path) -> N
         "tests/platform/test_d.py",
         "tests/unit/test_a.py",
     ]
+
+
+def test_tests_that_watch_time_follow_each_other_before_the_end_of_their_container(
+    tmp_path: Path,
+) -> None:
+    names = ("test_a", "test_b_watched", "test_c", "test_d_watched", "test_e_end")
+    items = [item(f"container/test_f.py::{name}", container="mistral-7b") for name in names]
+    apart = [item(f"container/test_g.py::{name}", container=None) for name in names]
+    both = [*items, *apart]
+    arrange(both, tmp_path / "popen-gw0")
+    order = [it.nodeid.rpartition("_")[2] for it in both if it in items]
+    assert order == ["a", "c", "watched", "watched", "end"]
+    assert [it for it in both if it in apart] == apart
 
 
 def test_the_scheduler_knows_the_groups_that_the_processes_wrote(tmp_path: Path) -> None:
