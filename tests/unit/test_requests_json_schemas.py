@@ -7,7 +7,7 @@ import pytest
 from predict.errors import RequestError
 from predict.requests import formats
 from predict.requests.conversations.notes import Notes
-from predict.requests.json_schemas import inlined
+from predict.requests.json_schemas import inlined, pointed
 from xgrammar import Grammar
 from xgrammar.testing import _is_grammar_accept_string
 
@@ -38,6 +38,32 @@ def test_definitions_without_an_end_are_refused() -> None:
         inlined({"$defs": {**grows, "d40": {}}, "$ref": "#/$defs/d0"}, "a")
     with pytest.raises(RequestError, match="nothing is there"):
         inlined({"$ref": "#/$defs/x"}, "a")
+
+
+def test_lists_count_as_well_once_references_are_resolved() -> None:
+    large = {"anyOf": [1] * 5000}
+    every = {f"p{i}": {"$ref": "#/$defs/a"} for i in range(50)}
+    with pytest.raises(RequestError, match="more than 40000 values"):
+        inlined({"$defs": {"a": large}, "properties": every}, "s")
+
+
+def test_what_many_spellings_lead_to_is_moved_once() -> None:
+    text: dict[str, Any] = {"type": "string"}
+    spellings = ["#/properties/%61", "#/%70roperties/a", "#/properties/%61", "#/properties%2Fa"]
+    every = {f"p{i}": {"$ref": spelling} for i, spelling in enumerate(spellings)}
+    found = pointed({"properties": {"a": text, **every}}, "s")
+    assert found["$defs"] == {"moved-0": text}
+    assert all(found["properties"][name] == {"$ref": "#/$defs/moved-0"} for name in every)
+
+
+def test_what_moves_again_and_again_is_refused() -> None:
+    node: dict[str, Any] = {"anyOf": [True] * 5000}
+    path = "#/properties/%61"
+    for _ in range(12):
+        node = {"properties": {"a": node, "b": {"$ref": path}}}
+        path += "/properties/a"
+    with pytest.raises(RequestError, match="more than 40000 values"):
+        pointed(node, "s")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 from predict.errors import RequestError, shown
 
-MOST_NODES = 5000  # of a schema whose references are gone
+MOST_NODES = 5000  # of a schema whose choices have what stood beside them
+MOST_VALUES = 40_000  # that are looked at for references, twice as many as a request may have
 VALUES = frozenset(["const", "enum", "default", "examples", "example"])  # which hold no schema
 # … and which hold schemas by names of their own
 BY_NAME = frozenset(["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"])
@@ -31,16 +32,16 @@ class _Inlining:
     def __init__(self, root: Schema, place: str) -> None:
         self.root = root
         self.place = place
-        self.nodes = 0
+        self.values = 0
 
     def of(self, node: Any, within: tuple[str, ...]) -> Any:
+        if not isinstance(node, (list, dict)):
+            return node
+        self.values += len(node)
+        if self.values > MOST_VALUES:
+            raise self._error(f"has more than {MOST_VALUES} values once its '$ref' are resolved")
         if isinstance(node, list):
             return [self.of(inner, within) for inner in node]
-        if not isinstance(node, dict):
-            return node
-        self.nodes += 1
-        if self.nodes > MOST_NODES:
-            raise self._error(f"has more than {MOST_NODES} parts once its '$ref' are resolved")
         reference = node.get("$ref")
         if isinstance(reference, str) and reference.startswith("#"):
             if reference in within:
@@ -79,14 +80,20 @@ def pointed(schema: Schema, place: str) -> Schema:
         return schema
     definitions = schema.get("$defs")
     moved: dict[str, Any] = dict(definitions) if isinstance(definitions, dict) else {}
-    names: dict[str, str] = {}  # of what is moved, by the reference
+    names: dict[int, str] = {}  # of what is moved, by its id: a reference has many spellings
+    values = 0
 
     def of(node: Any) -> Any:
+        nonlocal values
+        if not isinstance(node, (list, dict)):
+            return node
+        values += len(node)
+        if values > MOST_VALUES:
+            said = f"'{place}' has more than {MOST_VALUES} values where its '$ref' lead"
+            raise RequestError(f"{said}; put what they lead to into '$defs'", place)
         if isinstance(node, list):
             kept: Any = [of(one) for one in node]
             return node if all(a is b for a, b in zip(kept, node, strict=True)) else kept
-        if not isinstance(node, dict):
-            return node
         kept = {name: one if name in VALUES else of(one) for name, one in node.items()}
         reference = node.get("$ref")
         if isinstance(reference, str) and reference.startswith("#"):
@@ -100,13 +107,13 @@ def pointed(schema: Schema, place: str) -> Schema:
             raise _nothing_there(place, reference) from None
         if plain:
             return reference
-        if reference not in names:
-            names[reference] = name = next(
+        if id(target) not in names:
+            names[id(target)] = name = next(
                 name for number in itertools.count() if (name := f"moved-{number}") not in moved
             )
             moved[name] = None
             moved[name] = of(target)
-        return f"#/$defs/{names[reference]}"
+        return f"#/$defs/{names[id(target)]}"
 
     found = of(schema)
     if not names:

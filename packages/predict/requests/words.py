@@ -5,6 +5,7 @@ vLLM's has none of them, and the place that a message is about where vLLM names 
 that the client did not send. Any other message and place stay.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,6 +27,7 @@ from predict.vllm_internals import (
 
 CONVERSATIONS = ("messages", "input", "prompt")  # what a request is about, by route
 MOST_REMEMBERED = 65_536  # bytes of a request that is kept whole
+MOST_NAMES = 500  # of a request that are looked for in a message
 CONSTRAINT = "structured_outputs"
 KINDS = "json, regex, choice, grammar, json_object or structural_tag"
 IMAGES = ("image_url", "input_image", "image")
@@ -86,7 +88,7 @@ def _by_its_name(message: str, param: str, request: Request) -> tuple[str, str]:
 def _named(message: str, request: Request) -> tuple[str, str | None]:
     """The field that a message is about, by the first of the request's names in it."""
     found = []
-    for place in _places(request):
+    for place in itertools.islice(_places(request), MOST_NAMES):
         name = place.rpartition(".")[2]
         # an English word is a name only in front or in quotes
         word = rf"\b{re.escape(name)}\b" if "_" in name else rf"^{re.escape(name)}\b|['`]{name}['`]"

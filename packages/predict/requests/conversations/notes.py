@@ -11,6 +11,7 @@ from urllib.parse import quote
 HEADER = b"x-ignored-parameters"
 MOST = 20  # names in the header
 MOST_CHARACTERS = 100  # of one name
+MOST_KEPT = 400  # characters of one, as long as others may have the same first ones
 SAFE = "[]._-$/:{}()'\"+*#@! =?<>|~^`&"  # everything printable but comma and percent
 
 
@@ -22,10 +23,15 @@ class Notes:
         self.whole_calls = False  # whole_calls.py
 
     def add(self, *names: str) -> None:
-        self.names.update(dict.fromkeys(names))
+        self.names.update(dict.fromkeys(map(_short, names)))
 
     def __bool__(self) -> bool:
         return bool(self.names)
+
+
+def _short(name: str) -> str:
+    """A name that takes little memory: they are kept for as long as the answer takes."""
+    return name if len(name) <= MOST_KEPT else f"{name[:MOST_CHARACTERS]}{hash(name)}"
 
 
 def header_value(names: Iterable[str]) -> bytes:
