@@ -68,6 +68,18 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
         {"prompt": "x" * 99, "logprobs": 1},
         {"messages": [{"role": "u"}], "prompt_logprobs": 0},
     ),
+    (
+        "prompt_logprobs_bytes",
+        9,
+        {"prompt": "xx", "n": 2, "prompt_logprobs": 1},
+        {"prompt": "xxx", "n": "2", "prompt_logprobs": 1},
+    ),
+    (
+        "prompt_logprobs_bytes",
+        9,
+        {"prompt": "xx", "tools": []},
+        {"messages": [], "tools": [{"a": 1}], "prompt_logprobs": 1},
+    ),
     ("stop_strings", 1, {"stop": ["a"]}, {"stop": ["a", "b"]}),
     ("stop_strings", 1, {"stop_sequences": ["a"]}, {"stop_sequences": ["a", "b"]}),
     ("string_length", 2, {"stop": "ab"}, {"stop": "abc"}),

@@ -15,6 +15,7 @@ from predict.settings import RequestLimits
 
 # What each token of an answer is compared with.
 WORDS = ("stop", "stop_strings", "bad_words", "bad_words_ids")
+PROMPT = ("prompt", "messages", "tools")  # what a prompt is made of
 LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
 
 
@@ -32,8 +33,8 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
     prompt = body.get("prompt")
     many = isinstance(prompt, list) and isinstance(next(iter(prompt), None), (str, list))
     asked = ("n", "num_return_sequences")
-    answers = max(1, *(_count(fields, name) for fields in every for name in asked))
-    answers *= len(prompt) if isinstance(prompt, list) and many else 1
+    each = max(1, *(_count(fields, name) for fields in every for name in asked))
+    answers = each * (len(prompt) if isinstance(prompt, list) and many else 1)
     work = answers * (1 + words + LOGPROB_WORK * logprobs)
     if limits["work"] is not None and work > limits["work"]:
         raise RequestError(
@@ -56,11 +57,12 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
     if (
         most is not None
         and _asks_of_prompt(body, logprobs)
-        and (size := _prompt_bytes(body)) > most
+        and (size := _prompt_bytes(body)) * each > most
     ):
+        asked_for = "a prompt" if each == 1 else f"{each} answers' prompts"
         raise RequestError(
-            f"log probabilities of a prompt of {size} bytes are asked for; at most {most} are "
-            "allowed, for the engine does nothing else meanwhile",
+            f"log probabilities of {asked_for} of {size} bytes are asked for; at most {most} in "
+            "all are allowed, for the engine does nothing else meanwhile",
             "prompt_logprobs",
         )
 
@@ -79,9 +81,7 @@ def _asks_of_prompt(body: Mapping[str, Any], logprobs: int) -> bool:
 
 
 def _prompt_bytes(body: Mapping[str, Any]) -> int:
-    return sum(
-        len(msgspec.json.encode(body[name])) for name in ("prompt", "messages") if name in body
-    )
+    return sum(len(msgspec.json.encode(body[name])) for name in PROMPT if name in body)
 
 
 def number_of(value: Any) -> float | None:
