@@ -138,7 +138,7 @@ def test_what_is_not_an_image_is_refused(connector: Any) -> None:
         assert "not an image, which is all" in str(error)
 
 
-def test_the_tokenizer_is_given_blank_images_of_the_same_sizes(connector: Any) -> None:
+def test_the_tokenizer_is_given_the_sizes_of_images(connector: Any) -> None:
     from predict.images import connector
 
     sizes = {"https://a.example/b.png": (30, 20), "data:c": (5, 6)}
@@ -154,8 +154,7 @@ def test_the_tokenizer_is_given_blank_images_of_the_same_sizes(connector: Any) -
     assert seen[:2] == parts[:2]
     assert [set(part) for part in seen[2:]] == [{"type", "image_url"}] * 4
     urls = [part["image_url"]["url"] for part in seen[2:]]
-    images = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
-    assert [image.size for image in images] == [(30, 20), (5, 6), (5, 6), (5, 6)]
+    assert urls == ["size:30x20", *["size:5x6"] * 3]
 
 
 @pytest.mark.parametrize(
@@ -174,13 +173,30 @@ def test_the_tokenizer_is_given_nothing_it_would_fetch(connector: Any, part: Any
         connector.for_tokenizer(part, {})
 
 
+@pytest.mark.parametrize(
+    "size", [(1, 1), (16, 17), (1024, 1024), (1025, 700), (3000, 4000), (4096, 4096), (1, 4000)]
+)
+def test_a_size_has_the_tokens_of_an_image(connector: Any, size: tuple[int, int]) -> None:
+    from mistral_common.protocol.instruct.chunk import ImageChunk, ImageURLChunk
+    from mistral_common.tokens.tokenizers.image import ImageConfig, ImageEncoder, SpecialImageIDs
+    from predict.images.sizes import url_of
+
+    encoder = ImageEncoder(ImageConfig(16, 1024), SpecialImageIDs(1, 2, 3))
+    shown = encoder(ImageURLChunk(image_url=url_of(*size)))
+    image = encoder(ImageChunk(image=Image.new("RGB", size)))
+    assert shown.tokens == image.tokens
+    assert not shown.image.size
+    assert image.image.size
+
+
 def test_the_tokenizer_fetches_nothing_by_itself(connector: Any) -> None:
     from mistral_common.protocol.instruct.chunk import ImageURLChunk
-    from mistral_common.tokens.tokenizers.image import image_from_chunk
+    from mistral_common.tokens.tokenizers import image
 
     with serving() as host:
-        with pytest.raises(ImageError):
-            image_from_chunk(ImageURLChunk(image_url=host.url("/red.png")))
+        for url in (host.url("/red.png"), "file:///etc/passwd", data_url(picture())):
+            with pytest.raises(ImageError):
+                image.image_from_chunk(ImageURLChunk(image_url=url))
         assert host.asked == []
 
 
@@ -189,7 +205,11 @@ def test_what_it_relies_on_must_be_there(connector: Any, monkeypatch: pytest.Mon
     from predict.images import connector
     from vllm.renderers import mistral
 
-    for module, name in ((image, "download_image"), (mistral, "parse_chat_messages_async")):
+    for module, name in (
+        (image, "image_from_chunk"),
+        (image, "transform_image"),
+        (mistral, "parse_chat_messages_async"),
+    ):
         with monkeypatch.context() as other:
             other.delattr(module, name)
             with pytest.raises((ValueError, AttributeError), match=name):

@@ -7,8 +7,8 @@ names. Refuses with a 400 whatever is the client's fault, and everything that is
 with a 503 what there is no memory for (memory.py).
 
 A connector alone cannot promise that: vLLM also gives the messages to mistral-common, which fetches
-and decodes each image again (by `requests`, with redirects and `file://`) to count its tokens. So
-mistral-common gets the messages with blank images of the same sizes.
+and decodes each image again to count its tokens. So it gets the messages with the sizes of the
+images in their place (sizes.py).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from vllm.multimodal.media import image as media_image
 from vllm.multimodal.media.connector import global_thread_pool
 from vllm.renderers import chat_utils, mistral
 
-from predict.images import fetch, formats, urls
+from predict.images import fetch, formats, sizes, urls
 from predict.images.batch import ImageBatch, begin_batch, current_batch
 from predict.images.fetch import ImageLimits
 from predict.images.memory import BusyError, ImageCost, ImageMemory
@@ -130,15 +130,15 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
         return image
 
 
-def for_tokenizer(part: Any, sizes: Mapping[str, tuple[int, int]]) -> Any:
-    """A content part as mistral-common may see it: read by vLLM's policy, its image blank."""
+def for_tokenizer(part: Any, known: Mapping[str, tuple[int, int]]) -> Any:
+    """A content part as mistral-common may see it: read by vLLM's policy, its image a size."""
     if not isinstance(part, dict):
         return part
     kind, content = chat_utils._parse_chat_message_content_mm_part(part)
     if kind in IMAGE_KINDS:
-        if content not in sizes:
+        if content not in known:
             raise RefusedImageError("an image of the request is empty", parameter="image_url")
-        return {"type": "image_url", "image_url": {"url": formats.blank(*sizes[content])}}
+        return {"type": "image_url", "image_url": {"url": sizes.url_of(*known[content])}}
     if kind != part.get("type"):  # mistral-common could take it for an image or a file
         raise RefusedImageError(
             f"a part of the request's content is read as {kind!r}, which its 'type' must say",
@@ -147,11 +147,11 @@ def for_tokenizer(part: Any, sizes: Mapping[str, tuple[int, int]]) -> Any:
     return part
 
 
-def with_blank_images(parse: Parse) -> Parse:
-    """Wraps vLLM's message parser, so that afterwards the messages have blank images."""
+def with_sizes(parse: Parse) -> Parse:
+    """Wraps vLLM's message parser, so that afterwards the messages have sizes for images."""
 
     @functools.wraps(parse)
-    async def parse_and_blank(messages: Any, model: Any, *arguments: Any, **more: Any) -> Any:
+    async def parse_and_size(messages: Any, model: Any, *arguments: Any, **more: Any) -> Any:
         batch = current_batch() or begin_batch(ImageMemory(None))
         SafeMediaConnector.encoder = SafeMediaConnector.encoder or encoder_input(model)
         parsed = await parse(messages, model, *arguments, **more)
@@ -160,7 +160,7 @@ def with_blank_images(parse: Parse) -> Parse:
                 message["content"] = [for_tokenizer(part, batch.sizes) for part in content]
         return parsed
 
-    return parse_and_blank
+    return parse_and_size
 
 
 def encoder_input(model: Any) -> EncoderInput | None:
@@ -169,10 +169,6 @@ def encoder_input(model: Any) -> EncoderInput | None:
     if vision is None:
         return None
     return EncoderInput(vision.image_size, vision.patch_size, 3 * model.dtype.itemsize)
-
-
-def refuse_download(url: str, timeout: Any = None) -> Any:
-    raise ImageError("an image of the request was not fetched before the prompt was made")
 
 
 def replace(module: Any, name: str, new: Any) -> None:
@@ -200,6 +196,8 @@ def register() -> None:
     # vLLM's own tries more formats in another order: it could decode another image than was checked
     opened = functools.partial(formats.open_to_decode, formats=SafeMediaConnector.formats)
     replace(media_image, "open_image", opened)
-    replace(tokenizer_images, "download_image", refuse_download)
-    parse = inspect.unwrap(mistral.parse_chat_messages_async)  # register() may be called again
-    replace(mistral, "parse_chat_messages_async", with_blank_images(parse))
+    replace(tokenizer_images, "image_from_chunk", sizes.from_chunk)
+    transform = inspect.unwrap(tokenizer_images.transform_image)  # register() may be called again
+    replace(tokenizer_images, "transform_image", sizes.only_images(transform))
+    parse = inspect.unwrap(mistral.parse_chat_messages_async)
+    replace(mistral, "parse_chat_messages_async", with_sizes(parse))

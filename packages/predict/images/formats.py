@@ -6,8 +6,6 @@ the bytes as the format that was checked. Refuses, with an `ImageError` that quo
 content, other formats, too many pixels, and the two forms whose decoding takes minutes.
 """
 
-import base64
-import functools
 import io
 from collections.abc import Mapping
 
@@ -132,14 +130,6 @@ def check(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> tuple[int, 
     if slow:
         raise ImageError("it is a run-length encoded BMP; send it uncompressed, or as PNG")
     return width, height
-
-
-@functools.lru_cache(maxsize=256)
-def blank(width: int, height: int) -> str:
-    """A black image of that size as a data URL of a few bytes."""
-    stream = io.BytesIO()
-    Image.new("1", (width, height)).save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def unreadable(formats: tuple[str, ...]) -> ImageError:
