@@ -1,14 +1,16 @@
 """What vLLM calls in each of its processes (`vllm.general_plugins`), before it reads a model.
 
-Promises: images come through images/connector.py, masks are made under constraints/masks.py
-and in the turns of constraints/turns.py, and the access log has the address of the connection, not
-one from a client's X-Forwarded-For. An error here stops vLLM from starting.
+Promises: images come through images/connector.py and take the turns of images/turns.py, masks are
+made under constraints/masks.py and in the turns of constraints/turns.py, and the access log has the
+address of the connection, not one from a client's X-Forwarded-For. An error here stops vLLM from
+starting.
 """
 
 import os
 
 from predict.constraints import masks, turns
 from predict.images import connector
+from predict.images import turns as image_turns
 
 
 def register() -> None:
@@ -16,3 +18,4 @@ def register() -> None:
     connector.register()
     masks.register()
     turns.register()
+    image_turns.register()

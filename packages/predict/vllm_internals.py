@@ -20,7 +20,7 @@ NAMES: dict[str, str] = {
         "images/connector.py reads a content part as vLLM does"
     ),
     "vllm.renderers.mistral:parse_chat_messages_async": (
-        "images/connector.py wraps it: mistral-common gets blank images"
+        "images/connector.py wraps it: mistral-common gets sizes of images"
     ),
     "vllm.exceptions:VLLMValidationError": "images/connector.py raises it, for a 400",
     "vllm.exceptions:GracefulHTTPError": "images/connector.py raises it, for a 503",
@@ -50,12 +50,15 @@ NAMES: dict[str, str] = {
     "vllm.v1.structured_output.backend_xgrammar:XgrammarGrammar.accept_tokens": (
         "constraints/masks.py: False ends a request"
     ),
-    "vllm.v1.core.sched.scheduler:Scheduler": "constraints/turns.py",
+    "vllm.v1.core.sched.scheduler:Scheduler": "constraints/turns.py, images/turns.py",
     "vllm.v1.core.sched.scheduler:Scheduler.schedule": (
-        "constraints/turns.py holds requests back in it, by their next_decode_eligible_step"
+        "constraints/turns.py, images/turns.py hold back what runs by its next_decode_eligible_step"
     ),
     "vllm.v1.core.sched.scheduler:Scheduler._handle_blocked_waiting_request": (
-        "constraints/turns.py: False keeps a request waiting"
+        "constraints/turns.py, images/turns.py: False keeps a request waiting"
+    ),
+    "vllm.v1.core.sched.scheduler:Scheduler.update_from_output": (
+        "images/turns.py takes the time of a step by it"
     ),
     "vllm.v1.request:RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR": "constraints/turns.py",
     "vllm.platforms:current_platform": "running.py reads what device this is",
@@ -82,10 +85,10 @@ NAMES: dict[str, str] = {
     ),
 }
 
-# --- the scheduler (constraints/turns.py) ---
+# --- the scheduler (constraints/turns.py, images/turns.py) ---
 
-# What its `schedule` does with attributes that turns.py reads or sets: it counts steps first, skips
-# those that run before their step, and keeps apart those that wait for something else than a slot.
+# What it does with attributes that these read or set: it counts steps first, skips those that run
+# before their step, and keeps apart those that wait for something else than a slot.
 SCHEDULER_TEXTS = (
     "self.current_step += 1",
     "if self.current_step < request.next_decode_eligible_step:",
@@ -93,6 +96,12 @@ SCHEDULER_TEXTS = (
     "self.running: list[Request]",
     "self.waiting = create_request_queue(",
     "total_num_scheduled_tokens=total_num_scheduled_tokens",
+    "num_scheduled_tokens=num_scheduled_tokens",
+    "scheduled_new_reqs=new_reqs_data",
+    "self.max_num_encoder_input_tokens = (",
+    "start_pos = mm_feature.mm_position.offset",
+    "num_encoder_tokens = mm_feature.mm_position.length",
+    "request.is_prefill_chunk = request.num_computed_tokens < (",
 )
 
 # --- errors (errors/) ---

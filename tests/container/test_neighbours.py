@@ -4,32 +4,22 @@ Its median is bounded by the neighbour's own, measured before; attackers are a p
 Beside other work on two cores that does not hold, so `make resilience` runs it and `make test` not.
 """
 
-import json
-import multiprocessing
 import statistics
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
-from local.truss import URL
 from tests.support.container import Running
+from tests.support.neighbours import QUESTION, Body, attacked, neighbour
 from tests.support.resilience import Report
 
-CHAT = f"{URL}/v1/chat/completions"
-QUESTION = [{"role": "user", "content": "What is the Mistral wind?"}]
 ATTACKERS = 8
 COMPILERS = 32
 SECONDS = 8.0  # of an attack
-UNDER_WAY_SECONDS = 1.0  # until all of its clients have sent something
 MEDIAN_TIMES, LONGEST_SECONDS = 3, 1.0
 
-Body = dict[str, Any]
 pytestmark = [
     pytest.mark.parametrize("container", ["mistral-7b"], indirect=True),
     pytest.mark.only_resilience,
@@ -82,75 +72,6 @@ def heavy_schema(mark: str) -> Body:
     """One that takes long to compile: others cannot wait for that."""
     fields = {f"{mark}{i}": {"type": "string", "maxLength": 40 + i} for i in range(15)}
     return constrained(json={"type": "object", "properties": fields, "required": [*fields]})
-
-
-def http() -> httpx.Client:
-    """Kept, for to make one takes the CPU longer than to ask."""
-    return httpx.Client(timeout=60, trust_env=False)
-
-
-def first_token_seconds(client: httpx.Client) -> float:
-    body = {"messages": QUESTION, "max_tokens": 16, "temperature": 0, "stream": True}
-    began = time.monotonic()
-    with client.stream("POST", CHAT, json=body) as response:
-        assert response.status_code == 200
-        seconds = None
-        for line in response.iter_lines():
-            event = json.loads(line[6:]) if line.startswith("data: {") else {"choices": []}
-            for choice in event["choices"]:
-                if seconds is None and choice["delta"].get("content"):
-                    seconds = time.monotonic() - began
-    assert seconds is not None
-    return seconds
-
-
-def neighbour(seconds: float) -> list[float]:
-    end, found = time.monotonic() + seconds, []
-    with http() as client:
-        while time.monotonic() < end:
-            found.append(first_token_seconds(client))
-            time.sleep(0.1)
-    return found
-
-
-def attack(clients: int, make: Callable[[str], Body], over: Any, statuses: Any) -> None:
-    """Sends without a pause until it is over."""
-
-    def client(number: int) -> None:
-        count, asking = 0, http()
-        while not over.is_set():
-            count += 1
-            try:
-                body = make(f"x{number}y{count}")
-                status = asking.post(CHAT, json=body).status_code
-            except httpx.TimeoutException:
-                status = 0
-            seen.append(status)
-
-    seen: list[int] = []
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    statuses.put(seen)
-
-
-@contextmanager
-def attacked(clients: int, make: Callable[[str], Body]) -> Iterator[list[int]]:
-    """Beside a process of so many clients; yields what will be the statuses of their answers."""
-    processes = multiprocessing.get_context("fork")  # what makes the bodies is a function of here
-    over, answered = processes.Event(), processes.Queue()
-    process = processes.Process(target=attack, args=(clients, make, over, answered), daemon=True)
-    process.start()
-    statuses: list[int] = []
-    try:
-        time.sleep(UNDER_WAY_SECONDS)
-        yield statuses
-    finally:
-        over.set()
-        statuses += answered.get(timeout=90)
-        process.join()
 
 
 @pytest.fixture

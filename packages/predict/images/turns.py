@@ -1,0 +1,149 @@
+"""Part of the engine's plugin: images and text take turns in the engine, so that a request without
+images does not wait behind all images that came before it.
+
+vLLM gives a step's tokens to what runs first, then to what waits, in order of arrival; where images
+are left over, nobody behind them is looked at (`Scheduler.schedule` ends its look at those who wait
+where the step's tokens or the encoder's budget are used up). So a flood of images holds text up for
+as many steps as all of it takes.
+
+Promises: a request without images waits for the image work that is under way when it comes, one
+step (two with async scheduling), and no more, while such requests have had less than OTHERS times
+what that step took. Where a step with images is slow, and text came lately, images leave the engine
+free for that time: most who come find it so. Without text nothing waits. Images go in order, and
+wait for MOST_SECONDS at a time at most. Nothing is reserved for anybody.
+"""
+
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from vllm.v1.core.sched.scheduler import Scheduler
+
+from predict.vllm_internals import LOGGER
+
+SHARE = 0.4  # of the time, for images beside text: less than half, see the promise
+OTHERS = (1 - SHARE) / SHARE
+SLOW_SECONDS = 0.1  # a step that is quicker delays a first token by less than users notice
+TEXT_SECONDS = 1.0  # where text came so lately, more may come; seldom text costs images little
+MOST_SECONDS = 10.0  # a paused host may make a step look longer
+
+log = logging.getLogger(LOGGER)
+
+
+def has_image_work(request: Any) -> bool:
+    """Whether images of its prompt, encoder or tokens, are still to be computed."""
+    images = request.mm_features
+    if not images:
+        return False
+    last = images[-1].mm_position
+    return bool(request.num_computed_tokens < last.offset + last.length)
+
+
+class ImageTurns:
+    """Of one scheduler."""
+
+    def __init__(self) -> None:
+        self.failed = False
+        self.held = False  # the step that is scheduled works on no images
+        self.running: list[Any] = []  # requests with image work, before that step
+        self.under_way: list[tuple[Any, float]] = []  # steps with images, and when they began
+        self.seconds = SLOW_SECONDS  # what the last of them took
+        self.ended = self.text_at = -math.inf  # the last of them; when text had no first token yet
+        self.at = self.updated_at = -math.inf
+        self.spent = 0.0  # since the last of them, in steps that held images back
+
+    def begin(self, scheduler: Any) -> None:
+        """Holds images back from the step that is scheduled next, or does not."""
+        if not scheduler.max_num_encoder_input_tokens:  # a text model
+            return
+        now = time.monotonic()
+        if self.held:  # since an image that was under way, with async scheduling, has ended
+            self.spent += now - max(self.at, self.ended)
+        self.at = now
+        self.running = [request for request in scheduler.running if has_image_work(request)]
+        images = bool(self.running)
+        wanted = any(one.is_prefill_chunk and not one.mm_features for one in scheduler.running)
+        for request in scheduler.waiting:
+            if request.mm_features:
+                images = True
+            elif request not in scheduler.deferred_waiting:
+                wanted = True
+        if wanted:
+            self.text_at = now
+        self.held = images and self.holds(now, wanted)
+        if self.held:
+            for request in self.running:
+                later = max(request.next_decode_eligible_step, scheduler.current_step + 2)
+                request.next_decode_eligible_step = later
+
+    def holds(self, now: float, wanted: bool) -> bool:
+        """`wanted`: there is text without its first token."""
+        others = min(self.seconds * OTHERS, MOST_SECONDS)
+        if wanted and self.spent < others:
+            return True
+        slow = self.seconds > SLOW_SECONDS and now - self.text_at < TEXT_SECONDS
+        return slow and now < self.ended + others
+
+    def admits(self, request: Any) -> bool:
+        """Whether a request that waits may start in this step."""
+        return not (self.held and request.mm_features)
+
+    def scheduled(self, output: Any) -> None:
+        """What is in the step."""
+        tokens = output.num_scheduled_tokens
+        images = not self.held and any(request.request_id in tokens for request in self.running)
+        if images or any(new.mm_features for new in output.scheduled_new_reqs):
+            self.under_way.append((output, self.at))
+            self.spent = 0.0
+
+    def updated(self, output: Any) -> None:
+        """A step has ended. Steps end in order, and another may have been under way before."""
+        now = time.monotonic()
+        while self.under_way and any(step is output for step, _ in self.under_way):
+            _, began = self.under_way.pop(0)
+            self.seconds, self.ended = now - max(began, self.updated_at), now
+        self.updated_at = now
+
+
+turns = ImageTurns()
+
+
+def safely(do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
+    """An error in here would end the engine, for everybody: after the first, nothing is held."""
+    if turns.failed:
+        return otherwise
+    try:
+        return do(*arguments)
+    except Exception as error:
+        turns.failed = True
+        log.error("images take no turns any more: %s", type(error).__name__)
+        return otherwise
+
+
+@functools.cache
+def register() -> None:
+    schedule, update = Scheduler.schedule, Scheduler.update_from_output
+    handle = Scheduler._handle_blocked_waiting_request
+
+    @functools.wraps(schedule)
+    def schedule_in_turn(self: Any, *arguments: Any, **more: Any) -> Any:
+        safely(turns.begin, self)
+        output = schedule(self, *arguments, **more)
+        safely(turns.scheduled, output)
+        return output
+
+    @functools.wraps(handle)
+    def handle_in_turn(self: Any, request: Any) -> bool:
+        return safely(turns.admits, request, otherwise=True) and bool(handle(self, request))
+
+    @functools.wraps(update)
+    def update_in_turn(self: Any, output: Any, *arguments: Any, **more: Any) -> Any:
+        safely(turns.updated, output)
+        return update(self, output, *arguments, **more)
+
+    Scheduler.schedule = schedule_in_turn
+    Scheduler._handle_blocked_waiting_request = handle_in_turn
+    Scheduler.update_from_output = update_in_turn

@@ -1,0 +1,99 @@
+"""A neighbour of an attack, who asks with a little text and waits for the first token, and the
+clients of the attack, in a process of their own that leaves the cores to the server and to the
+neighbour: they would be on other machines."""
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from local.truss import URL
+
+CHAT = f"{URL}/v1/chat/completions"
+QUESTION = [{"role": "user", "content": "What is the Mistral wind?"}]
+UNDER_WAY_SECONDS = 1.0  # until all clients of an attack have sent something
+PATIENCE_SECONDS = 300  # an image behind a flood of others
+
+Body = dict[str, Any]
+
+
+def http() -> httpx.Client:
+    """Kept, for to make one takes the CPU longer than to ask."""
+    return httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False)
+
+
+def first_token_seconds(client: httpx.Client) -> float:
+    body = {"messages": QUESTION, "max_tokens": 16, "temperature": 0, "stream": True}
+    began = time.monotonic()
+    with client.stream("POST", CHAT, json=body) as response:
+        assert response.status_code == 200
+        seconds = None
+        for line in response.iter_lines():
+            event = json.loads(line[6:]) if line.startswith("data: {") else {"choices": []}
+            for choice in event["choices"]:
+                if seconds is None and choice["delta"].get("content"):
+                    seconds = time.monotonic() - began
+    assert seconds is not None
+    return seconds
+
+
+def neighbour(seconds: float) -> list[float]:
+    """The seconds until each first token."""
+    end, found = time.monotonic() + seconds, []
+    with http() as client:
+        while time.monotonic() < end:
+            found.append(first_token_seconds(client))
+            time.sleep(0.1)
+    return found
+
+
+def outcome(response: httpx.Response) -> int | str:
+    """The status, or what is wrong with a 503."""
+    if response.status_code == 503 and "retry-after" not in response.headers:
+        return "503 without Retry-After"
+    return response.status_code
+
+
+def attack(clients: int, make: Callable[[str], Body], over: Any, statuses: Any) -> None:
+    """Sends without a pause until it is over."""
+    os.nice(10)
+
+    def client(number: int) -> None:
+        count, asking = 0, http()
+        while not over.is_set():
+            count += 1
+            try:
+                seen.append(outcome(asking.post(CHAT, json=make(f"x{number}y{count}"))))
+            except httpx.TimeoutException:
+                seen.append("no answer")
+
+    seen: list[int | str] = []
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    statuses.put(seen)
+
+
+@contextmanager
+def attacked(clients: int, make: Callable[[str], Body]) -> Iterator[list[int | str]]:
+    """Beside a process of so many clients; yields what will be the statuses of their answers."""
+    processes = multiprocessing.get_context("fork")  # what makes the bodies is a function of here
+    over, answered = processes.Event(), processes.Queue()
+    process = processes.Process(target=attack, args=(clients, make, over, answered), daemon=True)
+    process.start()
+    statuses: list[int | str] = []
+    try:
+        time.sleep(UNDER_WAY_SECONDS)
+        yield statuses
+    finally:
+        over.set()
+        statuses += answered.get(timeout=PATIENCE_SECONDS + 30)
+        process.join()
