@@ -57,7 +57,8 @@ class Plan:
     @property
     def checkpoint(self) -> Files:
         """The repo whose weights are loaded."""
-        return quantized_repos(self.card).get(self.precision.name, self.card.weights)
+        named = quantized_repos(self.card) if self.precision.repo else {}
+        return named.get(self.precision.name, self.card.weights)
 
     @property
     def formats(self) -> Formats:
@@ -193,11 +194,11 @@ class Plan:
     @property
     def note(self) -> str:
         """What the precision means on this GPU, where that is not plain."""
+        if self.precision.given:
+            return "as the weights are"
         if self.precision.name == "fp8":
             native = self.gpu.capability >= FP8_CAPABILITY
             return "" if native else "weights only: this GPU computes in 16 bits"
-        if self.precision in precisions.CHECKPOINTS.values():
-            return ""
         return "weights only: computed in 16 bits" if self.precision.quantized else ""
 
 

@@ -49,6 +49,7 @@ class Precision:
     native: str | None = None  # the same, on GPUs that multiply fp8
     environment: Mapping[str, str] = field(default_factory=dict)
     startup_seconds: int = 0  # what a start may take longer
+    given: bool = False  # the weights are quantized already, and vLLM reads how
 
     @property
     def repo(self) -> bool:
@@ -97,11 +98,14 @@ PRECISIONS = {
 # Of weights that somebody has quantized already, by QUANTIZED=. vLLM reads how in their
 # config.json, so no flag says it. Bits with the share of a group's scale and zero point.
 CHECKPOINTS = {
-    "fp8": Precision("fp8, as the weights are", 8, 7.5),
-    "int8": Precision("int8, as the weights are", 8, 7.5),
-    "w4a16": Precision("w4a16, as the weights are", 4 + 16 / 128, 7.5),
-    "awq": Precision("awq, as the weights are", 4 + 20 / 128, 7.5),
-    "gptq": Precision("gptq, as the weights are", 4 + 20 / 128, 7.5),
+    name: Precision(name, bits, 7.5, given=True)
+    for name, bits in (
+        ("fp8", 8),
+        ("int8", 8),
+        ("w4a16", 4 + 16 / 128),
+        ("awq", 4 + 20 / 128),
+        ("gptq", 4 + 20 / 128),
+    )
 }
 
 SPELLINGS = {

@@ -91,6 +91,7 @@ def as_json(row: Row) -> dict[str, object]:
         "kv_bytes_per_token": memory.kv_bytes_per_token(shape),
         "accelerator": tried.accelerator,
         "tensor_parallel_size": tried.count,
+        "listed": tried.gpu.listed,
         "memory_gib": tried.count * tried.gpu.memory,
         "usable_gib": round(tried.count * tried.gpu.usable, 2),
         "gpu_memory_utilization": tried.utilization,
@@ -100,19 +101,21 @@ def as_json(row: Row) -> dict[str, object]:
     }
 
 
-def _show(found: list[Row], console: Console) -> None:
+def _show(found: list[Row], console: Console, counted: bool) -> None:
+    """`counted`: the number of GPUs was asked for, so no other is shown."""
     for card in {row.tried.card.name: row.tried.card for row in found}.values():
         mine = [row for row in found if row.tried.card.name == card.name]
-        counted = memory.parameters(card.architecture).total
+        parameters = memory.parameters(card.architecture).total
         per_token = memory.kv_bytes_per_token(card.architecture) // 1024
-        usual = _usual(card)
-        about = f": {counted / 1e9:.2f} B parameters, {per_token} KiB of KV cache a token"
+        usual = _usual(card, mine[0].tried.asked_context)
+        about = f": {parameters / 1e9:.2f} B parameters, {per_token} KiB of KV cache a token"
         about += f", by default on {usual.where} {usual.precision.name}" if usual else ""
         console.print(Text.assemble((card.title, "bold"), about))
         if plans := [row.tried for row in mine if row.refusal is None]:
+            plans = plans if counted or not usual else _with_default(plans, usual)
             console.print(_table(plans, usual, memory=console.width >= WIDE))
-        for gpu, names, reason in _refusals(mine):
-            console.print(Text(f"  {gpu} {', '.join(names)}: {reason}", style="bright_black"))
+        for where, reason in _refusals(mine):
+            console.print(Text(f"  {where}: {reason}", style="bright_black"))
         console.print()
 
 
@@ -125,7 +128,7 @@ def _table(plans: Iterable[Plan], usual: Plan | None, memory: bool) -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     for one in plans:
         same = usual and (one.where, one.precision) == (usual.where, usual.precision)
-        mark = DEFAULT if same else ""
+        mark = (DEFAULT if same else "") + ("" if one.gpu.listed else UNLISTED)
         parts = (one.weights, one.beside * one.count, one.kv_memory * one.count)
         shown.add_row(
             f"{one.where}{mark}",
@@ -138,27 +141,37 @@ def _table(plans: Iterable[Plan], usual: Plan | None, memory: bool) -> Table:
     return shown
 
 
-def _usual(card: Card) -> Plan | None:
+def _with_default(plans: list[Plan], usual: Plan) -> list[Plan]:
+    """`plans`, and the `usual` one where it is another number of GPUs than the fewest."""
+    kind = (usual.gpu, usual.precision)
+    at = next((n for n, one in enumerate(plans) if (one.gpu, one.precision) == kind), None)
+    if at is None or plans[at].count == usual.count:
+        return plans
+    at += int(usual.count > plans[at].count)
+    return [*plans[:at], usual, *plans[at:]]
+
+
+def _usual(card: Card, context: int | None) -> Plan | None:
     """What `make config` takes where no hardware is named; None where that has no room."""
     try:
-        return choose(card)
+        return choose(card, context=context)
     except PlanError:
         return None
 
 
-def _refusals(found: Iterable[Row]) -> list[tuple[str, list[str], str]]:
-    """GPU, precisions and the reason they share."""
-    merged: list[tuple[str, list[str], str]] = []
+def _refusals(found: list[Row]) -> Iterator[tuple[str, str]]:
+    """Where something cannot run, and the reason, each said once: "T4 bf16", or "on any GPU"."""
+    merged: dict[str, dict[str, list[str]]] = {}
     for row in found:
-        if row.refusal is None:
-            continue
-        gpu, precision = row.tried.gpu.name, row.tried.precision.name
-        last = merged[-1] if merged else None
-        if last and (last[0], last[2]) == (gpu, row.refusal.reason):
-            last[1].append(precision)
-        else:
-            merged.append((gpu, [precision], row.refusal.reason))
-    return merged
+        if row.refusal:
+            on = merged.setdefault(row.refusal.reason, {})
+            on.setdefault(row.tried.gpu.name, []).append(row.tried.precision.name)
+    everywhere = {row.tried.gpu.name for row in found}
+    for reason, on in merged.items():
+        names = dict.fromkeys(name for each in on.values() for name in each)
+        several = len(on) > 1
+        where = "on any GPU" if several and set(on) == everywhere else ", ".join(on)
+        yield f"{where}{',' if several else ''} {', '.join(names)}", reason
 
 
 def _reasons(found: Iterable[Row]) -> list[PlanError]:
@@ -173,12 +186,13 @@ def _reasons(found: Iterable[Row]) -> list[PlanError]:
 
 WIDE = 76  # columns of a terminal that has room for all figures
 
-DEFAULT = "*"
+DEFAULT, UNLISTED = "*", "†"
+NOT_LISTED = f"{UNLISTED}: not on Baseten's page of instances; ask Baseten whether it is to be had."
 LEGEND = (
-    f"{DEFAULT}: the card's default. GiB on all GPUs together; beside: an estimate of what vLLM "
-    "needs for activations, CUDA graphs and libraries. context: the longest that fits; full and "
-    "2k: how many requests of that length, and of 2048 tokens, fit at once. docs/hardware.md has "
-    "the arithmetic."
+    f"{DEFAULT}: the card's default. {NOT_LISTED} GiB on all GPUs together; beside: an estimate of "
+    "what vLLM needs for activations, CUDA graphs and libraries. context: the longest that fits; "
+    "full and 2k: how many requests of that length, and of 2048 tokens of text, fit at once. "
+    "docs/hardware.md has the arithmetic."
 )
 
 
@@ -206,9 +220,10 @@ def main(options: argparse.Namespace) -> int:
         with console.capture() as shown:  # rich ends the process itself where nobody reads on
             if len(found) > 1:
                 console.print(Text(f"{LEGEND}\n", style="italic"))
-            _show(found, console)
+            _show(found, console, counted=bool(gpu and gpu[1]))
             if len(found) == 1:
-                console.print(Text(runs[0].verdict, style="italic"))
+                more = "" if runs[0].gpu.listed else f"\n{NOT_LISTED}"
+                console.print(Text(f"{runs[0].verdict}{more}", style="italic"))
         print(shown.get(), end="", flush=True)
     if runs:
         return 0

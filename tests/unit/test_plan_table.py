@@ -35,19 +35,26 @@ def test_the_table_has_every_model_gpu_and_precision() -> None:
 
 
 @pytest.mark.parametrize("columns", ["48", "80", "200"])
-def test_the_table_stays_readable_in_a_pipe_and_in_a_narrow_terminal(columns: str) -> None:
-    done = run(COLUMNS=columns)
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--model", "mistral-7b", "--weights", "hf://a/b", "--quantized", "w4a16"]],
+    ids=["cards", "own weights"],
+)
+def test_the_table_stays_readable_in_a_pipe_and_in_a_narrow_terminal(
+    columns: str, words: list[str]
+) -> None:
+    done = run(*words, COLUMNS=columns)
     assert "\x1b" not in done.stdout
     assert "…" not in done.stdout  # no figure is cut off
     figures = 5 if columns == "48" else 8
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(" 2×A100 ")]
+    rows = [line.split() for line in done.stdout.splitlines() if line[:7] in (" 2×A100", " 1×L40S")]
     assert rows
     assert all(len(row) == figures for row in rows)
 
 
 def test_the_legend_comes_first_and_the_default_is_marked() -> None:
     legend, *sections = run(COLUMNS="500").stdout.strip().split("\n\n")
-    assert legend.startswith("*: the card's default. GiB on all GPUs together")
+    assert legend.startswith("*: the card's default. †: not on Baseten's page of instances;")
     for card, section in zip(CARDS, sections, strict=True):
         usual = fit.choose(card)
         where, precision = f"{usual.count}×{usual.gpu.name}", usual.precision.name
@@ -57,8 +64,26 @@ def test_the_legend_comes_first_and_the_default_is_marked() -> None:
         found = [row.split()[:2] for row in rows]
         assert [where, precision] not in found
         marked = [words for words in found if words[0].endswith("*")]
-        assert marked in ([], [[f"{where}*", precision]])
-        assert marked or usual.count > 2, "fewer GPUs than the card's are shown"
+        assert marked == [[f"{where}*", precision]]
+        unlisted = {gpu.name for gpu in GPUS if not gpu.listed and gpu.name != "V100"}
+        assert {row.split()[0][2:-1] for row in rows if "†" in row} == unlisted
+
+
+def test_another_number_of_gpus_than_was_asked_for_is_not_shown() -> None:
+    lines = run("--model", "mixtral-8x22b", "--gpu", "H100:4", COLUMNS="500").stdout.splitlines()
+    assert [line for line in lines if "8×H100" in line and "by default on" not in line] == []
+
+
+def test_a_gpu_that_baseten_does_not_list_is_said_of_a_single_choice_too() -> None:
+    words = ["--model", "mistral-7b", "--precision", "fp8", "--gpu"]
+    assert "not on Baseten's page" in run(*words, "B300").stdout
+    assert "not on Baseten's page" not in run(*words, "B200").stdout
+
+
+def test_a_reason_that_holds_on_every_gpu_is_said_once() -> None:
+    said = run("--context", "100000", COLUMNS="500").stdout
+    reason = "  on any GPU, bf16, fp16, fp8, int8, int4: Mistral 7B has a context of 32768 tokens"
+    assert said.count(reason) == said.count("Mistral 7B has a context") == 1
 
 
 @pytest.mark.parametrize("words", [["plan"], ["plan", "MODEL=mistral-7b", "--json"], ["help"]])

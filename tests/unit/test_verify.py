@@ -95,7 +95,7 @@ def test_what_vllm_quantizes_itself_agrees() -> None:
 def test_weights_that_are_quantized_already_agree_as_they_are() -> None:
     options = Options(weights="s3://acme/support", quantized="awq")
     row = compared(options, quantization="awq_marlin")["precision"]
-    assert (row.planned, row.agrees) == ("awq, as the weights are: float16, quantized", True)
+    assert (row.planned, row.agrees) == ("awq: float16, quantized", True)
     assert compared(options)["precision"].agrees is False
 
 
