@@ -175,8 +175,8 @@ def load(name: str, folder: Path = MODELS) -> Card:
     """The card called `name`; `CardError` when there is none or it is not valid."""
     path = folder / f"{name}.yaml"
     if name not in names(folder):
-        near = difflib.get_close_matches(name.rpartition("/")[2].lower(), names(folder), n=1)
-        meant = f"; did you mean {near[0]}?" if near else ";"
+        near = _nearest(name, folder)
+        meant = f"; did you mean {near}?" if near else ";"
         raise CardError(
             f"there is no model {name!r}{meant} MODEL is one of: {', '.join(names(folder))}"
         )
@@ -198,6 +198,20 @@ def load(name: str, folder: Path = MODELS) -> Card:
             "apart by it"
         )
     return card
+
+
+def _nearest(name: str, folder: Path) -> str | None:
+    """The card that somebody may mean: by the repo of its weights, its title, or a similar name."""
+    bare = name.rpartition("/")[2].lower().removesuffix(".yaml").replace(" ", "-").replace("_", "-")
+    if bare in names(folder):
+        return bare
+    for known in names(folder):
+        text = (folder / f"{known}.yaml").read_text("utf-8").lower()
+        words = re.findall(r"^(?:title|\s+repo): *(.*\S)", text, re.MULTILINE)
+        if bare in [word.rpartition("/")[2].replace(" ", "-") for word in words]:
+            return known
+    near = difflib.get_close_matches(bare, names(folder), n=1)
+    return near[0] if near else None
 
 
 def titled(title: str, but: str, folder: Path = MODELS) -> str | None:

@@ -50,7 +50,8 @@ def choose(
     else:
         chosen = precisions.parse(precision or card.hardware.precision)
     if gpu is None:
-        return fit(card, gpus.load(card.hardware.accelerator), card.hardware.count, chosen, context)
+        usual = gpus.load(card.hardware.accelerator, f"{card.name}.yaml: hardware.accelerator")
+        return fit(card, usual, card.hardware.count, chosen, context)
     return fit(card, *gpus.parse(gpu), chosen, context)
 
 

@@ -4,6 +4,7 @@ Promises: a `Gpu` holds only values that passed validation. Refuses, with a `Gpu
 what there is: an unknown accelerator, and a count Baseten does not offer.
 """
 
+import difflib
 import re
 from functools import cache
 from pathlib import Path
@@ -68,24 +69,43 @@ def load_all(path: Path = GPUS) -> tuple[Gpu, ...]:
     return tuple(sorted(found, key=lambda gpu: gpu.usable))
 
 
-def load(name: str) -> Gpu:
-    """The accelerator that a card names."""
+def load(name: str, where: str) -> Gpu:
+    """The accelerator that is named in `where`, a file and its key."""
+    if name not in _names():
+        raise GpuError(f"{where}: {_unknown(repr(name), name)}")
     return parse(name)[0]
 
 
 def parse(spec: str) -> tuple[Gpu, int | None]:
-    """`A100` → that GPU and None, the count being left open; `A100:2` → the GPU and 2, and so does
-    `2×A100`, as plans write it. In small letters too, and with a hyphen for the underscore."""
+    """`A100` → that GPU and None, the count being left open; `A100:2` → the GPU and 2, and so do
+    `2×A100`, as plans write it, and `A100x2`. In small letters too, and with a hyphen for the
+    underscore."""
     spec = re.sub(r"^(\d+)[×xX](.+)$", r"\2:\1", spec.strip())
-    name, _, number = spec.partition(":")
-    wanted = name.upper().replace("-", "_")
-    gpu = next((gpu for gpu in load_all() if gpu.name == wanted), None)
+    name, colon, number = spec.partition(":")
+    if _name(name) not in _names() and (much := re.fullmatch(r"([^:]+)[×xX*](\d+)", spec)):
+        name, colon, number = much[1], ":", much[2]
+    gpu = next((gpu for gpu in load_all() if gpu.name == _name(name)), None)
     if gpu is None:
-        known = ", ".join(gpu.name for gpu in load_all())
-        raise GpuError(f"GPU={spec!r} is not known; use one of {known}, or as A100:2 how many")
-    if ":" not in spec:
+        raise GpuError(f"GPU={_unknown(repr(spec), name)}, or as A100:2 how many")
+    if not colon:
         return gpu, None
     if not re.fullmatch(r"[1-9][0-9]{0,3}", number) or int(number) not in gpu.counts:
         offered = ", ".join(str(count) for count in gpu.counts)
         raise GpuError(f"GPU={spec!r}: there are instances with {offered} {gpu.name}")
     return gpu, int(number)
+
+
+def _name(written: str) -> str:
+    return written.strip().upper().replace("-", "_").replace(" ", "_")
+
+
+def _names() -> list[str]:
+    return [gpu.name for gpu in load_all()]
+
+
+def _unknown(shown: str, written: str) -> str:
+    """What is said of a name that is no GPU's. Who writes H100-80GB means H100, not H100_40GB."""
+    within = [name for name in _names() if _name(written).startswith(name)]
+    near = sorted(within, key=len)[-1:] or difflib.get_close_matches(_name(written), _names(), n=1)
+    meant = f"; did you mean {near[0]}? Use" if near else "; use"
+    return f"{shown} is not known{meant} one of {', '.join(_names())}"

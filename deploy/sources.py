@@ -47,6 +47,13 @@ class Remote:
 def parse(text: str, variable: str) -> Remote:
     """An address; `variable` is what it was given as."""
     scheme, there, path = text.partition("://")
+    if re.match(r"[.~]{0,2}/|\.{1,2}$|~$|file://", text):
+        place = "/adapters/NAME" if variable == "ADAPTERS" else "/models/MODEL"
+        raise UsageError(
+            f"{variable} has {text!r}, a folder of this machine, which Baseten cannot fetch: "
+            "upload it, and give its address (hf://…, s3://…). To run a folder here: make serve "
+            f"MOUNT={place}=FOLDER (docs/models.md)"
+        )
     if pasted := HUB_PAGE.fullmatch(text):
         raise UsageError(
             f"{variable} has {text!r}; a repo of the hub is written hf://{pasted[1]}@commit"

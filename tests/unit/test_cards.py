@@ -69,6 +69,13 @@ def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
         cards.load("llama")
 
 
+@pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
+def test_a_model_by_another_of_its_names_is_told_its_card(card: cards.Card) -> None:
+    for name in (card.weights.repo, card.title, card.name.upper(), f"{card.name}.yaml"):
+        with pytest.raises(CardError, match=f"no model '{name}'; did you mean {card.name}\\?"):
+            cards.load(name)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -55,7 +55,7 @@ from tests.support.plans import GPUS, a_card, accepted
         ("mistral-7b", "A10G:3", "bf16", None, "GPU='A10G:3': there are instances with 1, 2, 4, 8"),
         ("mistral-7b", "A100:0", "bf16", None, "GPU='A100:0': there are instances with"),
         ("mistral-7b", "A100:", "bf16", None, "GPU='A100:': there are instances with"),
-        ("mistral-7b", "A1000", "bf16", None, "GPU='A1000' is not known; use one of T4, .*GB300"),
+        ("mistral-7b", "A1000", "bf16", None, "GPU='A1000' is not known; did you mean A100.*GB300"),
         ("mistral-7b", "A100", "int3", None, "PRECISION='int3' is not known; use one of bf16, fp1"),
         ("mistral-7b", "A100", "gptq", None, "mistral-7b.yaml names no GPTQ repo under quantized"),
         (
@@ -138,3 +138,11 @@ def followed(
             case _:
                 raise ValueError(f"{word!r} cannot be followed")
     return fit.fit(card, gpu, count, precision, context)
+
+
+def test_a_gpu_that_a_card_names_and_that_is_not_there_is_said_of_the_card() -> None:
+    card = cards.load("mistral-7b")
+    hardware = card.hardware.model_copy(update={"accelerator": "L5"})
+    message = r"mistral-7b.yaml: hardware.accelerator: 'L5' is not known; use one of T4"
+    with pytest.raises(UsageError, match=message):
+        fit.choose(card.model_copy(update={"hardware": hardware}))

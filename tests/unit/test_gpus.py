@@ -47,8 +47,21 @@ def test_what_is_not_a_gpu_is_refused_and_quoted_as_it_was_typed(spec: str) -> N
         (" rtx-pro-6000:1 ", "RTX_PRO_6000", 1),
         ("2×A100", "A100", 2),
         ("4xl4", "L4", 4),
+        ("A100x2", "A100", 2),
+        ("rtx pro 6000*2", "RTX_PRO_6000", 2),
     ],
 )
 def test_gpus_are_known_as_people_write_them(spec: str, name: str, count: int | None) -> None:
     gpu, got = gpus.parse(spec)
     assert (gpu.name, got) == (name, count)
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [("A10", "A10G"), ("H100-80GB", "H100"), ("A100_80GB:2", "A100"), ("H20", "H200")],
+)
+def test_the_nearest_gpu_is_named(spec: str, meant: str) -> None:
+    with pytest.raises(GpuError, match=rf"GPU='{spec}' is not known; did you mean {meant}\? Use"):
+        gpus.parse(spec)
+    with pytest.raises(GpuError, match="GPU='nope' is not known; use one of T4, "):
+        gpus.parse("nope")

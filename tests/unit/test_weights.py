@@ -157,6 +157,12 @@ def test_adapters_from_the_hub_are_fetched_at_their_commit() -> None:
     ("options", "message"),
     [
         ({"weights": "acme/support"}, "of the hub is written hf://acme/support@commit"),
+        ({"weights": "./support"}, r"'./support', a folder of this .* MOUNT=/models/MODEL=FOLDER"),
+        ({"weights": "../own/support"}, "a folder of this machine"),
+        ({"weights": "/home/me/support"}, "a folder of this machine"),
+        ({"weights": "~/support"}, "a folder of this machine"),
+        ({"weights": "file:///support"}, "a folder of this machine"),
+        ({"adapters": "legal=./legal"}, "a folder of this .* MOUNT=/adapters/NAME=FOLDER"),
         (
             {"weights": "https://huggingface.co/acme/support/tree/main"},
             "of the hub is written hf://acme/support@commit",
