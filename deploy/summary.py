@@ -1,17 +1,28 @@
 """What a config.yaml holds, for the person who has it written.
 
-Promises: says what was chosen by itself, and where the same model runs on fewer of the same GPUs.
+Promises: says what was chosen by itself, where the same model runs on fewer of the same GPUs, and
+what the plan does not know: a GPU that Baseten does not list, flags that change the KV cache.
 """
 
-from deploy import fit, weights
+from deploy import fit, vllm_args, weights
 from deploy.cards import Card
 from deploy.config import planned
 from deploy.fit import PlanError
 from deploy.options import Options
-from deploy.plan import Plan
+from deploy.plan import USUAL_REQUEST, Plan
 from deploy.precisions import PRECISIONS
 
 PRICES = "https://www.baseten.co/pricing"
+INSTANCES = "https://docs.baseten.co/deployment/resources"
+# Flags of vLLM that change how much of the KV cache there is, or how much of it a request takes.
+OF_THE_KV_CACHE = (
+    "--kv-cache-dtype",
+    "--kv-cache-memory-bytes",
+    "--num-gpu-blocks-override",
+    "--max-num-batched-tokens",
+    "--speculative-config",
+    "--cpu-offload-gb",
+)
 
 
 def on_fewer_gpus(chosen: Plan) -> str:
@@ -20,14 +31,39 @@ def on_fewer_gpus(chosen: Plan) -> str:
         return ""
     for count in (number for number in chosen.gpu.counts if number < chosen.count):
         try:
-            found = fit.fit(chosen.card, chosen.gpu, count, PRECISIONS["fp8"])
+            found = fit.fit(chosen.card, chosen.gpu, count, PRECISIONS["fp8"], chosen.asked_context)
         except PlanError:
             continue
         if found.longest_context < min(chosen.context, fit.WORTHWHILE_CONTEXT):
             continue
         least = f"GPU={found.accelerator} PRECISION=fp8"
-        return f"{least} has {found.context} tokens of context, {found.concurrency_target} requests"
+        return (
+            f"{least} has {found.context} tokens of context, "
+            f"{found.concurrency_target} requests at a time"
+        )
     return ""
+
+
+def not_counted(chosen: Plan, choices: Options) -> str:
+    """The flags that change the KV cache without the plan's knowing; empty where there are none."""
+    given = vllm_args.named((*chosen.card.flags, *choices.flags))
+    return ", ".join(name for name in OF_THE_KV_CACHE if name in given)
+
+
+def precision(chosen: Plan) -> str:
+    """In what the weights are, and what is computed with them."""
+    note = f" ({chosen.note})" if chosen.note else ""
+    if chosen.precision.quantized:
+        return f"{chosen.precision.name} weights{note}, {chosen.dtype} for the rest"
+    return f"{chosen.precision.name}, which vLLM calls {chosen.dtype}"
+
+
+def requests(chosen: Plan) -> str:
+    images = " and an image" if chosen.card.images else ""
+    return (
+        f"{chosen.max_num_seqs} at most run at once in a replica; `make autoscale` gives it "
+        f"{chosen.concurrency_target}, planned with {USUAL_REQUEST} tokens{images} each"
+    )
 
 
 def summary(card: Card, choices: Options) -> str:
@@ -36,17 +72,19 @@ def summary(card: Card, choices: Options) -> str:
     chosen = planned(card, choices)
     shorter = card.context.length - chosen.context if choices.context is None else 0
     less = f"; the model's {card.context.length} do not fit" if shorter else ""
-    note = f"; {chosen.note}" if chosen.note else ""
+    listed = "" if chosen.gpu.listed else f"; not on Baseten's page, ask for it: {INSTANCES}"
     lines = [
         card.title,
-        f"  accelerator  {chosen.accelerator}",
-        f"  precision    {chosen.precision.name}, --dtype {chosen.dtype}{note}",
+        f"  accelerator  {chosen.accelerator}{listed}",
+        f"  precision    {precision(chosen)}",
         f"  context      {chosen.context} tokens{less}",
-        f"  requests     {chosen.max_num_seqs} batched; autoscaling {chosen.concurrency_target}",
+        f"  requests     {requests(chosen)}",
         *weights.described(card, chosen, choices),
     ]
+    if flags := not_counted(chosen, choices):
+        lines.append(f"  not counted  {flags}: context and requests are planned without it")
     if fewer := on_fewer_gpus(chosen):
-        lines.append(f"  cheaper      {fewer}")
+        lines.append(f"  fewer GPUs   {fewer}")
     lines.append(f"  prices       {PRICES}")
     if card.images:
         named = ", ".join(choices.hosts) or "data URLs alone"

@@ -123,6 +123,11 @@ def resolve(name: str, variable: str = "VLLM_ARGS") -> str:
     raise UsageError(f"{variable}: {name} is not a flag of `vllm serve`{hint}")
 
 
+def named(given: Sequence[str]) -> list[str]:
+    """The flags among words that were checked, as vLLM's parser takes them."""
+    return [resolve(name) for name, _ in _grouped(given, "VLLM_ARGS")]
+
+
 def _check_flag(name: str, values: list[str], variable: str) -> None:
     flag = resolve(name, variable)
     if why := refused().get(flag):

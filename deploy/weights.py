@@ -206,9 +206,13 @@ def described(card: Card, chosen: Plan, options: Options) -> list[str]:
     def line(remote: Remote, auth: dict[str, str] | None = None) -> str:
         secret = names.get(remote.scheme)
         by = ", ".join(auth.values()) if auth else f"the secret {secret}" if secret else None
-        pinned = "" if remote.is_pinned else "; NOT PINNED: it may be another at the next push"
+        pinned = (
+            ""
+            if remote.is_pinned
+            else "; NOT PINNED: what is there may change before the next push"
+        )
         if not remote.on_hub:
-            pinned = "; as it lies there when it is pushed"
+            pinned = "; what is there when it is pushed"
         return f"{remote}, with {by or 'NO CREDENTIALS (SECRET= names them)'}{pinned}"
 
     where = "mirrored by Baseten" if options.source == "bdn" else "downloaded by vLLM at each start"

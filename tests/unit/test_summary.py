@@ -15,12 +15,13 @@ from deploy.summary import PRICES, summary
         ("pixtral-12b", Options(gpu="L4"), "GPU=L4:1 PRECISION=fp8 has 27648 tokens of context"),
         ("mixtral-8x7b", Options(), "GPU=A100:1 PRECISION=fp8 has 32768 tokens of context"),
         ("mixtral-8x7b", Options(gpu="A10G", precision="fp8"), ""),
+        ("mistral-7b", Options(gpu="T4:2", context=8192), "GPU=T4:1 PRECISION=fp8 has 8192 tokens"),
     ],
 )
 def test_fewer_gpus_in_fp8_are_named(model: str, options: Options, fewer: str) -> None:
     text = summary(cards.load(model), options)
-    assert ("cheaper" in text) == bool(fewer)
-    assert f"  cheaper      {fewer}" in text or not fewer
+    assert ("fewer GPUs" in text) == bool(fewer)
+    assert f"  fewer GPUs   {fewer}" in text or not fewer
     assert PRICES in text
 
 
@@ -28,11 +29,11 @@ def test_fewer_gpus_in_fp8_are_named(model: str, options: Options, fewer: str) -
     ("source", "said"),
     [
         (f"hf://acme/own@{'c' * 40}", "with the secret mine; mirrored by Baseten"),
-        ("hf://acme/own", "with the secret mine; NOT PINNED: it may be another at the next push"),
-        ("hf://acme/own@main", "with the secret mine; NOT PINNED: it may be another at the next"),
+        ("hf://acme/own", "with the secret mine; NOT PINNED: what is there may change before"),
+        ("hf://acme/own@main", "with the secret mine; NOT PINNED: what is there may change before"),
         ("hf://acme/own@v1.0", "with the secret mine; NOT PINNED"),
-        ("s3://bucket/own", "with the secret mine; as it lies there when it is pushed"),
-        ("https://host/own.safetensors", "as it lies there when it is pushed"),
+        ("s3://bucket/own", "with the secret mine; what is there when it is pushed"),
+        ("https://host/own.safetensors", "what is there when it is pushed"),
     ],
 )
 def test_what_is_not_pinned_is_said(source: str, said: str) -> None:
@@ -49,3 +50,48 @@ def test_what_is_not_pinned_is_said(source: str, said: str) -> None:
 def test_what_has_no_credentials_is_said() -> None:
     text = summary(cards.load("mistral-7b"), Options(weights="s3://bucket/own"))
     assert "s3://bucket/own, with NO CREDENTIALS (SECRET= names them)" in text
+
+
+def test_what_runs_at_once_is_said_in_words() -> None:
+    text = summary(cards.load("pixtral-12b"), Options())
+    assert "256 at most run at once in a replica; `make autoscale` gives it 49, planned" in text
+    assert "planned with 2048 tokens and an image each" in text
+    assert "image" not in summary(cards.load("mistral-7b"), Options())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options(), "fp16, which vLLM calls float16"),
+        (Options(gpu="L4", precision="fp8"), "fp8 weights, float16 for the rest"),
+        (Options(gpu="T4", precision="fp8"), "fp8 weights (weights only: this GPU computes in 16"),
+        (
+            Options(weights="s3://bucket/own", quantized="awq"),
+            "awq weights (as the weights are), float16 for the rest",
+        ),
+    ],
+)
+def test_the_precision_is_said_in_words(options: Options, said: str) -> None:
+    assert f"  precision    {said}" in summary(cards.load("mistral-7b"), options)
+
+
+def test_a_gpu_that_baseten_does_not_list_is_said() -> None:
+    card = cards.load("mistral-7b")
+    assert "B300:1; not on Baseten's page" in summary(card, Options(gpu="B300"))
+    assert "not on Baseten's page" not in summary(card, Options(gpu="B200"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--kv-cache-dtype fp8", "--kv-cache-dtype"),
+        ("--kv_cache_dtype=fp8", "--kv-cache-dtype"),
+        ("--speculative-config.method ngram --enforce-eager", "--speculative-config"),
+        ("-sc ngram", "--speculative-config"),
+        ("--enforce-eager", ""),
+    ],
+)
+def test_a_flag_that_the_plan_does_not_count_is_said(flags: str, said: str) -> None:
+    text = summary(cards.load("mistral-7b"), Options(vllm_args=flags))
+    assert ("  not counted  " in text) == bool(said)
+    assert f"  not counted  {said}: " in text or not said
