@@ -8,12 +8,14 @@ file, with the lines that would be lost, unless FORCE=1 says so.
 import difflib
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from deploy import cards
 from deploy.config import render, write
 from deploy.errors import UsageError
 from deploy.options import Options, from_words
+from deploy.paths import ROOT
 from deploy.summary import summary
 
 HEADER = re.compile(r"# Written by `make config MODEL=(.*)` from templates/")
@@ -66,10 +68,23 @@ def check_overwrite(path: Path, force: bool) -> None:
         )
 
 
-def write_config(model: str | None, options: Options, path: Path, force: bool) -> str:
-    """Writes config.yaml for a model → what it holds; `UsageError` leaves the file as it was."""
+def write_config(
+    model: str | None,
+    options: Options,
+    path: Path,
+    force: bool,
+    ready: Callable[[], object] = lambda: None,
+) -> str:
+    """Writes config.yaml for a model → what it holds; `UsageError` leaves the file as it was, and
+    so does what `ready` raises, which is called once the choice is known to be possible."""
     card = cards.load(model or cards.DEFAULT_MODEL)
     text = render(card, options)
     check_overwrite(path, force)
+    ready()
     write(text, path)
-    return f"wrote {path.name}: {summary(card, options)}"
+    return f"wrote {_shown(path)}: {summary(card, options)}"
+
+
+def _shown(path: Path) -> str:
+    """As it may be typed where make runs."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)

@@ -24,15 +24,18 @@ from rich.table import Table
 from deploy import baseten, cards, gpus, precisions
 from deploy.baseten import MANAGEMENT_API, BasetenError, Management, Settings, differing
 from deploy.cards import Card
-from deploy.config import planned
+from deploy.config import most_requests, planned
 from deploy.edits import chosen_by
 from deploy.errors import UsageError
 from deploy.options import Options, context_of
 from deploy.paths import ROOT
+from deploy.plan import Plan
 from deploy.sections import Autoscaling, Count
 from scripts.command import command
 
 PRODUCTION = "production"
+# What the command line calls the settings that it takes.
+VARIABLES = {"min_replica": "MIN", "max_replica": "MAX", "concurrency_target": "CONCURRENCY"}
 
 
 class Wanted(Autoscaling):
@@ -43,16 +46,36 @@ class Wanted(Autoscaling):
 
 def planned_concurrency(card: Card, options: argparse.Namespace, config: Path) -> tuple[int, str]:
     """The plan's concurrency target, and where it was found."""
-    choices = Options(
+    found, hardware = _read_config(config), _hardware(options)
+    if found and found.card == card and hardware == Options() and found.concurrency:
+        return found.concurrency, config.name
+    plan = _plan(card, options, config)
+    return plan.concurrency_target, f"the plan for {plan.accelerator}, {plan.precision.name}"
+
+
+def _hardware(options: argparse.Namespace) -> Options:
+    return Options(
         gpu=options.gpu, precision=options.precision, context=context_of(options.context)
     )
-    found = _read_config(config)
+
+
+def _plan(card: Card, options: argparse.Namespace, config: Path) -> Plan:
+    """Of config.yaml where that is this model's, on the hardware that is named, if any."""
+    found, hardware = _read_config(config), _hardware(options)
     if found and found.card == card:
-        if choices == Options() and found.concurrency:
-            return found.concurrency, config.name
-        choices = found.options.on(choices)
-    chosen = planned(card, choices)
-    return chosen.concurrency_target, f"the plan for {chosen.accelerator}, {chosen.precision.name}"
+        hardware = found.options if hardware == Options() else found.options.on(hardware)
+    return planned(card, hardware)
+
+
+def too_many(card: Card, target: int, options: argparse.Namespace) -> str:
+    """What is wrong with a target above what a replica admits; empty where nothing is."""
+    plan = _plan(card, options, config_of(options))
+    if target <= (most := most_requests(plan)):
+        return ""
+    return (
+        f"warning: concurrency_target {target} is above the {most} requests that a replica admits "
+        f"({plan.max_num_seqs} run, {card.serving.queue} wait): those above get a 503"
+    )
 
 
 class Config(NamedTuple):
@@ -81,6 +104,7 @@ def _read_config(config: Path) -> Config | None:
 def wanted_settings(card: Card, target: int, given: Mapping[str, int | None]) -> Settings:
     """The card's settings and the plan's `target`, with those given in their place;
     `UsageError` out of bounds."""
+    _check_bounds(card, given)
     chosen = {name: value for name, value in given.items() if value is not None}
     content = {**card.autoscaling.model_dump(), "concurrency_target": target, **chosen}
     try:
@@ -92,6 +116,23 @@ def wanted_settings(card: Card, target: int, given: Mapping[str, int | None]) ->
         reason = fault["msg"].removeprefix("Value error, ")
         raise UsageError(f"{name or 'the settings'}: {reason}{got}") from error
     return settings.model_dump(exclude={"source"})
+
+
+def _check_bounds(card: Card | None, given: Mapping[str, int | None]) -> None:
+    """`UsageError` in the words of the command line; of a card that is not known yet, nothing."""
+    for name, variable in VARIABLES.items():
+        value, lowest = given.get(name), 0 if name == "min_replica" else 1
+        if value is not None and value < lowest:
+            raise UsageError(f"{variable}={value}: {name} is at least {lowest}")
+    least, most = given.get("min_replica"), given.get("max_replica")
+    if least is not None and most is not None and least > most:
+        raise UsageError(f"MIN={least} is above MAX={most}")
+    if card and least is not None and most is None and least > card.autoscaling.max_replica:
+        known = card.autoscaling.max_replica
+        raise UsageError(f"MIN={least} is above the card's max_replica, {known}; say MAX= too")
+    if card and most is not None and least is None and most < card.autoscaling.min_replica:
+        known = card.autoscaling.min_replica
+        raise UsageError(f"MAX={most} is below the card's min_replica, {known}; say MIN= too")
 
 
 def _titled(title: str) -> Card | None:
@@ -130,13 +171,17 @@ def config_of(options: argparse.Namespace) -> Path:
 
 def chosen(card: Card, options: argparse.Namespace) -> tuple[Settings, str]:
     """What is set for this card, and where the concurrency target was found. Raises UsageError."""
-    given = {key: getattr(options, key, None) for key in Wanted.model_fields if key != "source"}
     target, found = planned_concurrency(card, options, config_of(options))
-    return wanted_settings(card, target, given), found
+    return wanted_settings(card, target, _given(options)), found
+
+
+def _given(options: argparse.Namespace) -> dict[str, int | None]:
+    return {name: getattr(options, name, None) for name in VARIABLES}
 
 
 def check_words(options: argparse.Namespace) -> None:
-    """`UsageError` for hardware that no model can be given."""
+    """`UsageError` for hardware or figures that no model can be given."""
+    _check_bounds(None, _given(options))
     if options.gpu:
         gpus.parse(options.gpu)
     if options.precision:
@@ -150,13 +195,18 @@ def autoscale(
     """`card` is None for the one that has the name Baseten knows."""
     model, environment = options.model_id, options.environment or PRODUCTION
     name = management.model_name(model)
-    wanted, found = chosen(card or card_called(name, config_of(options)), options)
+    card = card or card_called(name, config_of(options))
+    wanted, found = chosen(card, options)
     before = management.settings(model, environment)
     what = f"{name}, {environment}"
     if options.concurrency_target is None:
         console.print(f"concurrency_target {wanted['concurrency_target']} is from {found}")
+    elif warning := too_many(card, options.concurrency_target, options):
+        console.print(warning)
     if options.dry_run:
-        console.print(table(f"{what}: would be", before, {**before, **wanted}, list(wanted)))
+        console.print(
+            table(f"{what}: what would be set", before, {**before, **wanted}, list(wanted))
+        )
         console.print("nothing was changed")
     elif not differing(before, wanted):
         console.print(table(what, before, before, list(wanted)))

@@ -91,7 +91,8 @@ def main(options: argparse.Namespace) -> None:
     environment = options.environment or PRODUCTION
     baseten.checked_id("ENVIRONMENT", environment)
     if any(getattr(options, name) is not None for name in ("model", *RECORDED)):
-        print(write_config(options.model, from_arguments(options), CONFIG, options.force))
+        chosen, ready = from_arguments(options), baseten.api_key
+        print(write_config(options.model, chosen, CONFIG, options.force, ready))
     key = baseten.api_key()
     _say(f"1 of 4: push to {environment}")
     model, deployment, logs = push(environment, options.team)

@@ -1,9 +1,9 @@
 """Deploys config.yaml to Baseten.
 
-Promises: without a choice config.yaml is pushed as it lies; with MODEL= or any other choice it is
+Promises: without a choice config.yaml is pushed as it is; with MODEL= or any other choice it is
 written first, as by `make config`, and an impossible choice, or hand-made changes that would be
-lost, push nothing. Truss's own output is
-shown, and its exit code is the command's.
+lost, push nothing; without a key it is left as it was. Truss's own output is shown, and its exit
+code is the command's.
 """
 
 import argparse
@@ -43,7 +43,8 @@ def arguments(options: argparse.Namespace) -> list[str]:
 def main(options: argparse.Namespace) -> int:
     choices = {name: value for name, value in vars(options).items() if name not in NOT_CHOICES}
     if any(value is not None for value in choices.values()):
-        print(write_config(options.model, from_arguments(options), CONFIG, options.force))
+        chosen, ready = from_arguments(options), baseten.truss_environment  # the key, if any
+        print(write_config(options.model, chosen, CONFIG, options.force, ready))
     words = arguments(options)
     print(f"truss {' '.join(words)}", flush=True)
     truss = Path(sys.executable).with_name("truss")

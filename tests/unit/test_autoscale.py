@@ -53,9 +53,11 @@ def test_the_card_s_figures_hold_unless_others_are_given() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"concurrency_target": 0}, "concurrency_target: .*greater than or equal to 1, got 0"),
-        ({"min_replica": -1}, "min_replica: .*greater than or equal to 0, got -1"),
-        ({"min_replica": 3}, "min_replica 3 must not be above max_replica 1"),
+        ({"concurrency_target": 0}, "CONCURRENCY=0: concurrency_target is at least 1"),
+        ({"min_replica": -1}, "MIN=-1: min_replica is at least 0"),
+        ({"max_replica": 0}, "MAX=0: max_replica is at least 1"),
+        ({"min_replica": 3}, "MIN=3 is above the card's max_replica, 1; say MAX= too"),
+        ({"min_replica": 3, "max_replica": 2}, "MIN=3 is above MAX=2"),
     ],
 )
 def test_values_out_of_bounds_are_refused_before_anything_is_sent(
@@ -132,7 +134,10 @@ def test_hardware_that_is_given_holds_the_weights_and_adapters_of_the_config(
         (["--precision", "int3"], "PRECISION='int3' is not known"),
         (["--context", "long"], "CONTEXT='long' is not a number of tokens"),
         (["--model", "mixtral-8x7b", "--gpu", "A100:1", "--precision", "bf16"], "Use 2×A100, or"),
-        (["--model", "mistral-7b", "--min-replica", "-1"], "min_replica: .* got -1"),
+        (["--model", "mistral-7b", "--min-replica", "-1"], "MIN=-1: min_replica is at least 0"),
+        (["MIN=-1"], "MIN=-1: min_replica is at least 0"),
+        (["MIN=3", "MAX=1"], "MIN=3 is above MAX=1"),
+        (["CONCURRENCY=0"], "CONCURRENCY=0: concurrency_target is at least 1"),
     ],
 )
 def test_an_impossible_choice_is_refused_before_anybody_is_asked(
@@ -142,10 +147,21 @@ def test_an_impossible_choice_is_refused_before_anybody_is_asked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("BASETEN_API_KEY", raising=False)  # the first thing that asking needs
-    assert autoscale.main(["--model-id", "abc", *words]) == 2
+    assert autoscale.main(["MODEL_ID=abc", *words]) == 2
     assert re.search(message, capsys.readouterr().err)
 
 
 def test_a_model_of_another_name_needs_its_card_named(tmp_path: Path) -> None:
     with pytest.raises(BasetenError, match=r"'Llama', and no card has that title.*say MODEL="):
         autoscale.card_called("Llama", tmp_path / "none")
+
+
+def test_a_target_above_what_a_replica_admits_is_warned_of(tmp_path: Path) -> None:
+    card, options = cards.load("mistral-7b"), asked()
+    options.config = tmp_path / "config.yaml"
+    most = fit.choose(card).max_num_seqs + card.serving.queue
+    assert autoscale.too_many(card, most, options) == ""
+    said = autoscale.too_many(card, most + 1, options)
+    assert said.startswith(f"warning: concurrency_target {most + 1} is above the {most} requests")
+    options.config.write_text(render(card, Options(gpu="H100")))  # which admits more
+    assert autoscale.too_many(card, most + 1, options) == ""

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -6,6 +7,7 @@ from deploy import cards, edits
 from deploy.config import render
 from deploy.edits import EditedError, check_overwrite
 from deploy.options import Options
+from scripts import deploy, push
 from scripts.config import main
 
 CHOICES = Options(
@@ -60,3 +62,27 @@ def test_a_file_that_is_not_ours_is_overwritten_with_force_alone(tmp_path: Path)
     with pytest.raises(EditedError, match="not UTF-8"):
         check_overwrite(config, force=False)
     check_overwrite(config, force=True)
+
+
+def test_the_file_that_was_written_is_named_as_it_was_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"OUTPUT={tmp_path / 'new.yaml'}"]) == 0
+    assert capsys.readouterr().out.startswith(f"wrote {tmp_path / 'new.yaml'}: Mistral 7B")
+
+
+@pytest.mark.parametrize("command", [push, deploy], ids=["push", "deploy"])
+def test_without_a_key_nothing_is_written(
+    command: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "CONFIG", tmp_path / "config.yaml")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("BASETEN_API_KEY", "USER_TRUSSRC_PATH", "BASETEN_TRUSS_AUTH_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert command.main(["MODEL=mistral-7b"]) == 1
+    assert "BASETEN_API_KEY is not set" in capsys.readouterr().err
+    assert list(tmp_path.glob("*.yaml*")) == []
+    assert command.main(["MODEL=mistral-7b", "GPU=V100"]) == 2  # what cannot be is said first
