@@ -18,7 +18,7 @@ from deploy.errors import CommandError
 from deploy.memory import in_gib
 from deploy.paths import ROOT
 from deploy.plan import Plan
-from deploy.precisions import FP8_CAPABILITY, PRECISIONS
+from deploy.precisions import PRECISIONS
 from deploy.sections import LIMITS
 from scripts.command import command
 
@@ -90,10 +90,11 @@ def refused_table() -> str:
 
 
 def smallest_in_fp8(card: Card, context: int) -> Plan | None:
-    """On those of Baseten's GPUs that compute in it; None where nothing fits."""
+    """The least memory of GPUs on Baseten's page that holds so much context; None where nothing
+    does."""
     found = list[Plan]()
     for gpu in gpus.load_all():
-        if gpu.listed and gpu.capability >= FP8_CAPABILITY:
+        if gpu.listed:
             with contextlib.suppress(fit.PlanError):
                 found.append(fit.fit(card, gpu, None, PRECISIONS["fp8"], context))
     return min(found, key=lambda plan: (plan.count * plan.gpu.usable, plan.count), default=None)
@@ -101,8 +102,8 @@ def smallest_in_fp8(card: Card, context: int) -> Plan | None:
 
 def hardware_table() -> str:
     lines = [
-        "| model, with its terms | default | precision | context | smallest for it in fp8 "
-        "| names it answers to, beside its repo |",
+        "| model, with its terms | default | precision | context "
+        "| smallest GPUs for that context in fp8 | names it answers to, beside its repo |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for card in cards.load_all():

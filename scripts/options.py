@@ -116,7 +116,7 @@ def serve(parser: Parser) -> None:
     )
     parser.add_argument("--truss", type=Path, help="run this Truss folder, not one of a card")
     parser.add_argument(
-        "--config", action="store_true", help="run config.yaml as it lies, not one of a card"
+        "--config", action="store_true", help="run config.yaml as it is, not one of a card"
     )
     parser.add_argument(
         "--mount",

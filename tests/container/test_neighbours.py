@@ -87,7 +87,7 @@ def check(
     with attacked(clients, make) as statuses:
         during = neighbour(SECONDS)
     median, longest = statistics.median(during), max(during)
-    seen = ", ".join(f"{count} of {status}" for status, count in Counter(statuses).items())
+    seen = ", ".join(f"{count} with status {status}" for status, count in Counter(statuses).items())
     print(f"{name}: {median / alone:.1f} times {alone:.3f} s, longest {longest:.3f} s; {seen}")
     assert set(statuses) <= {200, 400, 503}, statuses
     assert median < MEDIAN_TIMES * alone
@@ -96,7 +96,7 @@ def check(
         "Costly constraints",
         f"{clients} clients send {name} without a pause",
         f"the TTFT of a neighbour, {alone * 1000:.0f} ms alone: median {median * 1000:.0f} ms, "
-        f"longest {longest * 1000:.0f} ms; answers by status: {seen}",
+        f"longest {longest * 1000:.0f} ms; answers: {seen}",
     )
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy import cards
+from deploy import cards, fit
 from deploy.config import render
 from deploy.errors import CommandError
 from deploy.options import from_arguments
 from deploy.paths import ROOT
-from scripts import docs
+from deploy.precisions import PRECISIONS
+from scripts import docs, plan
 from scripts.command import parse
 
 WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,11 +45,29 @@ def test_the_smallest_hardware_holds_the_context() -> None:
     mistral = cards.load("mistral-7b")
     found = docs.smallest_in_fp8(mistral, 32768)
     assert found is not None
-    assert (found.accelerator, found.context) == ("L4:1", 32768)
+    assert (found.accelerator, found.context) == ("T4:1", 32768)
     larger = docs.smallest_in_fp8(cards.load("mixtral-8x7b"), 32768)
     assert larger is not None
     assert larger.accelerator == "H100:1"
     assert docs.smallest_in_fp8(mistral, 10**6) is None
+
+
+@pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
+def test_the_smallest_hardware_is_what_make_plan_says(card: cards.Card) -> None:
+    context = fit.choose(card).context
+    fits = [
+        row.tried
+        for row in plan.rows([card], None, PRECISIONS["fp8"], context)
+        if row.refusal is None and row.tried.gpu.listed
+    ]
+    found = docs.smallest_in_fp8(card, context)
+    assert found is not None
+    assert found in fits
+    least = found.count * found.gpu.usable
+    assert least == min(one.count * one.gpu.usable for one in fits)
+    named = f"| {context} | {found.count} × {found.gpu.name} |"
+    (row,) = [line for line in docs.hardware_table().splitlines() if f"[{card.title}]" in line]
+    assert named in row
 
 
 def test_a_page_without_the_markers_is_refused(
