@@ -67,7 +67,7 @@ def parse(text: str, variable: str) -> Remote:
         if "@" in path:
             raise UsageError(
                 f"{variable} has {text!r}: only hf:// has revisions, behind an @; what is mirrored "
-                f"from {scheme}:// is what lies there when it is pushed"
+                f"from {scheme}:// is what is there when it is pushed"
             )
         return Remote(scheme, path)
     repo, at, revision = path.partition("@")
