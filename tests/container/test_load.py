@@ -16,6 +16,8 @@ from tests.support.load import AT_ONCE, LIVENESS, Server
 from tests.support.resilience import Report
 
 MODEL = "mistral-7b"
+DRAIN_SECONDS = 3
+PREFILLS = 8  # at once: together they take longer than STALL_SECONDS here
 LONG = "What is the Mistral wind? " * 4000  # about 30,000 tokens
 
 pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
@@ -23,8 +25,8 @@ pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirec
 
 @pytest.fixture(scope="module")
 def server(container: None) -> Iterator[Server]:
-    """A container that gives its engine less time, shared by the tests here."""
-    with load.server(MODEL, stall_seconds=STALL_SECONDS) as started:
+    """A container that gives its engine and a stop less time, shared by the tests here."""
+    with load.server(MODEL, stall_seconds=STALL_SECONDS, drain_seconds=DRAIN_SECONDS) as started:
         yield started
     assert gone(), leftovers()
 
@@ -187,14 +189,14 @@ def test_a_hung_engine_stays_seen_when_its_clients_leave(server: Server) -> None
 def test_liveness_holds_under_load_through_long_prefills_and_with_a_client_that_does_not_read(
     server: Server,
 ) -> None:
-    long = [{"role": "user", "content": LONG}]
+    long: dict[str, Any] = {"messages": [{"role": "user", "content": LONG}], "max_tokens": 5}
     seen = set()
     with (
         faults.unread(MODEL),
-        load.meanwhile(lambda: load.streams(MODEL, 16, messages=long, max_tokens=5)) as prefills,
+        load.meanwhile(lambda: load.streams(MODEL, PREFILLS, **long)) as prefills,
         load.meanwhile(lambda: load.streams(MODEL, 100, ignore_eos=True, max_tokens=300)),
     ):
-        while len(prefills) < 16:
+        while len(prefills) < PREFILLS:
             seen.add(load.status(LIVENESS))
     load.wait(lambda: load.running() + load.waiting() == 0)
     assert seen == {200}
