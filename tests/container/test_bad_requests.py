@@ -5,7 +5,9 @@ those about contents also to one that sees, and random ones to each. HOSTILE_SEE
 chooses other random ones, by a number or, as `new`, by chance.
 """
 
+import fcntl
 import json
+import pickle
 import random
 import re
 import threading
@@ -74,9 +76,25 @@ def names(openapi: Any) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="session")
-def described(openapi: Any) -> list[Case]:
+def described(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[Case]:
     """What schemathesis makes of vLLM's own description, valid and not. It takes its time: a tenth
-    of a second each."""
+    of a second each. Of several processes the first makes it."""
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        folder = folder.parent
+    with (folder / "described").open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        if not (kept := file.read()):
+            kept = pickle.dumps(_described(request.getfixturevalue("openapi")))
+            file.write(kept)
+    made: list[Case] = pickle.loads(kept)
+    return made
+
+
+def _described(openapi: Any) -> list[Case]:
     schema = schemathesis.openapi.from_dict(openapi)
     seed = random_seed()
     found = []

@@ -19,8 +19,10 @@ GREEDY = {"do_sample": False, "max_new_tokens": 40}
 
 @pytest.fixture(scope="module")
 def model() -> Any:
+    import torch
     from transformers import AutoModelForCausalLM
 
+    torch.set_num_threads(1)  # several would wait for each other, while vLLM's workers have a core
     return AutoModelForCausalLM.from_pretrained(cache.ensure(cards.load(MODEL)), dtype="bfloat16")
 
 
