@@ -88,6 +88,8 @@ def checked_id(name: str, value: str) -> str:
     where = "Baseten's page of the model shows it"
     if name == "MODEL_ID":
         where += ", and truss push prints it (model-ID.api.baseten.co)"
+        if not value:
+            where += ". For make serve: BASE_URL=http://127.0.0.1:8080"
     raise BasetenError(f"{name}= {got}; {where}")
 
 

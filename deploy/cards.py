@@ -17,9 +17,9 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from deploy import vllm_args
 from deploy.errors import UsageError
+from deploy.limits import LIMITS
 from deploy.paths import ROOT
 from deploy.sections import (
-    LIMITS,
     Adapters,
     Architecture,
     Autoscaling,

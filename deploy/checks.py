@@ -69,7 +69,7 @@ def target(model_id: str, environment: str, base_url: str | None, key: Callable[
     """Where the routes are: a model's on Baseten; at `base_url` instead of Baseten's own address
     of the model; or, without an id, a container by itself, which wants no key."""
     if not model_id and base_url:
-        url = baseten.checked_address(base_url)
+        url = baseten.checked_address(base_url).removesuffix("/v1")
         return Target(f"{url}/predict", f"{url}/v1", NO_KEY)
     baseten.checked_id("MODEL_ID", model_id)
     baseten.checked_id("ENVIRONMENT", environment)

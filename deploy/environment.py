@@ -4,11 +4,13 @@ Promises: any variable but those that hold a secret, which would stand in config
 which this Truss is found, guarded or silent. Refuses them with a `UsageError` that says why.
 """
 
+import difflib
 import re
 import shlex
 from collections.abc import Mapping
 
 from deploy.errors import UsageError
+from deploy.limits import SETTINGS
 
 SECRET = re.compile(r"(.*_)?(TOKEN|SECRET|PASSWORD|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS)")
 
@@ -47,6 +49,11 @@ def parse(text: str) -> dict[str, str]:
             )
         if name in found:
             raise UsageError(f"ENV has {name} twice")
+        if second := re.search(r",([A-Z_][A-Z0-9_]*)=", value):
+            raise UsageError(
+                f"ENV: {name} would be {value!r}; is {second[1]} another variable? Several have "
+                "spaces between them, ENV='A=1 B=2'"
+            )
         found[name] = value
     check(found)
     return found
@@ -63,6 +70,10 @@ def check(variables: Mapping[str, str], where: str = "ENV") -> None:
                 f"{where}: {name} looks like a secret, and config.yaml must hold none. Create a "
                 "secret on Baseten; SECRET= names the one for the weights"
             )
+        if name.startswith("PREDICT_") and name not in SETTINGS:
+            near = difflib.get_close_matches(name, SETTINGS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "docs/operations.md has them"
+            raise UsageError(f"{where}: {name} is no setting of the middleware; {hint}")
         if why := REFUSED.get(name):
             raise UsageError(f"{where}: {name} cannot be given: {why}")
         if name == "VLLM_LOGGING_LEVEL" and value not in LEVELS:

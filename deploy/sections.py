@@ -5,18 +5,14 @@ which deploy/cards.py turns into a `CardError` that names the file and the key.
 """
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deploy import environment, sources, vllm_args
-from deploy.paths import ROOT
+from deploy.limits import LIMITS
 from deploy.sources import Remote
 
-LIMITS: dict[str, dict[str, Any]] = yaml.safe_load(  # each with `default` and `description`
-    (ROOT / "packages" / "predict" / "limits.yaml").read_text(encoding="utf-8")
-)
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of vLLM's --max-lora-rank
 ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 USUAL_STARTUP = 1800  # seconds that Baseten lets a replica take by default

@@ -9,8 +9,8 @@ import re
 
 from deploy.cards import Card
 from deploy.errors import UsageError
+from deploy.limits import LIMITS
 from deploy.options import Options
-from deploy.sections import LIMITS
 
 NO_STOP_LIMIT = 1 << 16  # strings; vLLM has no other way to say none
 

@@ -93,8 +93,8 @@ def check_machine(ports: Mapping[str, int], nginx: bool = True) -> None:
                 who = listener(port)
                 by = f"by {who}" if who else f"({error.strerror})"
                 raise CannotServeError(
-                    f"port {port}, which {owner} needs, is taken {by}; end what listens there and "
-                    "try again"
+                    f"port {port}, which {owner} needs as on Baseten, is taken {by}; end what "
+                    "listens there, perhaps another make serve, and try again"
                 ) from error
 
 
@@ -151,8 +151,19 @@ def mounts(config: dict[str, Any], given: Mapping[str, Path] | None = None) -> d
         if place.startswith("/tokenizers/"):  # of the repo's files that one alone
             found |= {f"{place}/{name}": folder / name for name in entry["allow_patterns"]}
         else:
-            found[place] = given.get(place, folder)
+            found[place] = checked(place, given[place]) if place in given else folder
     return found | ({LOCAL: CPU_BUILD} if uses_lora(config) else {})
+
+
+def checked(place: str, folder: Path) -> Path:
+    """The folder, if it has what vLLM looks for first; else it would say so in a traceback."""
+    adapter = place.startswith("/adapters/")
+    wanted = ("adapter_config.json",) if adapter else ("config.json", "params.json")
+    if not any((folder / name).is_file() for name in wanted):
+        raise CannotServeError(
+            f"MOUNT={place}={folder}: there is no {' and no '.join(wanted)} in that folder"
+        )
+    return folder
 
 
 def repo_of(entry: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import argparse
 import difflib
 import os
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ Main = Callable[[argparse.Namespace], "int | None"]
 
 WORD = re.compile(r"(?P<name>[^-=][^=]*)=(?P<value>.*)", re.DOTALL)
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+# Choices that are no other program's variables, by whose environment somebody may think to choose.
+CHOSEN = ("MODEL", "GPU", "CONTEXT", "PRECISION", "WEIGHTS", "ADAPTERS", "VLLM_ARGS")
 SHOW = ("help", "plan")  # what does nothing else
 YES, NO = ("1", "yes", "true"), ("0", "no", "false")
 
@@ -41,6 +44,10 @@ class Parser(argparse.ArgumentParser):
             option = message.partition(": ")[2].partition(", ")[0].partition("/")[0]
             help = self._option_string_actions[option].help
             message = f"{variable(option)}= is missing: {help}"
+            if variable(option) in os.environ:
+                message += (
+                    f". The environment's is not taken: {variable(option)}=${variable(option)}"
+                )
         self.exit(2, f"{self.prog}: {message}\n")
 
 
@@ -93,7 +100,7 @@ def as_options(name: str, words: Sequence[str]) -> list[str]:
 def unknown(name: str, given: str, known: Sequence[str]) -> str:
     """Why a name is refused, with what may have been meant."""
     said = f"{given}= is not known"
-    if near := difflib.get_close_matches(given.upper(), known, n=1, cutoff=0.5):
+    if near := difflib.get_close_matches(given.upper(), known, n=1, cutoff=0.65):
         return f"{said}; did you mean {near[0]}=?"
     others = [other for other in COMMANDS if given in actions(parser_of(other))]
     if others:
@@ -116,6 +123,8 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
 
 def run(name: str, main: Callable[[], int | None]) -> int:
     """The exit code of `main`; known errors are told in one line."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # scripts/__init__.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -175,6 +184,16 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
+def ignored(name: str, words: Sequence[str]) -> list[str]:
+    """What the environment has under the name of one of the command's choices."""
+    given = {word.partition("=")[0] for word in words}
+    return [
+        word
+        for word in CHOSEN
+        if word in {*actions(parser_of(name))} - given and word in os.environ
+    ]
+
+
 def main(words: Sequence[str]) -> int:
     """Checks the words of a command, sets up what it needs, and becomes it."""
     name, *given = words or ["help"]
@@ -189,6 +208,12 @@ def main(words: Sequence[str]) -> int:
         print(f"make {name}: not a command of this project; {said}", file=sys.stderr)
         return 2
     parse(name, given)
+    for word in ignored(name, given):
+        print(
+            f"make {name}: {word}= of the environment is not taken; give it after the command: "
+            f"make {name} {word}=…",
+            file=sys.stderr,
+        )
     from scripts import setup
 
     if status := run(name, lambda: setup.ready(COMMANDS[name].environment)):

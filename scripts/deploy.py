@@ -48,11 +48,10 @@ def push(environment: str, team: str | None) -> tuple[str, str, str]:
         told = json.loads(done.stdout)
         return str(told["model_id"]), str(told["model_version_id"]), str(told["logs_url"])
     except (ValueError, KeyError, TypeError) as error:
-        said = baseten.message(done.stdout)
-        raise BasetenError(
-            f"truss push failed: {said}. Is the key right (truss login), and is the environment "
-            "there? Any but production is made first, and not by a first push"
-        ) from error
+        hint = "Is the key right (truss login)?"
+        if environment != PRODUCTION:
+            hint += f" The environment {environment} has to be there before a push to it"
+        raise BasetenError(f"truss push failed, as it says above. {hint}") from error
 
 
 def wait(management: Management, model: str, deployment: str, logs: str, environment: str) -> None:

@@ -15,11 +15,11 @@ from predict.legacy.parameters import HARMLESS, MAPPED, REFUSED, REFUSED_PARTS, 
 from deploy import cards, fit, gpus, memory
 from deploy.cards import Card
 from deploy.errors import CommandError
+from deploy.limits import LIMITS
 from deploy.memory import in_gib
 from deploy.paths import ROOT
 from deploy.plan import Plan
 from deploy.precisions import PRECISIONS
-from deploy.sections import LIMITS
 from scripts.command import command
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from deploy import baseten
+from deploy.baseten import BasetenError
 from deploy.paths import ROOT
 from scripts.command import command
 
@@ -17,10 +18,25 @@ DATA = json.dumps(
 
 @command("predict")
 def main(options: argparse.Namespace) -> int:
+    if not (ROOT / "config.yaml").is_file():
+        raise BasetenError("config.yaml, which names the model, is missing; make config writes it")
     words = ["predict", "--published", f"--data={DATA if options.data is None else options.data}"]
-    return subprocess.run(
-        [Path(sys.executable).with_name("truss"), *words], cwd=ROOT, env=baseten.truss_environment()
-    ).returncode
+    done = subprocess.run(
+        [Path(sys.executable).with_name("truss"), *words],
+        cwd=ROOT,
+        env=baseten.truss_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode and "Traceback" in done.stderr:
+        raise BasetenError(f"truss predict failed: {baseten.message(last_line(done.stderr))}")
+    sys.stderr.write(done.stderr)
+    return done.returncode
+
+
+def last_line(text: str) -> str:
+    """Of a traceback: what went wrong."""
+    return text.strip().rpartition("\n")[2]
 
 
 if __name__ == "__main__":

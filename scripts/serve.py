@@ -80,6 +80,8 @@ def main(options: argparse.Namespace) -> int:
     for number in SIGNALS:  # until the container runs, a stop unwinds and so cleans up
         signal.signal(number, signal.default_int_handler)
     more = variables(options.variable)
+    if options.cache and not options.cache.is_dir():
+        raise UsageError(f"CACHE={str(options.cache)!r}: there is no such folder; make it first")
     try:
         given = mount_folders(options.mount)
         as_it_lies = options.config or options.truss is not None
@@ -98,6 +100,8 @@ def main(options: argparse.Namespace) -> int:
                 _say(f"rendering the config of {card.title}")
                 stage(render(card, chosen), truss)
             elif options.config:
+                if not (ROOT / "config.yaml").is_file():
+                    raise CannotServeError("config.yaml is missing; make config writes it")
                 _say("taking config.yaml as it lies")
                 stage((ROOT / "config.yaml").read_text(encoding="utf-8"), truss)
             elif not (truss / "config.yaml").is_file():

@@ -64,10 +64,14 @@ IMPORTED = [
 COMPILE = """
 import contextlib, importlib, pathlib, sys
 stamp, *names = sys.argv[1:]
+made = pathlib.Path(stamp).with_name("pyvenv.cfg")
 for name in names:
+    if not made.exists():  # somebody has removed .venv
+        sys.exit()
     with contextlib.suppress(Exception):
         importlib.import_module(name)
-pathlib.Path(stamp).touch()
+if made.exists():
+    pathlib.Path(stamp).touch()
 """
 
 
@@ -108,8 +112,8 @@ def ready(environment: str) -> None:
         with _alone():
             if not is_made(environment):  # by the one that was waited for
                 _make(environment)
-    if environment == WHOLE and not COMPILED.exists():
-        compile_beside()
+    if environment == WHOLE and not COMPILED.exists() and compile_beside():
+        say("vLLM is compiled to bytecode beside what follows; until then it starts slower\n")
 
 
 def _make(environment: str) -> None:
@@ -124,6 +128,7 @@ def _make(environment: str) -> None:
     uv = find_uv()
     options, variables = uv_settings(pip_settings())
     install: list[str | Path] = [uv, "pip", "install", "--python", VENV, "--no-deps"]
+    clear_remains()
     with _step("Python"):
         run([uv, "venv", "--clear", "--python", python_for(environment), VENV], variables)
     lock = LOCKS[environment]
@@ -136,6 +141,13 @@ def _make(environment: str) -> None:
             run([*install, "--no-build-isolation", "--no-index", LOCAL_VLLM], variables)
     STAMP.write_text(stamp(environment), encoding="utf-8")
     say(f".venv is ready after {time.monotonic() - started:.0f} s\n")
+
+
+def clear_remains() -> None:
+    """Bytecode that was written while .venv was removed: uv clears nothing but an environment."""
+    files = [path for path in VENV.rglob("*") if not path.is_dir()]
+    if not (VENV / "pyvenv.cfg").exists() and all(path.suffix == ".pyc" for path in files):
+        shutil.rmtree(VENV, ignore_errors=True)
 
 
 def compile_beside() -> subprocess.Popen[bytes] | None:
@@ -264,8 +276,8 @@ def _step(what: str) -> Iterator[None]:
     say(f"{what} … ")
     try:
         yield
-    except BaseException:
-        print("failed", flush=True)
+    except BaseException as error:
+        print("stopped" if isinstance(error, KeyboardInterrupt) else "failed", flush=True)
         raise
     print(f"{time.monotonic() - started:.1f} s", flush=True)
 

@@ -135,7 +135,10 @@ def main(options: argparse.Namespace) -> int:
     if failed:
         print(f"make smoke: {len(failed)} of {len(rows)} checks failed: {', '.join(failed)}")
     if differing:
-        print(f"make smoke: not what was planned: {', '.join(differing)}")
+        print(
+            f"make smoke: not what was planned: {', '.join(differing)}; CONFIG= names the "
+            "config.yaml of what runs, if it is another"
+        )
     if failed or differing:
         return 1
     console.print(f"all {len(rows)} checks passed")

@@ -1,5 +1,7 @@
 import argparse
 import re
+import runpy
+import sys
 
 import pytest
 
@@ -81,6 +83,26 @@ def test_what_is_neither_yes_nor_no_is_refused(capsys: pytest.CaptureFixture[str
 def test_what_is_missing_is_said_as_make_says_it(capsys: pytest.CaptureFixture[str]) -> None:
     line = error_of("autoscale", [], capsys)
     assert line == "make autoscale: MODEL_ID= is missing: the id Baseten gave the model"
+
+
+def test_what_the_environment_has_is_said_not_to_be_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODEL_ID", "abc")
+    assert error_of("autoscale", [], capsys).endswith("is not taken: MODEL_ID=$MODEL_ID")
+    monkeypatch.setenv("MODEL", "pixtral-12b")
+    assert command.ignored("config", ["GPU=L4"]) == ["MODEL"]
+    assert command.ignored("config", ["MODEL=mistral-7b"]) == []
+    assert command.ignored("smoke", []) == []
+
+
+@pytest.mark.parametrize("version", [(3, 6, 9), (3, 8, 20)])
+def test_a_python_that_is_too_old_is_told_so(
+    version: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(SystemExit, match=rf"this is Python 3\.{version[1]}, and 3.9 is the oldest"):
+        runpy.run_path(str(ROOT / "scripts" / "__init__.py"))
 
 
 def test_a_value_that_cannot_be_read_names_its_variable(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,9 @@ def test_variables_are_words_of_a_shell() -> None:
         ("PYTHONPATH=/x", "the middleware is found by it"),
         ("VLLM_LOGGING_LEVEL=DEBUG", "DEBUG logs what requests say: to debug, set it under"),
         ("VLLM_PLUGINS=", "loaded as a plugin"),
+        ("PREDICT_LIMIT_BOY_BYTES=3", "no setting .*; did you mean PREDICT_LIMIT_BODY_BYTES\\?"),
+        ("PREDICT_X=3", "no setting of the middleware; did you|no setting .* docs/operations.md"),
+        ("A=1,B=2", "A would be '1,B=2'; is B another variable\\?"),
     ],
 )
 def test_what_cannot_be_a_variable_of_the_container_is_refused(text: str, message: str) -> None:

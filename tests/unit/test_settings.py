@@ -1,7 +1,10 @@
+from typing import Any
+
 import pytest
 from predict.settings import Settings, read
 
 from deploy import cards
+from deploy.limits import SETTINGS
 from deploy.variables import predict_settings
 
 
@@ -22,6 +25,25 @@ def test_nothing_set_means_no_defaults() -> None:
 def test_a_value_that_cannot_be_read_is_named(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is '{value}'"):
         read({name: value})
+
+
+def test_every_variable_that_is_read_may_be_given() -> None:
+    asked: set[str] = set()
+
+    class Variables(dict[str, str]):
+        def __getitem__(self, name: str) -> str:
+            raise AssertionError(name)
+
+        def get(self, name: str, default: Any = None) -> Any:
+            asked.add(name)
+            return default
+
+        def __contains__(self, name: object) -> bool:
+            asked.add(str(name))
+            return False
+
+    read(Variables())
+    assert sorted(asked) == sorted(SETTINGS)
 
 
 def test_every_card_s_defaults_arrive() -> None:

@@ -101,6 +101,7 @@ def test_no_set_up_takes_the_environment_away_while_it_is_compiled(
 ) -> None:
     (venv / "bin").mkdir()
     (venv / "bin" / "python").symlink_to(sys.executable)
+    (venv / "pyvenv.cfg").touch()
     monkeypatch.setattr(setup, "COMPILED", venv / "compiled")
     monkeypatch.setattr(setup, "IMPORTED", ["no_such_module", "json.tool"])
     monkeypatch.setattr(setup, "COMPILE", "open('go').read()\n" + setup.COMPILE)
@@ -117,6 +118,22 @@ def test_no_set_up_takes_the_environment_away_while_it_is_compiled(
         assert compiling.wait(60) == 0
         assert setup.COMPILED.exists()  # whatever could not be imported
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_what_is_written_into_a_removed_environment_is_in_nobody_s_way(venv: Path) -> None:
+    bytecode = venv / "lib" / "__pycache__"
+    bytecode.mkdir(parents=True)
+    (bytecode / "torch.pyc").touch()
+    (venv / "mine.txt").touch()
+    setup.clear_remains()
+    assert bytecode.is_dir()
+    (venv / "mine.txt").unlink()
+    (venv / "pyvenv.cfg").touch()
+    setup.clear_remains()
+    assert bytecode.is_dir()
+    (venv / "pyvenv.cfg").unlink()
+    setup.clear_remains()
+    assert not venv.exists()
 
 
 # --- where packages come from ---

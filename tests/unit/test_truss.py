@@ -21,6 +21,7 @@ from local.truss import (
     check_machine,
     check_precision,
     check_workers,
+    checked,
     environment,
     mounts,
     secrets,
@@ -37,7 +38,7 @@ def test_a_taken_port_is_named_with_its_owner() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        said = rf"port {port}, which nginx needs, is taken by process {os.getpid()} \(.*pytest"
+        said = rf"port {port}, which nginx needs .*, is taken by process {os.getpid()} \(.*pytest"
         with pytest.raises(CannotServeError, match=said):
             check_machine({"nginx": port})
 
@@ -234,3 +235,19 @@ def test_a_variable_that_is_none_is_refused(
 ) -> None:
     assert main(["--variable", variable]) == 2
     assert "is not NAME=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "missing", "file"),
+    [
+        ("/models/m", "no config.json and no params.json", "params.json"),
+        ("/adapters/legal", "no adapter_config.json", "adapter_config.json"),
+    ],
+)
+def test_a_folder_without_what_is_mounted_there_is_refused(
+    place: str, missing: str, file: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CannotServeError, match=f"MOUNT={place}=.*: there is {missing} in that"):
+        checked(place, tmp_path)
+    (tmp_path / file).touch()
+    assert checked(place, tmp_path) == tmp_path
