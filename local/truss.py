@@ -252,14 +252,14 @@ def workers_of(value: str | None) -> int | None:
     return int(value)
 
 
-def check_workers(config: dict[str, Any], cores: int, as_it_lies: bool = False) -> None:
+def check_workers(config: dict[str, Any], cores: int, as_it_is: bool = False) -> None:
     """`CannotServeError` for more workers than there are cores, or than a stand-in can be divided
-    over; their number is TP=, or without it that of the GPUs. A config that is run `as_it_lies`
+    over; their number is TP=, or without it that of the GPUs. A config that is run `as_it_is`
     takes no TP=."""
     workers = tensor_parallel_size(config)
     most = max(number for number in WORKERS if number <= cores)
     advice = f"use TP={most} here, whatever the number of GPUs"
-    if as_it_lies:
+    if as_it_is:
         advice = f"run it by the choices in its first lines, with TP={most}, in place of CONFIG=1"
     if workers not in WORKERS:
         raise CannotServeError(

@@ -179,8 +179,8 @@ def help_text() -> str:
     for option, helps in sorted(meanings.items()):
         for help, names in helps.items():
             of = "" if len(helps) == 1 else f" ({', '.join(names)})"
-            text = f"{option + '=':<14}{help}{of}"
-            lines.append(textwrap.fill(text, 98, initial_indent="  ", subsequent_indent=" " * 16))
+            text = f"{option + '=':<16}{help}{of}"
+            lines.append(textwrap.fill(text, 98, initial_indent="  ", subsequent_indent=" " * 18))
     return "\n".join(lines)
 
 

@@ -84,14 +84,14 @@ def main(options: argparse.Namespace) -> int:
         raise UsageError(f"CACHE={str(options.cache)!r}: there is no such folder; make it first")
     try:
         given = mount_folders(options.mount)
-        as_it_lies = options.config or options.truss is not None
+        as_it_is = options.config or options.truss is not None
         chosen = from_arguments(options, workers_of(options.tp))
-        if as_it_lies and (options.model or chosen != Options()):
+        if as_it_is and (options.model or chosen != Options()):
             raise UsageError(
-                "CONFIG=1 runs config.yaml as it lies, with its own model and choices; leave the "
+                "CONFIG=1 runs config.yaml as it is, with its own model and choices; leave the "
                 "others out, or CONFIG=1"
             )
-        card = None if as_it_lies else cards.load(options.model or cards.DEFAULT_MODEL)
+        card = None if as_it_is else cards.load(options.model or cards.DEFAULT_MODEL)
         nginx = options.nginx != "0"
         check_machine({**({"nginx": NGINX_PORT} if nginx else {}), "vLLM": PORT}, nginx)
         with tempfile.TemporaryDirectory(prefix="truss-") as folder:
@@ -102,14 +102,14 @@ def main(options: argparse.Namespace) -> int:
             elif options.config:
                 if not (ROOT / "config.yaml").is_file():
                     raise CannotServeError("config.yaml is missing; make config writes it")
-                _say("taking config.yaml as it lies")
+                _say("taking config.yaml as it is")
                 stage((ROOT / "config.yaml").read_text(encoding="utf-8"), truss)
             elif not (truss / "config.yaml").is_file():
                 raise CannotServeError(f"{truss} is not a Truss: it has no config.yaml")
             _say("building the Truss context")
             files, start, config = build(truss, nginx)
         check_precision(config)
-        check_workers(config, len(os.sched_getaffinity(0)), as_it_lies)
+        check_workers(config, len(os.sched_getaffinity(0)), as_it_is)
         mounted = {**mounts(config, given), **secrets(config, options.secrets)}
         writable = {SHARED_CACHE: options.cache} if options.cache else {}
         image = Image(files, mounted, {**environment(config), **more}, start, writable)

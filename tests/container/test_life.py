@@ -53,7 +53,7 @@ def test_a_signal_ends_everything(
 @alone
 def test_ctrl_c_at_make_serve_ends_everything(container: None, tmp_path: Path) -> None:
     """As a terminal does it: the signal goes to make and to everything it started, at once; run is
-    config.yaml as it lies."""
+    config.yaml as it is."""
     log = tmp_path / "log"
     with log.open("wb") as output:
         make = subprocess.Popen(
@@ -68,7 +68,7 @@ def test_ctrl_c_at_make_serve_ends_everything(container: None, tmp_path: Path) -
     make.wait(STOP_SECONDS)
     assert gone(), leftovers()
     said = [line for line in log.read_text().splitlines() if line.startswith("[serve] ")]
-    assert said[0] == "[serve] taking config.yaml as it lies"
+    assert said[0] == "[serve] taking config.yaml as it is"
     assert said.count("[serve] stopping, 25 s at most") == 1
     assert said[-1] == "[serve] stopped"
 

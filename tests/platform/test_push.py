@@ -168,10 +168,10 @@ def test_deploy_to_an_environment_that_is_not_there_says_so(user: User) -> None:
     assert done.returncode != 0
     assert "truss push failed" in done.stderr
     assert "No environments exist" in done.stderr
-    assert "Any but production is made first, and not by a first push" in done.stderr
+    assert "The environment staging has to be there before a push to it" in done.stderr
 
 
-def test_a_push_without_a_choice_pushes_config_yaml_as_it_lies(user: User) -> None:
+def test_a_push_without_a_choice_pushes_config_yaml_as_it_is(user: User) -> None:
     config = user.checkout / "config.yaml"
     before = config.read_text()
     edited = before.replace("--shutdown-timeout 15", "--shutdown-timeout 7")

@@ -152,11 +152,11 @@ def test_workers_a_stand_in_or_the_machine_cannot_have_are_refused(
         check_workers(config, cores)
 
 
-def test_a_config_that_is_run_as_it_lies_is_not_advised_a_choice_it_takes_none_of() -> None:
+def test_a_config_that_is_run_as_it_is_is_advised_no_choice() -> None:
     for gpu in ("A100:4", "A100:8"):
         config = yaml.safe_load(render(cards.load("mistral-7b"), Options(gpu=gpu)))
         with pytest.raises(CannotServeError, match=r"TP=2, in place of CONFIG=1") as refused:
-            check_workers(config, 2, as_it_lies=True)
+            check_workers(config, 2, as_it_is=True)
         assert "first lines" in str(refused.value)
 
 
@@ -193,7 +193,7 @@ def test_the_image_is_laid_out_as_truss_s_dockerfile_says(nginx: bool, tmp_path:
     assert image.url == (URL if nginx else STRAIGHT_URL)
 
 
-def test_config_1_runs_config_yaml_as_it_lies(
+def test_config_1_runs_config_yaml_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Up to what is handed to the sandbox; tests/container/test_life.py has it run."""
