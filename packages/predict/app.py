@@ -31,8 +31,9 @@ class Gateway:
         await self.app(scope, receive, send)
 
     def _lifespan(self, scope: Scope, receive: Receive) -> Receive:
-        from predict.constraints import verdicts  # vLLM's parts of it are slow to import
+        from predict.constraints import readings, verdicts  # vLLM's parts are slow to import
 
+        readings.install()
         installed: list[verdicts.Verdicts] = []
 
         async def heard() -> Message:

@@ -33,6 +33,14 @@ NAMES: dict[str, str] = {
     "vllm.v1.structured_output.backend_xgrammar:XgrammarBackend": (
         "constraints/verdicts.py makes its TokenizerInfo; trial.py compiles as compile_grammar does"
     ),
+    "vllm.v1.structured_output:backend_xgrammar": "constraints/readings.py",
+    "vllm.v1.structured_output.backend_xgrammar:validate_xgrammar_grammar": (
+        "constraints/readings.py: vLLM imports it where it calls it"
+    ),
+    "vllm.entrypoints.generate.base:protocol": "constraints/readings.py",
+    "vllm.entrypoints.generate.base.protocol:validate_structural_tag_payload": (
+        "constraints/readings.py: each check of a structural tag calls it there"
+    ),
     "vllm.v1.structured_output.backend_types:StructuredOutputOptions": "constraints/verdicts.py",
     "vllm.v1.structured_output.request:get_structured_output_key": "constraints/verdicts.py",
     "vllm.v1.structured_output.utils:choice_as_grammar": "constraints/verdicts.py",

@@ -4,6 +4,7 @@ import json
 import random
 import string
 import time
+from typing import Any
 
 import pytest
 from predict.constraints import common, process, trial
@@ -56,3 +57,27 @@ def test_the_figures_in_the_documents_are_these() -> None:
         f"each for {process.SLICE_SECONDS:g} s before",
     ):
         assert figure in told, figure
+
+
+@pytest.mark.parametrize(
+    ("tag", "said"),
+    [
+        ({"triggers": ["<"], "structures": [{"begin": "<a>", "schema": {}, "end": "<"}]}, None),
+        ({"triggers": ["<"], "structures": [{"begin": "<a>"}]}, "begin, schema and end"),
+        ({"structures": []}, "begin, schema and end"),
+        ({"triggers": ["<"], "structures": 5}, "begin, schema and end"),
+    ],
+)
+def test_the_earlier_form_of_structural_tags_is_tried_too(
+    tag: dict[str, Any], said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
+    tried = trial.Trial({"tokenizer": info.serialize_json(), "separators": None})
+    if said is not None:
+        with pytest.raises(trial.TrialError, match=said):
+            tried("structural_tag", json.dumps(tag), lambda: None)
+        return
+    tried("structural_tag", json.dumps(tag), lambda: None)
+    monkeypatch.setattr(trial, "READ_SECONDS", 0.0)
+    with pytest.raises(trial.TrialError, match="ms to read; at most 0 ms"):
+        tried("structural_tag", json.dumps(tag), lambda: None)

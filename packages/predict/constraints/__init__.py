@@ -4,6 +4,7 @@ trial.py       compiles a constraint and walks it
 process.py     a process of its own that does so, with limits on CPU time and memory
 common.py      what it compiles in advance
 categories.py  before that: what xgrammar would misread in a regular expression
+readings.py    in the API server: vLLM reads a constraint once, and after it was tried
 verdicts.py    in the API server: asks it before vLLM reads a constraint, keeps the answer
 masks.py       in the engine: ends a request whose masks take more than their share of time
 turns.py       in the engine: which constrained requests go on in a step

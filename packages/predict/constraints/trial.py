@@ -73,9 +73,8 @@ class Trial:
         options = self.options if kind == "json_schema" else {}
         arguments: list[Any] = [text]
         if kind == "structural_tag" and "structures" in (tag := json.loads(text)):
-            arguments = [self._items(tag), tag["triggers"]]  # an earlier form, which vLLM takes too
-        else:
-            self._within("read", READ_SECONDS, getattr(self.xgrammar.Grammar, read), text)
+            arguments = self._earlier(tag)
+        self._within("read", READ_SECONDS, getattr(self.xgrammar.Grammar, read), *arguments)
         has_read()
         grammar = self._within(
             "compile",
@@ -89,13 +88,20 @@ class Trial:
         """Compiles a schema whose parts others will have; the compiler's cache keeps them."""
         self.compiler.compile_json_schema(json.dumps(schema), **self.options)
 
-    def _items(self, tag: Json) -> Any:
-        return [
-            self.xgrammar.StructuralTagItem(
-                begin=one["begin"], schema=json.dumps(one["schema"]), end=one["end"]
-            )
-            for one in tag["structures"]
-        ]
+    def _earlier(self, tag: Json) -> list[Any]:
+        """An earlier form of structural tags, which vLLM takes too, as xgrammar does."""
+        item = self.xgrammar.StructuralTagItem
+        try:
+            return [
+                [
+                    item(begin=one["begin"], schema=json.dumps(one["schema"]), end=one["end"])
+                    for one in tag["structures"]
+                ],
+                tag["triggers"],
+            ]
+        except (TypeError, ValueError, LookupError):
+            said = "cannot be read: it takes 'triggers', and 'structures' of begin, schema and end"
+            raise TrialError(said) from None
 
     def _within(self, what: str, most: float, do: Callable[..., Any], *arguments: Any) -> Any:
         start = time.process_time()
@@ -106,7 +112,7 @@ class Trial:
         except Exception as error:
             raise TrialError(f"cannot be followed: {shortened(str(error))}") from None
         if (took := time.process_time() - start) > most:
-            said = f"takes {took:.2f} s to {what}; at most {most:g} s are allowed"
+            said = f"takes {took * 1000:.0f} ms to {what}; at most {most * 1000:g} ms are allowed"
             raise TrialError(said, keep=took > CLEAR * most)
         return done
 

@@ -1,0 +1,70 @@
+"""vLLM reads a constraint in the API server's event loop, for each prompt of a request and each
+request anew: up to 20 ms in which nobody else is heard.
+
+Promises: what was read without a fault is not read again. A structural tag, which vLLM reads with
+the request's other fields and so before it is tried, is tried first like every other constraint.
+Errors stay vLLM's. A vLLM without such functions is left as it is.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from predict.constraints.recent import Recent
+
+MOST_KEPT = 1000
+
+
+def once(validate: Callable[[Any], None]) -> Callable[[Any], None]:
+    """`validate_xgrammar_grammar(sampling_params)`, which raises for what cannot be read."""
+    good: Recent[None] = Recent(MOST_KEPT)
+
+    @functools.wraps(validate)
+    def validated(params: Any) -> None:
+        found = params.structured_outputs
+        if found is None or found.choice:  # of which vLLM makes a grammar meanwhile
+            validate(params)
+            return
+        parts = [found.regex, found.json, found.grammar, found.structural_tag]
+        try:
+            key = hashlib.sha256(msgspec.json.encode(parts)).digest()
+        except (TypeError, ValueError):
+            validate(params)
+            return
+        if key not in good:
+            validate(params)
+            good[key] = None
+
+    return validated
+
+
+def later(validate: Callable[..., None]) -> Callable[..., None]:
+    """`validate_structural_tag_payload(payload, parameter=…)`, without what verdicts.py has tried
+    by a process of its own."""
+
+    @functools.wraps(validate)
+    def validated(payload: Any, **named: Any) -> None:
+        try:
+            tag = json.loads(payload)
+        except (TypeError, ValueError, RecursionError):
+            tag = None
+        if not isinstance(tag, dict):
+            validate(payload, **named)
+
+    return validated
+
+
+def install() -> None:
+    from vllm.entrypoints.generate.base import protocol
+    from vllm.v1.structured_output import backend_xgrammar
+
+    for module, name, better in (
+        (backend_xgrammar, "validate_xgrammar_grammar", once),
+        (protocol, "validate_structural_tag_payload", later),
+    ):
+        if hasattr(module, name):
+            setattr(module, name, better(getattr(module, name)))
