@@ -91,11 +91,12 @@ class Card(Section):
     @property
     def request_limits(self) -> dict[str, int | None]:
         """The most that one request may have of each, by the names of limits.yaml; for the images
-        of all requests an eighth of the host's memory."""
+        of all requests an eighth of the host's memory, with vLLM's cache of them."""
         defaults = {name: row["default"] for name, row in LIMITS.items()}
         derived = {"vocabulary": self.architecture.vocabulary}
         if self.images is not None:
-            derived["image_memory_bytes"] = (self.serving.memory << 30) // 8
+            cache = int(self.images.cache_gib * 2**30)
+            derived["image_memory_bytes"] = (self.serving.memory << 30) // 8 - cache
         return {**defaults, **derived, **self.limits}
 
     @property

@@ -178,7 +178,7 @@ def render(
             "VLLM_LOGGING_CONFIG_PATH": "/packages/predict/logging.json",  # quotes no request
             **environment,
             **chosen.precision.environment,
-            **predict_settings(card),
+            **predict_settings(card, most_requests(chosen)),
             **image_settings(card, choices),
             **card.environment,
             **choices.variables,

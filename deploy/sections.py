@@ -243,13 +243,13 @@ class Features(Section):
 
 class Images(Section):
     """What one image may be at most, as sent and decoded, and how long those of one request may
-    take to fetch together; how much of processed images vLLM keeps, in each of two processes."""
+    take to fetch together; how much of processed images vLLM keeps for when they come again."""
 
     source: Source
     megabytes: Count  # of 2**20 bytes, as vLLM counts them
     pixels: Count
     fetch_seconds: Count
-    cache_gib: Count
+    cache_gib: Annotated[float, Field(gt=0)]
 
 
 class Hardware(Section):

@@ -15,9 +15,10 @@ from deploy.options import Options
 NO_STOP_LIMIT = 1 << 16  # strings; vLLM has no other way to say none
 
 
-def predict_settings(card: Card) -> dict[str, str]:
+def predict_settings(card: Card, most_requests: int | None = None) -> dict[str, str]:
     """The card's defaults for requests, and its limits that differ from limits.yaml, as
-    packages/predict/settings.py reads them."""
+    packages/predict/settings.py reads them. A request may not have more prompts than the server
+    takes requests at a time: it would be told to try again for ever."""
     sampling = card.sampling
     settings = {
         "PREDICT_MAX_NEW_TOKENS": sampling.max_tokens,
@@ -32,7 +33,10 @@ def predict_settings(card: Card) -> dict[str, str]:
     }
     found = {name: str(value) for name, value in settings.items() if value is not None}
     found["VLLM_MAX_STOP_STRINGS"] = str(card.request_limits["stop_strings"] or NO_STOP_LIMIT)
-    for name, most in card.request_limits.items():
+    limits = dict(card.request_limits)
+    if most_requests is not None:
+        limits["prompts"] = min(limits["prompts"] or most_requests, most_requests)
+    for name, most in limits.items():
         if most != LIMITS[name]["default"]:
             found[f"PREDICT_LIMIT_{name.upper()}"] = "" if most is None else str(most)
     return found

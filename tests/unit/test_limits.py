@@ -118,11 +118,21 @@ def test_every_limit_is_tried() -> None:
     }
 
 
-def test_images_get_an_eighth_of_the_host_s_memory() -> None:
+def test_images_get_an_eighth_of_the_host_s_memory_with_their_cache() -> None:
     card = cards.load("pixtral-12b")
     large = card.model_copy(update={"serving": card.serving.model_copy(update={"memory": 64})})
-    assert card.request_limits["image_memory_bytes"] == 2 << 30
-    assert large.request_limits["image_memory_bytes"] == 8 << 30
+    assert card.images
+    cache = int(card.images.cache_gib * 2**30)
+    assert card.request_limits["image_memory_bytes"] == (2 << 30) - cache
+    assert large.request_limits["image_memory_bytes"] == (8 << 30) - cache
+
+
+def test_a_request_has_no_more_prompts_than_the_server_takes_requests() -> None:
+    card = cards.load("mistral-7b")
+    assert read(predict_settings(card, 145)).limits["prompts"] == 145
+    assert read(predict_settings(card, 320)).limits["prompts"] == 256
+    unlimited = card.model_copy(update={"limits": {"prompts": None}})
+    assert read(predict_settings(unlimited, 320)).limits["prompts"] == 320
 
 
 def test_a_card_s_limits_arrive_and_only_differing_ones_are_written() -> None:
@@ -130,7 +140,8 @@ def test_a_card_s_limits_arrive_and_only_differing_ones_are_written() -> None:
         rendered = predict_settings(card)
         assert read(rendered).limits == card.request_limits
         written = {name for name in DEFAULT_LIMITS if variable(name) in rendered}
-        assert written == {*card.limits, "vocabulary"}
+        derived = {"vocabulary", *(["image_memory_bytes"] if card.images else [])}
+        assert written == {*card.limits, *derived}
 
 
 def test_a_variable_overrides_a_default_and_an_empty_one_lifts_it() -> None:
