@@ -93,8 +93,8 @@ def check_machine(ports: Mapping[str, int], nginx: bool = True) -> None:
                 who = listener(port)
                 by = f"by {who}" if who else f"({error.strerror})"
                 raise CannotServeError(
-                    f"port {port}, which {owner} needs as on Baseten, is taken {by}; end what "
-                    "listens there, perhaps another make serve, and try again"
+                    f"port {port}, which {owner} needs, is taken {by}; end what listens there, "
+                    "perhaps another make serve, and try again: the ports are fixed"
                 ) from error
 
 

@@ -4,6 +4,7 @@ import json
 import random
 import string
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,32 @@ def test_a_refusal_that_a_busy_machine_may_have_caused_is_not_for_good(
     times: float, keep: bool
 ) -> None:
     assert trial.slow(times * trial.MASK_SECONDS, trial.MASK_SECONDS).keep is keep
+
+
+@pytest.mark.parametrize(
+    ("measured", "counts", "times"),
+    [
+        ([0.05], 0.05, 1),
+        ([0.15, 0.06], 0.06, 2),
+        ([0.15, 0.18, 0.12], 0.12, 3),
+        ([0.3], 0.3, 1),  # clearly too slow
+    ],
+)
+def test_a_mask_that_is_a_little_too_slow_is_measured_again(
+    measured: list[float], counts: float, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    left = iter(measured)
+
+    class Matcher:
+        def fill_next_token_bitmask(self, _: Any) -> None:
+            clock[0] += next(left)
+
+    info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
+    one = trial.Trial({"tokenizer": info.serialize_json(), "separators": None})
+    monkeypatch.setattr(trial, "time", SimpleNamespace(process_time=lambda: clock[0]))
+    assert one.seconds(Matcher()) == pytest.approx(counts)
+    assert clock[0] == pytest.approx(sum(measured[:times]))
 
 
 def test_what_schemas_have_in_common_is_compiled_once() -> None:

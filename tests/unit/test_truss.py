@@ -38,7 +38,7 @@ def test_a_taken_port_is_named_with_its_owner() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        said = rf"port {port}, which nginx needs .*, is taken by process {os.getpid()} \(.*pytest"
+        said = rf"port {port}, which nginx needs, is taken by process {os.getpid()} \(.*pytest"
         with pytest.raises(CannotServeError, match=said):
             check_machine({"nginx": port})
 
