@@ -145,8 +145,9 @@ def _make(environment: str) -> None:
 
 def clear_remains() -> None:
     """Bytecode that was written while .venv was removed: uv clears nothing but an environment."""
-    files = [path for path in VENV.rglob("*") if not path.is_dir()]
-    if not (VENV / "pyvenv.cfg").exists() and all(path.suffix == ".pyc" for path in files):
+    if (VENV / "pyvenv.cfg").exists():
+        return
+    if all(path.suffix == ".pyc" for path in VENV.rglob("*") if not path.is_dir()):
         shutil.rmtree(VENV, ignore_errors=True)
 
 

@@ -13,7 +13,6 @@ the slowest that trial.py saw. What it took is charged.
 """
 
 import functools
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import RequestStatus
 
 from predict.constraints.recent import Recent
-from predict.vllm_internals import LOGGER
+from predict.guard import guarded
 
 QUICK_SECONDS = 0.0002  # an ordinary schema's take up to 0.06 ms, mostly 0.006
 SHARE = 0.3
@@ -36,8 +35,6 @@ MOST_KNOWN = 10_000  # constraints whose masks are remembered, as in verdicts.py
 
 EXTRA = "predict_mask_seconds"  # of SamplingParams.extra_args: verdicts.py puts it there
 GRAMMAR = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
-
-log = logging.getLogger(LOGGER)
 
 
 def expected(request: Any) -> float:
@@ -144,14 +141,7 @@ turns = Turns()
 
 def safely(do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
     """An error in here would end the engine, for everybody: after the first, nobody takes turns."""
-    if turns.failed:
-        return otherwise
-    try:
-        return do(*arguments)
-    except Exception as error:
-        turns.failed = True
-        log.error("constrained requests take no turns any more: %s", type(error).__name__)
-        return otherwise
+    return guarded(turns, "constrained requests take no turns any more", do, arguments, otherwise)
 
 
 def register() -> None:

@@ -14,7 +14,6 @@ wait for MOST_SECONDS at a time at most. Nothing is reserved for anybody.
 """
 
 import functools
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -22,15 +21,13 @@ from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
 
-from predict.vllm_internals import LOGGER
+from predict.guard import guarded
 
 SHARE = 0.4  # of the time, for images beside text: less than half, see the promise
 OTHERS = (1 - SHARE) / SHARE
 SLOW_SECONDS = 0.1  # a step that is quicker delays a first token by less than users notice
 TEXT_SECONDS = 1.0  # where text came so lately, more may come; seldom text costs images little
 MOST_SECONDS = 10.0  # a paused host may make a step look longer
-
-log = logging.getLogger(LOGGER)
 
 
 def has_image_work(request: Any) -> bool:
@@ -113,14 +110,7 @@ turns = ImageTurns()
 
 def safely(do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
     """An error in here would end the engine, for everybody: after the first, nothing is held."""
-    if turns.failed:
-        return otherwise
-    try:
-        return do(*arguments)
-    except Exception as error:
-        turns.failed = True
-        log.error("images take no turns any more: %s", type(error).__name__)
-        return otherwise
+    return guarded(turns, "images take no turns any more", do, arguments, otherwise)
 
 
 @functools.cache

@@ -15,14 +15,20 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def faults(schema: Any) -> Iterator[Any]:
-    """`jsonschema`'s errors."""
+@functools.cache
+def _rules() -> Any:
+    """Those of a schema of draft 7."""
     from jsonschema import Draft7Validator  # of vLLM's own requirements; takes a moment to import
     from jsonschema.validators import extend
 
     # what a list has twice harms nobody, and to look for it takes the square of its length
     once = extend(Draft7Validator, {"uniqueItems": lambda *_: ()})  # type: ignore[no-untyped-call]
-    for error in once(once.META_SCHEMA).iter_errors(schema):
+    return once(once.META_SCHEMA)
+
+
+def faults(schema: Any) -> Iterator[Any]:
+    """`jsonschema`'s errors."""
+    for error in _rules().iter_errors(schema):
         if error.validator != "minimum":
             yield error
 
