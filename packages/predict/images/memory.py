@@ -3,14 +3,13 @@
 Promises: a request takes its whole share before it decodes its first image, in the order of
 arrival; a share lasts as long as the decoded images exist, wherever they are, and what the engine
 keeps of them until the answer has ended; all shares together stay within the limit
-`image_memory_bytes`; freed images are returned to the system at once. Refuses with `BusyError` (a
-503) a request that waited `WAIT_SECONDS`, or that would wait behind too many others.
+`image_memory_bytes`. Refuses with `BusyError` (a 503) a request that waited `WAIT_SECONDS`, or that
+would wait behind too many others. (Freed images return to the system by MALLOC_MMAP_THRESHOLD_, of
+deploy/variables.py.)
 """
 
 import asyncio
 import contextlib
-import ctypes
-import functools
 import math
 import weakref
 from collections import deque
@@ -31,9 +30,6 @@ WAIT_SECONDS = 10  # then as many requests are ahead as would make the client's 
 DISCARD_SECONDS = 10
 QUEUED = 4  # requests wait for so many times the limit at most
 DOWNLOADED = 4  # downloads that have no share yet may take a quarter of the limit
-
-MMAP_THRESHOLD = -3  # mallopt(3), M_MMAP_THRESHOLD
-MMAP_BYTES = 1 << 20
 
 
 class BusyError(Exception):
@@ -187,14 +183,3 @@ class ImageMemory:
         if size > 0 and self.downloaded + size > most:
             raise BusyError
         self.downloaded += size
-
-
-@functools.cache
-def return_freed_memory() -> None:
-    """From now on, blocks of 1 MiB and more are returned to the system when they are freed.
-
-    glibc raises its threshold for that (to 32 MiB) with the first large block that is freed, and
-    keeps later ones in the arenas of the threads that asked for them.
-    """
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, MMAP_BYTES)

@@ -38,7 +38,7 @@ from predict.errors import INTERNAL_ERROR, RequestError, shortened
 from predict.errors import reading as error_reading
 from predict.errors.responder import ErrorResponder
 from predict.images.batch import image_batch
-from predict.images.memory import ImageMemory, return_freed_memory
+from predict.images.memory import ImageMemory
 from predict.legacy.parameters import HEADERS
 from predict.legacy.requests import (
     LegacyRequest,
@@ -85,7 +85,6 @@ class RequestMiddleware:
         self.app = app
         self.settings = settings
         self.image_memory = ImageMemory(settings.limits["image_memory_bytes"])
-        return_freed_memory()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
