@@ -1,7 +1,9 @@
 """The arguments of generate mean what they mean in transformers, on the same stand-in."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 
@@ -84,8 +86,13 @@ def with_ids(container: Running, value: Any) -> Any:
 def test_the_output_is_that_of_transformers(container: Running, model: Any, name: str) -> None:
     case = {key: with_ids(container, value) for key, value in CASES[name].items()}
     arguments = {**GREEDY, **case}
-    for question in QUESTIONS:
-        response = container.http.post("/predict", json={"prompt": question, **arguments})
+
+    def ask(question: str) -> httpx.Response:
+        return container.http.post("/predict", json={"prompt": question, **arguments})
+
+    with ThreadPoolExecutor(len(QUESTIONS)) as pool:
+        responses = list(pool.map(ask, QUESTIONS))
+    for question, response in zip(QUESTIONS, responses, strict=True):
         assert response.status_code == 200, response.text
         output = response.json()["output"]
         expected = generate(container, model, question, arguments)
