@@ -54,7 +54,7 @@ def groups(model: str | None, quick: bool) -> list[Group]:
         for label, point in found[0].points.items()
         if label in ("1", "16")
     }
-    return [replace(found[0], points=few, rounds=2)]
+    return [replace(found[0], points=few, rounds=1)]
 
 
 def _group(card: Card, kind: str, loads: Sequence[Load], ways: tuple[Way, ...]) -> Group:
