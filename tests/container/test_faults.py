@@ -69,7 +69,7 @@ def test_a_killed_engine_breaks_off_a_legacy_stream_and_waits_for_no_client(
 ) -> None:
     """uvicorn would wait for the client that does not read."""
     body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 4000}
-    with load.server("mistral-7b") as server, faults.unread("mistral-7b", fill_seconds=15):
+    with load.server("mistral-7b") as server, faults.unread("mistral-7b", full=True):
         with httpx.stream("POST", f"{URL}/predict", json=body, timeout=60) as response:
             assert response.status_code == 200
             chunks = response.iter_raw()

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from deploy.config import most_requests
+from deploy.config import PORT, most_requests
 from local import processes
 from local.truss import NGINX_PORT, READINESS, READY, URL
 from tests.support.load import (
@@ -142,23 +142,37 @@ def unread_streams(model: str, count: int, tokens: int) -> Iterator[list[int]]:
         yield unsent()
 
 
-def unsent() -> list[int]:
-    """Bytes that the other ends of nginx's connections with clients do not take."""
+def unsent(port: int = NGINX_PORT) -> list[int]:
+    """Bytes that the other ends of a server's connections do not take; by default of nginx's with
+    clients."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
-    sizes = [int(row[4].split(":")[0], 16) for row in rows if row[1].endswith(f":{NGINX_PORT:04X}")]
+    sizes = [int(row[4].split(":")[0], 16) for row in rows if row[1].endswith(f":{port:04X}")]
     return [size for size in sizes if size > 0]
 
 
 @contextlib.contextmanager
-def unread(model: str, fill_seconds: float = 0) -> Iterator[None]:
-    """A long stream of large events whose client holds it open and reads nothing, for so long
-    before the block begins that all between the two is full."""
+def unread(model: str, full: bool = False) -> Iterator[None]:
+    """A long stream of large events whose client holds it open and reads nothing. `full`: the block
+    begins when all between the two is full, so that vLLM itself cannot send."""
     more = {"stream": True, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
     with _asked({"messages": known(model)[0][0], "max_tokens": 30000, **more}):
         wait(lambda: running() == 1)
-        time.sleep(fill_seconds)
+        if full:
+            wait(lambda: _stuck(PORT))
         yield
+
+
+def _stuck(port: int) -> bool:
+    """Whether a server's connections take nothing while the engine makes tokens."""
+
+    def made() -> float:
+        return metrics()["vllm:generation_tokens_total"]
+
+    before, tokens = unsent(port), made()
+    if before:
+        wait(lambda: made() > tokens + 100)
+    return before != [] and unsent(port) == before
 
 
 # An engine that hangs
