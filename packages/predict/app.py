@@ -8,7 +8,7 @@ Refuses to start, with the variable's name, when one of them cannot be read.
 
 import os
 
-from predict import per_token, prefill, settings, tokenizing, upgrades
+from predict import long_prompts, per_token, prefill, settings, tokenizing, upgrades
 from predict.admission import AdmissionMiddleware
 from predict.asgi import App, Message, Receive, Scope, Send
 from predict.requests import tool_schemas
@@ -39,7 +39,9 @@ class Gateway:
         async def heard() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                installed.append(verdicts.install(scope["app"].state.engine_client))
+                engine = scope["app"].state.engine_client
+                long_prompts.install(engine)
+                installed.append(verdicts.install(engine))
             else:
                 for each in installed:
                     each.end()

@@ -69,6 +69,9 @@ NAMES: dict[str, str] = {
         "images/turns.py takes the time of a step by it"
     ),
     "vllm.v1.request:RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR": "constraints/turns.py",
+    "vllm.renderers.mistral:MistralRenderer": "long_prompts.py changes the engine's",
+    "vllm.renderers.mistral:safe_apply_chat_template": "long_prompts.py tokenizes a chat with it",
+    "vllm.renderers.mistral:MistralRenderer._tokenize_prompt": "long_prompts.py",
     "vllm.platforms:current_platform": "running.py reads what device this is",
     "vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat": "tool_parser.py",
     "vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat._make_parser": (
@@ -111,6 +114,12 @@ SCHEDULER_TEXTS = (
     "num_encoder_tokens = mm_feature.mm_position.length",
     "request.is_prefill_chunk = request.num_computed_tokens < (",
 )
+
+# --- the renderer (long_prompts.py) ---
+
+# What it makes prompts with, of a chat and of a text.
+CHAT_RENDERER = "prompt_raw = await self._apply_chat_template_async("
+TEXT_RENDERER = "prompt = await self._tokenize_prompt_async(prompt, params)"
 
 # --- errors (errors/) ---
 

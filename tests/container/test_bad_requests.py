@@ -221,6 +221,21 @@ def test_a_body_that_is_too_long_is_a_413(container: Running) -> None:
         assert str(most) in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", sorted(READ - {"/detokenize"}))
+def test_a_text_longer_than_the_model_reads_is_refused(container: Running, path: str) -> None:
+    """Before it is tokenized whole, which takes up to a second."""
+    body = valid(container.card.name)[path]
+    about = next(name for name in ("messages", "input", "prompt") if name in body)
+    text = "The mistral blows. " * 40_000
+    body[about] = [{"role": "user", "content": text}] if about == "messages" else text
+    response = container.http.post(path, json=body)
+    assert response.status_code == 400, response.text
+    error = response.json()["error"]
+    assert error["message"].startswith("This model's maximum context length is")
+    assert f" {len(text)} characters " in error["message"]
+    assert error.get("param", about) == about  # Anthropic's errors name no field
+
+
 def test_an_error_names_what_the_client_sent(container: Running) -> None:
     body = {"prompt": "hi", "max_new_tokens": 2, "repetition_penalty": 1, "min_new_tokens": -1}
     error = container.http.post("/predict", json=body).json()["error"]

@@ -1,4 +1,4 @@
-"""What the worst accepted constraints of eight clients cost a neighbour (one text model).
+"""What the worst requests of eight clients cost a neighbour (one text model).
 
 Its median is bounded by the neighbour's own, measured before; attackers are a process of their own.
 Beside other work on two cores that does not hold, so `make resilience` runs it and `make test` not.
@@ -37,6 +37,15 @@ def definitions(count: int, mark: str) -> Body:
     return {"$comment": mark, "$defs": lists, "$ref": "#/$defs/0"}
 
 
+def tool(parameters: Body) -> Body:
+    function = {"name": "f", "parameters": parameters}
+    return {"messages": QUESTION, "tools": [{"type": "function", "function": function}]}
+
+
+def dependencies(mark: str) -> Body:
+    return {"title": mark, "dependencies": {str(number): ["a"] for number in range(5000)}}
+
+
 # A character of a JSON text, as a rule of its own: nothing to compile, and slow masks.
 CHARACTER = r"""c ::= [^"\\\x00-\x1f] | "\\" e
 e ::= ["\\/bfnrt] | "u" [0-9a-fA-F]{4}"""
@@ -61,6 +70,10 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         **constrained(grammar=f'root ::= "{mark}" [ab]{{200}} "x" c{{0,300}} "z"\n{CHARACTER}'),
         "max_tokens": 400,
     },
+    "more text than the model reads": lambda mark: {
+        "messages": [{"role": "user", "content": mark + "The mistral blows. " * 45_000}]
+    },
+    "a tool of 5,000 dependencies": lambda mark: {**tool(dependencies(mark)), "max_tokens": 1},
     "a repetition that is looked for": lambda _: {
         **constrained(regex="1{800}2{800}"),
         "repetition_detection": {"max_pattern_size": 128, "min_pattern_size": 1, "min_count": 2},
@@ -93,7 +106,7 @@ def check(
     assert median < MEDIAN_TIMES * alone
     assert longest < LONGEST_SECONDS
     resilience.row(
-        "Costly constraints",
+        "Costly requests",
         f"{clients} clients send {name} without a pause",
         f"the TTFT of a neighbour, {alone * 1000:.0f} ms alone: median {median * 1000:.0f} ms, "
         f"longest {longest * 1000:.0f} ms; answers: {seen}",

@@ -14,7 +14,7 @@ SECTIONS = (
     "Bad requests",
     "Bad images",
     "Load",
-    "Costly constraints",
+    "Costly requests",
     "A client that leaves",
     "An engine that hangs",
     "A part that is killed",

@@ -80,6 +80,18 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
         {"prompt": "xx", "tools": []},
         {"messages": [], "tools": [{"a": 1}], "prompt_logprobs": 1},
     ),
+    (
+        "prompt_logprobs_bytes",
+        9,
+        {"prompt": [1, 2], "prompt_logprobs": 1},
+        {"prompt": [1, 2, 3], "prompt_logprobs": 1},
+    ),
+    (
+        "prompt_logprobs_bytes",
+        9,
+        {"prompt": [[1], [2]], "prompt_logprobs": 1},
+        {"prompt": [[1], [2, 3]], "prompt_logprobs": 1},
+    ),
     ("stop_strings", 1, {"stop": ["a"]}, {"stop": ["a", "b"]}),
     ("stop_strings", 1, {"stop_sequences": ["a"]}, {"stop_sequences": ["a", "b"]}),
     ("string_length", 2, {"stop": "ab"}, {"stop": "abc"}),

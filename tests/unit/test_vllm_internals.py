@@ -16,12 +16,14 @@ import pytest
 from predict import vllm_internals
 from predict.vllm_internals import (
     BATCH_LOGGER,
+    CHAT_RENDERER,
     GIVEN_UP,
     NAMES,
     PROGRESS,
     QUOTING_LOGGERS,
     REQUEST_READERS,
     SCHEDULER_TEXTS,
+    TEXT_RENDERER,
 )
 
 from deploy.paths import ROOT
@@ -34,6 +36,8 @@ TEXTS = [
     ("response.created", "vllm.entrypoints.openai.responses.serving"),
     ("response.in_progress", "vllm.entrypoints.openai.responses.serving"),
     *((name.removesuffix("_total"), "vllm.v1.metrics.loggers") for name in PROGRESS),
+    (CHAT_RENDERER, "vllm.renderers.mistral"),
+    (TEXT_RENDERER, "vllm.renderers.base"),
     *((text, "vllm.v1.core.sched.scheduler") for text in SCHEDULER_TEXTS),
     ("self.fill_bitmask_parallel_threshold", "vllm.v1.structured_output"),
     ("total_num_scheduled_tokens: int", "vllm.v1.core.sched.output"),

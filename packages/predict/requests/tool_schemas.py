@@ -1,18 +1,108 @@
 """What is wrong with a tool's schema, by the rules of mistral-common, which does not say where.
 
-mistral-common tries each schema as JSON schema of draft 7, and its patterns as Python's regular
-expressions. While a tool is only offered, its schema is no more than words in the prompt, and what
-JavaScript's clients send is valid there: `\\p{…}` in a pattern, for one.
+mistral-common tries each schema as JSON schema of draft 7, in Python, and its patterns as Python's
+regular expressions. While a tool is only offered, its schema is no more than words in the prompt,
+and what JavaScript's clients send is valid there: `\\p{…}` in a pattern, for one.
 
-Promises: `faults` are errors of structure; patterns and signs of numbers are left to the model.
-What was found good is not looked at again. A mistral-common without such a function is left as it
+Promises: `faults` are errors of structure; patterns and signs of numbers are left to the model. A
+schema that is as it must be is read in C, 64 KiB in 1 ms where jsonschema takes 1.4 s, and of
+another jsonschema sees what is wrong alone. A mistral-common without such a function is left as it
 is.
 """
 
 import functools
-import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+TYPES = Literal["array", "boolean", "integer", "null", "number", "object", "string"]
+INNER = "Schema | bool"
+
+# What draft 7's own schema says of each keyword. Where this takes less, as of 1.0 for an integer,
+# jsonschema has the last word.
+KEYWORDS: dict[str, Any] = {
+    **dict.fromkeys(("$id", "$schema", "$ref", "$comment", "title", "description"), str),
+    **dict.fromkeys(("pattern", "format", "contentMediaType", "contentEncoding"), str),
+    **dict.fromkeys(("readOnly", "uniqueItems"), bool),
+    **dict.fromkeys(("maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum"), int | float),
+    "multipleOf": Annotated[int, msgspec.Meta(gt=0)] | Annotated[float, msgspec.Meta(gt=0)],
+    **dict.fromkeys(("maxLength", "minLength", "maxItems", "minItems"), int),
+    **dict.fromkeys(("maxProperties", "minProperties"), int),
+    **dict.fromkeys(("examples", "enum"), list[Any]),
+    "required": list[str],
+    "type": TYPES | Annotated[list[TYPES], msgspec.Meta(min_length=1)],
+}
+# … of those that hold schemas: one each …
+ONE = (
+    *("additionalItems", "additionalProperties", "contains", "propertyNames"),
+    *("not", "if", "then", "else", "items"),
+)
+# … by name, or in a list.
+NAMED = ("definitions", "properties", "patternProperties", "dependencies")
+LISTED = ("allOf", "anyOf", "oneOf", "items")
+MANY = f"Annotated[list[{INNER}], msgspec.Meta(min_length=1)]"
+KEYWORDS |= dict.fromkeys(ONE, INNER) | dict.fromkeys(LISTED, MANY)
+KEYWORDS |= dict.fromkeys(NAMED, f"dict[str, {INNER}]")
+KEYWORDS |= {"items": f"{INNER} | {MANY}", "dependencies": f"dict[str, {INNER} | list[str]]"}
+
+FIELDS = {f"_{position}": keyword for position, keyword in enumerate(KEYWORDS)}
+Schema = msgspec.defstruct(
+    "Schema",
+    [(name, KEYWORDS[keyword], None) for name, keyword in FIELDS.items()],
+    module=__name__,
+    rename=FIELDS,
+    gc=False,
+)
+
+
+def faults(schema: Any) -> Iterator[Any]:
+    """`jsonschema`'s errors."""
+    if not _fits(schema):
+        yield from _faults(schema, ())
+
+
+def _fits(schema: Any) -> bool:
+    try:
+        msgspec.convert(schema, Schema | bool)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _faults(value: Any, place: tuple[str | int, ...]) -> Iterator[Any]:
+    """Those of the schemas in a value, and then its own."""
+    own = value
+    if isinstance(value, dict):
+        own = {}
+        for keyword, held in value.items():
+            inner = _schemas(keyword, held)
+            own[keyword] = type(held)() if inner and isinstance(held, dict) else held
+            if inner and isinstance(held, list):
+                own[keyword] = [True]
+            for steps, schema in inner.items():
+                if not _fits(schema):
+                    yield from _faults(schema, (*place, keyword, *steps))
+    for error in _rules().iter_errors(own):
+        if error.validator != "minimum":
+            error.relative_path.extendleft(reversed(place))
+            yield error
+
+
+def _schemas(keyword: str, held: Any) -> Mapping[tuple[str | int, ...], Any]:
+    """The schemas that a keyword holds, by where they are in it."""
+    if keyword in ONE and isinstance(held, dict):
+        return {(): held}
+    if keyword in LISTED and isinstance(held, list):
+        return {(position,): schema for position, schema in enumerate(held)}
+    if keyword in NAMED and isinstance(held, dict):
+        # a dependency may be a list of names
+        return {(name,): schema for name, schema in held.items() if not _are_names(schema)}
+    return {}
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and set(map(type, value)) <= {str}
 
 
 @functools.cache
@@ -26,21 +116,9 @@ def _rules() -> Any:
     return once(once.META_SCHEMA)
 
 
-def faults(schema: Any) -> Iterator[Any]:
-    """`jsonschema`'s errors."""
-    for error in _rules().iter_errors(schema):
-        if error.validator != "minimum":
-            yield error
-
-
 def validate(value: dict[str, Any]) -> None:
-    """Raises a ValueError. Tools come with each request of a conversation; once is enough."""
-    _validate(json.dumps(value))
-
-
-@functools.lru_cache(maxsize=256)
-def _validate(schema: str) -> None:
-    for error in faults(json.loads(schema)):  # 1.5 ms for a kB
+    """Raises a ValueError."""
+    for error in faults(value):
         raise ValueError(error.message)
 
 

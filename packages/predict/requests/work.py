@@ -16,6 +16,7 @@ from predict.settings import RequestLimits
 # What each token of an answer is compared with.
 WORDS = ("stop", "stop_strings", "bad_words", "bad_words_ids")
 PROMPT = ("prompt", "messages", "tools")  # what a prompt is made of
+TOKEN_BYTES = 4  # of text, in English
 LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
 
 
@@ -81,7 +82,16 @@ def _asks_of_prompt(body: Mapping[str, Any], logprobs: int) -> bool:
 
 
 def _prompt_bytes(body: Mapping[str, Any]) -> int:
-    return sum(len(msgspec.json.encode(body[name])) for name in PROMPT if name in body)
+    return sum(_bytes(body[name]) for name in PROMPT if name in body)
+
+
+def _bytes(value: Any) -> int:
+    """Of a text as JSON; the id of a token counts as a token's text does."""
+    if isinstance(value, list) and value and isinstance(value[0], int):
+        return TOKEN_BYTES * len(value)
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return sum(map(_bytes, value))
+    return len(msgspec.json.encode(value))
 
 
 def number_of(value: Any) -> float | None:
