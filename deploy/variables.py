@@ -64,10 +64,10 @@ def image_settings(card: Card, choices: Options) -> dict[str, str]:
         "VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB": str(card.images.megabytes),
         "VLLM_MAX_IMAGE_PIXELS": str(card.images.pixels),
         "VLLM_IMAGE_FETCH_TIMEOUT": str(card.images.fetch_seconds),
-        # Blocks of 1 MiB and more, as images are in each process that has them, go back to the
-        # system when they are freed. glibc raises its threshold for that (to 32 MiB) with the first
-        # large block, and then keeps them: the engine kept what its requests ever had at once.
-        "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+        # Blocks of 128 KiB and more, as images are in each process that has them, go back to the
+        # system when they are freed. That is glibc's own threshold, which it raises (to 32 MiB) with
+        # the first large block unless it is set: the engine kept what its requests ever had at once.
+        "MALLOC_MMAP_THRESHOLD_": str(128 << 10),
     }
     if choices.image_hosts is not None:
         settings["ALLOWED_IMAGE_HOSTS"] = ",".join(choices.hosts)

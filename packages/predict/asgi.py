@@ -22,23 +22,27 @@ class TooLongError(ValueError):
     """A body longer than it may be."""
 
 
-async def read_chunks(scope: Scope, receive: Receive, most: int | None) -> list[bytes]:
-    """The body of a request as it came; a `ClientLeftError` when the client leaves before its end,
-    a `TooLongError` as soon as it is known to have more than `most` bytes."""
+async def read_body(scope: Scope, receive: Receive, most: int | None) -> bytes:
+    """The body of a request; a `ClientLeftError` when the client leaves before its end, a
+    `TooLongError` as soon as it is known to have more than `most` bytes."""
     announced = header(scope, b"content-length")
     if most is not None and announced.isdigit() and int(announced) > most:
         raise TooLongError
-    chunks, length = [], 0
+    # In one block: thousands of pieces of a large body would leave holes in the heap, which stay.
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeftError
-        chunks.append(message.get("body", b""))
-        length += len(chunks[-1])
-        if most is not None and length > most:
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        if most is not None and len(body) + len(chunk) > most:
             raise TooLongError
-        if not message.get("more_body", False):
-            return chunks
+        if not body and not more:
+            return chunk
+        body += chunk
+        if not more:
+            return bytes(body)
 
 
 def header(scope: Scope, name: bytes) -> bytes:

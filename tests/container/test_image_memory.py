@@ -1,6 +1,7 @@
 """Many clients with as many and as large images as the limits allow: the memory of all has a bound,
 and so has the time that a neighbour with text waits."""
 
+import base64
 import statistics
 import threading
 import time
@@ -19,7 +20,7 @@ from tests.support import load
 from tests.support.container import Running
 from tests.support.image_host import bomb, data_url, numbered, picture
 from tests.support.images import ask, part
-from tests.support.neighbours import Body, attacked, neighbour
+from tests.support.neighbours import Body, Pieces, attacked, neighbour
 from tests.support.resilience import Report
 
 CLIENTS = 32
@@ -70,6 +71,22 @@ def flood(side: int) -> Callable[[str], Body]:
     return make
 
 
+def flood_of_bytes(side: int) -> Callable[[str], Pieces]:
+    """The same in bodies of 42 MB: what a decoder passes over is behind each picture."""
+    start = base64.b64encode(b"".join([image := bomb(side, side), bytes(-len(image) % 3)]))
+    filling = b"A" * (8 << 20)
+
+    def make(mark: str) -> Pieces:
+        number, content = int.from_bytes(mark.encode()) * 5, []
+        for i in range(5):
+            end = base64.b64encode(b"%048d" % (number + i))
+            opening = b'{"type": "image_url", "image_url": {"url": "data:image/png;base64,'
+            content += [b", " if i else b"", opening, start, filling, end, b'"}}']
+        return [b'{"max_tokens": 4, "messages": [{"role": "user", "content": [', *content, b"]}]}"]
+
+    return make
+
+
 def image_seconds(container: Running) -> float:
     """What one image of the largest size takes, alone. On a CPU the engine is at its encoder for
     most of it, in one step, which nothing interrupts."""
@@ -84,9 +101,22 @@ def image_seconds(container: Running) -> float:
     return statistics.median(found)
 
 
-@pytest.mark.parametrize("side", [SIDE, SMALL])
+@pytest.mark.parametrize(
+    ("make", "side", "what"),
+    [
+        (flood, SIDE, ""),
+        (flood, SMALL, ""),
+        (flood_of_bytes, SIDE, ", in bodies of 42 MB"),
+    ],
+    ids=["large", "small", "bytes"],
+)
 def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
-    container: Running, resilience: Report, request: pytest.FixtureRequest, side: int
+    container: Running,
+    resilience: Report,
+    request: pytest.FixtureRequest,
+    make: Callable[[int], Callable[[str], Body | Pieces]],
+    side: int,
+    what: str,
 ) -> None:
     limit = (container.card.serving.memory << 30) // 8  # with vLLM's cache
     seconds = LONG_SECONDS if request.config.getoption("--resilience") else SECONDS
@@ -95,7 +125,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     neighbour(1)
     alone = neighbour(ALONE_SECONDS)
     before = load.memory()
-    with peak_of_memory() as seen, attacked(CLIENTS, flood(side)) as statuses:
+    with peak_of_memory() as seen, attacked(CLIENTS, make(side)) as statuses:
         waits = neighbour(seconds)
     load.wait(lambda: load.running() + load.waiting() == 0)
     # that some are refused depends on the machine; tests/unit/test_images_memory.py provokes it
@@ -113,7 +143,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     resilience.row(
         "Bad images",
         f"{CLIENTS} clients for {seconds} s, each with five different images of {side} x {side} "
-        "pixels at a time",
+        f"pixels at a time{what}",
         f"memory {grown / 2**30:+.1f} GiB at most, of {limit / 2**30:.1f} GiB allowed, "
         f"{kept / 2**20:+.0f} MiB afterwards; {statuses.count(200)} answered, "
         f"{statuses.count(503)} refused with 503; the TTFT of a neighbour with text, "

@@ -209,7 +209,7 @@ def test_the_limits_for_images_are_the_card_s() -> None:
     assert variables["VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB"] == str(card.images.megabytes)
     assert variables["VLLM_IMAGE_FETCH_TIMEOUT"] == str(card.images.fetch_seconds)
     assert "ALLOWED_IMAGE_HOSTS" not in variables
-    assert variables["MALLOC_MMAP_THRESHOLD_"] == "1048576"  # below any image of the largest sizes
+    assert variables["MALLOC_MMAP_THRESHOLD_"] == "131072"
 
 
 def test_the_secret_may_have_another_name() -> None:

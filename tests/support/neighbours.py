@@ -21,6 +21,7 @@ UNDER_WAY_SECONDS = 1.0  # until all clients of an attack have sent something
 PATIENCE_SECONDS = 300  # an image behind a flood of others
 
 Body = dict[str, Any]
+Pieces = list[bytes]  # of a body, which are not copied for each request
 
 
 def http() -> httpx.Client:
@@ -60,7 +61,14 @@ def outcome(response: httpx.Response) -> int | str:
     return response.status_code
 
 
-def attack(clients: int, make: Callable[[str], Body], over: Any, statuses: Any) -> None:
+def send(client: httpx.Client, body: Body | Pieces) -> httpx.Response:
+    if isinstance(body, dict):
+        return client.post(CHAT, json=body)
+    length = str(sum(map(len, body)))
+    return client.post(CHAT, content=iter(body), headers={"content-length": length})
+
+
+def attack(clients: int, make: Callable[[str], Body | Pieces], over: Any, statuses: Any) -> None:
     """Sends without a pause until it is over."""
     os.nice(10)
 
@@ -69,7 +77,7 @@ def attack(clients: int, make: Callable[[str], Body], over: Any, statuses: Any) 
         while not over.is_set():
             count += 1
             try:
-                seen.append(outcome(asking.post(CHAT, json=make(f"x{number}y{count}"))))
+                seen.append(outcome(send(asking, make(f"x{number}y{count}"))))
             except httpx.TimeoutException:
                 seen.append("no answer")
 
@@ -83,7 +91,7 @@ def attack(clients: int, make: Callable[[str], Body], over: Any, statuses: Any) 
 
 
 @contextmanager
-def attacked(clients: int, make: Callable[[str], Body]) -> Iterator[list[int | str]]:
+def attacked(clients: int, make: Callable[[str], Body | Pieces]) -> Iterator[list[int | str]]:
     """Beside a process of so many clients; yields what will be the statuses of their answers."""
     processes = multiprocessing.get_context("fork")  # what makes the bodies is a function of here
     over, answered = processes.Event(), processes.Queue()

@@ -1,12 +1,16 @@
 import asyncio
+import contextlib
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from predict.images.batch import current_batch, image_batch
+from predict.images.batch import ImageBatch, current_batch, image_batch
 from predict.images.memory import ImageCost, ImageMemory, cost_of
+from predict.images.urls import ImageError
 
-COST = ImageCost(sent=1, pixels=100, kept=10)
+COST = ImageCost(downloaded=1, pixels=100, kept=10)
 
 
 def run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -84,6 +88,56 @@ def test_a_share_is_given_back_however_a_request_ends(ended_by: type[BaseExcepti
 
         with pytest.raises(ended_by):
             await request()
-        assert (memory.taken, memory.downloaded) == (0, 0)
+        assert memory.taken == 0
 
     run(test)
+
+
+def test_a_body_is_incoming_until_the_request_has_a_share_or_needs_none() -> None:
+    async def test() -> None:
+        memory, size = ImageMemory(1 << 30), 1 << 20
+        for images in (True, False):
+            with image_batch(memory) as batch:
+                await batch.receive(size)
+                assert (memory.incoming.taken, memory.shares.taken) == (batch.body, 0)
+                if images:
+                    with batch.image():
+                        await batch.share(COST)
+                    assert memory.shares.taken == batch.body + cost_of([COST])[0]
+                else:
+                    batch.settle()
+                assert memory.incoming.taken == 0
+            assert memory.taken == 0
+
+    run(test)
+
+
+def test_the_error_of_a_refused_image_keeps_nothing_of_the_request() -> None:
+    """It refers to its frames and they to it, until the garbage collector comes by, with the body
+    in them."""
+
+    class Body:
+        pass
+
+    seen: list[weakref.ref[Body]] = []
+
+    async def load(batch: ImageBatch, body: Body) -> None:
+        try:
+            raise OSError
+        except OSError as error:
+            kept = error  # in a frame of its own traceback
+            with batch.image():
+                raise ImageError("refused") from kept
+
+    async def request() -> None:
+        body = Body()
+        seen.append(weakref.ref(body))
+        with image_batch(ImageMemory(None)) as batch, contextlib.suppress(ImageError):
+            await load(batch, body)
+
+    gc.disable()
+    try:
+        run(request)
+        assert seen[0]() is None
+    finally:
+        gc.enable()

@@ -94,7 +94,7 @@ def test_images_that_get_no_memory_become_a_503(connector: Any) -> None:
 
     async def load() -> Any:
         memory = ImageMemory(1 << 20)
-        await memory.take([ImageCost(sent=0, pixels=1 << 20, kept=0)])  # of another request
+        await memory.take([ImageCost(downloaded=0, pixels=1 << 20, kept=0)])  # of another request
         with image_batch(memory):
             return await connector.fetch_image_async(data_url(picture()))
 

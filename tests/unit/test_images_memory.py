@@ -11,7 +11,7 @@ from PIL import Image
 from predict.images import memory
 from predict.images.memory import BusyError, ImageCost, ImageMemory, Share, cost_of
 
-MEGAPIXEL = ImageCost(sent=0, pixels=1 << 20, kept=0)
+MEGAPIXEL = ImageCost(downloaded=0, pixels=1 << 20, kept=0)
 (MEBIBYTES_24, _) = cost_of([MEGAPIXEL])
 
 
@@ -26,7 +26,7 @@ async def settled() -> None:
 
 def test_the_cost_counts_what_was_sent_decoded_worked_on_and_kept() -> None:
     small, large = ImageCost(10, 100, 7), ImageCost(20, 300, 9)
-    assert cost_of([small, large]) == (3 * 30 + 4 * 400 + 20 * 300 + 16, 16)
+    assert cost_of([small, large]) == (30 + 4 * 400 + 20 * 300 + 16, 16)
 
 
 def test_requests_get_their_shares_in_the_order_of_arrival() -> None:
@@ -66,7 +66,7 @@ def test_a_request_that_waited_too_long_is_refused(monkeypatch: pytest.MonkeyPat
             await budget.take([MEGAPIXEL])
         share.close()
         (await budget.take([MEGAPIXEL])).close()
-        assert (budget.taken, len(budget.queue)) == (0, 0)
+        assert (budget.taken, len(budget.shares.queue)) == (0, 0)
 
     run(test)
 
@@ -111,7 +111,7 @@ def test_a_request_that_leaves_the_queue_gives_its_turn_to_the_next(turn_has_com
 def test_a_share_lasts_as_long_as_its_images() -> None:
     async def test() -> None:
         budget = ImageMemory(1 << 30)
-        cost = ImageCost(sent=0, pixels=1 << 20, kept=1000)
+        cost = ImageCost(downloaded=0, pixels=1 << 20, kept=1000)
         with ThreadPoolExecutor(1) as threads:
             share = await budget.take([cost])
             image = await share.run(threads, lambda: SimpleNamespace(media=Image.new("L", (9, 9))))
@@ -196,9 +196,38 @@ def test_a_share_lasts_as_long_as_a_decoder_runs(ends_with: str) -> None:
 
 def test_downloads_without_a_share_take_a_part_of_the_limit() -> None:
     budget = ImageMemory(1000)
-    budget.download(250)
+    budget.incoming.take_at_once(250)
     with pytest.raises(BusyError):
-        budget.download(1)
-    budget.download(-250)
-    budget.download(250)
-    ImageMemory(None).download(1 << 40)
+        budget.incoming.take_at_once(1)
+    budget.incoming.give_back(250)
+    budget.incoming.take_at_once(250)
+    ImageMemory(None).incoming.take_at_once(1 << 40)
+
+
+def test_a_body_is_read_when_there_is_room_and_lasts_until_the_answer_has_ended() -> None:
+    async def test() -> None:
+        budget, size = ImageMemory(100 << 20), 5 << 20  # of which a quarter is for what comes in
+        first = await budget.receive(size)
+        assert first == memory.BODY_COPIES * size
+        second = asyncio.create_task(budget.receive(size))
+        await settled()
+        assert not second.done()
+        share = await budget.take([ImageCost(downloaded=0, pixels=100, kept=0)], first)
+        budget.incoming.give_back(first)
+        await settled()
+        assert second.done()
+        share._settle()  # no decoder runs and no image is left
+        assert budget.shares.taken == first
+        share.close()
+        assert (budget.shares.taken, budget.incoming.taken) == (0, await second)
+
+    run(test)
+
+
+def test_small_bodies_and_one_larger_than_the_budget_do_not_wait_for_ever() -> None:
+    async def test() -> None:
+        budget = ImageMemory(4 << 20)
+        assert await budget.receive(memory.SMALL_BODY - 1) == 0
+        assert await budget.receive(64 << 20) == 1 << 20
+
+    run(test)

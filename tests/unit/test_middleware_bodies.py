@@ -1,5 +1,6 @@
 """Bodies: what is read and judged is what vLLM gets."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from predict.images import memory
 from predict.legacy.parameters import CHAT, REFUSED
+from predict.requests import middleware
 from predict.requests.middleware import READ, decoded, encoded
 
 from tests.support.middleware import CHAT_PATH, post
@@ -172,3 +175,41 @@ def test_a_large_body_without_images_is_refused_before_it_is_parsed() -> None:
         _, status, answer = post(CHAT_PATH, body, **SMALL)
         assert status == 413
         assert "beside its images" in answer["error"]["message"]
+
+
+LARGE = json.dumps(with_part(type="image_url", image_url={"url": IMAGE * 3})).encode()
+
+
+def test_a_large_body_that_gets_no_room_is_a_503_and_is_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "WAIT_SECONDS", 0.01)
+    full = memory.ImageMemory(0)
+    full.incoming.taken = 1
+    monkeypatch.setattr(middleware, "ImageMemory", lambda limit: full)
+    vllm, status, error = post(CHAT_PATH, LARGE)
+    assert (status, vllm.taken) == (503, 0)
+    assert "take all memory" in error["error"]["message"]
+
+
+def test_a_large_body_that_does_not_come_gives_its_room_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(middleware, "READ_SECONDS", 0.01)
+    mine = memory.ImageMemory(1 << 30)
+    monkeypatch.setattr(middleware, "ImageMemory", lambda limit: mine)
+
+    async def never(*_: Any) -> bytes:
+        assert mine.taken == memory.BODY_COPIES * len(LARGE)
+        return await asyncio.Future()
+
+    monkeypatch.setattr(middleware, "read_body", never)
+    _, status, error = post(CHAT_PATH, LARGE)
+    assert (status, mine.taken) == (408, 0)
+    assert "did not come" in error["error"]["message"]
+
+
+def test_text_takes_no_memory_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "ImageMemory", lambda limit: memory.ImageMemory(0))
+    body = json.dumps({"prompt": "e" * 300_000}).encode()
+    assert post("/v1/completions", body)[1] == 200

@@ -9,6 +9,7 @@ vLLM's media connector.
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -43,6 +44,17 @@ class ImageBatch:
     shares: list[Share] = field(default_factory=list)
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     downloaded: int = 0
+    body: int = 0  # what the request's body takes
+    incoming: int = 0  # the same, until the request has a share, or is found to need none
+
+    async def receive(self, size: int) -> None:
+        """Waits for room for the request's body, of so many bytes."""
+        self.body = self.incoming = await self.memory.receive(size)
+
+    def settle(self) -> None:
+        """The request waits for no share any more."""
+        settled, self.incoming = self.incoming, 0
+        self.memory.incoming.give_back(settled)
 
     def ends(self, seconds: float) -> float:
         """When the time for all images of the request is over."""
@@ -79,18 +91,24 @@ class ImageBatch:
             raise self.failure
         async with self.taking:
             if not self.shares:
-                self.shares.append(await self.memory.take(self.costs))
+                self.shares.append(await self.memory.take(self.costs, self.body))
                 self._forget_downloads()
+                self.settle()
         return self.shares[0]
 
     def download(self, size: int) -> None:
         """Counts downloaded bytes."""
-        self.memory.download(size)
+        self.memory.incoming.take_at_once(size)
         self.downloaded += size
 
     def close(self) -> None:
         self.open = False
+        error = self.failure
         self._end_round()
+        self.settle()
+        while error is not None:  # its frames refer to it, in circles, and to the body
+            traceback.clear_frames(error.__traceback__)
+            error = error.__context__
 
     def _end_round(self) -> None:
         for share in self.shares:
@@ -99,7 +117,7 @@ class ImageBatch:
         self.shares, self.costs, self.failure, self.all_known = [], [], None, asyncio.Event()
 
     def _forget_downloads(self) -> None:
-        self.memory.download(-self.downloaded)
+        self.memory.incoming.give_back(self.downloaded)
         self.downloaded = 0
 
     async def once(self, url: str, fetch: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:

@@ -123,7 +123,8 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
                 raise formats.unreadable(self.formats) from None
 
         kept = self.encoder.size(width, height) if self.encoder else 0
-        share = await batch.share(ImageCost(len(data), width * height, kept))
+        downloaded = 0 if fetched is None else len(data)
+        share = await batch.share(ImageCost(downloaded, width * height, kept))
         async with batch.decoding:  # one at a time, as memory.py counts
             image = await share.run(global_thread_pool, decode)
         batch.sizes[url] = image.media.size
@@ -155,6 +156,7 @@ def with_sizes(parse: Parse) -> Parse:
         batch = current_batch() or begin_batch(ImageMemory(None))
         SafeMediaConnector.encoder = SafeMediaConnector.encoder or encoder_input(model)
         parsed = await parse(messages, model, *arguments, **more)
+        batch.settle()
         for message in messages:
             if isinstance(content := message.get("content"), list):
                 message["content"] = [for_tokenizer(part, batch.sizes) for part in content]

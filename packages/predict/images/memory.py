@@ -1,11 +1,11 @@
 """The memory that images of all requests together may take in this process.
 
-Promises: a request takes its whole share before it decodes its first image, in the order of
-arrival; a share lasts as long as the decoded images exist, wherever they are, and what the engine
-keeps of them until the answer has ended; all shares together stay within the limit
-`image_memory_bytes`. Refuses with `BusyError` (a 503) a request that waited `WAIT_SECONDS`, or that
-would wait behind too many others. (Freed images return to the system by MALLOC_MMAP_THRESHOLD_, of
-deploy/variables.py.)
+Promises: a body of more than SMALL_BODY is read once there is room for it; a request takes its
+whole share before it decodes its first image, in the order of arrival; a share lasts as long as the
+decoded images exist, wherever they are, and what the engine keeps of them, and vLLM of the body,
+until the answer has ended; all together stays within the limit `image_memory_bytes`. Refuses with
+`BusyError` (a 503) what waited `WAIT_SECONDS`, or would wait behind too many others. (Freed images
+return to the system by MALLOC_MMAP_THRESHOLD_, of deploy/variables.py.)
 """
 
 import asyncio
@@ -23,13 +23,15 @@ from typing import Any
 # encoder's size in 32-bit floats (22). A request does either with one of its images at a time.
 DECODED = 4
 WORKING = 24
-# What was sent exists as body text, data URL and bytes.
-SENT_COPIES = 3
+# A body exists as the bytes that came, as the strings in it (twice, while vLLM parses it), and as
+# the bytes of its images; vLLM keeps it until the answer has ended.
+BODY_COPIES = 3
+SMALL_BODY = 1 << 18  # what all slots take of these is less than the server's memory varies
 
 WAIT_SECONDS = 10  # then as many requests are ahead as would make the client's wait pointless
 DISCARD_SECONDS = 10
 QUEUED = 4  # requests wait for so many times the limit at most
-DOWNLOADED = 4  # downloads that have no share yet may take a quarter of the limit
+INCOMING = 4  # what came in for requests that have no share yet may take a quarter of the limit
 
 
 class BusyError(Exception):
@@ -43,26 +45,26 @@ class BusyError(Exception):
 class ImageCost:
     """What one image takes, in bytes."""
 
-    sent: int
+    downloaded: int  # 0 where the body has it
     pixels: int
     kept: int  # in the engine, as the encoder's input, until the answer has ended
 
 
 def cost_of(images: list[ImageCost]) -> tuple[int, int]:
     """Bytes that the images of a request take at most, and those that stay when they are freed."""
-    sent = SENT_COPIES * sum(image.sent for image in images)
+    downloaded = sum(image.downloaded for image in images)
     decoded = DECODED * sum(image.pixels for image in images)
     working = (WORKING - DECODED) * max(image.pixels for image in images)
     kept = sum(image.kept for image in images)
-    return sent + decoded + working + kept, kept
+    return downloaded + decoded + working + kept, kept
 
 
 class Share:
     """Part of the budget, until the request has ended, which `close` says, and its decoders have
     returned and its images are freed, which is observed."""
 
-    def __init__(self, memory: "ImageMemory", size: int, kept: int) -> None:
-        self.memory, self.size, self.kept = memory, size, min(kept, size)
+    def __init__(self, pool: "Pool", size: int, kept: int) -> None:
+        self.pool, self.size, self.kept = pool, size, min(kept, size)
         self.loop = asyncio.get_running_loop()
         self.users = 0  # decoders that run and images that exist
         self.images: list[tuple[weakref.ref[Any], Callable[[], Any]]] = []
@@ -119,33 +121,27 @@ class Share:
             return
         left = 0 if self.closed else self.kept
         given, self.size = self.size - left, left
-        self.memory.give_back(given)
+        self.pool.give_back(given)
 
 
-class ImageMemory:
-    """The budget, in bytes; None for none. Used by the server's event loop only."""
+class Pool:
+    """A part of the budget, in bytes, given out in the order of arrival."""
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: float) -> None:
         self.limit = limit
         self.taken = 0
-        self.downloaded = 0
         self.queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    async def take(self, images: list[ImageCost]) -> Share:
-        """The share of a request with these images; one that needs more than there is gets all."""
-        size, kept = cost_of(images)
-        if self.limit is not None:
-            size = min(size, self.limit)
-            if self.queue or self.taken + size > self.limit:
-                await self._wait(size)
-            else:
-                self.taken += size
+    async def take(self, size: int) -> int:
+        """Takes so much, when it is there; who needs more than the limit gets all. What it took."""
+        size = int(min(size, self.limit))
+        if self.queue or self.taken + size > self.limit:
+            await self._wait(size)
         else:
             self.taken += size
-        return Share(self, size, kept)
+        return size
 
     async def _wait(self, size: int) -> None:
-        assert self.limit is not None
         if sum(waiting for waiting, _ in self.queue) + size > QUEUED * self.limit:
             raise BusyError
         turn = asyncio.get_running_loop().create_future()
@@ -163,6 +159,11 @@ class ImageMemory:
                 raise BusyError from None
             raise
 
+    def take_at_once(self, size: int) -> None:
+        if self.taken + size > self.limit:
+            raise BusyError
+        self.taken += size
+
     def give_back(self, size: int) -> None:
         self.taken -= size
         self._serve()
@@ -171,15 +172,30 @@ class ImageMemory:
         while self.queue:
             size, turn = self.queue[0]
             if not turn.done():
-                if self.limit is not None and self.taken + size > self.limit:
+                if self.taken + size > self.limit:
                     return
                 self.taken += size
                 turn.set_result(None)
             self.queue.popleft()
 
-    def download(self, size: int) -> None:
-        """Counts bytes that were downloaded and have no share yet, or, below 0, that have one."""
-        most = math.inf if self.limit is None else self.limit / DOWNLOADED
-        if size > 0 and self.downloaded + size > most:
-            raise BusyError
-        self.downloaded += size
+
+class ImageMemory:
+    """The budget; None for none. Used by the server's event loop only."""
+
+    def __init__(self, limit: int | None) -> None:
+        most = math.inf if limit is None else limit
+        self.incoming = Pool(most / INCOMING)  # bodies and downloads of requests without a share
+        self.shares = Pool(most - most / INCOMING)
+
+    @property
+    def taken(self) -> int:
+        return self.incoming.taken + self.shares.taken
+
+    async def receive(self, body: int) -> int:
+        """Waits until there is room for a body of so many bytes → what it takes of `incoming`."""
+        return await self.incoming.take(BODY_COPIES * body) if body >= SMALL_BODY else 0
+
+    async def take(self, images: list[ImageCost], body: int = 0) -> Share:
+        """The share of a request with these images, in a body that takes so much."""
+        size, kept = cost_of(images)
+        return Share(self.shares, await self.shares.take(size + body), kept + body)

@@ -6,6 +6,7 @@ response passes untouched. Rejects, with an error in the OpenAI format (errors/)
 a JSON object in UTF-8, one over a limit (limits.py), and what preparation.py refuses.
 """
 
+import asyncio
 import json
 import logging
 import traceback
@@ -28,7 +29,7 @@ from predict.asgi import (
     ask,
     from_foreign_page,
     header,
-    read_chunks,
+    read_body,
     replay,
     respond,
     to_path,
@@ -37,8 +38,8 @@ from predict.asgi import (
 from predict.errors import INTERNAL_ERROR, RequestError, shortened
 from predict.errors import reading as error_reading
 from predict.errors.responder import ErrorResponder
-from predict.images.batch import image_batch
-from predict.images.memory import ImageMemory
+from predict.images.batch import current_batch, image_batch
+from predict.images.memory import BusyError, ImageMemory
 from predict.legacy.parameters import HEADERS
 from predict.legacy.requests import (
     LegacyRequest,
@@ -74,6 +75,9 @@ PROMPT = (
 WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
 CONSTRAINT = "structured_outputs"  # what vLLM calls every constraint on the output
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# For a body that takes memory others wait for. Through nginx, which has it whole, it takes no time.
+READ_SECONDS = 60
 
 Body = dict[str, Any]
 
@@ -158,21 +162,23 @@ class RequestMiddleware:
     async def _read(
         self, scope: Scope, receive: Receive, answer: ErrorResponder, notes: Notes
     ) -> None:
-        chunks = await self._chunks(scope, receive)
+        body = await self._body(scope, receive)
         if not from_foreign_page(scope):
             scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
         every = scope.get(pacing.SCOPE, 1)
-        request = self._understood(scope, chunks, answer, every, notes)
+        request = self._understood(scope, body, answer, every, notes)
         if isinstance(request, LegacyRequest):
+            del body  # as below
             await self._legacy(scope, request, receive, answer)
             return
-        if request is not chunks:
-            scope = with_length(scope, sum(map(len, request)))
-        del chunks  # or they would stay for as long as the answer takes
+        if request is not body:
+            scope = with_length(scope, len(request))
+        replayed = replay([request], receive)
+        del body, request  # or they would stay for as long as the answer takes
         send = WholeCalls(answer) if notes.whole_calls else answer
-        await self.app(scope, replay(request, receive), send)
+        await self.app(scope, replayed, send)
 
-    async def _chunks(self, scope: Scope, receive: Receive) -> list[bytes]:
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
         encoding = header(scope, b"content-encoding").decode("latin-1")
         if encoding not in ("", "identity"):
             shown = shortened(encoding, 40)
@@ -183,24 +189,34 @@ class RequestMiddleware:
         # where no image can be, a body has as many bytes as text may have
         sizes = (limits["body_bytes"], limits["text_bytes"] if scope["path"] in TEXT else None)
         most = min((size for size in sizes if size is not None), default=None)
+        announced = header(scope, b"content-length")
+        size = int(announced) if announced.isdigit() else most or 0
+        batch = current_batch()
         try:
-            return await read_chunks(scope, receive, most)
+            if batch and scope["path"] not in TEXT and (most is None or size <= most):
+                await batch.receive(size)
+            async with asyncio.timeout(READ_SECONDS if batch and batch.body else None):
+                return await read_body(scope, receive, most)
         except TooLongError:
             raise RequestError(
                 f"the body is too large; at most {most} bytes are allowed", None, 413
             ) from None
+        except BusyError as error:
+            raise RequestError(str(error), None, 503) from None
+        except TimeoutError:
+            said = f"the body did not come within {READ_SECONDS} s"
+            raise RequestError(said, None, 408) from None
 
     def _understood(
         self,
         scope: Scope,
-        chunks: list[bytes],
+        whole: bytes,
         answer: ErrorResponder,
         stream_interval: int,
         notes: Notes,
-    ) -> list[bytes] | LegacyRequest:
-        """A body as vLLM is to get it, in pieces, or the request it is in the legacy format."""
+    ) -> bytes | LegacyRequest:
+        """A body as vLLM is to get it, or the request it is in the legacy format."""
         path = scope["path"]
-        whole = b"".join(chunks)
         limits.check_size(whole, self.settings.limits)
         body = decoded(whole)
         changed = limits.check(body, len(whole), self.settings.limits)
@@ -221,8 +237,8 @@ class RequestMiddleware:
         if legacy:
             return translate(ready | missing, self.settings)
         if changed or ready is not body or missing.keys() & body.keys():
-            return [encoded(ready | missing)]
-        return with_fields(chunks, missing) if missing else chunks
+            return encoded(ready | missing)
+        return with_fields(whole, missing) if missing else whole
 
     def _prepared(self, path: str, body: Body, notes: Notes) -> Body:
         ready = prepared(path, body, self.settings.tokenizer, notes)
@@ -243,7 +259,9 @@ class RequestMiddleware:
             bad_words.append(await self._spell(scope, receive, legacy, ids))
         chat = encoded(finish(legacy, prompt_tokens, bad_words))
         wrapped = (TextStreamResponder if legacy.stream else JSONResponder)(answer, legacy)
-        await self.app(with_length(scope, len(chat)), replay([chat], receive), wrapped)
+        scope, replayed = with_length(scope, len(chat)), replay([chat], receive)
+        del chat
+        await self.app(scope, replayed, wrapped)
 
     async def _spell(
         self, scope: Scope, receive: Receive, legacy: LegacyRequest, ids: list[int]
@@ -332,9 +350,9 @@ def naming(send: Send, notes: Notes) -> Send:
     return named
 
 
-def with_fields(chunks: list[bytes], added: Body) -> list[bytes]:
-    """The chunks of a body with fields added, of which only the first is copied."""
-    first = chunks[0].removeprefix(BYTE_ORDER_MARK).lstrip()
-    if first.startswith(b"{") and first[1:].strip() not in (b"", b"}"):
-        return [encoded(added)[:-1] + b"," + first[1:], *chunks[1:]]
-    return [encoded(decoded(b"".join(chunks)) | added)]
+def with_fields(body: bytes, added: Body) -> bytes:
+    """A body with fields added in front."""
+    first = body.removeprefix(BYTE_ORDER_MARK).lstrip()
+    if first.startswith(b"{") and first[1:1000].strip() not in (b"", b"}"):
+        return encoded(added)[:-1] + b"," + first[1:]
+    return encoded(decoded(body) | added)
