@@ -65,8 +65,8 @@ def image_settings(card: Card, choices: Options) -> dict[str, str]:
         "VLLM_MAX_IMAGE_PIXELS": str(card.images.pixels),
         "VLLM_IMAGE_FETCH_TIMEOUT": str(card.images.fetch_seconds),
         # Blocks of 128 KiB and more, as images are in each process that has them, go back to the
-        # system when they are freed. That is glibc's own threshold, which it raises (to 32 MiB) with
-        # the first large block unless it is set: the engine kept what its requests ever had at once.
+        # system when they are freed. That is glibc's own threshold, which rises (to 32 MiB) with
+        # the first large block unless it is set: the engine kept what its requests had at once.
         "MALLOC_MMAP_THRESHOLD_": str(128 << 10),
     }
     if choices.image_hosts is not None:
