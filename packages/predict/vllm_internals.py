@@ -110,6 +110,7 @@ SCHEDULER_TEXTS = (
     "num_scheduled_tokens=num_scheduled_tokens",
     "scheduled_new_reqs=new_reqs_data",
     "self.max_num_encoder_input_tokens = (",
+    "self.max_num_running_reqs = ",
     "start_pos = mm_feature.mm_position.offset",
     "num_encoder_tokens = mm_feature.mm_position.length",
     "request.is_prefill_chunk = request.num_computed_tokens < (",

@@ -39,6 +39,7 @@ class Scheduler:
         self.clock, self.turns = clock, turns.Turns()
         self.running, self.waiting = list(running), list(waiting)
         self.deferred_waiting = set[int]()
+        self.max_num_running_reqs = 256
         self.current_step = 0
         self.longest = 0.0  # a step's masks
 
@@ -274,6 +275,19 @@ def test_an_error_ends_the_turns_and_not_the_engine(
     assert len(calls) == 1
     assert "AttributeError" in caplog.text
     assert "what a request said" not in caplog.text
+
+
+def test_slow_ones_leave_half_the_seats_to_others(clock: Any) -> None:
+    slow = [request(0.05, f"{number}", tried=0.05, going=False) for number in range(20)]
+    scheduler = Scheduler(clock, waiting=slow)
+    scheduler.max_num_running_reqs = 16
+    scheduler.steps(2000)
+    assert len(scheduler.running) == 8
+    scheduler.running = scheduler.running[1:]  # one has its answer
+    scheduler.waiting.append(request(0.0, "quick", going=False))
+    scheduler.steps(200)
+    assert len(scheduler.running) == 9
+    assert len(scheduler.waiting) == 11
 
 
 def test_vllm_schedules_on_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,7 +198,7 @@ def test_the_engine_is_told_whatever_the_client_says(play: Callable[[Scene], Non
         installed._heard = lambda said: heard({**said, "mask_seconds": 0.007})
         lies = {verdicts.EXTRA: "a", "b": 1}
         for constraint in (regex("a+"), StructuredOutputsParams(json_object=True)):
-            params = SimpleNamespace(structured_outputs=constraint, extra_args=lies)
+            params = SimpleNamespace(structured_outputs=constraint, extra_args=lies, n=100)
             await engine.add_request("1", "a", params)
         installed.end()
         if installed.process is not None:
@@ -206,6 +206,14 @@ def test_the_engine_is_told_whatever_the_client_says(play: Callable[[Scene], Non
         assert seen == [{verdicts.EXTRA: 0.007, "b": 1}, {verdicts.EXTRA: 0.0, "b": 1}]
 
     play(scene)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.08, 12), (0.0001, 128), (2.0, 1)])
+def test_a_slow_constraint_is_for_few_answers(seconds: float, most: int) -> None:
+    verdicts.check_answers(seconds, most)
+    if seconds > 0.01:
+        with pytest.raises(exceptions.VLLMValidationError, match=f"at most {most} is allowed"):
+            verdicts.check_answers(seconds, most + 1)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ Promises: masks of up to `QUICK_SECONDS` are made in every step. The others have
 grows by `SHARE` of the time to `STEP_SECONDS`: while there is some, whoever has waited longest goes
 on, so that a step has one mask too many at most. Where nobody else wants a step, it has
 `ALONE_SECONDS`, or masks that take longer have `ALONE_SHARE` of the time: somebody may come.
-Nothing but constrained requests waits, and none for ever. While masks.py has many threads left
+Nothing but constrained requests waits, and none for ever; those whose masks are slow have half the
+engine's seats at most. While masks.py has many threads left
 behind, a constraint that nobody has had yet waits.
 
 What a mask is going to take is guessed: from a request's own masks before, and for a first one from
@@ -71,6 +72,7 @@ class Turns:
         self.first_mask_seconds = 0.0  # of the quicker ones in this step
         self.newcomer_waits = False  # for a budget, since the last step
         self.newcomers_turn = False
+        self.seats = 0  # for further requests with masks slower than STEP_SECONDS
         self.is_crowded: Callable[[], bool] = lambda: False  # masks.py says so
 
     def record(self, grammar: Any, seconds: float) -> None:
@@ -92,7 +94,12 @@ class Turns:
     def begin(self, scheduler: Any) -> None:
         """Keeps those out of the step that is scheduled next whose turn it is not."""
         now = time.monotonic()
-        slow = [request for request in scheduler.running if expected(request) > QUICK_SECONDS]
+        constrained = [
+            one for one in scheduler.running if one.structured_output_request is not None
+        ]
+        slow = [request for request in constrained if expected(request) > QUICK_SECONDS]
+        taken = sum(max(expected(one), foreseen(one)) > STEP_SECONDS for one in constrained)
+        self.seats = max(1, scheduler.max_num_running_reqs // 2) - taken
         others = len(scheduler.running) > len(slow)
         others = others or len(scheduler.waiting) > len(scheduler.deferred_waiting)
         alone = self.was_idle or not others
@@ -120,10 +127,13 @@ class Turns:
             return False
         seconds = max(foreseen(request), self.seen.get(key, 0.0))
         if seconds > STEP_SECONDS:
+            if self.seats <= 0:
+                return False
             if self.budget <= 0:
                 self.newcomer_waits = True
                 return False
             self.newcomers_turn = False
+            self.seats -= 1
             self.charge(request, seconds)
         elif seconds > QUICK_SECONDS:
             if self.first_mask_seconds and self.first_mask_seconds + seconds > STEP_SECONDS:

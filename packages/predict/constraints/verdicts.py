@@ -35,6 +35,7 @@ from predict.vllm_internals import LOGGER
 MOST_KEPT = 10_000
 WAIT_SECONDS = 30.0
 LINE_BYTES = 1 << 20  # of an answer
+MOST_SECONDS = 1.0  # of the masks for one token of all answers to a prompt
 FIELD = "structured_outputs"  # vLLM's name; errors/ puts the client's in its place
 
 BUSY = "too many new constraints on the output are being checked; try again later"
@@ -221,6 +222,16 @@ def spell_categories_out(params: Any) -> None:
         return  # not JSON; what vLLM makes of it is tried
 
 
+def check_answers(seconds: float, answers: int) -> None:
+    """Refuses several answers under a constraint that is slow for one."""
+    if answers > 1 and answers * seconds > MOST_SECONDS:
+        raise VLLMValidationError(
+            f"'n' is {answers}, and the constraint on the output takes {seconds * 1000:.0f} ms for "
+            f"each token of each answer; at most {max(1, int(MOST_SECONDS / seconds))} is allowed",
+            parameter="n",
+        )
+
+
 def install(engine: Any) -> Verdicts:
     """Has every request to vLLM's EngineClient tried first."""
     verdicts = Verdicts(engine.vllm_config)
@@ -232,6 +243,7 @@ def install(engine: Any) -> Verdicts:
         constraint = getattr(params, "structured_outputs", None)
         if constraint is not None and not constraint.all_constraints_none():
             seconds = await verdicts.check(constraint)
+            check_answers(seconds, params.n)
             params.extra_args = {
                 **(params.extra_args or {}),
                 EXTRA: seconds,
