@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--timings", type=Path, metavar="FILE", help="add the times of this run to those in a file"
     )
-    parser.addoption("--soak", type=int, default=40, metavar="SECONDS", help="of test_soak.py")
+    parser.addoption("--soak", type=int, default=120, metavar="SECONDS", help="of test_soak.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -26,14 +26,14 @@ _starts: list[dict[str, Any]] = []
 def container_start(model: str) -> Iterator[None]:
     """The block starts a container and ends when it is ready, or when the test has what it needs
     of it."""
-    started = time.monotonic()
-    try:
-        with turns.given_up():
+    with turns.given_up():  # what it waits for its turn again is not the container's
+        started = time.monotonic()
+        try:
             yield
-    finally:
-        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-        seconds = time.monotonic() - started
-        _starts.append({"test": test, "model": model, "seconds": seconds})
+        finally:
+            test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+            seconds = time.monotonic() - started
+            _starts.append({"test": test, "model": model, "seconds": seconds})
 
 
 @dataclass
