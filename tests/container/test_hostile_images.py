@@ -254,7 +254,7 @@ def test_a_large_image_is_answered(container: Running) -> None:
     assert resident() - before < 1 << 30
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (2, 20000)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (2, 20000), (2, 8388608)], ids=str)
 def test_an_image_of_odd_shape_is_not_an_error_of_the_server(
     container: Running, size: tuple[int, int]
 ) -> None:

@@ -14,7 +14,7 @@ from predict.images import formats
 from predict.images.fetch import ImageLimits
 from predict.images.urls import ImageError
 
-from tests.support.image_host import blank, picture
+from tests.support.image_host import blank, bomb, picture
 
 LIMITS = ImageLimits(size=1 << 20, seconds=1)
 PIXELS = 1 << 20
@@ -30,6 +30,13 @@ def test_an_ordinary_image_passes(kind: str) -> None:
     check(blank(kind, (1024, 1024)))
     with pytest.raises(ImageError, match="more than 1048576 pixels"):
         check(blank(kind, (1024, 1025)))
+
+
+@pytest.mark.parametrize("size", [(1, 65_536), (65_536, 1)])
+def test_a_side_that_is_too_long_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match=f"it has {size[0]} x {size[1]} pixels; a side may have"):
+        check(bomb(*size))
+    check(bomb(*(min(side, 65_535) for side in size)))
 
 
 @pytest.mark.parametrize("side", [13_000, 30_000, 60_000])

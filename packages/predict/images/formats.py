@@ -27,6 +27,9 @@ MAX_HEADER_READS, MAX_READS = 5_000, 20_000
 # Each scan of a progressive JPEG covers all pixels and may take a few dozen bytes; encoders write
 # about ten.
 MAX_SCANS = 100
+# Pillow keeps 8 bytes for each row: two pixels to a row would take twice what memory.py counts. No
+# JPEG or WebP has a longer side.
+MAX_SIDE = 65_535
 MAX_MEDIA_TYPE = 1000  # characters before the comma of a data URL
 # Forms of base64 whose meaning is clear, and which vLLM's own decoder refuses
 ESCAPES = {
@@ -127,6 +130,9 @@ def check(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> tuple[int, 
         raise unreadable(formats) from None
     if width * height > max_pixels:
         raise _too_many(max_pixels)
+    if max(width, height) > MAX_SIDE:
+        said = f"it has {width} x {height} pixels; a side may have at most {MAX_SIDE}"
+        raise ImageError(said)
     if slow:
         raise ImageError("it is a run-length encoded BMP; send it uncompressed, or as PNG")
     return width, height
