@@ -12,7 +12,7 @@ from predict.images import memory
 from predict.images.memory import BusyError, ImageCost, ImageMemory, Share, cost_of
 
 MEGAPIXEL = ImageCost(downloaded=0, pixels=1 << 20, kept=0)
-(MEBIBYTES_24, _) = cost_of([MEGAPIXEL])
+(MEBIBYTES_20, _) = cost_of([MEGAPIXEL])
 
 
 def run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -26,12 +26,12 @@ async def settled() -> None:
 
 def test_the_cost_counts_what_was_sent_decoded_worked_on_and_kept() -> None:
     small, large = ImageCost(10, 100, 7), ImageCost(20, 300, 9)
-    assert cost_of([small, large]) == (30 + 4 * 400 + 20 * 300 + 16, 16)
+    assert cost_of([small, large]) == (30 + 4 * 400 + 16 * 300 + 2 * 16, 2 * 16)
 
 
 def test_requests_get_their_shares_in_the_order_of_arrival() -> None:
     async def test() -> None:
-        budget, order = ImageMemory(3 * MEBIBYTES_24), []
+        budget, order = ImageMemory(3 * MEBIBYTES_20), []
 
         async def request(name: str, count: int) -> Share:
             share = await budget.take([MEGAPIXEL] * count)
@@ -60,7 +60,7 @@ def test_a_request_that_waited_too_long_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory, "WAIT_SECONDS", 0.05)
 
     async def test() -> None:
-        budget = ImageMemory(MEBIBYTES_24)
+        budget = ImageMemory(MEBIBYTES_20)
         share = await budget.take([MEGAPIXEL])
         with pytest.raises(BusyError):
             await budget.take([MEGAPIXEL])
@@ -73,7 +73,7 @@ def test_a_request_that_waited_too_long_is_refused(monkeypatch: pytest.MonkeyPat
 
 def test_a_request_behind_too_many_others_is_refused_at_once() -> None:
     async def test() -> None:
-        budget = ImageMemory(MEBIBYTES_24)
+        budget = ImageMemory(MEBIBYTES_20)
         await budget.take([MEGAPIXEL])
         waiting = [asyncio.create_task(budget.take([MEGAPIXEL])) for _ in range(memory.QUEUED)]
         await settled()
@@ -88,7 +88,7 @@ def test_a_request_behind_too_many_others_is_refused_at_once() -> None:
 @pytest.mark.parametrize("turn_has_come", [False, True])
 def test_a_request_that_leaves_the_queue_gives_its_turn_to_the_next(turn_has_come: bool) -> None:
     async def test() -> None:
-        budget = ImageMemory(MEBIBYTES_24)
+        budget = ImageMemory(MEBIBYTES_20)
         share = await budget.take([MEGAPIXEL])
         leaves = asyncio.create_task(budget.take([MEGAPIXEL]))
         stays = asyncio.create_task(budget.take([MEGAPIXEL]))
@@ -120,7 +120,7 @@ def test_a_share_lasts_as_long_as_its_images() -> None:
             del image
             gc.collect()
             await settled()
-            assert budget.taken == 1000  # what the engine keeps, until the request ends
+            assert budget.taken == 2 * 1000  # what the engine keeps, until the request ends
             share.close()
             assert budget.taken == 0
 
@@ -185,7 +185,7 @@ def test_a_share_lasts_as_long_as_a_decoder_runs(ends_with: str) -> None:
             share.close()
             queued.close()
             await settled()
-            assert budget.taken == MEBIBYTES_24  # the one that runs
+            assert budget.taken == MEBIBYTES_20  # the one that runs
             go.set()
         gc.collect()
         await settled()

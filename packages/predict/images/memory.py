@@ -19,13 +19,16 @@ from dataclasses import dataclass
 from typing import Any
 
 # Bytes per pixel, measured with Pillow's and mistral-common's code for every format and mode: RGB
-# takes 4 in Pillow, and up to 24 while an image is decoded (RGBA and WebP: 16) or scaled to the
-# encoder's size in 32-bit floats (22). A request does either with one of its images at a time.
+# takes 4 in Pillow, and up to 20 while an image is decoded (WebP: 16, progressive CMYK: 12) or
+# scaled to the encoder's size in 32-bit floats (19). A request does either with one of its images
+# at a time.
 DECODED = 4
-WORKING = 24
+WORKING = 20
 # A body exists as the bytes that came, as the strings in it (twice, while vLLM parses it), and as
 # the bytes of its images; vLLM keeps it until the answer has ended.
 BODY_COPIES = 3
+# The encoder's input is in the engine and, as part of the prompt, in vLLM's API server.
+KEPT_COPIES = 2
 SMALL_BODY = 1 << 18  # what all slots take of these is less than the server's memory varies
 
 WAIT_SECONDS = 10  # then as many requests are ahead as would make the client's wait pointless
@@ -47,7 +50,7 @@ class ImageCost:
 
     downloaded: int  # 0 where the body has it
     pixels: int
-    kept: int  # in the engine, as the encoder's input, until the answer has ended
+    kept: int  # as the encoder's input, until the answer has ended
 
 
 def cost_of(images: list[ImageCost]) -> tuple[int, int]:
@@ -55,7 +58,7 @@ def cost_of(images: list[ImageCost]) -> tuple[int, int]:
     downloaded = sum(image.downloaded for image in images)
     decoded = DECODED * sum(image.pixels for image in images)
     working = (WORKING - DECODED) * max(image.pixels for image in images)
-    kept = sum(image.kept for image in images)
+    kept = KEPT_COPIES * sum(image.kept for image in images)
     return downloaded + decoded + working + kept, kept
 
 
