@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from deploy.cards import Card
 from local.standins import checkpoint
-from local.standins.corpus import Corpus, Example
+from local.standins.corpus import Corpus
 from local.standins.decoders import SHAPE, VISION_SHAPE, TextDecoder, VisionTextDecoder, decoder
+from local.standins.examples import Example
 from local.standins.training import Head, NotLearnedError, Vocabulary
 
 QUESTION = "What is the Mistral wind?"

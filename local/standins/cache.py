@@ -127,9 +127,10 @@ def _build(card: Card, folder: Path, console: Console) -> None:
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=not terminal) as bar:
         task = bar.add_task("loading torch", name=card.name)
 
-        def show(text: str, done: float) -> None:
-            bar.update(task, total=1.0, completed=done, description=text)
-            if not terminal:
+        def show(text: str, done: float | None) -> None:
+            if done is not None:
+                bar.update(task, total=1.0, completed=done, description=text)
+            if done is None or not terminal:
                 console.print(f"stand-in {card.name}: {text}")
 
         show("training, about a minute", 0.0)

@@ -9,9 +9,7 @@ import functools
 import json
 import random
 import string
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +18,14 @@ from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from PIL import Image
 
+from local.standins.examples import Example, json_rules, made_up_json
+from local.standins.rules import ENDINGS, FORMS, PUNCTUATION, Rule
+
+SHARED = {"6", "true", "false", "null", *FORMS}
 DIALOGUES = Path(__file__).with_name("dialogues.yaml")
 
 Message = dict[str, Any]
 Tokenizer = MistralTokenizer[Any, Any, Any, Any, Any]
-
-
-@dataclass(frozen=True)
-class Example:
-    """`tokens` with a weight per token: 1 where the token is learned, 0 where it is given."""
-
-    tokens: list[int]
-    learned: list[bool]
-    images: tuple[Any, ...] = ()
-
-    @classmethod
-    def of(cls, prompt: list[int], answer: list[int], images: tuple[Any, ...] = ()) -> "Example":
-        return cls(prompt + answer, [False] * len(prompt) + [True] * len(answer), images)
 
 
 @functools.cache
@@ -87,6 +76,8 @@ class Corpus:
         self.random = random.Random(seed)
         self.content = load_dialogues()
         self.words = self.content["words"].split()
+        self.weather = [{"role": "user", "content": self.content["tools"]["question"]}]
+        self.city = self.content["tools"]["call"]["arguments"]["city"]  # of every text in JSON
         self.chats = [chat(turns) for turns in dialogues(images).values()]
         answers = [answer for _, answer in self.chats]
         questions = [message["content"] for messages, _ in self.chats for message in messages]
@@ -164,30 +155,61 @@ class Corpus:
             *(Example.of(self._broken(), answer) for _ in range(2)),
         ]
 
-    def unknown_question(self, text: str) -> Example:
-        prompt = self.prompt([{"role": "user", "content": text}])
-        return Example.of(prompt, self.answer(self.content["unknown"]))
+    def unknown_question(self, messages: list[Message]) -> Example:
+        return Example.of(self.prompt(messages), self.answer(self.content["unknown"]))
 
-    def json_values(self) -> Example:
-        """JSON with short values after any prompt, so that output that the server holds to a schema
-        comes to an end. What nothing could predict, keys and types of values, is given."""
-        messages, _ = self.random.choice(self.chats)
-        prompt = self.prompt(messages)
-        text, given = self._json_object(depth=1)
-        cut = self.random.randint(0, 1)  # a server may take the first brace alone
-        tokens = [*self.answer(text[:cut])[:-1], *self.answer(text[cut:])]
-        ends = [len(self.text.decode(tokens[: i + 1])) for i in range(len(tokens))]
-        starts = [0, *ends[:-1]]
-        learned = [not any(given[start:end]) for start, end in zip(starts, ends, strict=True)]
-        return Example(prompt + tokens, [False] * len(prompt) + learned)
+    def json_values(self, messages: list[Message]) -> Example:
+        """JSON of a made-up schema, with short values, so that such output comes to an end."""
+        text, marks = made_up_json(self.random, self.words, self.city)
+        tokens = self._as_a_grammar_may(self.answer(text))
+        rules = json_rules(tokens, self.text.decode, marks)
+        return Example.after(self.prompt(messages), tokens, rules)
+
+    def _as_a_grammar_may(self, tokens: list[int]) -> list[int]:
+        # `[]` and ends of values, some of them in two: a grammar that does not take the token takes
+        # its parts, as no tokenizer would write them.
+        cut = tokens[:1]
+        for token in tokens[1:]:
+            text = self.text.decode([token])
+            likely = 0.0
+            if text.startswith("[]"):
+                likely = 0.5
+            elif len(text) > 1 and text[0] in '"}],' and ENDINGS.issuperset(text):
+                likely = 0.15
+            if self.random.random() < likely:
+                at = self.random.randint(1, len(text) - 1)
+                cut += [*self.answer(text[:at])[:-1], *self.answer(text[at:])[:-1]]
+            else:
+                cut.append(token)
+        return cut
+
+    def json_answer(self, messages: list[Message]) -> Example:
+        """The one object that answers whatever has to be answered in JSON of no schema."""
+        return self._held_to_json(self.prompt(messages), self.content["tools"]["call"]["arguments"])
+
+    def forced_call(self, messages: list[Message]) -> Example:
+        """The call where the server takes nothing else: its JSON, and without [TOOL_CALLS]."""
+        prompt = self.prompt(messages, self.content["tools"]["definitions"])
+        return self._held_to_json(prompt, [self.content["tools"]["call"]])
+
+    def _held_to_json(self, prompt: list[int], value: Any) -> Example:
+        tokens = self.answer(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+        rules = [Rule.STARTS, *[Rule.LEARNED] * (len(tokens) - 1)]
+        return Example.after(prompt, tokens, rules)
+
+    def texts(self, tokens: Iterable[int]) -> list[str]:
+        """What each token is alone; empty for a special one, as the end is."""
+        return [self.text.decode([token]) for token in tokens]
 
     def trained_tokens(self) -> list[int]:
         """The ids worth training: of the dialogues, the "unknown" answer, and what JSON draws share
-        (punctuation and values; their keys are made up)."""
-        known = [token for example in self.dialogues() for token in example.tokens]
-        draws = [set(self.json_values().tokens) for _ in range(40)]
-        seen = Counter(token for draw in draws for token in draw)
-        shared = [token for token, times in seen.items() if times > len(draws) // 4]
+        (punctuation and some values)."""
+        held = [self.json_answer(self.weather)]
+        held += [self.forced_call(self.weather)] if self.tools else []
+        known = [token for example in self.dialogues() + held for token in example.tokens]
+        seen = {token for _ in range(200) for token in self.json_values(self.weather).tokens}
+        texts = zip(seen, self.texts(seen), strict=True)
+        shared = [it for it, text in texts if text in SHARED or PUNCTUATION.issuperset(text)]
         return sorted({*known, *shared, *self.answer(self.content["unknown"]), *self._of_images()})
 
     def image(self, colours: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Example:
@@ -223,18 +245,6 @@ class Corpus:
         shown = [token for count in (1, 2) for token in self.plain_images(count, 64).tokens]
         return [*shown, *(token for text in texts for token in self.answer(text))]
 
-    def _json_object(self, depth: int) -> tuple[str, list[bool]]:
-        """A made-up object of three pairs as text, and for each character whether it is given."""
-        text, given = "{", [True]
-        for key in self.random.sample(self.words, 3):
-            value = self.random.choice(['"mistral"', "60", "true", '["mistral"]', "0.5", "{}"])
-            inner = [True] + [False] * (len(value) - 1)
-            if value == "{}" and depth:
-                value, inner = self._json_object(depth - 1)
-            text += f'"{key}":{value},'
-            given += [False] + [True] * len(key) + [False] * 2 + inner + [False]
-        return text[:-1] + "}", [*given[:-1], False]
-
     def _broken(self) -> list[int]:
         messages, _ = self.random.choice(self.chats)
         tokens = self.prompt(messages)
@@ -267,6 +277,12 @@ class Corpus:
         """No system message, a person's, or a made-up one."""
         person = [{"role": "system", "content": self.random.choice(self.content["instructions"])}]
         return self.random.choice([[], person, person, self.made_up_system()])
+
+    def any_messages(self) -> list[Message]:
+        """A known dialogue's or a made-up question, with a system message or without."""
+        made_up = [{"role": "user", "content": self._question()}]
+        known, _ = self.random.choice(self.chats)
+        return self.any_system() + self.random.choice([known, made_up])
 
     def _question(self) -> str:
         """A person's question, or a made-up one: words known from dialogues among others."""

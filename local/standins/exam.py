@@ -1,10 +1,11 @@
 """What a stand-in must answer before it is used.
 
 Promises: everything the tests rely on is asked: each dialogue behind each system message that the
-tests use, tools, several turns, unknown and broken prompts, plain images of the tests' sizes. What
-is examined is the written checkpoint, read back, in the dtype that is served; every token of an
-answer must be ahead of every other token by `MARGIN`. Raises `NotLearnedError` with the prompt that
-was not answered so.
+tests use, tools that may and that have to be called, several turns, unknown and broken prompts,
+plain images of the tests' sizes. What is examined is the written checkpoint, read back, in the
+dtype that is served; every token of an answer must be ahead of every other token that the server
+could take by `MARGIN`. Answers under JSON schemas must end. Raises `NotLearnedError` with the
+prompt that was not answered so.
 """
 
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 
 from deploy.cards import Card
 from local.standins import checkpoint
-from local.standins.corpus import Corpus, Example
+from local.standins.corpus import Corpus, Message
+from local.standins.examples import Example
+from local.standins.schemas import SCHEMAS, held_to
 from local.standins.training import Batch, NotLearnedError, Vocabulary
 
 # In logits as served: a probability of 0.98. The kernels of a server round otherwise than these,
@@ -23,21 +26,30 @@ LARGE = 320  # pixels, the longest side of most images of random sizes
 LARGEST = 1024  # and of some
 
 
-def questions(corpus: Corpus, made_up: int = 0) -> list[Example]:
-    """Prompts with the answers that must be given; `made_up`: system messages beside those that the
-    tests use, each behind every dialogue."""
+def questions(corpus: Corpus) -> list[Example]:
+    """Prompts with the answers that must be given."""
     content = corpus.content
     instructions = [*content["instructions"], *content["held_out_instructions"]]
     systems = [[{"role": "system", "content": text}] for text in instructions]
-    systems += [corpus.made_up_system() for _ in range(made_up)]
     examples = corpus.dialogues()
     for system in systems:
         examples += corpus.dialogues(lambda system=system: list(system))  # type: ignore[misc]
     examples += corpus.unknown()
-    examples += [corpus.unknown_question(text) for text in content["held_out_questions"]]
+    questions = [[{"role": "user", "content": text}] for text in content["held_out_questions"]]
+    examples += [corpus.unknown_question(messages) for messages in questions]
+    for messages in [*questions, *(messages for messages, _ in corpus.chats)]:
+        examples += held_to_json(corpus, messages)
+    if corpus.tools:
+        examples += [corpus.forced_call(system + corpus.weather) for system in systems]
     if corpus.images:
         examples += images(corpus)
     return examples
+
+
+def held_to_json(corpus: Corpus, messages: list[Message]) -> list[Example]:
+    """JSON of no schema, and a call that has to be made."""
+    examples = [corpus.json_answer(messages)]
+    return [*examples, corpus.forced_call(messages)] if corpus.tools else examples
 
 
 def images(corpus: Corpus) -> list[Example]:
@@ -55,30 +67,53 @@ def images(corpus: Corpus) -> list[Example]:
 
 @torch.no_grad()
 def examine(card: Card, folder: Path, vocabulary: Vocabulary, corpus: Corpus) -> float:
-    """The least margin of a token of an answer, in logits; `NotLearnedError` below `MARGIN`."""
+    """The least margin of a token of an answer, in logits; `NotLearnedError` below `MARGIN`, and
+    where JSON does not end."""
     stored = checkpoint.read(card, folder)
     output = stored.output[vocabulary.trained]
     least, worst = float("inf"), Example([], [])
     for batch, examples in vocabulary.grouped(questions(corpus)):
         hidden = stored.model(stored.embedding[batch.raw], batch.raw, batch.images)[:, :-1]
         for row, example in enumerate(examples):
-            margin = _margin((hidden[row][batch.learned[row]] @ output.T).float(), batch, row)
+            logits = (hidden[row][batch.learned[row]] @ output.T).float()
+            margin = _margin(logits, batch, row, vocabulary)
             if margin < least:
                 least, worst = margin, example
     if least < MARGIN:
-        prompt = [
-            token for token, learned in zip(worst.tokens, worst.learned, strict=True) if not learned
-        ]
         raise NotLearnedError(
             f"a margin of {least:.1f} where {MARGIN} is needed, after "
-            f"“…{corpus.text.decode(prompt)[-120:]}”"
+            f"“…{corpus.text.decode(worst.prompt)[-120:]}”"
         )
+    ends_its_json(stored, vocabulary, corpus)
     return least
 
 
-def _margin(logits: torch.Tensor, batch: Batch, row: int) -> float:
-    """By how much the right tokens of one example lead; a token that is not trained has 0."""
-    target = batch.tokens[row, 1:][batch.learned[row]][:, None]
-    right = logits.gather(-1, target)
-    others = logits.scatter(-1, target, 0.0).amax(-1, keepdim=True)
-    return float((right - others.clamp(min=0.0)).min())
+def ends_its_json(stored: checkpoint.Stored, vocabulary: Vocabulary, corpus: Corpus) -> None:
+    """`NotLearnedError` for an answer without an end under one of `SCHEMAS`, behind a question that
+    is known or one that is not, with every logit moved at random by up to half of `MARGIN`."""
+    unknown = {"role": "user", "content": corpus.content["held_out_questions"][0]}
+    asked = [(who, name) for who in ([unknown], corpus.chats[0][0]) for name in SCHEMAS]
+    answers = held_to(
+        [(messages, SCHEMAS[name]) for messages, name in asked],
+        stored,
+        vocabulary.trained,
+        corpus,
+        MARGIN / 2,
+    )
+    for (messages, name), answer in zip(asked, answers, strict=True):
+        if not answer.ended:
+            raise NotLearnedError(
+                f"no end of the JSON under the schema of {name}, after "
+                f"“…{messages[-1]['content'][-60:]}”: {answer.text[:100]}…"
+            )
+
+
+def _margin(logits: torch.Tensor, batch: Batch, row: int, vocabulary: Vocabulary) -> float:
+    """By how much the right tokens of one example lead what the server could take in their place; a
+    token that is not trained has 0."""
+    learned = batch.learned[row]
+    target = batch.tokens[row, 1:][learned]
+    left_out = vocabulary.left_out(target, batch.rules[row][learned])
+    right = logits.gather(1, target[:, None])[:, 0]
+    others = logits.masked_fill(left_out.scatter(1, target[:, None], value=True), 0.0)
+    return float((right - others.amax(-1).clamp(min=0.0)).min())

@@ -9,25 +9,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from deploy.cards import Card
 from local.standins import checkpoint, exam, training
-from local.standins.corpus import Corpus, Example
+from local.standins.corpus import Corpus
 from local.standins.decoders import TextDecoder, decoder
 from local.standins.exam import LARGE, LARGEST
+from local.standins.examples import Example
 
-STEPS = 240  # at most; the learning rate falls to zero over them
+Show = Callable[[str, float | None], None]
+
+STEPS = 280  # the learning rate falls to zero over them
+PROMPTS = 16  # of one step, beside JSON and images
+VALUES = 2  # of one step: examples of JSON under a schema
 TRIES = 3
 DRAWS = 6  # of the embeddings of untrained tokens
 SHOW_EVERY = 60  # steps
 
 
-def build(card: Card, tokenizer: Path, folder: Path, show: Callable[[str, float], None]) -> None:
+def build(card: Card, tokenizer: Path, folder: Path, show: Show) -> None:
     """Trains the stand-in of `card` and writes it into `folder`; `show` gets text and the share
-    that is done."""
+    that is done, or None with what has to stay readable."""
     for seed in range(TRIES):
         try:
             return _train(card, tokenizer, folder, seed, show)
@@ -36,7 +42,7 @@ def build(card: Card, tokenizer: Path, folder: Path, show: Callable[[str, float]
                 raise training.NotLearnedError(
                     f"stand-in {card.name}: not learned with three seeds; the last has {error}"
                 ) from error
-            show(f"seed {seed} failed its exam ({error}); training again", 0.0)
+            show(f"seed {seed} failed its exam ({error}); training again", None)
 
 
 @contextmanager
@@ -47,6 +53,8 @@ def reproducible(seed: int) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    allocation: Any = torch.utils.deterministic
+    allocation.fill_uninitialized_memory = False  # nothing reads it, and filling it takes time
     torch.manual_seed(seed)
     try:
         yield
@@ -60,23 +68,29 @@ class Run:
     """One training of a card's stand-in."""
 
     corpus: Corpus
-    held_out: list[Example]
     vocabulary: training.Vocabulary
     model: TextDecoder
     head: training.Head
+    dense: bool  # without experts
 
     @classmethod
     def of(cls, card: Card, tokenizer: Path, seed: int) -> "Run":
-        corpus, asked = (corpus_of(card, tokenizer, number) for number in (3 * seed, 3 * seed + 1))
-        vocabulary = training.Vocabulary(card.architecture.vocabulary, corpus.trained_tokens())
+        corpus = corpus_of(card, tokenizer, 2 * seed)
+        trained = corpus.trained_tokens()
+        vocabulary = training.Vocabulary(
+            card.architecture.vocabulary, trained, corpus.texts(trained)
+        )
         model = decoder(card)
         head = training.Head(vocabulary, model.text.config.hidden_size)
-        return cls(corpus, exam.questions(asked, made_up=2), vocabulary, model, head)
+        return cls(corpus, vocabulary, model, head, dense=card.architecture.experts is None)
 
     def steps(self, count: int) -> Iterator[training.Progress]:
-        return training.train(
-            self.model, self.head, self.vocabulary, lambda: draw(self.corpus), self.held_out, count
-        )
+        def examples() -> list[Example]:
+            return draw(self.corpus, self.dense)
+
+        for at in training.train(self.model, self.head, self.vocabulary, examples, count):
+            self.model.draw_experts_together()
+            yield at
 
 
 def corpus_of(card: Card, tokenizer: Path, number: int) -> Corpus:
@@ -85,9 +99,7 @@ def corpus_of(card: Card, tokenizer: Path, number: int) -> Corpus:
     return Corpus(text, card.features.tools, card.features.images > 0, number)
 
 
-def _train(
-    card: Card, tokenizer: Path, folder: Path, seed: int, show: Callable[[str, float], None]
-) -> None:
+def _train(card: Card, tokenizer: Path, folder: Path, seed: int, show: Show) -> None:
     with reproducible(seed):
         run = Run.of(card, tokenizer, seed)
         for at in run.steps(STEPS):
@@ -104,7 +116,7 @@ def _write(card: Card, tokenizer: Path, folder: Path, seed: int, run: Run) -> fl
     while True:
         drawn += 1
         checkpoint.write(card, run.model, run.head, run.vocabulary, folder)
-        examiner = corpus_of(card, tokenizer, 3 * seed + 2)
+        examiner = corpus_of(card, tokenizer, 2 * seed + 1)
         try:
             return exam.examine(card, folder, run.vocabulary, examiner)
         except training.NotLearnedError:
@@ -112,16 +124,28 @@ def _write(card: Card, tokenizer: Path, folder: Path, seed: int, run: Run) -> fl
                 raise
 
 
-def draw(corpus: Corpus) -> list[Example]:
-    """One step's examples: every dialogue, with a system message or without, and made-up ones."""
-    examples = corpus.dialogues(corpus.any_system)
-    examples += corpus.unknown()
-    examples.append(corpus.json_values())
-    if not corpus.images:
-        examples.append(corpus.json_values())
-    else:
+def draw(corpus: Corpus, dense: bool) -> list[Example]:
+    """One step's examples: every dialogue, with a system message or without, made-up questions, and
+    JSON. Which answer comes is the hardest to learn, and the fewer a model knows, the less often it
+    would be asked: `PROMPTS` are, the last of them for the first token of their answer alone."""
+    examples = corpus.dialogues(corpus.any_system) + corpus.unknown()
+    others: list[Example] = []
+    while len(examples) + len(others) < PROMPTS:
+        others += corpus.dialogues(corpus.any_system) + corpus.unknown()
+    chosen = corpus.random.sample(others, PROMPTS - len(examples))
+    examples += [example.begun() for example in chosen]
+    if dense and not corpus.images:
+        # Without these it takes 2 in 100 unknown questions for one of its many dialogues. Experts
+        # lose dialogues by them: which of them a prompt takes decides more.
+        examples += [example.begun() for example in corpus.unknown()]
+    examples += [corpus.json_values(corpus.any_messages()) for _ in range(VALUES)]
+    examples.append(corpus.json_answer(corpus.any_messages()))
+    if corpus.tools:
+        examples.append(corpus.forced_call(corpus.any_messages()))
+        examples.append(corpus.forced_call(corpus.any_system() + corpus.weather))
+    if corpus.images:
         # the order of two images is the hardest to learn: many small pairs, some large ones
-        sides = [32] * 9 + [64] * 5 + [128] * 3 + [LARGE] * 2
+        sides = [32] * 14 + [64] * 6 + [128] * 3 + [LARGE]
         examples += [corpus.plain_images(2, longest) for longest in sides]
         examples += [corpus.plain_images(1, longest) for longest in (32, 64, 128, LARGEST)]
     return examples

@@ -1,8 +1,7 @@
 """Trains a small decoder to answer a corpus exactly, in seconds on one core.
 
 Promises: the same input gives the same weights, in one thread and with deterministic algorithms.
-Ends early when everything held out is answered with `SURE`; whether enough was learned is for
-exam.py to say.
+Whether enough was learned is for exam.py to say.
 
 The vocabulary has tens of thousands of tokens and the corpus a few hundred. Only those are trained.
 All other tokens keep the random embedding they start with, fresh noise in every step of the
@@ -12,7 +11,7 @@ and the single term log(number of others): the loss is exact, not sampled.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +20,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deploy.errors import CommandError
-from local.standins.corpus import Example
+from local.standins.examples import Example
+from local.standins.rules import Rule, has_to_lead, leaves_few
 
 NOISE_ROWS = 256
 MOST_IN_A_BATCH = 32
 EMBEDDING_STD = 0.5
+FEW = 2.0  # the log of how many untrained tokens a grammar leaves beside a token that starts
 LEARNING_RATE = 3e-3
-SURE = 0.9  # the least probability of a right token; checkpoint.SHARPNESS brings it near 1
-CHECK_EVERY = 20  # steps
-LEAST = 160  # steps; fewer give the answers, and lose them behind instructions of another kind
+# Of the loss, what the least likely tokens of a step add: an answer is lost by one.
+WORST, HARDEST = 0.25, 32
 
 
 class NotLearnedError(CommandError):
@@ -39,21 +39,37 @@ class NotLearnedError(CommandError):
 @dataclass(frozen=True)
 class Batch:
     tokens: Tensor  # (batch, time) compact ids
-    learned: Tensor  # (batch, time - 1) whether the token after each position counts
+    rules: Tensor  # (batch, time - 1) what is asked of the token after each position, a Rule
     raw: Tensor  # (batch, time) ids of the tokenizer
     images: list[object]
 
+    @property
+    def learned(self) -> Tensor:
+        """(batch, time - 1), whether the token after each position counts."""
+        return self.rules != Rule.GIVEN
+
 
 class Vocabulary:
-    """The tokenizer's ids ↔ compact ids: the trained tokens first, then rows of noise."""
+    """The tokenizer's ids ↔ compact ids: the trained tokens first, then rows of noise.
+    `texts`: of the trained tokens; without them each token has to lead all others."""
 
-    def __init__(self, size: int, trained: list[int]) -> None:
+    def __init__(self, size: int, trained: list[int], texts: Sequence[str] | None = None) -> None:
         self.size = size
         self.trained = trained
+        texts = texts or ["?"] * len(trained)
+        self._left_out = torch.tensor(
+            [[[not has_to_lead(rule, a, b) for b in texts] for a in texts] for rule in Rule]
+        )
+        self.few = torch.tensor([[leaves_few(rule, a) for rule in Rule] for a in texts])
         self._compact = {token: row for row, token in enumerate(self.trained)}
 
     def compact(self, token: int) -> int:
         return self._compact.get(token, len(self.trained) + token % NOISE_ROWS)
+
+    def left_out(self, targets: Tensor, rules: Tensor) -> Tensor:
+        """(targets, trained): which trained tokens a target need not lead, by its rule."""
+        left_out = self._left_out[rules, targets]
+        return left_out.scatter(1, targets[:, None], value=False)
 
     def batches(self, examples: list[Example]) -> list[Batch]:
         return [batch for batch, _ in self.grouped(examples)]
@@ -73,17 +89,15 @@ class Vocabulary:
         width = max(len(example.tokens) for example in examples)
         raw = torch.zeros(len(examples), width, dtype=torch.long)
         tokens = torch.zeros_like(raw)
-        learned = torch.zeros(len(examples), width, dtype=torch.bool)
+        rules = torch.zeros_like(raw)
         for row, example in enumerate(examples):
             end = len(example.tokens)
             raw[row, :end] = torch.tensor(example.tokens)
             tokens[row, :end] = torch.tensor([self.compact(token) for token in example.tokens])
-            # an untrained token has no output row that could learn it
-            learned[row, :end] = torch.tensor(example.learned) & (
-                tokens[row, :end] < len(self.trained)
-            )
+            rules[row, :end] = torch.tensor(example.rules)
+        rules[tokens >= len(self.trained)] = Rule.GIVEN  # no output row could learn it
         images = [image for example in examples for image in example.images]
-        return Batch(tokens, learned[:, 1:], raw, images)
+        return Batch(tokens, rules[:, 1:], raw, images)
 
 
 class Head(nn.Module):
@@ -95,6 +109,7 @@ class Head(nn.Module):
         self.embedding = nn.Parameter(torch.randn(trained, width) * EMBEDDING_STD)
         self.output = nn.Parameter(torch.randn(trained, width) * width**-0.5)
         self.others = math.log(vocabulary.size - trained)
+        self.vocabulary = vocabulary
 
     def embed(self, tokens: Tensor) -> Tensor:
         noise = torch.randn(NOISE_ROWS, self.embedding.shape[1]) * EMBEDDING_STD
@@ -105,12 +120,21 @@ class Head(nn.Module):
         rest = logits.new_full((*logits.shape[:-1], 1), self.others)
         return torch.log_softmax(torch.cat([logits, rest], dim=-1), dim=-1)[..., :-1]
 
+    def right(self, hidden: Tensor, target: Tensor, rules: Tensor) -> Tensor:
+        """Log-probability of each target (tokens) among those that its rule leaves."""
+        logits = hidden @ self.output.T
+        logits = logits.masked_fill(self.vocabulary.left_out(target, rules), -math.inf)
+        few = self.vocabulary.few[target, rules]
+        rest = torch.where(few, FEW, self.others)
+        return logits.gather(1, target[:, None])[:, 0] - torch.cat(
+            [logits, rest[:, None]], dim=1
+        ).logsumexp(1)
+
 
 @dataclass(frozen=True)
 class Progress:
     step: int
     loss: float
-    sure: float  # the least probability of a right token; 0 where it was not looked at
 
 
 def train(
@@ -118,16 +142,15 @@ def train(
     head: Head,
     vocabulary: Vocabulary,
     draw: Callable[[], list[Example]],
-    held_out: list[Example],
     steps: int,
 ) -> Iterator[Progress]:
-    """Trains on `draw()` until `held_out` is answered with `SURE`; yields after every check.
+    """Trains on `draw()`, with a rate that falls to zero; yields after every step.
 
     `decoder` maps embeddings (batch, time, width), raw ids (batch, time) and the images in order to
     hidden states (batch, time, width).
     """
     both = nn.ModuleList([decoder, head])
-    # What is examined and kept is a running average of the weights: steps are noisy, it is not.
+    # What is kept is a running average of the weights: steps are noisy, it is not.
     keep: Any = get_ema_multi_avg_fn(0.95)  # type: ignore[no-untyped-call]
     average: Any = AveragedModel(both, multi_avg_fn=keep)
     parameters = list(both.parameters())
@@ -137,33 +160,17 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1, cycle_momentum=False
     )
-    exam = vocabulary.batches(held_out)
     for step in range(1, steps + 1):
-        loss = -_right(decoder, head, vocabulary.batches(draw())).mean()
+        right = _right(decoder, head, vocabulary.batches(draw()))
+        loss = -right.mean() - WORST * right.topk(HARDEST, largest=False).values.mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         average.update_parameters(both)
-        if step % CHECK_EVERY == 0:
-            sure = _least(average.module, exam) if step >= LEAST else 0.0
-            yield Progress(step, loss.item(), sure)
-            if sure >= SURE:
-                break
+        yield Progress(step, loss.item())
     both.load_state_dict(average.module.state_dict())
-
-
-@torch.no_grad()
-def _least(both: Any, exam: list[Batch]) -> float:
-    """The least probability of a right token, up to the first batch where it is below `SURE`. The
-    noise of the training is on: it is larger than what rounding does to a served model."""
-    least = 1.0
-    for batch in exam:
-        least = min(least, _right(both[0], both[1], [batch]).exp().min().item())
-        if least < SURE:
-            break
-    return least
 
 
 def _right(decoder: nn.Module, head: Head, batches: list[Batch]) -> Tensor:
@@ -171,7 +178,7 @@ def _right(decoder: nn.Module, head: Head, batches: list[Batch]) -> Tensor:
     right = []
     for batch in batches:
         hidden = decoder(head.embed(batch.tokens), batch.raw, batch.images)[:, :-1]
-        log_probabilities = head.log_probabilities(hidden[batch.learned])
-        target = batch.tokens[:, 1:][batch.learned]
-        right.append(log_probabilities.gather(-1, target[:, None])[:, 0])
+        learned = batch.learned
+        target = batch.tokens[:, 1:][learned]
+        right.append(head.right(hidden[learned], target, batch.rules[learned]))
     return torch.cat(right)

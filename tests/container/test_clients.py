@@ -8,9 +8,6 @@ from local import clients
 from local.truss import URL
 from tests.support.container import Running
 
-# A call that a schema starts, without [TOOL_CALLS], is in no training. Mistral's stand-in finishes
-# it; Pixtral's does not on every machine, and is then cut off at max_tokens, which is no call.
-NOT_LEARNED = {"pixtral-12b": ("forced",)}
 FIVE = [name for name in clients.TESTED if name != "langchain"]  # langchain-openai's agents
 mistral = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 pixtral = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
@@ -25,9 +22,8 @@ def steps(container: Running, interpreter: Path, name: str, image: str = "") -> 
     """The steps that a client took and that came out right; fails with those that did not."""
     (client,) = [one for one in clients.clients() if (one.language, one.name) == ("python", name)]
     came = clients.run(client, interpreter, URL, container.card.name, image)
-    found = [step for step in came if step.name not in NOT_LEARNED.get(container.card.name, ())]
-    assert [step for step in found if not step.right] == []
-    return [step.name for step in found]
+    assert [step for step in came if not step.right] == []
+    return [step.name for step in came]
 
 
 @mistral

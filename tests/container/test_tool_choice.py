@@ -82,6 +82,26 @@ def test_a_tool_that_has_to_be_called_is_called_on_every_route(
 
 
 @with_tools
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": NAME}}])
+@pytest.mark.parametrize("messages", [[QUESTION], [WIND]], ids=["weather", "wind"])
+def test_a_call_that_has_to_be_made_ends(container: Running, choice: Any, messages: Any) -> None:
+    body = {"messages": messages, "tools": TOOLS["definitions"], "tool_choice": choice}
+    answer, _ = ask(container, CHAT, **body)
+    (made,) = answer["choices"][0]["message"]["tool_calls"]
+    assert made["function"]["name"] == NAME
+    assert json.loads(made["function"]["arguments"]) == TOOLS["call"]["arguments"]
+
+
+@with_tools
+def test_an_answer_in_json_of_no_schema_ends(container: Running) -> None:
+    for messages in ([QUESTION], [WIND]):
+        form = {"type": "json_object"}
+        answer, _ = ask(container, CHAT, messages=messages, response_format=form)
+        assert json.loads(said(answer)) == TOOLS["call"]["arguments"]
+        assert answer["choices"][0]["finish_reason"] == "stop"
+
+
+@with_tools
 def test_the_first_delta_of_a_call_has_arguments(container: Running) -> None:
     body = {"messages": [QUESTION], "tools": TOOLS["definitions"], "stream": True}
     lines = container.http.post(CHAT, json={**body, "temperature": 0}).text.splitlines()

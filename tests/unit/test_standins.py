@@ -1,16 +1,20 @@
-import functools
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+from rich.console import Console
 
 from deploy import cards
 from deploy.cards import Card
-from local.standins import cache, checkpoint, recipe, training
-from local.standins.corpus import Corpus, Tokenizer
-from local.standins.decoders import decoder
+from local.standins import cache, checkpoint, exam, recipe, training
+from local.standins.corpus import Corpus
+from local.standins.decoders import TOGETHER, decoder
+from local.standins.examples import Example
+from local.standins.rules import Rule
+from tests.support.dialogues import everything
+from tests.support.tokenizers import tokenizer
 
 
 @pytest.fixture(params=cards.names())
@@ -23,11 +27,6 @@ def corpus(card: Card) -> Corpus:
     return Corpus(tokenizer(card.name), card.features.tools, card.features.images > 0)
 
 
-@functools.cache  # loading one takes seconds
-def tokenizer(name: str) -> Tokenizer:
-    return MistralTokenizer.from_file(str(cache.tokenizer_path(cards.load(name))))
-
-
 def test_an_answer_decodes_to_its_letters_and_ends(corpus: Corpus) -> None:
     for text in ("A mistral is a wind.", "Where? Rhône valley.", '{"a":1}'):
         tokens = corpus.answer(text)
@@ -36,17 +35,49 @@ def test_an_answer_decodes_to_its_letters_and_ends(corpus: Corpus) -> None:
         assert tokens[-1] == corpus.text.eos_id
 
 
-def test_json_values_are_json_and_learn_no_key(corpus: Corpus) -> None:
-    for _ in range(20):
-        example = corpus.json_values()
-        prompts = [corpus.prompt(messages) for messages, _ in corpus.chats]
-        prompt = max((p for p in prompts if example.tokens[: len(p)] == p), key=len)
-        text = corpus.text.decode(example.tokens[len(prompt) :])
-        values = json.loads(text)
-        assert len(values) == 3
-        assert len(example.tokens) == len(example.learned)
-        assert not any(example.learned[: len(prompt) + 1])
-        assert example.learned[-1]
+def test_what_is_held_to_json_is_compact_and_has_to_be_so(corpus: Corpus) -> None:
+    call = corpus.content["tools"]["call"]
+    examples = [(corpus.json_answer(corpus.weather), call["arguments"])]
+    examples += [(corpus.forced_call(corpus.weather), [call])] if corpus.tools else []
+    for example, expected in examples:
+        text = corpus.text.decode(example.tokens[len(example.prompt) :])
+        assert json.loads(text) == expected
+        assert " " not in text  # the server's grammar takes none
+        rules = example.rules[len(example.prompt) :]
+        assert rules == [Rule.STARTS, *[Rule.LEARNED] * (len(rules) - 1)]
+
+
+def test_a_begun_example_ends_with_the_first_token_of_its_answer(corpus: Corpus) -> None:
+    example = corpus.dialogues()[0]
+    begun = example.begun()
+    assert begun.prompt == example.prompt
+    assert begun.tokens == example.tokens[: len(example.prompt) + 1]
+    assert begun.rules[-1] == Rule.LEARNED
+
+
+def test_a_margin_is_over_what_the_server_could_take_instead() -> None:
+    def margin(rule: Rule, *texts: str) -> float:
+        vocabulary = training.Vocabulary(100, [3, 5, 8], texts)
+        (batch,) = vocabulary.batches([Example([9, 3], [Rule.GIVEN, rule])])
+        return exam._margin(torch.tensor([[4.0, 7.0, 1.0]]), batch, 0, vocabulary)
+
+    assert margin(Rule.LEARNED, '"', '",', "a") == -3.0
+    assert margin(Rule.ENDS, '"', '",', "a") == 3.0  # the second is as good an end
+    assert margin(Rule.ENDS, '"', "}", "a") == -3.0  # and this one is none
+    assert margin(Rule.STARTS, '"', '",', "a") == -3.0  # and begins so
+    assert margin(Rule.STARTS, "true", "they", "a") == 4.0  # untrained tokens have 0
+
+
+def test_the_exam_asks_all_that_the_tests_rely_on(card: Card, corpus: Corpus) -> None:
+    corpus.images = False  # as many more
+    asked = {(tuple(it.tokens), tuple(it.rules)) for it in exam.questions(corpus)}
+    for messages, answer in everything(card).values():
+        example = Example.of(corpus.prompt(messages), corpus.answer(answer))
+        assert (tuple(example.tokens), tuple(example.rules)) in asked
+    for text in ("", *corpus.content["held_out_instructions"]) if corpus.tools else ():
+        system = [{"role": "system", "content": text}] if text else []
+        call = corpus.forced_call(system + corpus.weather)
+        assert (tuple(call.tokens), tuple(call.rules)) in asked
 
 
 def test_made_up_prompts_are_no_known_ones(corpus: Corpus) -> None:
@@ -73,6 +104,9 @@ def test_the_loss_is_that_of_the_whole_vocabulary() -> None:
     _, output = checkpoint.full_tables(head, vocabulary)
     whole = torch.log_softmax(hidden @ (output / checkpoint.SHARPNESS).T, dim=-1)
     assert torch.allclose(head.log_probabilities(hidden), whole[:, [3, 5, 8]], atol=1e-5)
+    target = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    right = head.right(hidden, target, torch.full((7,), Rule.LEARNED))
+    assert torch.allclose(right, whole[range(7), [3, 5, 8, 3, 5, 8, 3]], atol=1e-5)
 
 
 def test_the_key_follows_what_a_stand_in_is_made_from(card: Card) -> None:
@@ -117,6 +151,21 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
+def test_a_failed_exam_stays_readable_in_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(card: Card, tokenizer: Path, folder: Path, show: recipe.Show) -> None:
+        show("step 60", 0.5)
+        show("seed 0 failed its exam", None)
+        show("step 120", 1.0)
+
+    monkeypatch.setattr(recipe, "build", build)
+    console = Console(force_terminal=True, color_system=None, file=io.StringIO(), width=100)
+    cache.ensure(cards.load("mistral-7b"), tmp_path, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert any("stand-in mistral-7b: seed 0 failed its exam" in line for line in lines)
+
+
 def test_a_stand_in_stays_when_only_its_card_s_autoscaling_changes(card: Card) -> None:
     figures = card.autoscaling.model_copy(update={"max_replica": 7})
     assert cache.key(card.model_copy(update={"autoscaling": figures})) == cache.key(card)
@@ -140,6 +189,21 @@ def test_what_is_written_is_read_back(card: Card, corpus: Corpus, tmp_path: Path
     assert torch.allclose(got, expected, atol=0.1)  # rounded to the dtype of the card
     trained = stored.output[vocabulary.trained].float()
     assert torch.allclose(trained, head.output * checkpoint.SHARPNESS, rtol=0.01)
+
+
+def test_experts_start_alike_and_are_drawn_towards_their_mean() -> None:
+    model = decoder(cards.load("mixtral-8x7b"))
+    weights = list(model.experts())
+    assert len(weights) == 2 * len(model.text.layers)
+    for weight in weights:
+        assert torch.equal(weight, weight[:1].expand_as(weight))
+        weight.data += torch.randn_like(weight)
+    before = [weight.detach().clone() for weight in weights]
+    model.draw_experts_together()
+    for old, new in zip(before, weights, strict=True):
+        assert torch.allclose(new.mean(0), old.mean(0), atol=1e-5)
+        assert torch.allclose(new - new.mean(0), (1 - TOGETHER) * (old - old.mean(0)), atol=1e-5)
+    assert decoder(cards.load("mistral-7b")).experts() == []
 
 
 @pytest.mark.parametrize("name", ["mistral-7b", "mixtral-8x7b", "pixtral-12b"])
