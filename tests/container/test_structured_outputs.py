@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from local.standins.schemas import MOST_TOKENS, SCHEMAS
 from tests.support.container import Running
 
 CHAT = "/v1/chat/completions"
@@ -205,3 +206,13 @@ def test_ordinary_expressions_and_schemas_hold(container: Running) -> None:
     }
     answer = asked(container, CHAT, {"structured_outputs": {"json": schema}, **GREEDY}).json()
     jsonschema.validate(json.loads(answer["choices"][0]["message"]["content"]), schema)
+
+
+def test_output_ends_under_any_ordinary_schema(container: Running) -> None:
+    """Those of the stand-in's exam, which decodes as the server does."""
+    for name, schema in SCHEMAS.items():
+        fields = {"structured_outputs": {"json": schema}, "max_tokens": MOST_TOKENS, **GREEDY}
+        (choice,) = asked(container, CHAT, fields).json()["choices"]
+        text = choice["message"]["content"]
+        assert choice["finish_reason"] == "stop", (name, text)
+        jsonschema.validate(json.loads(text), schema)
