@@ -1,63 +1,83 @@
 """Long prompts, which are tokenized apart from the others, and no further than the model reads.
 
-vLLM tokenizes all prompts in one thread, one after the other, and compares a chat's length when
-that is done: 900 KB take up to 1 s, in which no other request gets its prompt.
+vLLM tokenizes the prompts of all requests in one thread, one after the other, and compares a chat's
+length when that is done: 900 KB take up to 1 s, in which no other request gets its prompt.
 
-Promises: a long prompt waits for other long ones only. One with more tokens than the model reads is
-refused with vLLM's error before it is tokenized whole. A short one costs the sum of its lengths. A
-renderer that is not Mistral's is left as it is.
+Promises: a long prompt waits for other long ones only. One whose length vLLM would refuse, for its
+texts have more tokens than the model reads, is refused before it is tokenized whole. A short one
+costs the sum of its lengths. A renderer that is not Mistral's is left as it is.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-LONG = 16384  # characters; 10 to 40 ms
+LONG = 16384  # characters; 2 to 12 ms
+LONG_IDS = 4096
 AT_A_CUT = 32  # tokens that a cut may add to a text, and more
-TEXTS = ("content", "text", "tool_calls", "function", "arguments")  # of a message; images are none
 
-Renders = Callable[..., Awaitable[Any]]
+# Of the chat that is rendered: how many tokens its prompt may have, if vLLM refuses more.
+_most: ContextVar[int | None] = ContextVar("most", default=None)
 
 
 def install(engine: Any) -> None:
     """`engine`: vLLM's client of its engine."""
     from vllm.renderers.mistral import MistralRenderer, safe_apply_chat_template
 
-    renderer, most = engine.renderer, engine.model_config.max_model_len
+    renderer = engine.renderer
     if not isinstance(renderer, MistralRenderer):
         return
     apart = ThreadPoolExecutor(1, thread_name_prefix="long prompts")
     chat, text = renderer._apply_chat_template_async, renderer._tokenize_prompt_async
+    decode, render = renderer._async_tokenizer_decode, renderer.render_chat_async
+
+    async def in_apart(make: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(apart, make)
+
+    async def rendered(conversations: Any, params: Any, tok_params: Any = None, **more: Any) -> Any:
+        _most.set(most_of(tok_params or renderer.default_chat_tok_params))
+        return await render(conversations, params, tok_params, **more)
 
     async def of_chat(tokenizer: Any, messages: list[Any], **named: Any) -> Any:
-        texts = [*texts_of(messages), *map(str, named.get("tools") or ())]
-        if sum(map(len, texts)) <= LONG:
+        texts = [*texts_of(messages)]
+        written = [*written_anew(messages), *(named.get("tools") or ())]
+        if sum(map(len, texts)) + sum(len(str(one)) for one in written) <= LONG:
             return await chat(tokenizer, messages, **named)
         make = partial(safe_apply_chat_template, tokenizer, messages, **named)
-        return await _apart(partial(_if_short, texts, tokenizer, most, make))
+        return await in_apart(partial(_if_short, texts, tokenizer, _most.get(), make))
 
-    async def of_text(prompt: Mapping[str, Any], params: Any) -> Any:
+    async def of_text(prompt: Any, params: Any) -> Any:
         if len(prompt["prompt"]) <= LONG:
             return await text(prompt, params)
         make = partial(renderer._tokenize_prompt, prompt, params)
-        if params.truncate_prompt_tokens is not None:  # however long it is, it will be short
-            return await _apart(make)
-        tokenizer = renderer.get_tokenizer()
-        return await _apart(partial(_if_short, [prompt["prompt"]], tokenizer, most, make))
+        tokenizer, most = renderer.get_tokenizer(), most_of(params)
+        return await in_apart(partial(_if_short, [prompt["prompt"]], tokenizer, most, make))
 
-    async def _apart(make: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(apart, make)
+    async def of_ids(ids: Any, *given: Any, **named: Any) -> Any:
+        if len(ids) <= LONG_IDS:
+            return await decode(ids, *given, **named)
+        return await in_apart(partial(renderer._decode, ids, *given, **named))
 
+    renderer.render_chat_async = rendered
     renderer._apply_chat_template_async = of_chat
     renderer._tokenize_prompt_async = of_text
+    renderer._async_tokenizer_decode = of_ids
 
 
-def _if_short(texts: list[str], tokenizer: Any, most: int, make: Callable[[], Any]) -> Any:
+def most_of(params: Any) -> int | None:
+    """The tokens that vLLM lets a prompt have; None where it counts any, or cuts it."""
+    cut = params.truncate_prompt_tokens is not None
+    return None if cut else params.max_total_tokens
+
+
+def _if_short(texts: list[str], tokenizer: Any, most: int | None, make: Callable[[], Any]) -> Any:
     from vllm.exceptions import VLLMValidationError
 
-    if are_longer(texts, partial(tokenizer.encode, add_special_tokens=False), most):
+    encode = partial(tokenizer.encode, add_special_tokens=False)
+    if most is not None and are_longer(texts, encode, most):
         raise VLLMValidationError(
             f"This model's maximum context length is {most} tokens, and the prompt's "
             f"{sum(map(len, texts))} characters have more; shorten it",
@@ -77,14 +97,20 @@ def are_longer(texts: Iterable[str], encode: Callable[[str], list[int]], most: i
     return False
 
 
-def texts_of(node: Any) -> Iterator[str]:
-    """What is text in messages, of the prompt for certain."""
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, list):
-        for inner in node:
-            yield from texts_of(inner)
-    elif isinstance(node, dict):
-        for name in TEXTS:
-            if name in node:
-                yield from texts_of(node[name])
+def texts_of(messages: list[Any]) -> Iterator[str]:
+    """The texts of messages that are in the prompt as they are."""
+    for message in messages:
+        content = message.get("content") if message.get("role") != "tool" else None
+        for part in content if isinstance(content, list) else [content]:
+            text = part.get("text") if isinstance(part, dict) else part
+            if isinstance(text, str):
+                yield text
+
+
+def written_anew(messages: list[Any]) -> Iterator[Any]:
+    """What mistral-common reads as JSON, and may write in fewer tokens: calls and results."""
+    for message in messages:
+        if message.get("role") == "tool":
+            yield message.get("content")
+        elif message.get("tool_calls"):
+            yield message["tool_calls"]

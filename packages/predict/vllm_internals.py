@@ -71,7 +71,9 @@ NAMES: dict[str, str] = {
     "vllm.v1.request:RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR": "constraints/turns.py",
     "vllm.renderers.mistral:MistralRenderer": "long_prompts.py changes the engine's",
     "vllm.renderers.mistral:safe_apply_chat_template": "long_prompts.py tokenizes a chat with it",
+    "vllm.renderers.mistral:MistralRenderer.render_chat_async": "long_prompts.py",
     "vllm.renderers.mistral:MistralRenderer._tokenize_prompt": "long_prompts.py",
+    "vllm.renderers.mistral:MistralRenderer._decode": "long_prompts.py",
     "vllm.platforms:current_platform": "running.py reads what device this is",
     "vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat": "tool_parser.py",
     "vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat._make_parser": (
@@ -118,9 +120,14 @@ SCHEDULER_TEXTS = (
 
 # --- the renderer (long_prompts.py) ---
 
-# What it makes prompts with, of a chat and of a text.
+# What it makes prompts with, of a chat, of a text and of ids, and their most tokens.
 CHAT_RENDERER = "prompt_raw = await self._apply_chat_template_async("
-TEXT_RENDERER = "prompt = await self._tokenize_prompt_async(prompt, params)"
+RENDERER_TEXTS = (
+    "prompt = await self._tokenize_prompt_async(prompt, params)",
+    'prompt["prompt"] = await self._async_tokenizer_decode(',
+    "self.render_messages_async(conversation, chat_params)",
+    "tok_params = self.default_chat_tok_params",
+)
 
 # --- errors (errors/) ---
 

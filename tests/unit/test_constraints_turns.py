@@ -277,8 +277,9 @@ def test_an_error_ends_the_turns_and_not_the_engine(
     assert "what a request said" not in caplog.text
 
 
-def test_slow_ones_leave_half_the_seats_to_others(clock: Any) -> None:
-    slow = [request(0.05, f"{number}", tried=0.05, going=False) for number in range(20)]
+@pytest.mark.parametrize("seconds", [0.05, 0.0036])
+def test_slow_ones_leave_half_the_seats_to_others(clock: Any, seconds: float) -> None:
+    slow = [request(seconds, f"{number}", tried=seconds, going=False) for number in range(20)]
     scheduler = Scheduler(clock, waiting=slow)
     scheduler.max_num_running_reqs = 16
     scheduler.steps(2000)

@@ -83,6 +83,12 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
     (
         "prompt_logprobs_bytes",
         9,
+        {"prompt": "x" * 99, "echo": True},
+        {"prompt": "x" * 8, "echo": True, "logprobs": 0},
+    ),
+    (
+        "prompt_logprobs_bytes",
+        9,
         {"prompt": [1, 2], "prompt_logprobs": 1},
         {"prompt": [1, 2, 3], "prompt_logprobs": 1},
     ),

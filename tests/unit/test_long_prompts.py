@@ -1,9 +1,10 @@
 """Which texts are longer than a model reads, with a tokenizer of words."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from predict.long_prompts import LONG, are_longer, texts_of
+from predict.long_prompts import LONG, are_longer, most_of, texts_of, written_anew
 
 
 def words(text: str) -> list[int]:
@@ -37,14 +38,29 @@ def test_a_long_text_is_read_no_further_than_the_model_would() -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "texts"),
+    ("message", "texts", "written"),
     [
-        ([{"role": "user", "content": "one"}], ["one"]),
-        ([{"content": [{"type": "text", "text": "one"}]}, {"content": "two"}], ["one", "two"]),
-        ([{"content": [{"image_url": {"url": "data:…"}}]}], []),
-        ([{"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}], ["{}"]),
-        ([{"content": None}, 5], []),
+        ({"role": "user", "content": "one"}, ["one"], []),
+        ({"role": "user", "content": [{"text": "one"}, {"text": "two"}]}, ["one", "two"], []),
+        ({"role": "user", "content": [{"image_url": {"url": "data:…"}}]}, [], []),
+        ({"role": "user", "content": None}, [], []),
+        (
+            {"role": "assistant", "content": "one", "tool_calls": [{"id": 1}]},
+            ["one"],
+            [[{"id": 1}]],
+        ),
+        ({"role": "tool", "content": '{"a": "\\u0431"}'}, [], ['{"a": "\\u0431"}']),
     ],
 )
-def test_what_of_messages_is_text(messages: list[Any], texts: list[str]) -> None:
-    assert list(texts_of(messages)) == texts
+def test_what_of_a_message_is_in_the_prompt_as_it_is(
+    message: dict[str, Any], texts: list[str], written: list[Any]
+) -> None:
+    """mistral-common reads a tool's result as JSON and writes it with fewer tokens."""
+    assert list(texts_of([message])) == texts
+    assert list(written_anew([message])) == written
+
+
+def test_what_vllm_counts_or_cuts_may_be_of_any_length() -> None:
+    assert most_of(SimpleNamespace(truncate_prompt_tokens=None, max_total_tokens=5)) == 5
+    assert most_of(SimpleNamespace(truncate_prompt_tokens=-1, max_total_tokens=5)) is None
+    assert most_of(SimpleNamespace(truncate_prompt_tokens=None, max_total_tokens=None)) is None

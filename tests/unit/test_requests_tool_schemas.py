@@ -118,4 +118,6 @@ def test_only_what_is_wrong_is_jsonschema_s(monkeypatch: pytest.MonkeyPatch) -> 
     tool_schemas.validate({"dependencies": good, "properties": {"a": {"title": "b"}}})
     assert asked == []
     tool_schemas.validate({"dependencies": good | {"a": {"title": 5}}, "allOf": [{}, {}]})
-    assert asked == [{"title": 5}, {"dependencies": {}, "allOf": [True]}]
+    tool_schemas.validate({"dependencies": good, "title": 5})
+    emptied = {"dependencies": {}, "allOf": [True]}
+    assert asked == [{"title": 5}, emptied, {"dependencies": {}, "title": 5}]

@@ -21,9 +21,9 @@ from predict.vllm_internals import (
     NAMES,
     PROGRESS,
     QUOTING_LOGGERS,
+    RENDERER_TEXTS,
     REQUEST_READERS,
     SCHEDULER_TEXTS,
-    TEXT_RENDERER,
 )
 
 from deploy.paths import ROOT
@@ -37,7 +37,7 @@ TEXTS = [
     ("response.in_progress", "vllm.entrypoints.openai.responses.serving"),
     *((name.removesuffix("_total"), "vllm.v1.metrics.loggers") for name in PROGRESS),
     (CHAT_RENDERER, "vllm.renderers.mistral"),
-    (TEXT_RENDERER, "vllm.renderers.base"),
+    *((text, "vllm.renderers.base") for text in RENDERER_TEXTS),
     *((text, "vllm.v1.core.sched.scheduler") for text in SCHEDULER_TEXTS),
     ("self.fill_bitmask_parallel_threshold", "vllm.v1.structured_output"),
     ("total_num_scheduled_tokens: int", "vllm.v1.core.sched.output"),

@@ -26,6 +26,7 @@ from predict.guard import guarded
 
 QUICK_SECONDS = 0.0002  # an ordinary schema's take up to 0.06 ms, mostly 0.006
 SHARE = 0.3
+SEAT_SECONDS = 0.001  # slower ones have half of the engine's seats
 STEP_SECONDS = 0.004  # also of first masks that are quicker, in a step
 ALONE_SECONDS = 0.01
 ALONE_SHARE = 0.4  # less than half, so that most who come find the engine free
@@ -72,7 +73,7 @@ class Turns:
         self.first_mask_seconds = 0.0  # of the quicker ones in this step
         self.newcomer_waits = False  # for a budget, since the last step
         self.newcomers_turn = False
-        self.seats = 0  # for further requests with masks slower than STEP_SECONDS
+        self.seats = 0  # for further requests with masks slower than SEAT_SECONDS
         self.is_crowded: Callable[[], bool] = lambda: False  # masks.py says so
 
     def record(self, grammar: Any, seconds: float) -> None:
@@ -98,7 +99,7 @@ class Turns:
             one for one in scheduler.running if one.structured_output_request is not None
         ]
         slow = [request for request in constrained if expected(request) > QUICK_SECONDS]
-        taken = sum(max(expected(one), foreseen(one)) > STEP_SECONDS for one in constrained)
+        taken = sum(max(expected(one), foreseen(one)) > SEAT_SECONDS for one in constrained)
         self.seats = max(1, scheduler.max_num_running_reqs // 2) - taken
         others = len(scheduler.running) > len(slow)
         others = others or len(scheduler.waiting) > len(scheduler.deferred_waiting)
@@ -126,20 +127,20 @@ class Turns:
         if self.is_crowded() and key not in self.seen:
             return False
         seconds = max(foreseen(request), self.seen.get(key, 0.0))
+        if seconds > SEAT_SECONDS and self.seats <= 0:
+            return False
         if seconds > STEP_SECONDS:
-            if self.seats <= 0:
-                return False
             if self.budget <= 0:
                 self.newcomer_waits = True
                 return False
             self.newcomers_turn = False
-            self.seats -= 1
             self.charge(request, seconds)
         elif seconds > QUICK_SECONDS:
             if self.first_mask_seconds and self.first_mask_seconds + seconds > STEP_SECONDS:
                 return False
             self.first_mask_seconds += seconds
             self.charge(request, seconds)
+        self.seats -= seconds > SEAT_SECONDS
         return True
 
     def end(self, output: Any) -> None:

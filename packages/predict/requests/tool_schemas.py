@@ -77,8 +77,10 @@ def _faults(value: Any, place: tuple[str | int, ...]) -> Iterator[Any]:
         own = {}
         for keyword, held in value.items():
             inner = _schemas(keyword, held)
-            own[keyword] = type(held)() if inner and isinstance(held, dict) else held
-            if inner and isinstance(held, list):
+            own[keyword] = held
+            if isinstance(held, dict) and keyword in (*ONE, *NAMED):
+                own[keyword] = {}
+            elif inner:
                 own[keyword] = [True]
             for steps, schema in inner.items():
                 if not _fits(schema):
@@ -96,8 +98,9 @@ def _schemas(keyword: str, held: Any) -> Mapping[tuple[str | int, ...], Any]:
     if keyword in LISTED and isinstance(held, list):
         return {(position,): schema for position, schema in enumerate(held)}
     if keyword in NAMED and isinstance(held, dict):
-        # a dependency may be a list of names
-        return {(name,): schema for name, schema in held.items() if not _are_names(schema)}
+        names = keyword == "dependencies"  # each of which may be a list of names
+        inner = held.items()
+        return {(name,): schema for name, schema in inner if not (names and _are_names(schema))}
     return {}
 
 

@@ -55,11 +55,7 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
                 "repetition_detection",
             )
     most = limits["prompt_logprobs_bytes"]
-    if (
-        most is not None
-        and _asks_of_prompt(body, logprobs)
-        and (size := _prompt_bytes(body)) * each > most
-    ):
+    if most is not None and _asks_of_prompt(body) and (size := _prompt_bytes(body)) * each > most:
         asked_for = "a prompt" if each == 1 else f"{each} answers' prompts"
         raise RequestError(
             f"log probabilities of {asked_for} of {size} bytes are asked for; at most {most} in "
@@ -76,9 +72,10 @@ def _count(body: Mapping[str, Any], name: str) -> int:
     return max(0, int(number_of(body.get(name)) or 0))
 
 
-def _asks_of_prompt(body: Mapping[str, Any], logprobs: int) -> bool:
-    asked = (body.get("prompt_logprobs"), body.get("prompt_logprob_token_ids"))
-    return any(value is not None for value in asked) or bool(body.get("echo") and logprobs)
+def _asks_of_prompt(body: Mapping[str, Any]) -> bool:
+    asked = [body.get("prompt_logprobs"), body.get("prompt_logprob_token_ids")]
+    asked += [body.get("logprobs")] if body.get("echo") else []  # of which 0 is one too
+    return any(value is not None for value in asked)
 
 
 def _prompt_bytes(body: Mapping[str, Any]) -> int:
