@@ -282,3 +282,28 @@ def test_every_header_vllm_reads_is_decided_on() -> None:
 
     given = {serving.PRIORITY_HEADER.lower().encode(), serving.SESSION_ID_HEADER.lower().encode()}
     assert given <= HEADERS
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+        {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
+        {"image_url": "data:image/png;base64,AAAA"},
+        {"text": "x", "image_url": "data:image/png;base64,AAAA"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "asked",
+    [{"prompt_logprobs": 0}, {"echo": True, "logprobs": True}, {"prompt_logprob_token_ids": [1]}],
+    ids=str,
+)
+def test_no_log_probabilities_of_a_prompt_with_images(
+    part: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    """4160 tokens of one of the largest took 4 GB, and the engine did nothing else for 6 s."""
+    at_most = {"prompt_logprobs_bytes": 16384}
+    assert "a prompt with images" in refused({**user(part), **asked}, **at_most)
+    for body in (user(part), {**user({"type": "text", "text": "x"}, {"text": "y"}, "z"), **asked}):
+        limits.check(body, len(json.dumps(body)), {**NO_LIMITS, **at_most})

@@ -28,8 +28,7 @@ def parameters(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 
 def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
     every = parameters(body)
-    logprobs = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
-    logprobs = max(logprobs, _entries(body, "logprob_token_ids"))
+    logprobs = _logprobs(body)
     words = sum(_entries(fields, name) for fields in every for name in WORDS)
     prompt = body.get("prompt")
     many = isinstance(prompt, list) and isinstance(next(iter(prompt), None), (str, list))
@@ -62,6 +61,21 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
             "all are allowed, for the engine does nothing else meanwhile",
             "prompt_logprobs",
         )
+
+
+def check_images(body: Mapping[str, Any], limits: RequestLimits) -> None:
+    """Of a request with images: 4160 tokens each, of which the JSON of the prompt shows nothing."""
+    if limits["prompt_logprobs_bytes"] is not None and _asks_of_prompt(body, _logprobs(body)):
+        raise RequestError(
+            "log probabilities of a prompt with images are asked for; they are given for text "
+            "alone, as an image is thousands of tokens: leave out 'prompt_logprobs' or them",
+            "prompt_logprobs",
+        )
+
+
+def _logprobs(body: Mapping[str, Any]) -> int:
+    asked = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
+    return max(asked, _entries(body, "logprob_token_ids"))
 
 
 def _entries(body: Mapping[str, Any], name: str) -> int:
