@@ -65,7 +65,7 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
 
 def check_images(body: Mapping[str, Any], limits: RequestLimits) -> None:
     """Of a request with images: 4160 tokens each, of which the JSON of the prompt shows nothing."""
-    if limits["prompt_logprobs_bytes"] is not None and _asks_of_prompt(body, _logprobs(body)):
+    if limits["prompt_logprobs_bytes"] is not None and _asks_of_prompt(body):
         raise RequestError(
             "log probabilities of a prompt with images are asked for; they are given for text "
             "alone, as an image is thousands of tokens: leave out 'prompt_logprobs' or them",
