@@ -2,6 +2,7 @@
 
 As PID 1, where Truss has built the image without supervisord, a process is not ended by a SIGTERM
 that it does not handle, and vLLM handles it only once it has been imported: until then it is here.
+Nothing is there yet to be ended, and an exception could get lost in what is imported.
 
 Python's garbage collector rests while vLLM starts.
 
@@ -13,7 +14,6 @@ what is left (its `freeze_gc_heap`); with the first full collection the usual th
 import gc
 import os
 import signal
-import sys
 from typing import Any
 
 _USUAL = gc.get_threshold()
@@ -27,6 +27,6 @@ def _back_to_usual(phase: str, collection: dict[str, Any]) -> None:
 
 
 if os.getpid() == 1:
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
 gc.set_threshold(*_RARELY)
 gc.callbacks.append(_back_to_usual)
