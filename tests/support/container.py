@@ -12,16 +12,15 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from deploy import cards
 from deploy.cards import Card
 from local.processes import container_processes, launch, stop, tail, wait_until_ready
-from local.standins import cache
 from local.standins.corpus import Tokenizer
 from local.truss import URL
 from tests.support.baseten import Deployment
 from tests.support.timing import container_start
+from tests.support.tokenizers import tokenizer
 
 # A card with a base has that one's stand-in. Where `standin.tests` says all; others have a
 # container for what differs between models.
@@ -49,9 +48,9 @@ class Running:
     def http(self) -> httpx.Client:
         return httpx.Client(base_url=URL, timeout=120, trust_env=False)
 
-    @cached_property
+    @property
     def tokenizer(self) -> Tokenizer:
-        return MistralTokenizer.from_file(str(cache.tokenizer_path(self.card)))
+        return tokenizer(self.card.name)
 
 
 def wait_for(

@@ -14,17 +14,6 @@ from local.standins.decoders import TOGETHER, decoder
 from local.standins.examples import Example
 from local.standins.rules import Rule
 from tests.support.dialogues import everything
-from tests.support.tokenizers import tokenizer
-
-
-@pytest.fixture(params=cards.names())
-def card(request: pytest.FixtureRequest) -> Card:
-    return cards.load(request.param)
-
-
-@pytest.fixture
-def corpus(card: Card) -> Corpus:
-    return Corpus(tokenizer(card.name), card.features.tools, card.features.images > 0)
 
 
 def test_an_answer_decodes_to_its_letters_and_ends(corpus: Corpus) -> None:

@@ -17,16 +17,6 @@ from local.standins.schemas import INTEGER, a_list, an_object
 from tests.support.tokenizers import tokenizer
 
 
-@pytest.fixture(params=cards.names())
-def card(request: pytest.FixtureRequest) -> Card:
-    return cards.load(request.param)
-
-
-@pytest.fixture
-def corpus(card: Card) -> Corpus:
-    return Corpus(tokenizer(card.name), card.features.tools, card.features.images > 0)
-
-
 def answered(example: Example, corpus: Corpus) -> list[tuple[str, Rule]]:
     start = len(example.prompt)
     return list(zip(corpus.texts(example.tokens[start:]), example.rules[start:], strict=True))

@@ -6,8 +6,8 @@ grows by `SHARE` of the time to `STEP_SECONDS`: while there is some, whoever has
 on, so that a step has one mask too many at most. Where nobody else wants a step, it has
 `ALONE_SECONDS`, or masks that take longer have `ALONE_SHARE` of the time: somebody may come.
 Nothing but constrained requests waits, and none for ever; those whose masks are slow have half the
-engine's seats at most. While masks.py has many threads left
-behind, a constraint that nobody has had yet waits.
+engine's seats at most. While masks.py has many threads left behind, a constraint that nobody has
+had yet waits.
 
 What a mask is going to take is guessed: from a request's own masks before, and for a first one from
 the slowest that trial.py saw. What it took is charged.

@@ -28,7 +28,8 @@ def parameters(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 
 def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
     every = parameters(body)
-    logprobs = _logprobs(body)
+    logprobs = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
+    logprobs = max(logprobs, _entries(body, "logprob_token_ids"))
     words = sum(_entries(fields, name) for fields in every for name in WORDS)
     prompt = body.get("prompt")
     many = isinstance(prompt, list) and isinstance(next(iter(prompt), None), (str, list))
@@ -71,11 +72,6 @@ def check_images(body: Mapping[str, Any], limits: RequestLimits) -> None:
             "alone, as an image is thousands of tokens: leave out 'prompt_logprobs' or them",
             "prompt_logprobs",
         )
-
-
-def _logprobs(body: Mapping[str, Any]) -> int:
-    asked = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
-    return max(asked, _entries(body, "logprob_token_ids"))
 
 
 def _entries(body: Mapping[str, Any], name: str) -> int:
