@@ -1,13 +1,14 @@
 """What vLLM calls in each of its processes (`vllm.general_plugins`), before it reads a model.
 
 Promises: images come through images/connector.py and take the turns of images/turns.py, masks are
-made under constraints/masks.py and in the turns of constraints/turns.py, and the access log has the
-address of the connection, not one from a client's X-Forwarded-For. An error here stops vLLM from
-starting.
+made under constraints/masks.py and in the turns of constraints/turns.py, long prompts are computed
+as long_prefills.py has it, and the access log has the address of the connection, not one from a
+client's X-Forwarded-For. An error here stops vLLM from starting.
 """
 
 import os
 
+from predict import long_prefills
 from predict.constraints import masks, turns
 from predict.images import connector
 from predict.images import turns as image_turns
@@ -19,3 +20,4 @@ def register() -> None:
     masks.register()
     turns.register()
     image_turns.register()
+    long_prefills.register()

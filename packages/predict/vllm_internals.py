@@ -58,20 +58,23 @@ NAMES: dict[str, str] = {
     "vllm.v1.structured_output.backend_xgrammar:XgrammarGrammar.accept_tokens": (
         "constraints/masks.py: False ends a request"
     ),
-    "vllm.v1.core.sched.scheduler:Scheduler": "constraints/turns.py, images/turns.py",
+    "vllm.v1.core.sched.scheduler:Scheduler": (
+        "constraints/turns.py, images/turns.py, long_prefills.py"
+    ),
     "vllm.v1.core.sched.scheduler:Scheduler.schedule": (
-        "constraints/turns.py, images/turns.py hold back what runs by its next_decode_eligible_step"
+        "they hold back what runs by its next_decode_eligible_step"
     ),
     "vllm.v1.core.sched.scheduler:Scheduler._handle_blocked_waiting_request": (
-        "constraints/turns.py, images/turns.py: False keeps a request waiting"
+        "they: False keeps a request waiting"
     ),
     "vllm.v1.core.sched.scheduler:Scheduler.update_from_output": (
-        "images/turns.py takes the time of a step by it"
+        "images/turns.py, long_prefills.py take the time of a step by it"
     ),
     "vllm.v1.request:RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR": "constraints/turns.py",
     "vllm.renderers.mistral:MistralRenderer": "long_prompts.py changes the engine's",
     "vllm.renderers.mistral:safe_apply_chat_template": "long_prompts.py tokenizes a chat with it",
     "vllm.renderers.mistral:MistralRenderer.render_chat_async": "long_prompts.py",
+    "vllm.renderers.mistral:MistralRenderer.render_cmpl_async": "long_prompts.py",
     "vllm.renderers.mistral:MistralRenderer._tokenize_prompt": "long_prompts.py",
     "vllm.renderers.mistral:MistralRenderer._decode": "long_prompts.py",
     "vllm.platforms:current_platform": "running.py reads what device this is",
@@ -98,7 +101,7 @@ NAMES: dict[str, str] = {
     ),
 }
 
-# --- the scheduler (constraints/turns.py, images/turns.py) ---
+# --- the scheduler (constraints/turns.py, images/turns.py, long_prefills.py) ---
 
 # What it does with attributes that these read or set: it counts steps first, skips those that run
 # before their step, and keeps apart those that wait for something else than a slot.
@@ -113,6 +116,10 @@ SCHEDULER_TEXTS = (
     "scheduled_new_reqs=new_reqs_data",
     "self.max_num_encoder_input_tokens = (",
     "self.max_num_running_reqs = ",
+    "self.scheduler_config.long_prefill_token_threshold",
+    "if num_eligible_reqs > 1",
+    "token_budget = self.max_num_scheduled_tokens",
+    "input_budget = self.scheduler_config.max_num_batched_tokens",
     "start_pos = mm_feature.mm_position.offset",
     "num_encoder_tokens = mm_feature.mm_position.length",
     "request.is_prefill_chunk = request.num_computed_tokens < (",

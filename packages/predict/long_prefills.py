@@ -1,0 +1,155 @@
+"""Part of the engine's plugin: long prompts are prefilled so that a short one need not wait for
+them.
+
+vLLM gives a step's tokens to what runs first, then to what waits, in order of arrival: a long
+prompt takes all tokens of its steps, and nobody behind it, or behind one that does not fit the KV
+cache, is looked at. `--long-prefill-token-threshold` cuts each of them, and as many as fill a step
+still take all of it; with `-adaptive` all go on at once, so that all end when the last one does.
+
+Promises: a prompt of up to a quarter of a step's tokens waits for no long one but the steps that
+are under way (two with async scheduling). Where such prompts came lately, steps have one long
+prompt, in order, and as much of it as takes QUICK_SECONDS, a sixteenth to a quarter of a step's
+tokens. Long ones have every second step at least. Where all are long, or all short, nothing is
+changed.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from vllm.v1.core.sched.scheduler import Scheduler
+
+from predict.guard import guarded
+from predict.images.turns import has_image_work
+
+QUICK_SECONDS = 0.05
+LATELY_SECONDS = 10.0  # short prompts that came so lately are followed by more
+
+
+class PrefillTurns:
+    """Of one scheduler."""
+
+    def __init__(self) -> None:
+        self.failed = False
+        self.long = self.least = 0  # tokens: a longer prompt is long, until less is left of it
+        self.held = False  # the step that is scheduled has none of them
+        self.cut: int | None = None  # tokens that it has of one, if it is not to have all it can
+        self.has_room = True  # for one that waits
+        self.tokens_a_second = 0.0
+        self.under_way: list[tuple[Any, float, int]] = []  # steps with long ones, their tokens
+        self.running: list[Any] = []  # long ones, before the step
+        self.before: tuple[int, int] | None = None  # limits of the scheduler's own
+        self.short_at = self.at = self.updated_at = -math.inf
+
+    def is_long(self, request: Any) -> bool:
+        left = request.num_tokens - request.num_computed_tokens
+        long = request.num_prompt_tokens > self.long and left > self.least
+        return long and not has_image_work(request)
+
+    def is_short(self, request: Any) -> bool:
+        return request.num_prompt_tokens <= self.long and not request.mm_features
+
+    def begin(self, scheduler: Any) -> None:
+        """Chooses what the step that is scheduled next may have of long prompts."""
+        self.at = now = time.monotonic()
+        whole = scheduler.scheduler_config.max_num_batched_tokens
+        self.long, self.least = whole // 4, whole // 16
+        prefills = [request for request in scheduler.running if request.is_prefill_chunk]
+        self.running = [request for request in prefills if self.is_long(request)]
+        wanted = prefills
+        if len(scheduler.running) < scheduler.max_num_running_reqs:
+            deferred = scheduler.deferred_waiting
+            wanted = prefills + [one for one in scheduler.waiting if one not in deferred]
+        short = any(map(self.is_short, wanted))
+        if short:
+            self.short_at = now
+        some = bool(self.running) or any(map(self.is_long, scheduler.waiting))
+        self.held = some and short and not self.held
+        self.cut = None
+        if some and now - self.short_at < LATELY_SECONDS:
+            quick = int(QUICK_SECONDS * self.tokens_a_second)
+            self.cut = max(self.least, min(self.long, quick))
+        self.has_room = not (self.held or (self.cut and self.running))
+        later = self.running if self.held else self.running[1:] if self.cut else []
+        for request in later:
+            step = max(request.next_decode_eligible_step, scheduler.current_step + 2)
+            request.next_decode_eligible_step = step
+        if self.cut and not self.held:
+            self.limit(scheduler, self.cut)
+
+    def admits(self, request: Any) -> bool:
+        """Whether a request that waits may start in this step."""
+        if not self.is_long(request):
+            return True
+        room, self.has_room = self.has_room, self.has_room and not self.cut
+        return room
+
+    def scheduled(self, output: Any) -> None:
+        """What is in the step."""
+        tokens = output.num_scheduled_tokens
+        count = output.total_num_scheduled_tokens
+        if not self.held and any(request.request_id in tokens for request in self.running):
+            self.under_way.append((output, self.at, count))
+
+    def updated(self, output: Any) -> None:
+        """A step has ended. Steps end in order, and another may have been under way before."""
+        now = time.monotonic()
+        while self.under_way and any(step is output for step, _, _ in self.under_way):
+            _, began, tokens = self.under_way.pop(0)
+            self.tokens_a_second = tokens / max(1e-6, now - max(began, self.updated_at))
+        self.updated_at = now
+
+    def limit(self, scheduler: Any, tokens: int) -> None:
+        """`tokens` of a prompt at most in the step that is scheduled next."""
+        config, most = scheduler.scheduler_config, scheduler.max_num_scheduled_tokens
+        threshold = config.long_prefill_token_threshold
+        self.before = threshold, most
+        config.long_prefill_token_threshold = min(threshold or tokens, tokens)
+        if sum(scheduler.get_request_counts()) == 1:  # then the threshold does not count
+            scheduler.max_num_scheduled_tokens = min(most, tokens)
+
+    def restore(self, scheduler: Any) -> None:
+        """Whatever has failed."""
+        if self.before is not None:
+            threshold, scheduler.max_num_scheduled_tokens = self.before
+            scheduler.scheduler_config.long_prefill_token_threshold = threshold
+            self.before = None
+
+
+turns = PrefillTurns()
+
+
+def safely(do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
+    """An error in here would end the engine, for everybody: after the first, nothing is changed."""
+    return guarded(turns, "long prompts take no turns any more", do, arguments, otherwise)
+
+
+@functools.cache
+def register() -> None:
+    schedule, update = Scheduler.schedule, Scheduler.update_from_output
+    handle = Scheduler._handle_blocked_waiting_request
+
+    @functools.wraps(schedule)
+    def schedule_in_turn(self: Any, *arguments: Any, **more: Any) -> Any:
+        safely(turns.begin, self)
+        try:
+            output = schedule(self, *arguments, **more)
+        finally:
+            turns.restore(self)
+        safely(turns.scheduled, output)
+        return output
+
+    @functools.wraps(handle)
+    def handle_in_turn(self: Any, request: Any) -> bool:
+        return bool(handle(self, request)) and safely(turns.admits, request, otherwise=True)
+
+    @functools.wraps(update)
+    def update_in_turn(self: Any, output: Any, *arguments: Any, **more: Any) -> Any:
+        safely(turns.updated, output)
+        return update(self, output, *arguments, **more)
+
+    Scheduler.schedule = schedule_in_turn
+    Scheduler._handle_blocked_waiting_request = handle_in_turn
+    Scheduler.update_from_output = update_in_turn
