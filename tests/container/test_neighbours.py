@@ -73,6 +73,14 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
     "more text than the model reads": lambda mark: {
         "messages": [{"role": "user", "content": mark + "The mistral blows. " * 45_000}]
     },
+    "prompts of 15,000 tokens": lambda mark: {
+        "messages": [{"role": "user", "content": mark + "The mistral blows. " * 2900}],
+        "max_tokens": 1,
+    },
+    "63 prompts of 16 KB in a request": lambda mark: {
+        "prompt": [f"{mark} {number}" + "The mistral blows. " * 850 for number in range(63)],
+        "max_tokens": 1,
+    },
     "a tool of 5,000 dependencies": lambda mark: {**tool(dependencies(mark)), "max_tokens": 1},
     "a repetition that is looked for": lambda _: {
         **constrained(regex="1{800}2{800}"),

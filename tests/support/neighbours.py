@@ -16,6 +16,7 @@ import httpx
 from local.truss import URL
 
 CHAT = f"{URL}/v1/chat/completions"
+COMPLETIONS = f"{URL}/v1/completions"
 QUESTION = [{"role": "user", "content": "What is the Mistral wind?"}]
 UNDER_WAY_SECONDS = 1.0  # until all clients of an attack have sent something
 PATIENCE_SECONDS = 300  # an image behind a flood of others
@@ -63,7 +64,7 @@ def outcome(response: httpx.Response) -> int | str:
 
 def send(client: httpx.Client, body: Body | Pieces) -> httpx.Response:
     if isinstance(body, dict):
-        return client.post(CHAT, json=body)
+        return client.post(CHAT if "messages" in body else COMPLETIONS, json=body)
     length = str(sum(map(len, body)))
     return client.post(CHAT, content=iter(body), headers={"content-length": length})
 

@@ -4,7 +4,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from predict.long_prompts import LONG, are_longer, most_of, texts_of, written_anew
+from predict.long_prompts import (
+    LONG,
+    LONG_IDS,
+    are_long,
+    are_longer,
+    most_of,
+    schemas_of,
+    texts_of,
+    written_anew,
+)
 
 
 def words(text: str) -> list[int]:
@@ -58,6 +67,38 @@ def test_what_of_a_message_is_in_the_prompt_as_it_is(
     """mistral-common reads a tool's result as JSON and writes it with fewer tokens."""
     assert list(texts_of([message])) == texts
     assert list(written_anew([message])) == written
+
+
+def texts(count: int, length: int) -> list[Any]:
+    return [{"prompt": "a" * length}] * count
+
+
+def ids(count: int, length: int) -> list[Any]:
+    return [{"prompt_token_ids": [1] * length}] * count
+
+
+@pytest.mark.parametrize(
+    ("prompts", "long"),
+    [
+        (texts(1, LONG), False),
+        (texts(1, LONG + 1), True),
+        (texts(2, LONG // 2), False),
+        (texts(63, LONG // 2), True),
+        (ids(4, LONG_IDS // 4), False),
+        (ids(5, LONG_IDS // 4), True),
+        ([b"embeddings"], False),
+        ([], False),
+    ],
+)
+def test_the_prompts_of_a_request_are_long_together(prompts: list[Any], long: bool) -> None:
+    assert are_long(prompts) is long
+
+
+def test_of_tools_the_schemas_count_as_they_are_in_the_prompt() -> None:
+    schema = {"properties": {"été": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    assert schemas_of([tool]) == '[{"properties": {"été": {"type": "string"}}}]'
+    assert schemas_of([{"function": {"name": "f"}}]) == "[null]"
 
 
 def test_what_vllm_counts_or_cuts_may_be_of_any_length() -> None:
