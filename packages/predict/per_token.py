@@ -2,12 +2,16 @@
 
 It asks Mistral's tokenizer, which is Python, for the piece of each token and for the text of two
 short windows of pieces, its largest share of CPU; and it reads an environment variable. The answers
-depend on the vocabulary alone, and most come again; the environment does not change any more.
+depend on the vocabulary alone, and most come again; the environment does not change any more. And
+mistral-common decodes each prompt that it makes, for a field that nobody reads: in Python, most of
+the time that it takes to make one.
 
-Promises: the same text. What is kept is bounded. A vLLM without these names is left as it is.
+Promises: the same text, but for that field. What is kept is bounded. A vLLM without these names is
+left as it is.
 """
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,16 +56,47 @@ def text_remembered(convert: Convert) -> Convert:
     return convert_tokens_to_string
 
 
+_making = threading.local()  # `prompt`: this thread makes one
+
+
+def without_text(make: Convert) -> Convert:
+    """`encode_chat_completion(self, request, …)`, which decodes nothing."""
+
+    @functools.wraps(make)
+    def encode_chat_completion(self: Any, *given: Any, **named: Any) -> Any:
+        _making.prompt = True
+        try:
+            return make(self, *given, **named)
+        finally:
+            _making.prompt = False
+
+    return encode_chat_completion
+
+
+def unless_making(decode: Convert) -> Convert:
+    """`decode(self, tokens, …)`; None while a prompt is made, as mistral-common's field may be."""
+
+    @functools.wraps(decode)
+    def decoded(self: Any, *given: Any, **named: Any) -> Any:
+        return None if getattr(_making, "prompt", False) else decode(self, *given, **named)
+
+    return decoded
+
+
 def install() -> None:
     """Called in the API server, once vLLM has read its settings."""
+    from mistral_common.tokens.tokenizers.instruct import InstructTokenizerBase
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer as Prompts
     from vllm import envs
     from vllm.tokenizers.mistral import MistralTokenizer
 
     if hasattr(envs, "enable_envs_cache"):  # as vLLM itself does in its engine
         envs.enable_envs_cache()
-    for name, better in (
-        ("convert_ids_to_tokens", pieces_remembered),
-        ("convert_tokens_to_string", text_remembered),
+    for of, name, better in (
+        (MistralTokenizer, "convert_ids_to_tokens", pieces_remembered),
+        (MistralTokenizer, "convert_tokens_to_string", text_remembered),
+        (Prompts, "encode_chat_completion", without_text),
+        (InstructTokenizerBase, "decode", unless_making),
     ):
-        if hasattr(MistralTokenizer, name):
-            setattr(MistralTokenizer, name, better(getattr(MistralTokenizer, name)))
+        if hasattr(of, name):
+            setattr(of, name, better(getattr(of, name)))

@@ -6,6 +6,9 @@ import shutil
 from typing import Any
 
 import pytest
+from mistral_common.tokens.tokenizers.instruct import InstructTokenizerBase
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer as Prompts
+from mistral_common.tokens.tokenizers.sentencepiece import SentencePieceTokenizer
 from predict import per_token
 from vllm.tokenizers.detokenizer_utils import (
     convert_prompt_ids_to_tokens,
@@ -79,9 +82,35 @@ def test_long_runs_are_not_remembered() -> None:
     assert asked == [per_token.WINDOW, per_token.WINDOW + 1, per_token.WINDOW + 1]
 
 
+def test_a_prompt_is_made_of_the_same_tokens_and_its_text_is_not(
+    plain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [{"role": "user", "content": TEXT}]
+    expected = plain.apply_chat_template(messages)
+    decoded = plain.instruct.decode(expected)
+    for of, name, better in (
+        (Prompts, "encode_chat_completion", per_token.without_text),
+        (InstructTokenizerBase, "decode", per_token.unless_making),
+    ):
+        monkeypatch.setattr(of, name, better(getattr(of, name)))
+    made = []
+    decode = SentencePieceTokenizer.decode
+
+    def counted(*given: Any, **named: Any) -> Any:
+        made.append(1)
+        return decode(*given, **named)
+
+    monkeypatch.setattr(SentencePieceTokenizer, "decode", counted)
+    assert plain.apply_chat_template(messages) == expected
+    assert made == []
+    assert plain.instruct.decode(expected) == decoded
+
+
 def test_vllm_has_the_methods_that_are_replaced() -> None:
     import vllm.envs
 
     assert callable(vllm.envs.enable_envs_cache)
     assert callable(MistralTokenizer.convert_ids_to_tokens)
     assert callable(MistralTokenizer.convert_tokens_to_string)
+    assert callable(Prompts.encode_chat_completion)
+    assert callable(InstructTokenizerBase.decode)
