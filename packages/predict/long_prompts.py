@@ -106,10 +106,9 @@ def _if_short(
     from vllm.exceptions import VLLMValidationError
 
     encode = partial(tokenizer.encode, add_special_tokens=False)
-    if most is not None and tools:
+    if tools:
         texts = [*texts, schemas_of(tools)]
-        most += AT_A_CUT
-    if most is not None and are_longer(texts, encode, most):
+    if most is not None and are_longer(texts, encode, most + AT_A_CUT * bool(tools)):
         raise VLLMValidationError(
             f"This model's maximum context length is {most} tokens, and the prompt's "
             f"{sum(map(len, texts))} characters have more; shorten it",

@@ -4,9 +4,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from predict.long_prompts import (
     LONG,
     LONG_IDS,
+    _if_short,
     are_long,
     are_longer,
     most_of,
@@ -14,6 +16,8 @@ from predict.long_prompts import (
     texts_of,
     written_anew,
 )
+
+from tests.support.tokenizers import tokenizer
 
 
 def words(text: str) -> list[int]:
@@ -99,6 +103,41 @@ def test_of_tools_the_schemas_count_as_they_are_in_the_prompt() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
     assert schemas_of([tool]) == '[{"properties": {"été": {"type": "string"}}}]'
     assert schemas_of([{"function": {"name": "f"}}]) == "[null]"
+
+
+def nested(depth: int, mark: str) -> dict[str, Any]:
+    inner = nested(depth - 1, mark) if depth else {"type": "string", "description": f"été {mark}"}
+    return {"type": "object", "properties": {"name": inner, mark: {"enum": [1, 2.5, None]}}}
+
+
+@pytest.mark.parametrize("card", ["mistral-7b", "mistral-nemo-12b"])
+@pytest.mark.parametrize(("count", "depth"), [(1, 0), (1, 40), (100, 0), (60, 3)])
+def test_the_schemas_of_tools_have_no_more_tokens_than_the_prompt(
+    card: str, count: int, depth: int
+) -> None:
+    """So what is refused for them alone is longer than the model reads."""
+    functions = [{"name": f"f{n}", "parameters": nested(depth, f"a{n}")} for n in range(count)]
+    tools = [{"type": "function", "function": function} for function in functions]
+    made = tokenizer(card).encode_chat_completion(
+        ChatCompletionRequest.from_openai([{"role": "user", "content": "Hi"}], tools=tools)
+    )
+    text = tokenizer(card).instruct_tokenizer.tokenizer
+    schemas = text.encode(schemas_of(tools), bos=False, eos=False)
+    assert len(schemas) < len(made.tokens)
+
+
+def test_what_is_longer_by_its_tools_is_refused_before_it_is_made() -> None:
+    tool = {"function": {"parameters": {"description": "a " * 1000}}}
+
+    def make() -> None:
+        raise AssertionError("made")
+
+    words_only = SimpleNamespace(encode=lambda text, add_special_tokens: words(text))
+    refused = pytest.importorskip("vllm.exceptions").VLLMValidationError
+    with pytest.raises(refused, match="context length is 900 tokens"):
+        _if_short(["Hi"], words_only, 900, make, [tool])
+    assert _if_short(["Hi"], words_only, 1100, lambda: "made", [tool]) == "made"
+    assert _if_short(["Hi"], words_only, None, lambda: "made", [tool]) == "made"
 
 
 def test_what_vllm_counts_or_cuts_may_be_of_any_length() -> None:
