@@ -44,9 +44,10 @@ class PrefillTurns:
         self.short_at = self.at = self.updated_at = -math.inf
 
     def is_long(self, request: Any) -> bool:
+        if request.num_prompt_tokens <= self.long:
+            return False
         left = request.num_tokens - request.num_computed_tokens
-        long = request.num_prompt_tokens > self.long and left > self.least
-        return long and not has_image_work(request)
+        return bool(left > self.least) and not has_image_work(request)
 
     def is_short(self, request: Any) -> bool:
         return request.num_prompt_tokens <= self.long and not request.mm_features
