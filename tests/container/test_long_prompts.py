@@ -9,7 +9,7 @@ import pytest
 from tests.support.container import Running
 from tests.support.neighbours import CHAT, first_token_seconds, http, neighbour
 
-TOKENS = 8_000
+TOKENS = 5_000
 CLIENTS = 8
 ASKED = 8  # times
 UNDER_WAY_SECONDS = 0.5
