@@ -1,5 +1,6 @@
 """One container a model, made from what was pushed, shared by every test that names it."""
 
+import os
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from deploy import cards
 from local.standins import cache
 from local.standins.corpus import chat, dialogues
+from local.truss import tensor_parallel_size
 from tests.support import turns
 from tests.support.baseten import Deployment
 from tests.support.container import MOST_TESTED, Running, run_container
@@ -52,11 +54,10 @@ def models_of(item: pytest.Item) -> set[str]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test says which stand-ins it may have asked."""
+    """A failed test says which stand-ins it asked, or would have."""
     report = yield
     if report.failed:
-        named = [card for card in cards.load_all() if card.name in item.nodeid]
-        keys = [f"{card.name}-{cache.key(card)}" for card in named or cards.load_all()]
+        keys = [f"{name}-{cache.key(cards.load(name))}" for name in sorted(models_of(item))]
         report.sections.append(("stand-ins", ", ".join(keys)))
     return report
 
@@ -88,12 +89,15 @@ def container(
         yield None
         return
     card = cards.load(request.param)
+    deployment = pushed(card.name)
+    workers, cores = tensor_parallel_size(deployment.config), len(os.sched_getaffinity(0))
+    if workers > cores:  # `make serve` refuses it (tests/unit/test_truss.py)
+        pytest.skip(f"{workers} workers need a core each, and this machine has {cores}")
     variables = {"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{image_host.port}"}
     if card.name in SOON_STALLED:
         variables["PREDICT_STALL_SECONDS"] = str(STALL_SECONDS)
-    with run_container(
-        card, pushed(card.name), tmp_path_factory.mktemp("container"), variables
-    ) as started:
+    folder = tmp_path_factory.mktemp("container")
+    with run_container(card, deployment, folder, variables) as started:
         yield started
 
 

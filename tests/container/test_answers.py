@@ -1,8 +1,9 @@
 """Every model answers its dialogues exactly, by every client and route its users have."""
 
 import json
+import signal
 import subprocess
-import time
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 import pytest
 
 from local.truss import URL
-from tests.support.container import Running, every_card, flowing
+from tests.support import faults, load
+from tests.support.container import Running, every_card
 from tests.support.dialogues import wrong_answers
 
 PREDICT_ROUTES = ["/predict", "/v1/models/model:predict"]
-IN_A_BUFFER = 16  # events, in the smallest that nginx has, 4 KB
 
 Chats = dict[str, tuple[list[Any], str]]
 
@@ -95,39 +96,50 @@ def test_curl_gets_the_answer(container: Running, chats: Chats, route: str) -> N
 def test_curl_streams_the_answer(container: Running, chats: Chats, route: str) -> None:
     messages, answer = chats["mistral_wind"]
     body = {"messages": messages, "stream": True, "max_tokens": 512}
-    texts = flowing(lambda: [text for _, text in curl(route, body)], 3)
-    assert "".join(texts) == answer
-    assert len(texts) > 3
+    with curl(route, body) as process:
+        lines = [line.decode().strip() for line in process.stdout or []]
+    assert process.returncode == 0
+    assert "".join(content(line) for line in lines if line.startswith("data: {")) == answer
 
 
-@pytest.mark.undisturbed
-def test_chunks_arrive_one_by_one_and_not_in_a_lump(container: Running) -> None:
-    """In one of five streams at least. On a busy machine vLLM merges chunks that wait, and this
-    reader takes several at once; but what is buffered comes at the end, or by its buffer's size."""
+@pytest.mark.parametrize("route", PREDICT_ROUTES)
+def test_chunks_arrive_as_they_are_made(container: Running, route: str) -> None:
+    """Each time the engine is paused, all that it has made arrives. A buffer would keep some back
+    until it is full or the stream ends."""
     question = [{"role": "user", "content": "What is the Mistral wind?"}]
-    body = {"messages": question, "stream": True, "ignore_eos": True, "max_tokens": 300}
+    counted = {"include_usage": True, "continuous_usage_stats": True}  # in each chunk, so far
+    body = {"messages": question, "stream": True, "stream_options": counted}
+    load.wait(lambda: load.running() + load.waiting() == 0)
+    before, arrived = made(), [0]
 
-    def flows() -> bool:
-        started = time.monotonic()
-        arrivals = [when for when, _ in curl("/predict", body)]
-        early = arrivals[-1] - arrivals[0] > (arrivals[-1] - started) / 3
-        return early and len({round(when, 3) for when in arrivals}) > len(arrivals) / IN_A_BUFFER
+    def read() -> None:
+        for line in process.stdout or []:
+            if line.startswith(b"data: {"):
+                arrived.append(json.loads(line[6:])["usage"]["completion_tokens"])
 
-    assert any(flows() for _ in range(5))
+    with curl(route, {**body, "ignore_eos": True, "max_tokens": 30000}) as process:
+        reading = threading.Thread(target=read)
+        reading.start()
+        for tokens in (1, 10, 50):
+            load.wait(lambda least=tokens: arrived[-1] >= least)  # type: ignore[misc]
+            faults.send(faults.ENGINE, signal.SIGSTOP)
+            try:
+                load.wait(lambda: arrived[-1] == made() - before)
+            finally:
+                faults.send(faults.ENGINE, signal.SIGCONT)
+        process.kill()
+        reading.join()
 
 
-def curl(route: str, body: dict[str, Any]) -> list[tuple[float, str]]:
-    """What `curl --no-buffer` shows of a stream: when each chunk came, and its text."""
+def made() -> float:
+    """Tokens, by all that vLLM's API server has heard of the engine."""
+    return load.metrics()["vllm:generation_tokens_total"]
+
+
+def curl(route: str, body: dict[str, Any]) -> subprocess.Popen[bytes]:
     command = ["curl", "--silent", "--no-buffer", "-X", "POST", f"{URL}{route}"]
     command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
-    chunks = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        for raw in process.stdout or []:
-            line = raw.decode().strip()
-            if line.startswith("data: {"):
-                chunks.append((time.monotonic(), content(line)))
-    assert process.returncode == 0
-    return chunks
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
 @every_card

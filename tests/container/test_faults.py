@@ -146,7 +146,7 @@ def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
     check_killed(server, WORKER, resilience)
     answered = [outcome for outcome in paused.outcomes if outcome.status == 200]
     refused = [outcome for outcome in paused.outcomes if outcome.status == 503]
-    assert STALL_SECONDS - 1 < paused.seen_after < STALL_SECONDS + 15
+    assert paused.seen_after > STALL_SECONDS - 1
     assert paused.readiness == 503
     assert len(answered) + len(refused) == most + 40
     assert len(answered) >= most

@@ -18,7 +18,9 @@ from tests.support.resilience import Report
 ATTACKERS = 8
 COMPILERS = 32
 SECONDS = 8.0  # of an attack
-MEDIAN_TIMES, LONGEST_SECONDS = 3, 1.0
+# … of the neighbour's own median. What is not bounded holds everybody up for 1.5 to 20 s, a hundred
+# times that and more; the longest of what is took 13 times on a quiet machine.
+MEDIAN_TIMES, LONGEST_TIMES = 3, 50
 
 pytestmark = [
     pytest.mark.parametrize("container", ["mistral-7b"], indirect=True),
@@ -112,7 +114,7 @@ def check(
     print(f"{name}: {median / alone:.1f} times {alone:.3f} s, longest {longest:.3f} s; {seen}")
     assert set(statuses) <= {200, 400, 503}, statuses
     assert median < MEDIAN_TIMES * alone
-    assert longest < LONGEST_SECONDS
+    assert longest < LONGEST_TIMES * alone
     resilience.row(
         "Costly requests",
         f"{clients} clients send {name} without a pause",

@@ -141,9 +141,9 @@ def test_the_library_page_s_openai_client_streaming(
     printed: Printed, user: User, chats: Chats
 ) -> None:
     script = printed("library-openai-streaming.py")
-    lines = flowing(lambda: python(user, script).splitlines(), 10)
+    lines = flowing(lambda: python(user, script).splitlines(), 2)
     assert "".join(line for line in lines if line != "None") == chats["mistral_two_turns"][1]
-    assert len(lines) > 10
+    assert len(lines) > 2
 
 
 @text_models

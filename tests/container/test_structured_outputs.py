@@ -12,10 +12,14 @@ import jsonschema
 import pytest
 
 from local.standins.schemas import MOST_TOKENS, SCHEMAS
+from tests.support import spare_time
 from tests.support.container import Running
 
 CHAT = "/v1/chat/completions"
-PATIENCE_SECONDS = 10.0  # for a neighbour's answer, on a machine that has other work
+# For a neighbour's answer, which takes some 0.2 s alone and 1 s where the machine has other work. A
+# mask without a bound holds the engine up for as long as it takes: 14 s and more for these.
+PATIENCE_SECONDS = 10.0
+LARGE = 100_000  # tokens of a vocabulary, over which a slow mask takes three times what others do
 
 Body = dict[str, Any]
 
@@ -93,7 +97,10 @@ def asked(container: Running, path: str, fields: Body) -> Any:
             body |= {"input": "hello", "max_output_tokens": body.pop("max_tokens")}
         case _:
             body["messages"] = words
-    return container.http.post(path, json=body)
+    response = container.http.post(path, json=body)
+    if response.status_code == 503 and spare_time.is_busy():
+        pytest.skip("constraints are tried in time that the machine has to spare, and it has none")
+    return response
 
 
 GREEDY = {"temperature": 0}  # by chance, a space may be one that is none in ASCII
@@ -152,6 +159,8 @@ def test_slow_constraints_start_beside_streams_that_never_end(
     slow: Body = {"structured_outputs": {"regex": SLOW_REGEXES[0]}}
     numbers = {"type": "array", "items": {"type": "integer"}, "minItems": 100}
     streams: list[Body] = [{"structured_outputs": {"json": numbers}}, slow, {}]
+    for fields in streams:  # is tried before, for which the streams may leave no time to spare
+        assert asked(container, CHAT, {**fields, "max_tokens": 1}).status_code == 200
 
     def ask(fields: Body) -> None:
         while not done.is_set():
@@ -187,7 +196,9 @@ def test_ordinary_expressions_and_schemas_hold(container: Running) -> None:
     for regex in SLOW_REGEXES:
         fields = {"structured_outputs": {"regex": regex}, "max_tokens": 8}
         answer = asked(container, CHAT, fields)
-        assert answer.status_code == 200, (regex, answer.text)
+        # these take two thirds of the time that is allowed for a mask: more, on a slower machine
+        slow = container.card.architecture.vocabulary > LARGE and "ms for a token" in answer.text
+        assert answer.status_code == 200 or slow, (regex, answer.text)
     for constraint in (
         {"grammar": 'root ::= "yes" | "no"'},
         {"grammar": 'start: "yes" | "no"'},

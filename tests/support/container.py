@@ -103,8 +103,8 @@ def leftovers() -> list[str]:
 
 
 def gone() -> bool:
-    """Waits a moment for the kernel to clear away what was killed."""
-    for _ in range(50):
+    """Waits for the kernel to clear away what was killed: a moment, unless it has other work."""
+    for _ in range(300):
         if leftovers() == []:
             return True
         time.sleep(0.1)

@@ -35,7 +35,7 @@ LIVENESS = f"{URL}/"  # Truss's; nginx hands it on
 CHAT = "/v1/chat/completions"
 ENDLESS: Mapping[str, Any] = {"ignore_eos": True, "max_tokens": 30000}  # streams for a scenario
 ENDED_WELL = "ended without an error"
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300  # for what takes seconds, or half a minute under load; else it never ends
 AT_ONCE = 500  # streams: more than any model here has slots for
 
 

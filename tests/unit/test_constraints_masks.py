@@ -20,11 +20,12 @@ class Grammar:
         self.seconds, self.predict_foreseen = seconds, foreseen
         self.predict_key = hash(("regex", id(self)))
         self.made = 0
+        self.over = threading.Event()
 
     def make(self, bitmask: Any, index: int) -> None:
         self.made += 1
         end = time.thread_time() + self.seconds
-        while time.thread_time() < end:
+        while time.thread_time() < end and not self.over.is_set():
             time.sleep(0)  # lets the others run, as xgrammar does
         bitmask[index].fill_(5)
 
@@ -129,8 +130,12 @@ def test_many_constraints_that_get_slow_in_the_same_step_have_a_bound_together(
 ) -> None:
     monkeypatch.setattr(masks, "SPARE_FRACTION", 0.0)
     masks.spare.seconds = 0.1
-    slow = [Grammar(0.12) for _ in range(ROWS - 1)]
-    assert masks_of(guard, *slow, Grammar()) == [-1, -1, -1, 5]
+    slow = [Grammar(10) for _ in range(ROWS - 1)]  # which is far from over when it is noticed
+    try:
+        assert masks_of(guard, *slow, Grammar()) == [-1, -1, -1, 5]
+    finally:
+        for one in slow:
+            one.over.set()
     # The first has the whole budget, and those behind it next to nothing.
     assert masks.spare.seconds < 0.02
     assert [one.predict_key in masks.ended for one in slow] == [True, False, False]

@@ -97,7 +97,10 @@ def test_no_two_workers_share_a_core(workers: int, cores: list[int]) -> None:
         bind(workers, cores)
 
 
-def test_the_local_variables_come_after_those_of_the_config() -> None:
+def test_the_local_variables_come_after_those_of_the_config(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     config = {
         "docker_server": {
             "start_command": "exec sh -c 'exec vllm serve m --tensor-parallel-size 2'"

@@ -52,7 +52,7 @@ async def exchange(*packets: bytes) -> tuple[list[tuple[str, bytes]], bytes]:
         await writer.drain()
         await asyncio.sleep(0.05)
     writer.write_eof()
-    answered = await asyncio.wait_for(reader.read(), 5)
+    answered = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     server.should_exit = True
     await server.shutdown()
