@@ -22,6 +22,10 @@ NAMES: dict[str, str] = {
     "vllm.renderers.mistral:parse_chat_messages_async": (
         "images/connector.py wraps it: mistral-common gets sizes of images"
     ),
+    "vllm.renderers.chat_utils:AsyncMultiModalItemTracker": "images/connector.py changes it",
+    "vllm.renderers.chat_utils:AsyncMultiModalItemTracker.create_parser": (
+        "images/connector.py gives the parser a weak reference, against a leak"
+    ),
     "vllm.exceptions:VLLMValidationError": "images/connector.py raises it, for a 400",
     "vllm.exceptions:GracefulHTTPError": "images/connector.py raises it, for a 503",
     "vllm:envs": "images/connector.py reads the limits of images",

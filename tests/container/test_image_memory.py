@@ -20,7 +20,7 @@ from tests.support import load
 from tests.support.container import Running
 from tests.support.image_host import bomb, data_url, numbered, picture
 from tests.support.images import ask, part
-from tests.support.neighbours import Body, Pieces, attacked, neighbour
+from tests.support.neighbours import QUESTION, Body, Pieces, attacked, neighbour
 from tests.support.resilience import Report
 
 CLIENTS = 32
@@ -87,6 +87,12 @@ def flood_of_bytes(side: int) -> Callable[[str], Pieces]:
     return make
 
 
+def known_constraint(container: Running) -> None:
+    """Waits for the process that tries constraints, which takes 0.3 GB once it has started."""
+    body = {"messages": QUESTION, "max_tokens": 4, "response_format": {"type": "json_object"}}
+    assert container.http.post(load.CHAT, json=body).status_code == 200
+
+
 def image_seconds(container: Running) -> float:
     """What one image of the largest size takes, alone. On a CPU the engine is at its encoder for
     most of it, in one step, which nothing interrupts."""
@@ -124,6 +130,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     limit = (container.card.serving.memory << 30) // 8  # with vLLM's cache
     seconds = LONG_SECONDS if request.config.getoption("--resilience") else SECONDS
     ask(container, part("red"))
+    known_constraint(container)
     one = image_seconds(container)
     neighbour(1)
     alone = neighbour(ALONE_SECONDS)

@@ -73,6 +73,28 @@ def test_where_one_image_fails_no_other_takes_memory() -> None:
     run(test)
 
 
+def test_where_there_is_no_room_the_images_of_a_request_wait_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And raise one error, whose traceback is cleared at the end."""
+    monkeypatch.setattr("predict.images.memory.WAIT_SECONDS", 0.01)
+
+    async def test() -> None:
+        memory = ImageMemory(cost_of([COST])[0])
+        await memory.take([COST])
+
+        async def image(batch: ImageBatch) -> None:
+            with batch.image():
+                await asyncio.sleep(0)
+                await batch.share(COST)
+
+        with image_batch(memory) as batch:
+            errors = await asyncio.gather(*map(image, [batch] * 5), return_exceptions=True)
+            assert set(errors) == {batch.failure}
+
+    run(test)
+
+
 @pytest.mark.parametrize("ended_by", [asyncio.CancelledError, OSError, TimeoutError])
 def test_a_share_is_given_back_however_a_request_ends(ended_by: type[BaseException]) -> None:
     async def test() -> None:

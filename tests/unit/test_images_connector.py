@@ -2,10 +2,13 @@
 
 import asyncio
 import base64
+import functools
 import gc
 import io
 import struct
+import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,6 +121,26 @@ def test_an_image_s_share_of_memory_ends_with_it(connector: Any) -> None:
             assert memory.taken == 0
 
     asyncio.run(load())
+
+
+def test_a_request_s_images_are_freed_without_the_garbage_collector(connector: Any) -> None:
+    """vLLM's tracker of a request refers to its images' URLs, 40 MB of them."""
+    from vllm.renderers import chat_utils
+
+    tracker = chat_utils.AsyncMultiModalItemTracker(SimpleNamespace(multimodal_config=None))
+    tracker.model_config.allowed_local_media_path = ""
+    tracker.model_config.allowed_media_domains = None
+    parser = tracker.create_parser()
+    load = functools.partial(parser._image_with_uuid_async, data_url(picture()), None)
+    tracker._items_by_modality["image"].append(load)
+    assert asyncio.run(load())[0].media.size == (64, 64)
+    seen = weakref.ref(tracker)
+    gc.disable()
+    try:
+        del tracker, parser, load
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_what_the_encoder_is_given_of_an_image_is_counted(connector: Any) -> None:

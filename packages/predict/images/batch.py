@@ -87,9 +87,9 @@ class ImageBatch:
         if len(self.costs) == self.running:
             self.all_known.set()
         await self.all_known.wait()
-        if self.failure is not None:
-            raise self.failure
         async with self.taking:
+            if self.failure is not None:  # of another image, or there was no room for all of them
+                raise self.failure
             if not self.shares:
                 self.shares.append(await self.memory.take(self.costs, self.body))
                 self._forget_downloads()

@@ -16,6 +16,7 @@ import functools
 import inspect
 import math
 import os
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -165,6 +166,18 @@ def with_sizes(parse: Parse) -> Parse:
     return parse_and_size
 
 
+def with_weak_tracker(create: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps the tracker's `create_parser`. vLLM's tracker of a request has the loaders of its
+    images, with their URLs, and they have the parser, which had the tracker: data URLs of 40 MB
+    stayed until Python's collector came by, seldom where most objects were set aside."""
+
+    @functools.wraps(create)
+    def create_parser(self: Any, *arguments: Any, **more: Any) -> Any:
+        return create(weakref.proxy(self), *arguments, **more)
+
+    return create_parser
+
+
 def encoder_input(model: Any) -> EncoderInput | None:
     """By vLLM's `ModelConfig`; None for a text model."""
     vision = getattr(model.hf_config, "vision_config", None)
@@ -173,13 +186,14 @@ def encoder_input(model: Any) -> EncoderInput | None:
     return EncoderInput(vision.image_size, vision.patch_size, 3 * model.dtype.itemsize)
 
 
-def replace(module: Any, name: str, new: Any) -> None:
-    """Replaces a module's name, which must exist: a patch that no longer applies must not pass."""
-    if not hasattr(module, name):
+def replace(owner: Any, name: str, new: Any) -> None:
+    """Replaces a name of a module or a class, which must exist: a patch that no longer applies must
+    not pass."""
+    if not hasattr(owner, name):
         raise ValueError(
-            f"{module.__name__}.{name}, which predict.images.connector replaces, does not exist"
+            f"{owner.__name__}.{name}, which predict.images.connector replaces, does not exist"
         )
-    setattr(module, name, new)
+    setattr(owner, name, new)
 
 
 def register() -> None:
@@ -203,3 +217,6 @@ def register() -> None:
     replace(tokenizer_images, "transform_image", sizes.only_images(transform))
     parse = inspect.unwrap(mistral.parse_chat_messages_async)
     replace(mistral, "parse_chat_messages_async", with_sizes(parse))
+    tracker = chat_utils.AsyncMultiModalItemTracker
+    create = inspect.unwrap(tracker.create_parser)
+    replace(tracker, "create_parser", with_weak_tracker(create))
