@@ -9,6 +9,7 @@ needs Truss's nginx in front, which an image may be built without.
 
 import re
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -51,8 +52,12 @@ RETRY_AFTER = (b"retry-after", str(RETRY_SECONDS).encode())
 
 
 class AdmissionMiddleware:
-    def __init__(self, app: App, settings: Settings) -> None:
+    def __init__(
+        self, app: App, settings: Settings, make_room: Callable[[], None] = lambda: None
+    ) -> None:
+        """`make_room` is called where all slots are taken."""
         self.app = app
+        self.make_room = make_room
         self.settings = settings
         self.stopping = False
         self.running = 0  # requests with a slot that have not been answered whole
@@ -100,6 +105,7 @@ class AdmissionMiddleware:
             # vLLM counts sequences, and only those that have reached its engine
             unfinished = scope["app"].state.engine_client.get_num_unfinished_requests()
             if max(self.running, unfinished) >= limit:
+                self.make_room()
                 await put_off(send, f"{limit} requests are being served or queued; try again later")
                 return
 

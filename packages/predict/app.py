@@ -23,7 +23,8 @@ class Gateway:
         per_token.install()
         tool_schemas.install()
         tokenizing.install()
-        self.app = AdmissionMiddleware(RequestMiddleware(app, found), found)
+        inner = RequestMiddleware(app, found)
+        self.app = AdmissionMiddleware(inner, found, inner.memory.incoming.end_slow)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -22,12 +22,9 @@ class TooLongError(ValueError):
     """A body longer than it may be."""
 
 
-async def read_body(scope: Scope, receive: Receive, most: int | None) -> bytes:
+async def read_body(receive: Receive, most: int | None) -> bytes:
     """The body of a request; a `ClientLeftError` when the client leaves before its end, a
     `TooLongError` as soon as it is known to have more than `most` bytes."""
-    announced = header(scope, b"content-length")
-    if most is not None and announced.isdigit() and int(announced) > most:
-        raise TooLongError
     # In one block: thousands of pieces of a large body would leave holes in the heap, which stay.
     body = bytearray()
     while True:
@@ -48,6 +45,12 @@ async def read_body(scope: Scope, receive: Receive, most: int | None) -> bytes:
 def header(scope: Scope, name: bytes) -> bytes:
     """The value of a request's header; empty without one. `name` is in small letters."""
     return next((value for key, value in scope["headers"] if key.lower() == name), b"")
+
+
+def content_length(scope: Scope) -> int | None:
+    """The bytes of a request's body, where its headers say so."""
+    said = header(scope, b"content-length")
+    return int(said) if said.isdigit() else None
 
 
 def without(headers: Iterable[Header], names: Collection[bytes]) -> list[Header]:

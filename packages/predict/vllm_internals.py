@@ -15,6 +15,8 @@ NAMES: dict[str, str] = {
     "vllm.multimodal.media:ImageMediaIO": "images/connector.py takes no other kind of media",
     "vllm.multimodal.image:ALLOWED_IMAGE_FORMATS": "images/connector.py checks its own against it",
     "vllm.multimodal.media.image:open_image": "images/connector.py replaces it: formats it checked",
+    "vllm.multimodal:parse": "images/connector.py changes it",
+    "vllm.multimodal.parse:normalize_image": "images/connector.py: no second copy of each image",
     "vllm.multimodal.media.connector:global_thread_pool": "images/connector.py decodes in it",
     "vllm.renderers.chat_utils:_parse_chat_message_content_mm_part": (
         "images/connector.py reads a content part as vLLM does"

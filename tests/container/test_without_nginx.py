@@ -1,8 +1,10 @@
 """Truss's build without nginx and supervisord, which the platform may choose: the same config's
 start command is PID 1 and takes the platform's requests itself."""
 
+import contextlib
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from predict.admission import ALIASES, HEADER_BYTES, RETRY_SECONDS, ROUTES
+from predict.memory import READ_SECONDS
 
 from deploy.config import most_requests
 from local.processes import container_processes, launch, vllm_processes
@@ -77,6 +80,25 @@ def test_what_is_too_much_at_once_is_refused(server: Server) -> None:
         refused = load.streams(MODEL, 8, server.url)
     assert {(it.status, it.retry_after) for it in refused} == {(503, str(RETRY_SECONDS))}
     assert all(it.right for it in load.streams(MODEL, 8, server.url))
+
+
+def test_bodies_that_do_not_come_hold_no_slot_and_no_memory_for_long(
+    server: Server, http: httpx.Client
+) -> None:
+    """As many as there are slots, some with a size that others would wait for."""
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with contextlib.ExitStack() as connections:
+        for number in range(most_requests(load.plan_of(MODEL))):
+            connection = connections.enter_context(socket.create_connection(address))
+            length = 1000 if number % 2 else 900_000
+            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+            connection.sendall(head.encode() + b'{"prompt": "')
+
+        def asked() -> int:
+            return http.post("/predict", json={"prompt": "Hello " * 50_000}).status_code
+
+        assert asked() == 503
+        load.wait(lambda: asked() != 503, READ_SECONDS / 2)
 
 
 def test_the_death_of_the_engine_ends_the_container_and_every_open_request(server: Server) -> None:

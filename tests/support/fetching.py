@@ -7,8 +7,8 @@ from typing import Any
 
 from predict.images.batch import ImageBatch
 from predict.images.fetch import ImageLimits, fetch
-from predict.images.memory import ImageMemory
 from predict.images.urls import FetchPolicy
+from predict.memory import RequestMemory
 
 LIMITS = ImageLimits(size=1 << 20, seconds=30)
 
@@ -16,7 +16,7 @@ BRIEF = ImageLimits(size=1 << 20, seconds=1)
 
 
 def batch() -> ImageBatch:
-    return ImageBatch(ImageMemory(None))
+    return ImageBatch(RequestMemory(None))
 
 
 def answers(*addresses: str) -> Callable[..., Any]:

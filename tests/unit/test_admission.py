@@ -6,8 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from predict import admission, pacing, settings
+from predict import admission, memory, pacing, settings
 from predict.admission import PLACED, AdmissionMiddleware, methods_of
+from predict.requests.middleware import RequestMiddleware
+
+from tests.support.middleware import Vllm
 
 JSON = [(b"content-type", b"application/json")]
 CHAT = "/v1/chat/completions"
@@ -111,6 +114,43 @@ def test_one_request_too_many_is_refused_unread(full: dict[str, int]) -> None:
     assert ask("/v1/models", "GET", **full)[3]  # type: ignore[arg-type]
     assert ask(CHAT, "OPTIONS", **full)[3]  # type: ignore[arg-type]
     assert ask("/health", "GET", **full)[0] == 200  # type: ignore[arg-type]
+
+
+def test_bodies_that_do_not_come_lose_their_slots_where_all_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "GRACE_SECONDS", 0)
+    inner = RequestMiddleware(Vllm(), settings.read({}))
+    door = AdmissionMiddleware(inner, settings.read({}), inner.memory.incoming.end_slow)
+    state = SimpleNamespace(args=SimpleNamespace(max_num_queued_reqs=2), engine_client=Engine())
+    scope = {"type": "http", "path": CHAT, "method": "POST", "app": SimpleNamespace(state=state)}
+    scope["headers"] = [(b"content-length", b"16")]
+
+    async def status(comes: bool) -> int:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            whole = {
+                "type": "http.request",
+                "body": b'{"messages": [{"role": "user", "content": "a"}]}',
+                "more_body": False,
+            }
+            return whole if comes else await asyncio.Future()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await door(scope, receive, send)
+        return int(sent[0]["status"])
+
+    async def test() -> None:
+        slow = [asyncio.create_task(status(False)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        assert await status(True) == 503
+        assert await asyncio.gather(*slow) == [408, 408]
+        assert await status(True) == 200
+
+    asyncio.run(asyncio.wait_for(test(), 30))
 
 
 def test_the_last_place_is_given() -> None:

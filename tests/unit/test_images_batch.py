@@ -6,9 +6,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from predict.asgi import Message
 from predict.images.batch import ImageBatch, current_batch, image_batch
-from predict.images.memory import ImageCost, ImageMemory, cost_of
+from predict.images.memory import ImageCost, Share, cost_of
 from predict.images.urls import ImageError
+from predict.memory import RequestMemory
 
 COST = ImageCost(downloaded=1, pixels=100, kept=10)
 
@@ -17,8 +19,12 @@ def run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(asyncio.wait_for(test(), 30))
 
 
+async def nothing() -> Message:
+    raise AssertionError
+
+
 def test_images_are_numbered_within_their_request() -> None:
-    with image_batch(ImageMemory(None)) as batch:
+    with image_batch(RequestMemory(None)) as batch:
         assert current_batch() is batch
         with batch.image() as first, batch.image() as second:
             assert (first, second) == (1, 2)
@@ -28,7 +34,7 @@ def test_images_are_numbered_within_their_request() -> None:
 
 def test_a_request_takes_one_share_once_the_sizes_of_all_images_are_known() -> None:
     async def test() -> None:
-        memory = ImageMemory(1 << 30)
+        memory = RequestMemory(1 << 30)
         may_go = asyncio.Event()
 
         async def image(late: bool) -> None:
@@ -54,7 +60,7 @@ def test_a_request_takes_one_share_once_the_sizes_of_all_images_are_known() -> N
 
 def test_where_one_image_fails_no_other_takes_memory() -> None:
     async def test() -> None:
-        memory = ImageMemory(1 << 30)
+        memory = RequestMemory(1 << 30)
 
         async def image(bad: bool) -> None:
             with batch.image():
@@ -77,11 +83,11 @@ def test_where_there_is_no_room_the_images_of_a_request_wait_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And raise one error, whose traceback is cleared at the end."""
-    monkeypatch.setattr("predict.images.memory.WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("predict.memory.WAIT_SECONDS", 0.01)
 
     async def test() -> None:
-        memory = ImageMemory(cost_of([COST])[0])
-        await memory.take([COST])
+        memory = RequestMemory(cost_of([COST])[0])
+        await Share.take(memory, [COST])
 
         async def image(batch: ImageBatch) -> None:
             with batch.image():
@@ -98,14 +104,14 @@ def test_where_there_is_no_room_the_images_of_a_request_wait_once(
 @pytest.mark.parametrize("ended_by", [asyncio.CancelledError, OSError, TimeoutError])
 def test_a_share_is_given_back_however_a_request_ends(ended_by: type[BaseException]) -> None:
     async def test() -> None:
-        memory = ImageMemory(1 << 30)
+        memory = RequestMemory(1 << 30)
 
         async def request() -> None:
             with image_batch(memory) as batch:
                 with batch.image():
                     await batch.share(COST)
                 assert memory.taken == cost_of([COST])[0]
-                batch.download(100)
+                await batch.download(100)
                 raise ended_by
 
         with pytest.raises(ended_by):
@@ -117,17 +123,18 @@ def test_a_share_is_given_back_however_a_request_ends(ended_by: type[BaseExcepti
 
 def test_a_body_is_incoming_until_the_request_has_a_share_or_needs_none() -> None:
     async def test() -> None:
-        memory, size = ImageMemory(1 << 30), 1 << 20
+        memory = RequestMemory(1 << 30)
         for images in (True, False):
             with image_batch(memory) as batch:
-                await batch.receive(size)
-                assert (memory.incoming.taken, memory.shares.taken) == (batch.body, 0)
+                async with batch.body.arriving(nothing, 1 << 20):
+                    pass
+                assert (memory.incoming.taken, memory.shares.taken) == (batch.body.size, 0)
                 if images:
                     with batch.image():
                         await batch.share(COST)
-                    assert memory.shares.taken == batch.body + cost_of([COST])[0]
+                    assert memory.shares.taken == batch.body.size + cost_of([COST])[0]
                 else:
-                    batch.settle()
+                    batch.body.settle()
                 assert memory.incoming.taken == 0
             assert memory.taken == 0
 
@@ -154,7 +161,7 @@ def test_the_error_of_a_refused_image_keeps_nothing_of_the_request() -> None:
     async def request() -> None:
         body = Body()
         seen.append(weakref.ref(body))
-        with image_batch(ImageMemory(None)) as batch, contextlib.suppress(ImageError):
+        with image_batch(RequestMemory(None)) as batch, contextlib.suppress(ImageError):
             await load(batch, body)
 
     gc.disable()

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image
 from predict.images.batch import image_batch
-from predict.images.memory import ImageCost, ImageMemory
+from predict.images.memory import ImageCost, Share
 from predict.images.urls import ImageError
+from predict.memory import RequestMemory
 
 from tests.support.image_host import blank, picture, serving
 
@@ -96,13 +97,15 @@ def test_images_that_get_no_memory_become_a_503(connector: Any) -> None:
     from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 
     async def load() -> Any:
-        memory = ImageMemory(1 << 20)
-        await memory.take([ImageCost(downloaded=0, pixels=1 << 20, kept=0)])  # of another request
+        memory = RequestMemory(1 << 20)
+        await Share.take(
+            memory, [ImageCost(downloaded=0, pixels=1 << 20, kept=0)]
+        )  # of another request
         with image_batch(memory):
             return await connector.fetch_image_async(data_url(picture()))
 
     with pytest.MonkeyPatch.context() as soon:
-        soon.setattr("predict.images.memory.WAIT_SECONDS", 0.01)
+        soon.setattr("predict.memory.WAIT_SECONDS", 0.01)
         with pytest.raises(Exception, match="take all memory") as refused:
             asyncio.run(load())
     assert create_error_response(refused.value).error.code == 503
@@ -110,7 +113,7 @@ def test_images_that_get_no_memory_become_a_503(connector: Any) -> None:
 
 def test_an_image_s_share_of_memory_ends_with_it(connector: Any) -> None:
     async def load() -> None:
-        memory = ImageMemory(1 << 30)
+        memory = RequestMemory(1 << 30)
         with image_batch(memory):
             image = await connector.fetch_image_async(data_url(picture()))
             assert memory.taken > 0
@@ -141,6 +144,15 @@ def test_a_request_s_images_are_freed_without_the_garbage_collector(connector: A
         assert seen() is None
     finally:
         gc.enable()
+
+
+def test_a_decoded_image_is_processed_and_not_a_copy_of_it(connector: Any) -> None:
+    """Or images would take twice what is counted."""
+    from vllm.multimodal.parse import MultiModalDataParser
+
+    image = Image.new("RGB", (9, 9))
+    (processed,) = MultiModalDataParser().parse_mm_data({"image": [image]})["image"]
+    assert processed is image
 
 
 def test_what_the_encoder_is_given_of_an_image_is_counted(connector: Any) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from predict.images import memory
-from predict.images.memory import BusyError, ImageCost, ImageMemory, Share, cost_of
+from predict import memory
+from predict.images import memory as image_memory
+from predict.images.memory import ImageCost, Share, cost_of
+from predict.memory import BusyError, RequestMemory
 
 MEGAPIXEL = ImageCost(downloaded=0, pixels=1 << 20, kept=0)
 (MEBIBYTES_20, _) = cost_of([MEGAPIXEL])
@@ -31,10 +33,10 @@ def test_the_cost_counts_what_was_sent_decoded_worked_on_and_kept() -> None:
 
 def test_requests_get_their_shares_in_the_order_of_arrival() -> None:
     async def test() -> None:
-        budget, order = ImageMemory(3 * MEBIBYTES_20), []
+        budget, order = RequestMemory(3 * MEBIBYTES_20), []
 
         async def request(name: str, count: int) -> Share:
-            share = await budget.take([MEGAPIXEL] * count)
+            share = await Share.take(budget, [MEGAPIXEL] * count)
             order.append(name)
             return share
 
@@ -60,12 +62,12 @@ def test_a_request_that_waited_too_long_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory, "WAIT_SECONDS", 0.05)
 
     async def test() -> None:
-        budget = ImageMemory(MEBIBYTES_20)
-        share = await budget.take([MEGAPIXEL])
+        budget = RequestMemory(MEBIBYTES_20)
+        share = await Share.take(budget, [MEGAPIXEL])
         with pytest.raises(BusyError):
-            await budget.take([MEGAPIXEL])
+            await Share.take(budget, [MEGAPIXEL])
         share.close()
-        (await budget.take([MEGAPIXEL])).close()
+        (await Share.take(budget, [MEGAPIXEL])).close()
         assert (budget.taken, len(budget.shares.queue)) == (0, 0)
 
     run(test)
@@ -73,12 +75,14 @@ def test_a_request_that_waited_too_long_is_refused(monkeypatch: pytest.MonkeyPat
 
 def test_a_request_behind_too_many_others_is_refused_at_once() -> None:
     async def test() -> None:
-        budget = ImageMemory(MEBIBYTES_20)
-        await budget.take([MEGAPIXEL])
-        waiting = [asyncio.create_task(budget.take([MEGAPIXEL])) for _ in range(memory.QUEUED)]
+        budget = RequestMemory(MEBIBYTES_20)
+        await Share.take(budget, [MEGAPIXEL])
+        waiting = [
+            asyncio.create_task(Share.take(budget, [MEGAPIXEL])) for _ in range(memory.QUEUED)
+        ]
         await settled()
         with pytest.raises(BusyError):
-            await budget.take([MEGAPIXEL])
+            await Share.take(budget, [MEGAPIXEL])
         for task in waiting:
             task.cancel()
 
@@ -88,10 +92,10 @@ def test_a_request_behind_too_many_others_is_refused_at_once() -> None:
 @pytest.mark.parametrize("turn_has_come", [False, True])
 def test_a_request_that_leaves_the_queue_gives_its_turn_to_the_next(turn_has_come: bool) -> None:
     async def test() -> None:
-        budget = ImageMemory(MEBIBYTES_20)
-        share = await budget.take([MEGAPIXEL])
-        leaves = asyncio.create_task(budget.take([MEGAPIXEL]))
-        stays = asyncio.create_task(budget.take([MEGAPIXEL]))
+        budget = RequestMemory(MEBIBYTES_20)
+        share = await Share.take(budget, [MEGAPIXEL])
+        leaves = asyncio.create_task(Share.take(budget, [MEGAPIXEL]))
+        stays = asyncio.create_task(Share.take(budget, [MEGAPIXEL]))
         await settled()
         if turn_has_come:
             share.close()
@@ -110,10 +114,10 @@ def test_a_request_that_leaves_the_queue_gives_its_turn_to_the_next(turn_has_com
 
 def test_a_share_lasts_as_long_as_its_images() -> None:
     async def test() -> None:
-        budget = ImageMemory(1 << 30)
+        budget = RequestMemory(1 << 30)
         cost = ImageCost(downloaded=0, pixels=1 << 20, kept=1000)
         with ThreadPoolExecutor(1) as threads:
-            share = await budget.take([cost])
+            share = await Share.take(budget, [cost])
             image = await share.run(threads, lambda: SimpleNamespace(media=Image.new("L", (9, 9))))
             await settled()
             assert budget.taken == cost_of([cost])[0]
@@ -124,7 +128,7 @@ def test_a_share_lasts_as_long_as_its_images() -> None:
             share.close()
             assert budget.taken == 0
 
-            share = await budget.take([cost])
+            share = await Share.take(budget, [cost])
             image = await share.run(threads, lambda: SimpleNamespace(media=Image.new("L", (9, 9))))
             share.close()  # the client left; its image is still somewhere
             await settled()
@@ -141,12 +145,12 @@ def test_a_share_lasts_as_long_as_its_images() -> None:
 def test_images_that_stay_referred_to_are_freed(
     failed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "DISCARD_SECONDS", 0.01)
+    monkeypatch.setattr(image_memory, "DISCARD_SECONDS", 0.01)
 
     async def test() -> None:
-        budget = ImageMemory(1 << 30)
+        budget = RequestMemory(1 << 30)
         with ThreadPoolExecutor(1) as threads:
-            share = await budget.take([MEGAPIXEL])
+            share = await Share.take(budget, [MEGAPIXEL])
             image = await share.run(threads, lambda: SimpleNamespace(media=Image.new("L", (9, 9))))
             await settled()
             share.close(failed)
@@ -162,7 +166,7 @@ def test_images_that_stay_referred_to_are_freed(
 @pytest.mark.parametrize("ends_with", ["an image", "an error"])
 def test_a_share_lasts_as_long_as_a_decoder_runs(ends_with: str) -> None:
     async def test() -> None:
-        budget = ImageMemory(1 << 30)
+        budget = RequestMemory(1 << 30)
         started, go = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
 
@@ -174,9 +178,9 @@ def test_a_share_lasts_as_long_as_a_decoder_runs(ends_with: str) -> None:
             return SimpleNamespace(media=Image.new("L", (9, 9)))
 
         with ThreadPoolExecutor(1) as threads:
-            share = await budget.take([MEGAPIXEL])
+            share = await Share.take(budget, [MEGAPIXEL])
             task = asyncio.create_task(share.run(threads, decode))
-            queued = await budget.take([MEGAPIXEL])
+            queued = await Share.take(budget, [MEGAPIXEL])
             never = asyncio.create_task(queued.run(threads, decode))
             await started.wait()
             task.cancel()
@@ -190,44 +194,5 @@ def test_a_share_lasts_as_long_as_a_decoder_runs(ends_with: str) -> None:
         gc.collect()
         await settled()
         assert budget.taken == 0
-
-    run(test)
-
-
-def test_downloads_without_a_share_take_a_part_of_the_limit() -> None:
-    budget = ImageMemory(1000)
-    budget.incoming.take_at_once(250)
-    with pytest.raises(BusyError):
-        budget.incoming.take_at_once(1)
-    budget.incoming.give_back(250)
-    budget.incoming.take_at_once(250)
-    ImageMemory(None).incoming.take_at_once(1 << 40)
-
-
-def test_a_body_is_read_when_there_is_room_and_lasts_until_the_answer_has_ended() -> None:
-    async def test() -> None:
-        budget, size = ImageMemory(100 << 20), 5 << 20  # of which a quarter is for what comes in
-        first = await budget.receive(size)
-        assert first == memory.BODY_COPIES * size
-        second = asyncio.create_task(budget.receive(size))
-        await settled()
-        assert not second.done()
-        share = await budget.take([ImageCost(downloaded=0, pixels=100, kept=0)], first)
-        budget.incoming.give_back(first)
-        await settled()
-        assert second.done()
-        share._settle()  # no decoder runs and no image is left
-        assert budget.shares.taken == first
-        share.close()
-        assert (budget.shares.taken, budget.incoming.taken) == (0, await second)
-
-    run(test)
-
-
-def test_small_bodies_and_one_larger_than_the_budget_do_not_wait_for_ever() -> None:
-    async def test() -> None:
-        budget = ImageMemory(4 << 20)
-        assert await budget.receive(memory.SMALL_BODY - 1) == 0
-        assert await budget.receive(64 << 20) == 1 << 20
 
     run(test)

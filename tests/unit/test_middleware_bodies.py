@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from predict.images import memory
+from predict import memory
 from predict.legacy.parameters import CHAT, REFUSED
-from predict.requests import middleware
+from predict.requests import bodies, middleware
 from predict.requests.middleware import READ, decoded, encoded
 
 from tests.support.middleware import CHAT_PATH, post
@@ -183,33 +183,34 @@ LARGE = json.dumps(with_part(type="image_url", image_url={"url": IMAGE * 3})).en
 def test_a_large_body_that_gets_no_room_is_a_503_and_is_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """With images or without."""
     monkeypatch.setattr(memory, "WAIT_SECONDS", 0.01)
-    full = memory.ImageMemory(0)
+    full = memory.RequestMemory(0)
     full.incoming.taken = 1
-    monkeypatch.setattr(middleware, "ImageMemory", lambda limit: full)
+    monkeypatch.setattr(middleware, "RequestMemory", lambda limit: full)
     vllm, status, error = post(CHAT_PATH, LARGE)
     assert (status, vllm.taken) == (503, 0)
-    assert "take all memory" in error["error"]["message"]
+    assert "take all memory for bodies and downloads; try again" in error["error"]["message"]
 
 
 def test_a_large_body_that_does_not_come_gives_its_room_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(middleware, "READ_SECONDS", 0.01)
-    mine = memory.ImageMemory(1 << 30)
-    monkeypatch.setattr(middleware, "ImageMemory", lambda limit: mine)
+    monkeypatch.setattr(memory, "READ_SECONDS", 0.01)
+    mine = memory.RequestMemory(1 << 30)
+    monkeypatch.setattr(middleware, "RequestMemory", lambda limit: mine)
 
     async def never(*_: Any) -> bytes:
         assert mine.taken == memory.BODY_COPIES * len(LARGE)
         return await asyncio.Future()
 
-    monkeypatch.setattr(middleware, "read_body", never)
+    monkeypatch.setattr(bodies, "read_body", never)
     _, status, error = post(CHAT_PATH, LARGE)
     assert (status, mine.taken) == (408, 0)
-    assert "did not come" in error["error"]["message"]
+    assert "came too slowly" in error["error"]["message"]
 
 
 def test_text_takes_no_memory_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "ImageMemory", lambda limit: memory.ImageMemory(0))
+    monkeypatch.setattr(middleware, "RequestMemory", lambda limit: memory.RequestMemory(0))
     body = json.dumps({"prompt": "e" * 300_000}).encode()
     assert post("/v1/completions", body)[1] == 200

@@ -9,7 +9,8 @@ import pytest
 from predict import settings
 from predict.errors import INTERNAL_ERROR
 from predict.requests import limits
-from predict.requests.middleware import READ, TEXT, RequestMiddleware
+from predict.requests.bodies import TEXT
+from predict.requests.middleware import READ, RequestMiddleware
 from starlette.responses import JSONResponse
 
 from tests.support.middleware import CHAT_PATH, post

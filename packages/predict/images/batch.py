@@ -16,7 +16,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from predict.images.memory import ImageCost, ImageMemory, Share
+from predict.images.memory import ImageCost, Share
+from predict.memory import DOWNLOAD_WAIT_SECONDS, Body, RequestMemory
 
 # A name server that does not answer may block a thread for 20 s (resolv.conf's `timeout` and
 # `attempts`), whether or not anybody still waits: a request may block few of them.
@@ -27,7 +28,7 @@ LOOKUPS_PER_REQUEST = 2
 class ImageBatch:
     """The images of one request, which vLLM loads concurrently."""
 
-    memory: ImageMemory
+    memory: RequestMemory
     open: bool = False  # until the middleware closes it; others end with their images
     deadline: float | None = None  # on the monotonic clock, set by the first fetch
     running: int = 0
@@ -44,17 +45,10 @@ class ImageBatch:
     shares: list[Share] = field(default_factory=list)
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     downloaded: int = 0
-    body: int = 0  # what the request's body takes
-    incoming: int = 0  # the same, until the request has a share, or is found to need none
+    body: Body = field(init=False)  # the request's
 
-    async def receive(self, size: int) -> None:
-        """Waits for room for the request's body, of so many bytes."""
-        self.body = self.incoming = await self.memory.receive(size)
-
-    def settle(self) -> None:
-        """The request waits for no share any more."""
-        settled, self.incoming = self.incoming, 0
-        self.memory.incoming.give_back(settled)
+    def __post_init__(self) -> None:
+        self.body = Body(self.memory)
 
     def ends(self, seconds: float) -> float:
         """When the time for all images of the request is over."""
@@ -91,24 +85,23 @@ class ImageBatch:
             if self.failure is not None:  # of another image, or there was no room for all of them
                 raise self.failure
             if not self.shares:
-                self.shares.append(await self.memory.take(self.costs, self.body))
+                self.shares.append(await Share.take(self.memory, self.costs, self.body.size))
                 self._forget_downloads()
-                self.settle()
+                self.body.settle()
         return self.shares[0]
 
-    def download(self, size: int) -> None:
-        """Counts downloaded bytes."""
-        self.memory.incoming.take_at_once(size)
-        self.downloaded += size
+    async def download(self, size: int) -> None:
+        """Counts downloaded bytes, once there is room for them."""
+        self.downloaded += await self.memory.incoming.take(size, DOWNLOAD_WAIT_SECONDS)
 
     def close(self) -> None:
         self.open = False
         error = self.failure
         self._end_round()
-        self.settle()
         while error is not None:  # its frames refer to it, in circles, and to the body
             traceback.clear_frames(error.__traceback__)
             error = error.__context__
+        self.body.close()
 
     def _end_round(self) -> None:
         for share in self.shares:
@@ -145,7 +138,7 @@ class _Download:
 _batch: ContextVar[ImageBatch] = ContextVar("image_batch")
 
 
-def begin_batch(memory: ImageMemory) -> ImageBatch:
+def begin_batch(memory: RequestMemory) -> ImageBatch:
     """Images loaded in this context, from now on, belong to a new batch."""
     batch = ImageBatch(memory)
     _batch.set(batch)
@@ -153,7 +146,7 @@ def begin_batch(memory: ImageMemory) -> ImageBatch:
 
 
 @contextmanager
-def image_batch(memory: ImageMemory) -> Iterator[ImageBatch]:
+def image_batch(memory: RequestMemory) -> Iterator[ImageBatch]:
     """A batch for the images of a request, closed at the end."""
     batch = ImageBatch(memory, open=True)
     token = _batch.set(batch)

@@ -4,7 +4,7 @@ selects.
 Promises: an image that passes the checks of URL, size and header is loaded as by vLLM's own
 connector, within the limits of vLLM's own variables; nothing else fetches or opens what a request
 names. Refuses with a 400 whatever is the client's fault, and everything that is not an image;
-with a 503 what there is no memory for (memory.py).
+with a 503 what there is no memory for (predict/memory.py).
 
 A connector alone cannot promise that: vLLM also gives the messages to mistral-common, which fetches
 and decodes each image again to count its tokens. So it gets the messages with the sizes of the
@@ -26,6 +26,7 @@ from typing import Any
 from mistral_common.tokens.tokenizers import image as tokenizer_images
 from vllm import envs
 from vllm.exceptions import GracefulHTTPError, VLLMValidationError
+from vllm.multimodal import parse
 from vllm.multimodal.image import ALLOWED_IMAGE_FORMATS
 from vllm.multimodal.media import MEDIA_CONNECTOR_REGISTRY, ImageMediaIO, MediaConnector
 from vllm.multimodal.media import image as media_image
@@ -35,8 +36,9 @@ from vllm.renderers import chat_utils, mistral
 from predict.images import fetch, formats, sizes, urls
 from predict.images.batch import ImageBatch, begin_batch, current_batch
 from predict.images.fetch import ImageLimits
-from predict.images.memory import BusyError, ImageCost, ImageMemory
+from predict.images.memory import ImageCost
 from predict.images.urls import ImageError
+from predict.memory import BusyError, RequestMemory
 
 NAME = "predict"
 IMAGE_KINDS = ("image_url", "input_image")
@@ -79,7 +81,7 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
     async def load_from_url_async(
         self, url: str, media_io: Any, *, fetch_timeout: float | None = None
     ) -> Any:
-        batch = current_batch() or ImageBatch(ImageMemory(None))
+        batch = current_batch() or ImageBatch(RequestMemory(None))
         with batch.image() as number:
             await asyncio.sleep(0)  # all images of the request are counted before the first is done
             try:
@@ -154,10 +156,10 @@ def with_sizes(parse: Parse) -> Parse:
 
     @functools.wraps(parse)
     async def parse_and_size(messages: Any, model: Any, *arguments: Any, **more: Any) -> Any:
-        batch = current_batch() or begin_batch(ImageMemory(None))
+        batch = current_batch() or begin_batch(RequestMemory(None))
         SafeMediaConnector.encoder = SafeMediaConnector.encoder or encoder_input(model)
         parsed = await parse(messages, model, *arguments, **more)
-        batch.settle()
+        batch.body.settle()
         for message in messages:
             if isinstance(content := message.get("content"), list):
                 message["content"] = [for_tokenizer(part, batch.sizes) for part in content]
@@ -212,11 +214,13 @@ def register() -> None:
     # vLLM's own tries more formats in another order: it could decode another image than was checked
     opened = functools.partial(formats.open_to_decode, formats=SafeMediaConnector.formats)
     replace(media_image, "open_image", opened)
+    # An image is brought into its orientation when it is loaded, and here again, as a copy.
+    replace(parse, "normalize_image", lambda image: image)
     replace(tokenizer_images, "image_from_chunk", sizes.from_chunk)
     transform = inspect.unwrap(tokenizer_images.transform_image)  # register() may be called again
     replace(tokenizer_images, "transform_image", sizes.only_images(transform))
-    parse = inspect.unwrap(mistral.parse_chat_messages_async)
-    replace(mistral, "parse_chat_messages_async", with_sizes(parse))
+    parse_chat = inspect.unwrap(mistral.parse_chat_messages_async)
+    replace(mistral, "parse_chat_messages_async", with_sizes(parse_chat))
     tracker = chat_utils.AsyncMultiModalItemTracker
     create = inspect.unwrap(tracker.create_parser)
     replace(tracker, "create_parser", with_weak_tracker(create))

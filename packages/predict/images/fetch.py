@@ -118,7 +118,7 @@ async def _read_body(
         size += len(chunk)
         if size > limits.size:
             raise too_large(limits)
-        batch.download(len(chunk))
+        await batch.download(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -6,7 +6,6 @@ response passes untouched. Rejects, with an error in the OpenAI format (errors/)
 a JSON object in UTF-8, one over a limit (limits.py), and what preparation.py refuses.
 """
 
-import asyncio
 import json
 import logging
 import traceback
@@ -24,22 +23,18 @@ from predict.asgi import (
     Receive,
     Scope,
     Send,
-    TooLongError,
     as_json,
     ask,
     from_foreign_page,
-    header,
-    read_body,
     replay,
     respond,
     to_path,
     with_length,
 )
-from predict.errors import INTERNAL_ERROR, RequestError, shortened
+from predict.errors import INTERNAL_ERROR, RequestError
 from predict.errors import reading as error_reading
 from predict.errors.responder import ErrorResponder
-from predict.images.batch import current_batch, image_batch
-from predict.images.memory import BusyError, ImageMemory
+from predict.images.batch import image_batch
 from predict.legacy.parameters import HEADERS
 from predict.legacy.requests import (
     LegacyRequest,
@@ -49,10 +44,12 @@ from predict.legacy.requests import (
     translate,
 )
 from predict.legacy.responses import JSONResponder, TextStreamResponder
-from predict.requests import limits, structured_outputs
+from predict.memory import Body as BodyMemory
+from predict.memory import RequestMemory
+from predict.requests import bodies, limits, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
-from predict.requests.routes import CHAT_COMPLETIONS, COMPLETIONS
+from predict.requests.routes import CHAT_COMPLETIONS
 from predict.requests.whole_calls import WholeCalls, asks_as_mistral
 from predict.requests.words import explained, remembered
 from predict.settings import Settings
@@ -61,7 +58,6 @@ from predict.vllm_internals import LOGGER
 PREDICT = "/predict"
 MODELS = "/v1/models"
 READ = PLACED - {PREDICT}  # the routes whose requests are read
-TEXT = frozenset([COMPLETIONS, "/detokenize"])  # those of them that take no image
 
 # What of a chat request decides its prompt, as /tokenize takes it.
 PROMPT = (
@@ -76,9 +72,6 @@ WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
 CONSTRAINT = "structured_outputs"  # what vLLM calls every constraint on the output
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# For a body that takes memory others wait for. Through nginx, which has it whole, it takes no time.
-READ_SECONDS = 60
-
 Body = dict[str, Any]
 
 log = logging.getLogger(LOGGER)
@@ -88,16 +81,16 @@ class RequestMiddleware:
     def __init__(self, app: App, settings: Settings) -> None:
         self.app = app
         self.settings = settings
-        self.image_memory = ImageMemory(settings.limits["image_memory_bytes"])
+        self.memory = RequestMemory(settings.limits["image_memory_bytes"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        with image_batch(self.image_memory):
-            await self._respond(scope, receive, send)
+        with image_batch(self.memory) as batch:
+            await self._respond(scope, receive, send, batch.body)
 
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, room: BodyMemory) -> None:
         if scope["path"] == PREDICT:
             scope = to_path(scope, CHAT_COMPLETIONS)
         notes = Notes()
@@ -106,7 +99,7 @@ class RequestMiddleware:
         )
         try:
             if scope["path"] in READ and scope["method"] == "POST":
-                await self._read(scope, receive, answer, notes)
+                await self._read(scope, receive, answer, notes, room)
             elif scope["path"].startswith(MODELS + "/") and scope["method"] == "GET":
                 await self._model(scope, receive, answer)
             else:
@@ -160,9 +153,14 @@ class RequestMiddleware:
         return True
 
     async def _read(
-        self, scope: Scope, receive: Receive, answer: ErrorResponder, notes: Notes
+        self,
+        scope: Scope,
+        receive: Receive,
+        answer: ErrorResponder,
+        notes: Notes,
+        room: BodyMemory,
     ) -> None:
-        body = await self._body(scope, receive)
+        body = await bodies.read(scope, receive, self.settings.limits, room)
         if not from_foreign_page(scope):
             scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
         every = scope.get(pacing.SCOPE, 1)
@@ -177,35 +175,6 @@ class RequestMiddleware:
         del body, request  # or they would stay for as long as the answer takes
         send = WholeCalls(answer) if notes.whole_calls else answer
         await self.app(scope, replayed, send)
-
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        encoding = header(scope, b"content-encoding").decode("latin-1")
-        if encoding not in ("", "identity"):
-            shown = shortened(encoding, 40)
-            raise RequestError(
-                f"the body's Content-Encoding is {shown!r}; send it as it is", None, 415
-            )
-        limits = self.settings.limits
-        # where no image can be, a body has as many bytes as text may have
-        sizes = (limits["body_bytes"], limits["text_bytes"] if scope["path"] in TEXT else None)
-        most = min((size for size in sizes if size is not None), default=None)
-        announced = header(scope, b"content-length")
-        size = int(announced) if announced.isdigit() else most or 0
-        batch = current_batch()
-        try:
-            if batch and scope["path"] not in TEXT and (most is None or size <= most):
-                await batch.receive(size)
-            async with asyncio.timeout(READ_SECONDS if batch and batch.body else None):
-                return await read_body(scope, receive, most)
-        except TooLongError:
-            raise RequestError(
-                f"the body is too large; at most {most} bytes are allowed", None, 413
-            ) from None
-        except BusyError as error:
-            raise RequestError(str(error), None, 503) from None
-        except TimeoutError:
-            said = f"the body did not come within {READ_SECONDS} s"
-            raise RequestError(said, None, 408) from None
 
     def _understood(
         self,

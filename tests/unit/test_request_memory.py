@@ -1,0 +1,196 @@
+"""Room for bodies and downloads (predict/memory.py)."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from predict import memory
+from predict.asgi import Message
+from predict.images.memory import ImageCost, Share
+from predict.memory import BODY_COPIES, Body, BusyError, RequestMemory
+
+MIB = 1 << 20
+
+
+def run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    return asyncio.run(asyncio.wait_for(test(), 30))
+
+
+async def settled() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def never() -> Message:
+    return await asyncio.Future()
+
+
+def room_for(bodies: int, size: int) -> RequestMemory:
+    return RequestMemory(memory.INCOMING * BODY_COPIES * bodies * size)
+
+
+async def read(body: Body, length: int, receive: Callable[[], Any] = never) -> Message:
+    async with body.arriving(receive, length) as coming:
+        return await coming()
+
+
+async def whole() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def test_a_body_is_read_when_there_is_room_and_lasts_until_the_answer_has_ended() -> None:
+    async def test() -> None:
+        budget = room_for(1, 5 * MIB)
+        first, second = Body(budget), Body(budget)
+        await read(first, 5 * MIB, whole)
+        assert first.size == BODY_COPIES * 5 * MIB
+        waits = asyncio.create_task(read(second, 5 * MIB, whole))
+        await settled()
+        assert not waits.done()
+        share = await Share.take(budget, [ImageCost(0, 100, 0)], first.size)
+        first.settle()
+        await waits
+        share._settle()  # no decoder runs and no image is left
+        assert budget.shares.taken == first.size
+        share.close()
+        second.settle()
+        assert budget.taken == 0
+
+    run(test)
+
+
+def test_small_bodies_and_one_larger_than_the_budget_do_not_wait_for_ever() -> None:
+    async def test() -> None:
+        budget = RequestMemory(4 * MIB)
+        small, large = Body(budget), Body(budget)
+        await read(small, memory.SMALL_BODY - 1, whole)
+        await read(large, 64 * MIB, whole)
+        assert (small.size, large.size) == (0, MIB)
+
+    run(test)
+
+
+@pytest.mark.parametrize("announced", [5 * MIB, 50 * MIB])
+def test_bodies_that_do_not_come_lose_their_room_to_those_that_wait(
+    announced: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are."""
+    monkeypatch.setattr(memory, "GRACE_SECONDS", 0.02)
+    monkeypatch.setattr(memory, "LOOK_SECONDS", 0.01)
+
+    async def test() -> None:
+        budget = room_for(3, announced)
+
+        async def attack() -> None:
+            body = Body(budget)
+            try:
+                await read(body, announced)
+            finally:
+                body.settle()
+
+        attacks = [asyncio.create_task(attack()) for _ in range(40)]
+        await settled()
+        assert budget.incoming.taken == 3 * BODY_COPIES * announced
+        await read(Body(budget), MIB, whole)
+        for attacker in attacks:
+            attacker.cancel()
+        errors = await asyncio.gather(*attacks, return_exceptions=True)
+        # those that waited are put off, or lose their turn, or would have
+        assert {type(error) for error in errors} >= {TimeoutError, BusyError}
+
+    run(test)
+
+
+def test_a_slow_body_for_whose_room_nobody_waits_may_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(memory, "LOOK_SECONDS", 0.01)
+
+    async def slow() -> Message:
+        await asyncio.sleep(0.1)
+        return await whole()
+
+    async def test() -> None:
+        budget = room_for(2, 5 * MIB)
+        body = Body(budget)
+        reading = asyncio.create_task(read(body, 5 * MIB, slow))
+        await settled()
+        await read(Body(budget), 5 * MIB, whole)
+        await reading
+
+    run(test)
+
+
+def test_a_body_that_keeps_its_pace_keeps_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While others wait."""
+    monkeypatch.setattr(memory, "LOOK_SECONDS", 0.01)
+
+    async def test() -> None:
+        budget, go = room_for(1, 5 * MIB), asyncio.Event()
+
+        async def steady() -> Message:
+            await go.wait()
+            return await whole()
+
+        body = Body(budget)
+        first = asyncio.create_task(read(body, 5 * MIB, steady))
+        await settled()
+        second = asyncio.create_task(read(Body(budget), 5 * MIB, whole))
+        await asyncio.sleep(0.1)  # less than the grace
+        go.set()
+        await first
+        body.settle()
+        await second
+
+    run(test)
+
+
+def test_the_smallest_body_that_waits_is_read_first() -> None:
+    async def test() -> None:
+        budget, order = room_for(1, 9 * MIB), []
+
+        async def request(size: int) -> None:
+            body = Body(budget)
+            await read(body, size * MIB, whole)
+            order.append(size)
+            body.settle()
+
+        first = Body(budget)
+        await read(first, 9 * MIB, whole)
+        waiting = [asyncio.create_task(request(size)) for size in (8, 2, 5)]
+        await settled()
+        first.settle()
+        await asyncio.gather(*waiting)
+        assert order == [2, 5, 8]
+
+    run(test)
+
+
+def test_a_body_that_does_not_come_at_all_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "READ_SECONDS", 0.01)
+
+    async def test() -> None:
+        budget = RequestMemory(None)
+        for size in (10, 5 * MIB):
+            with pytest.raises(TimeoutError):
+                await read(Body(budget), size)
+        assert budget.incoming.arriving == set()
+
+    run(test)
+
+
+def test_downloads_without_a_share_take_a_part_of_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        incoming = RequestMemory(1000).incoming
+        assert await incoming.take(250, 0.01) == 250
+        with pytest.raises(BusyError, match="bodies and downloads; try again later"):
+            await incoming.take(1, 0.01)
+        incoming.give_back(250)
+        await incoming.take(250)
+        await RequestMemory(None).incoming.take(1 << 40)
+
+    run(test)
