@@ -219,10 +219,8 @@ def local_variables() -> dict[str, str]:
 def environment(config: dict[str, Any]) -> dict[str, str]:
     """The config's variables, then those of the local run."""
     local = local_variables()
-    workers = tensor_parallel_size(config)
-    if workers > 1:
+    if tensor_parallel_size(config) > 1:
         local.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
-        local["VLLM_CPU_OMP_THREADS_BIND"] = bind(workers, sorted(os.sched_getaffinity(0)))
     own = config.get("environment_variables") or {}
     if uses_lora(config):
         local["PYTHONPATH"] = f"{own['PYTHONPATH']}:{LOCAL}"
@@ -252,34 +250,19 @@ def workers_of(value: str | None) -> int | None:
     return int(value)
 
 
-def check_workers(config: dict[str, Any], cores: int, as_it_is: bool = False) -> None:
-    """`CannotServeError` for more workers than there are cores, or than a stand-in can be divided
-    over; their number is TP=, or without it that of the GPUs. A config that is run `as_it_is`
-    takes no TP=."""
+def check_workers(config: dict[str, Any], as_it_is: bool = False) -> None:
+    """`CannotServeError` for more workers than a stand-in can be divided over; their number is TP=,
+    or without it that of the GPUs. A config that is run `as_it_is` takes no TP=."""
     workers = tensor_parallel_size(config)
-    most = max(number for number in WORKERS if number <= cores)
-    advice = f"use TP={most} here, whatever the number of GPUs"
+    advice = f"use TP={max(WORKERS)} here, whatever the number of GPUs"
     if as_it_is:
-        advice = f"run it by the choices in its first lines, with TP={most}, in place of CONFIG=1"
+        advice = "run it by the choices in its first lines, with "
+        advice += f"TP={max(WORKERS)}, in place of CONFIG=1"
     if workers not in WORKERS:
         raise CannotServeError(
             f"{workers} workers do not divide a stand-in's KV heads, as "
             f"{', '.join(map(str, WORKERS))} do; {advice}"
         )
-    if workers > cores:
-        raise CannotServeError(
-            f"{workers} workers need a core each, and this machine has {cores}; {advice}"
-        )
-
-
-def bind(workers: int, cores: list[int]) -> str:
-    """The cores of each worker as vLLM's CPU build takes them: "0,1|2,3" for two on four cores.
-    There are as many cores as workers, at least."""
-    share = len(cores) // workers
-    if not share:
-        raise ValueError(f"{workers} workers on {len(cores)} cores")
-    groups = [cores[i * share :][:share] for i in range(workers)]
-    return "|".join(",".join(str(core) for core in group) for group in groups)
 
 
 def is_ready(url: str = URL) -> bool:

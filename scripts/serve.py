@@ -1,7 +1,6 @@
 """Runs the Truss here, in the foreground, until Ctrl-C or SIGTERM."""
 
 import argparse
-import os
 import re
 import signal
 import sys
@@ -109,7 +108,7 @@ def main(options: argparse.Namespace) -> int:
             _say("building the Truss context")
             files, start, config = build(truss, nginx)
         check_precision(config)
-        check_workers(config, len(os.sched_getaffinity(0)), as_it_is)
+        check_workers(config, as_it_is)
         mounted = {**mounts(config, given), **secrets(config, options.secrets)}
         writable = {SHARED_CACHE: options.cache} if options.cache else {}
         image = Image(files, mounted, {**environment(config), **more}, start, writable)

@@ -1,6 +1,5 @@
 """One container a model, made from what was pushed, shared by every test that names it."""
 
-import os
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from deploy import cards
 from local.standins import cache
 from local.standins.corpus import chat, dialogues
-from local.truss import tensor_parallel_size
 from tests.support import turns
 from tests.support.baseten import Deployment
 from tests.support.container import MOST_TESTED, Running, run_container
@@ -90,9 +88,6 @@ def container(
         return
     card = cards.load(request.param)
     deployment = pushed(card.name)
-    workers, cores = tensor_parallel_size(deployment.config), len(os.sched_getaffinity(0))
-    if workers > cores:  # `make serve` refuses it (tests/unit/test_truss.py)
-        pytest.skip(f"{workers} workers need a core each, and this machine has {cores}")
     variables = {"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{image_host.port}"}
     if card.name in SOON_STALLED:
         variables["PREDICT_STALL_SECONDS"] = str(STALL_SECONDS)

@@ -2,11 +2,13 @@
 answered."""
 
 import asyncio
+import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Iterator
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -21,31 +23,45 @@ VOCABULARY = ["</s>", *map(chr, range(32, 127)), "ab", "abc", "true", '{"', '":'
 HEAVY = "(.{0,300}.{0,300}){0,300}"
 IMPOSSIBLE = "(?=a)b"
 
-Scene = Callable[[Any], Awaitable[None]]
+Scene = Callable[[Any], Coroutine[Any, Any, None]]
 
 
 def regex(text: str) -> Any:
     return StructuredOutputsParams(regex=text)
 
 
-@pytest.fixture
-def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scene], None]:
-    """Runs a scene with Verdicts whose process is a real one, for a small vocabulary."""
+Shared = tuple[asyncio.Runner, Any]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Shared]:
+    """An event loop, and in it Verdicts whose process is a real one, for a small vocabulary."""
     info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
     setup = {"tokenizer": info.serialize_json(), "separators": None}
-    monkeypatch.setattr(verdicts, "tokenizer_setup", lambda _: setup)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "packages"))
 
-    async def run(scene: Scene) -> None:
-        taken = verdicts.Verdicts(None)
-        try:
-            await scene(taken)
-        finally:
-            taken.end()
-            if taken.process is not None:
-                await taken.process.wait()
+    async def begin() -> Any:
+        return verdicts.Verdicts(None)
 
-    return lambda scene: asyncio.run(run(scene))
+    async def end(taken: Any) -> None:
+        taken.end()
+        await taken.process.wait()
+
+    with pytest.MonkeyPatch.context() as patched, asyncio.Runner() as runner:
+        patched.setattr(verdicts, "tokenizer_setup", lambda _: setup)
+        patched.setenv("PYTHONPATH", str(ROOT / "packages"))
+        taken = runner.run(begin())
+        yield runner, taken
+        runner.run(end(taken))
+
+
+@pytest.fixture
+def play(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> Callable[[Scene], None]:
+    """Runs a scene with Verdicts that know nothing yet; their process may be that of the scene
+    before."""
+    runner, taken = shared
+    monkeypatch.setattr(taken, "known", verdicts.Recent(verdicts.MOST_KEPT))
+    monkeypatch.setattr(taken, "numbers", itertools.count())
+    return lambda scene: runner.run(scene(taken))
 
 
 async def busy(taken: Any, text: str) -> None:
@@ -91,17 +107,16 @@ def test_a_process_that_dies_at_it_is_a_503(play: Callable[[Scene], None]) -> No
     play(scene)
 
 
-@pytest.mark.parametrize("error", [OSError(24, "EMFILE"), ConnectionError()])
 def test_a_process_that_cannot_start_is_a_503_until_it_can(
-    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch, error: Exception
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fails(*_: Any, **__: Any) -> None:
-        raise error
-
     async def scene(taken: Any) -> None:
-        with monkeypatch.context() as patched:
-            patched.setattr(asyncio, "create_subprocess_exec", fails)
-            await busy(taken, "a+")
+        await taken.check(regex("b+"))
+        await killed(taken)
+        for error in (OSError(24, "EMFILE"), ConnectionError()):
+            with monkeypatch.context() as patched:
+                patched.setattr(asyncio, "create_subprocess_exec", Mock(side_effect=error))
+                await busy(taken, "a+")
         await taken.check(regex("a+"))
 
     play(scene)
@@ -137,11 +152,11 @@ def test_a_client_that_leaves_does_not_take_its_verdict_along(
 
 
 def test_a_refusal_that_may_be_due_to_the_machine_is_not_kept(
-    play: Callable[[Scene], None],
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scene(taken: Any) -> None:
         heard = taken._heard
-        taken._heard = lambda said: heard({**said, "keep": False})
+        monkeypatch.setattr(taken, "_heard", lambda said: heard({**said, "keep": False}))
         for _ in range(2):
             with pytest.raises(verdicts.RefusedConstraintError):
                 await taken.check(regex(IMPOSSIBLE))
@@ -151,10 +166,13 @@ def test_a_refusal_that_may_be_due_to_the_machine_is_not_kept(
     play(scene)
 
 
-def test_a_refusal_may_be_kept_for_a_time(play: Callable[[Scene], None]) -> None:
+def test_a_refusal_may_be_kept_for_a_time(
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scene(taken: Any) -> None:
         heard, seconds = taken._heard, [60.0]
-        taken._heard = lambda said: heard({**said, "keep_seconds": seconds[0]})
+        kept = lambda said: heard({**said, "keep_seconds": seconds[0]})  # noqa: E731
+        monkeypatch.setattr(taken, "_heard", kept)
         for _ in range(2):
             with pytest.raises(verdicts.RefusedConstraintError):
                 await taken.check(regex(IMPOSSIBLE))
@@ -181,6 +199,7 @@ def test_a_neighbour_s_new_constraint_is_tried_beside_many_heavy_ones(
         for one in heavy:
             one.cancel()
         await asyncio.gather(*heavy, return_exceptions=True)
+        await killed(taken)  # which the next scene would wait for
 
     play(scene)
 

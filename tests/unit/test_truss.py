@@ -16,7 +16,6 @@ from local.truss import (
     URL,
     CannotServeError,
     Image,
-    bind,
     build,
     check_machine,
     check_precision,
@@ -83,24 +82,7 @@ def test_secrets_that_are_in_no_folder_are_refused(tmp_path: Path) -> None:
         secrets({}, tmp_path / "none")
 
 
-@pytest.mark.parametrize(
-    ("workers", "cores", "expected"),
-    [(2, [0, 1], "0|1"), (2, [0, 1, 2, 3], "0,1|2,3"), (2, [3, 5, 7], "3|5"), (1, [4], "4")],
-)
-def test_workers_share_the_cores(workers: int, cores: list[int], expected: str) -> None:
-    assert bind(workers, cores) == expected
-
-
-@pytest.mark.parametrize(("workers", "cores"), [(2, [0]), (4, [0, 1]), (1, [])])
-def test_no_two_workers_share_a_core(workers: int, cores: list[int]) -> None:
-    with pytest.raises(ValueError, match=f"{workers} workers on {len(cores)} cores"):
-        bind(workers, cores)
-
-
-def test_the_local_variables_come_after_those_of_the_config(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+def test_the_local_variables_come_after_those_of_the_config() -> None:
     config = {
         "docker_server": {
             "start_command": "exec sh -c 'exec vllm serve m --tensor-parallel-size 2'"
@@ -110,7 +92,7 @@ def test_the_local_variables_come_after_those_of_the_config(
     variables = environment(config)
     assert variables["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert variables["PYTHONPATH"] == "/packages"
-    assert "|" in variables["VLLM_CPU_OMP_THREADS_BIND"]
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in variables  # whose workers are processes
 
 
 @pytest.mark.parametrize("precision", ["fp8", "8-bit", "4-bit"])
@@ -138,35 +120,28 @@ def test_what_is_not_a_number_of_workers_is_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("choices", "cores", "message"),
+    ("choices", "message"),
     [
-        (Options(gpu="A100:8"), 2, "8 workers do not divide .*KV heads, as 1, 2, 4 do; use TP=2"),
-        (Options(gpu="A100:8"), 64, "8 workers do not divide .*use TP=4 here"),
-        (Options(workers=3), 4, "3 workers do not divide"),
-        (Options(gpu="A100:4"), 2, "4 workers need a core each, .* has 2; use TP=2 here"),
-        (Options(workers=2), 1, "2 workers need a core each, .* has 1; use TP=1 here"),
+        (Options(gpu="A100:8"), "8 workers do not divide .*KV heads, as 1, 2, 4 do; use TP=4 here"),
+        (Options(workers=3), "3 workers do not divide"),
     ],
 )
-def test_workers_a_stand_in_or_the_machine_cannot_have_are_refused(
-    choices: Options, cores: int, message: str
-) -> None:
+def test_workers_a_stand_in_cannot_have_are_refused(choices: Options, message: str) -> None:
     config = yaml.safe_load(render(cards.load("mistral-7b"), choices))
     with pytest.raises(CannotServeError, match=message):
-        check_workers(config, cores)
+        check_workers(config)
 
 
 def test_a_config_that_is_run_as_it_is_is_advised_no_choice() -> None:
-    for gpu in ("A100:4", "A100:8"):
-        config = yaml.safe_load(render(cards.load("mistral-7b"), Options(gpu=gpu)))
-        with pytest.raises(CannotServeError, match=r"TP=2, in place of CONFIG=1") as refused:
-            check_workers(config, 2, as_it_is=True)
-        assert "first lines" in str(refused.value)
+    config = yaml.safe_load(render(cards.load("mistral-7b"), Options(gpu="A100:8")))
+    with pytest.raises(CannotServeError, match=r"first lines, with TP=4, in place of CONFIG=1"):
+        check_workers(config, as_it_is=True)
 
 
-def test_workers_with_a_core_each_are_accepted() -> None:
+def test_workers_that_divide_a_stand_in_are_accepted() -> None:
     card = cards.load("mistral-7b")
-    for choices, cores in ((Options(), 1), (Options(gpu="A100:8", workers=2), 2)):
-        check_workers(yaml.safe_load(render(card, choices)), cores)
+    for choices in (Options(), Options(gpu="A100:4"), Options(gpu="A100:8", workers=2)):
+        check_workers(yaml.safe_load(render(card, choices)))
 
 
 def test_a_start_command_of_another_kind_has_no_workers() -> None:
