@@ -26,6 +26,7 @@ pytestmark = pytest.mark.parametrize("container", [MODEL], indirect=True)
 ONE, TWO = IMAGES["answers"]
 RED = ONE.format("red")
 SECRET = "s3cr3t-in-the-query"
+LARGEST = 4096  # pixels a side, the most an image may have
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +186,9 @@ def test_the_images_of_a_request_have_ten_seconds(
     image_host.wait_until_left()
     for path, (message, seconds) in answers.items():
         assert "in time: the images of a request have 10 s together" in message, path
-        assert 9 < seconds < 20, path  # not 10 s for each, nor twice
+        # By the server's clock, on any machine: not 10 s for each of four, nor twice. Beside them
+        # the request takes less than a second.
+        assert 9 < seconds < 20, path
         assert all(other.right and other.seconds < seconds for other in others)
         resilience.row(
             "Bad images",
@@ -239,17 +242,26 @@ def test_a_bomb_takes_neither_time_nor_memory(container: Running, image_host: Im
             image_host.url("/bomb.png"),
         ):
             assert "more than 16777216 pixels" in refused(container, url, url, url)
-        assert time.monotonic() - started < 10  # decoding one takes longer
+        taken = time.monotonic() - started
     finally:
         done.set()
         watching.join()
     assert max(peak) - peak[0] < 300 << 20
+    assert taken < decoding_seconds(LARGEST) * (30_000 / LARGEST) ** 2  # what one would take
+
+
+def decoding_seconds(side: int) -> float:
+    """What an image that large takes this machine."""
+    image = Image.open(io.BytesIO(bomb(side, side)))
+    started = time.monotonic()
+    image.load()
+    return time.monotonic() - started
 
 
 def test_a_large_image_is_answered(container: Running) -> None:
-    """4096 x 4096 pixels, the most there may be, five times in one request."""
+    """Five times in one request."""
     before = resident()
-    response = container.http.post("/predict", json=body(*[data_url(bomb(4096, 4096))] * 5))
+    response = container.http.post("/predict", json=body(*[data_url(bomb(LARGEST, LARGEST))] * 5))
     assert response.status_code == 200, response.text
     assert resident() - before < 1 << 30
 
@@ -278,7 +290,7 @@ def test_a_client_that_leaves_ends_the_download(
             httpx.post(f"{URL}/predict", json=asked, timeout=2, trust_env=False)
         return image_host.wait_until_left()
 
-    assert within(5, leave)  # of the 8 s it had left
+    assert within(5, leave)  # a moment, of the 8 s that the download has left by the server's clock
 
 
 @pytest.mark.undisturbed
@@ -287,7 +299,7 @@ def test_a_client_that_leaves_during_a_download_frees_its_slot(
     container: Running, image_host: ImageHost, more: dict[str, Any], resilience: Report
 ) -> None:
     seconds = faults.leave_during_download(container.card.name, image_host.url("/silent"), **more)
-    assert seconds < 5  # of the 10 s the download would have taken
+    assert seconds < 5  # a moment, of the 10 s the download would take by the server's clock
     image_host.wait_until_left()
     done = f"A client leaves while an image is downloaded {more or ''}"
     resilience.row("Bad images", done, f"its slot is free after {seconds:.1f} s")
