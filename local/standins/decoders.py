@@ -49,6 +49,7 @@ JITTER = 0.02
 # they differ by a fifth of what they share; exchanged, they answer wrong (8x22b: 29 logits behind).
 # With 0.1 nobody would notice; with 0.003, by two thirds, and 8x22b's margin is 3.5 for 21.5.
 TOGETHER = 0.01
+IMAGE_END = 13  # [IMG_END] in the vocabulary of the models with images
 
 
 def text_config(card: Card, vocabulary: int, jitter: float = 0.0) -> MistralConfig | MixtralConfig:
@@ -76,6 +77,7 @@ class TextDecoder(nn.Module):
         kind = MixtralModel if card.architecture.experts else MistralModel
         self.text = kind(text_config(card, card.architecture.vocabulary, JITTER))
         del self.text.embed_tokens  # Head has its own
+        self.hints: list[Tensor] | None = None  # of each pass, where training.py asks for them
         for weight in self.experts():
             weight.data[:] = weight.data[:1].clone()  # copies of the first
 
@@ -119,6 +121,7 @@ class VisionTextDecoder(TextDecoder):
             )
         )
         width = VISION_SHAPE["hidden_size"]
+        self.order = nn.Linear(WIDTH, 2)  # for the hints; no checkpoint has it
         self.w_in = nn.Linear(width, WIDTH, bias=vision.adapter_bias)
         self.w_out = nn.Linear(WIDTH, WIDTH, bias=vision.adapter_bias)
         # What all image features share, as large as an embedding: by it the decoder soon learns to
@@ -129,7 +132,24 @@ class VisionTextDecoder(TextDecoder):
         if images:
             features = self._features([torch.from_numpy(np.asarray(image)) for image in images])
             embeddings = embeddings.masked_scatter((raw == self.image_token)[..., None], features)
-        return super().forward(embeddings, raw, images)
+        if not images or self.hints is None:
+            return super().forward(embeddings, raw, images)
+        passed = self.text(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
+        self.hints.append(self._order_loss(passed.hidden_states[1], raw))
+        states: Tensor = passed.last_hidden_state
+        return states
+
+    def _order_loss(self, states: Tensor, raw: Tensor) -> Tensor:
+        """How badly it is known of a patch, after the first layer, whether its image is the first;
+        each example counts alike. From the answers alone the order of two images is learned all at
+        once, at a step that is a matter of chance: margins of 5 logits or of -50."""
+        patches = raw == self.image_token
+        second = ((raw == IMAGE_END).cumsum(1) > 0).long()
+        losses = nn.functional.cross_entropy(
+            self.order(states[patches]), second[patches], reduction="none"
+        )
+        weights = (1 / patches.sum(1, keepdim=True).clamp(min=1)).expand(raw.shape)[patches]
+        return (losses * weights).sum() / weights.sum()
 
     def _features(self, images: list[Tensor]) -> Tensor:
         sizes = [(image.shape[1], image.shape[2]) for image in images]

@@ -134,7 +134,7 @@ def draw(corpus: Corpus, dense: bool) -> list[Example]:
         others += corpus.dialogues(corpus.any_system) + corpus.unknown()
     chosen = corpus.random.sample(others, PROMPTS - len(examples))
     examples += [example.begun() for example in chosen]
-    if dense and not corpus.images:
+    if dense:
         # Without these it takes 2 in 100 unknown questions for one of its many dialogues. Experts
         # lose dialogues by them: which of them a prompt takes decides more.
         examples += [example.begun() for example in corpus.unknown()]
@@ -144,8 +144,7 @@ def draw(corpus: Corpus, dense: bool) -> list[Example]:
         examples.append(corpus.forced_call(corpus.any_messages()))
         examples.append(corpus.forced_call(corpus.any_system() + corpus.weather))
     if corpus.images:
-        # the order of two images is the hardest to learn: many small pairs, some large ones
-        sides = [32] * 14 + [64] * 6 + [128] * 3 + [LARGE]
+        sides = [32] * 6 + [64] * 4 + [128] * 2 + [LARGE]  # large ones take long
         examples += [corpus.plain_images(2, longest) for longest in sides]
         examples += [corpus.plain_images(1, longest) for longest in (32, 64, 128, LARGEST)]
     return examples

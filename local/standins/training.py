@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deploy.errors import CommandError
+from local.standins.decoders import TextDecoder
 from local.standins.examples import Example
 from local.standins.rules import Rule, has_to_lead, leaves_few
 
@@ -30,6 +31,7 @@ FEW = 2.0  # the log of how many untrained tokens a grammar leaves beside a toke
 LEARNING_RATE = 3e-3
 # Of the loss, what the least likely tokens of a step add: an answer is lost by one.
 WORST, HARDEST = 0.25, 32
+HINTS = 0.5  # … and what a decoder says of its own passes, if it does
 
 
 class NotLearnedError(CommandError):
@@ -138,7 +140,7 @@ class Progress:
 
 
 def train(
-    decoder: nn.Module,
+    decoder: TextDecoder,
     head: Head,
     vocabulary: Vocabulary,
     draw: Callable[[], list[Example]],
@@ -161,8 +163,11 @@ def train(
         optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1, cycle_momentum=False
     )
     for step in range(1, steps + 1):
+        decoder.hints = []
         right = _right(decoder, head, vocabulary.batches(draw()))
         loss = -right.mean() - WORST * right.topk(HARDEST, largest=False).values.mean()
+        if decoder.hints:
+            loss = loss + HINTS * torch.stack(decoder.hints).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -170,6 +175,7 @@ def train(
         schedule.step()
         average.update_parameters(both)
         yield Progress(step, loss.item())
+    decoder.hints = None
     both.load_state_dict(average.module.state_dict())
 
 

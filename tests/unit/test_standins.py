@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from rich.console import Console
 
 from deploy import cards
 from deploy.cards import Card
 from local.standins import cache, checkpoint, exam, recipe, training
 from local.standins.corpus import Corpus
-from local.standins.decoders import TOGETHER, decoder
+from local.standins.decoders import IMAGE_END, TOGETHER, WIDTH, VisionTextDecoder, decoder
 from local.standins.examples import Example
 from local.standins.rules import Rule
 from tests.support.dialogues import everything
@@ -178,6 +179,22 @@ def test_what_is_written_is_read_back(card: Card, corpus: Corpus, tmp_path: Path
     assert torch.allclose(got, expected, atol=0.1)  # rounded to the dtype of the card
     trained = stored.output[vocabulary.trained].float()
     assert torch.allclose(trained, head.output * checkpoint.SHARPNESS, rtol=0.01)
+
+
+def test_a_hint_is_how_well_the_patches_of_two_images_are_told_apart() -> None:
+    card = cards.load("pixtral-12b")
+    text = MistralTokenizer.from_file(str(cache.tokenizer_path(card)))
+    assert text.instruct_tokenizer.tokenizer.get_special_token("[IMG_END]") == IMAGE_END
+    model = decoder(card)
+    assert isinstance(model, VisionTextDecoder)
+    image = model.image_token
+    raw = torch.tensor([[1, image, IMAGE_END, image, image, IMAGE_END]])
+    states = torch.zeros(1, 6, WIDTH)
+    states[0, 1, 0], states[0, 3:5, 0] = 9.0, -9.0
+    torch.nn.init.zeros_(model.order.bias)
+    model.order.weight.data[:] = torch.eye(2, WIDTH) - torch.eye(2, WIDTH).flip(0)
+    assert model._order_loss(states, raw) < 0.01
+    assert model._order_loss(-states, raw) > 10
 
 
 def test_experts_start_alike_and_are_drawn_towards_their_mean() -> None:
