@@ -69,7 +69,8 @@ class PrefillTurns:
         some = bool(self.running) or any(map(self.is_long, scheduler.waiting))
         self.held = some and short and not self.held
         self.cut = None
-        if some and now - self.short_at < LATELY_SECONDS:
+        chunked = scheduler.scheduler_config.enable_chunked_prefill
+        if some and chunked and now - self.short_at < LATELY_SECONDS:
             quick = int(QUICK_SECONDS * self.tokens_a_second)
             self.cut = max(self.least, min(self.long, quick))
         self.has_room = not (self.held or (self.cut and self.running))
@@ -82,10 +83,11 @@ class PrefillTurns:
 
     def admits(self, request: Any) -> bool:
         """Whether a request that waits may start in this step."""
-        if not self.is_long(request):
-            return True
-        room, self.has_room = self.has_room, self.has_room and not self.cut
-        return room
+        return self.has_room or not self.is_long(request)
+
+    def admitted(self, request: Any) -> None:
+        if self.cut and self.is_long(request):
+            self.has_room = False
 
     def scheduled(self, output: Any) -> None:
         """What is in the step."""
@@ -144,7 +146,10 @@ def register() -> None:
 
     @functools.wraps(handle)
     def handle_in_turn(self: Any, request: Any) -> bool:
-        return bool(handle(self, request)) and safely(turns.admits, request, otherwise=True)
+        if not safely(turns.admits, request, otherwise=True) or not handle(self, request):
+            return False
+        safely(turns.admitted, request)
+        return True
 
     @functools.wraps(update)
     def update_in_turn(self: Any, output: Any, *arguments: Any, **more: Any) -> Any:

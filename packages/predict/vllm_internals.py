@@ -124,6 +124,7 @@ SCHEDULER_TEXTS = (
     "self.max_num_running_reqs = ",
     "self.scheduler_config.long_prefill_token_threshold",
     "if num_eligible_reqs > 1",
+    "not self.scheduler_config.enable_chunked_prefill",
     "token_budget = self.max_num_scheduled_tokens",
     "input_budget = self.scheduler_config.max_num_batched_tokens",
     "start_pos = mm_feature.mm_position.offset",

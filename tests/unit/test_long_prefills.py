@@ -39,7 +39,9 @@ class Scheduler:
         self.clock, self.cache = clock, cache
         self.turns = long_prefills.PrefillTurns()
         self.scheduler_config = SimpleNamespace(
-            max_num_batched_tokens=TOKENS, long_prefill_token_threshold=0
+            max_num_batched_tokens=TOKENS,
+            long_prefill_token_threshold=0,
+            enable_chunked_prefill=True,
         )
         self.max_num_scheduled_tokens = TOKENS
         self.running: list[Any] = []
@@ -74,6 +76,7 @@ class Scheduler:
             if sum(each.num_prompt_tokens for each in [one, *self.running]) > self.cache:
                 self.waiting.insert(0, one)
                 break
+            self.turns.admitted(one)
             self.running.append(one)
             tokens[one.request_id] = self.take(one, min(left, most or left))
             left -= tokens[one.request_id]
@@ -224,6 +227,16 @@ def test_when_no_short_one_came_for_a_while_long_ones_have_whole_steps_again(clo
     scheduler.run(long_prefills.LATELY_SECONDS + 1)
     scheduler.step()
     assert sum(scheduler.steps[-1].values()) == TOKENS
+
+
+def test_prompts_that_may_not_be_cut_are_not(clock: Any) -> None:
+    scheduler = Scheduler(clock)
+    scheduler.scheduler_config.enable_chunked_prefill = False
+    scheduler.add(*flood(8, TOKENS))
+    scheduler.step()
+    assert waited(ask(scheduler, "short")) < 2 * BASE_SECONDS
+    scheduler.step()
+    assert [*scheduler.steps[-1].values()] == [TOKENS]
 
 
 def test_limits_of_the_scheduler_s_own_stay(clock: Any) -> None:
