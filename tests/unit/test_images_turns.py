@@ -132,7 +132,11 @@ def test_text_waits_for_the_step_that_is_under_way_and_no_other(clock: Any, imag
         assert waited(text) == pytest.approx(TEXT)
 
 
-def test_most_text_finds_the_engine_free_where_a_step_with_images_is_slow(clock: Any) -> None:
+@pytest.mark.parametrize("pause", [0.2, 1.1])
+def test_most_text_finds_the_engine_free_where_a_step_with_images_is_slow(
+    clock: Any, pause: float
+) -> None:
+    """Also text that comes once a second."""
     scheduler, waits = Scheduler(clock), []
     scheduler.add(*flood(40))
     scheduler.step()
@@ -142,7 +146,7 @@ def test_most_text_finds_the_engine_free_where_a_step_with_images_is_slow(clock:
         while text.first_token_at is None:
             scheduler.step()
         waits.append(waited(text))
-        scheduler.run(0.2)
+        scheduler.run(pause)
     waits.sort()
     assert waits[len(waits) // 2] == pytest.approx(TEXT)
     assert waits[-1] <= IMAGE + TEXT

@@ -26,7 +26,7 @@ from predict.guard import guarded
 SHARE = 0.4  # of the time, for images beside text: less than half, see the promise
 OTHERS = (1 - SHARE) / SHARE
 SLOW_SECONDS = 0.1  # a step that is quicker delays a first token by less than users notice
-TEXT_SECONDS = 1.0  # where text came so lately, more may come; seldom text costs images little
+TEXT_SECONDS = 2.0  # where text came so lately, more may come; rare text costs images little
 MOST_SECONDS = 10.0  # a paused host may make a step look longer
 
 
