@@ -1,4 +1,4 @@
-"""What long prompts cost a neighbour with a short one, and themselves (one text model)."""
+"""What long prompts cost a neighbour with a short one, and each other (one text model)."""
 
 import statistics
 import time
@@ -7,43 +7,42 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.container import Running
-from tests.support.neighbours import CHAT, first_token_seconds, http, neighbour
+from tests.support.neighbours import CHAT, http, neighbour
 
-TOKENS = 5_000
+SENTENCES = 1000  # of 6 tokens, three steps of the engine
 CLIENTS = 8
-ASKED = 8  # times
-UNDER_WAY_SECONDS = 0.5
+ASKED = 5  # times
 
 pytestmark = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 
 
-def long_seconds(mark: str) -> float:
-    """Until the first token of a prompt of TOKENS that has nothing in common with others."""
-    text = mark + "The mistral blows. " * (TOKENS // 5)
+def seconds(mark: str, sentences: int) -> float:
+    """Until the one token of the answer to a prompt that has nothing in common with others."""
+    text = mark + "The mistral blows. " * sentences
     body = {"messages": [{"role": "user", "content": text}], "max_tokens": 1}
-    began = time.monotonic()
     with http() as client:
+        began = time.monotonic()
         response = client.post(CHAT, json=body)
+        took = time.monotonic() - began
     assert response.status_code == 200
-    assert response.json()["usage"]["prompt_tokens"] > TOKENS
-    return time.monotonic() - began
+    assert response.json()["usage"]["prompt_tokens"] > 5 * sentences
+    return took
 
 
 @pytest.mark.undisturbed
 def test_a_short_prompt_does_not_wait_for_long_ones(container: Running) -> None:
-    """Nor do long ones wait for each other longer than in order."""
+    """Which are computed one after the other, and not all at once."""
     neighbour(1)
-    alone = long_seconds("alone")
-    with ThreadPoolExecutor(CLIENTS) as clients, http() as client:
+    alone = seconds("alone", SENTENCES)
+    with ThreadPoolExecutor(CLIENTS) as clients:
         began = time.monotonic()
-        asked = [clients.submit(long_seconds, f"long {number}") for number in range(CLIENTS)]
-        time.sleep(UNDER_WAY_SECONDS)
-        waited = [first_token_seconds(client) for _ in range(ASKED)]
-        still = [one for one in asked if not one.done()]
+        asked = [clients.submit(seconds, f"long {n}", SENTENCES) for n in range(CLIENTS)]
+        time.sleep(alone / 2)
+        waited = [seconds(f"short {number}", 1) for number in range(ASKED)]
+        still = sum(not one.done() for one in asked)
         longs = sorted(one.result() for one in asked)
         whole = time.monotonic() - began
     print(f"one long prompt {alone:.2f} s, {CLIENTS}: {longs}; short ones: {waited}")
-    assert len(still) >= CLIENTS // 2  # most of the neighbour's answers were beside them
-    assert statistics.median(waited) < alone / 4
-    assert max(waited) < alone
-    assert longs[0] < whole / 3  # in order, not all at the end
+    assert still >= CLIENTS // 2  # all that was asked was asked beside them
+    assert statistics.median(waited) < alone / 2
+    assert longs[0] < whole / 2

@@ -79,8 +79,9 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         "messages": [{"role": "user", "content": mark + "The mistral blows. " * 2900}],
         "max_tokens": 1,
     },
-    "63 prompts of 16 KB in a request": lambda mark: {
-        "prompt": [f"{mark} {number}" + "The mistral blows. " * 850 for number in range(63)],
+    # As many as leave the neighbour a slot; the last one is too long, so that none is computed.
+    "14 prompts of 16 KB and one that is too long": lambda mark: {
+        "prompt": [mark + "The mistral blows. " * n for n in [*range(840, 854), 45_000]],
         "max_tokens": 1,
     },
     "a tool of 5,000 dependencies": lambda mark: {**tool(dependencies(mark)), "max_tokens": 1},
