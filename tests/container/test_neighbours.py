@@ -81,7 +81,7 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
     },
     # As many as leave the neighbour a slot; the last one is too long, so that none is computed.
     "14 prompts of 16 KB and one that is too long": lambda mark: {
-        "prompt": [mark + "The mistral blows. " * n for n in [*range(840, 854), 45_000]],
+        "prompt": [mark + "The mistral blows. " * n for n in [*range(840, 854), 30_000]],
         "max_tokens": 1,
     },
     "a tool of 5,000 dependencies": lambda mark: {**tool(dependencies(mark)), "max_tokens": 1},
