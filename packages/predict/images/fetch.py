@@ -40,7 +40,6 @@ Lookup = Callable[..., Any]  # socket.getaddrinfo
 # It may hold a thread for 20 s (resolv.conf's `timeout` and `attempts`), whoever still waits; so a
 # request has few of them at a time. Threads are started when they are needed.
 _lookups = ThreadPoolExecutor(64, thread_name_prefix="image-resolver")
-LOOKUPS_PER_REQUEST = 2
 
 
 @dataclass(frozen=True)
