@@ -17,6 +17,7 @@ TESTS = (
     "test_unread",
     "test_faults",
     "test_neighbours",
+    "test_long_prompts",
     "test_soak",
 )
 SOAK_SECONDS = 600

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.container import Running
 from tests.support.neighbours import CHAT, http, neighbour
+from tests.support.resilience import Report
 
 SENTENCES = 1000  # of 6 tokens, three steps of the engine
 CLIENTS = 8
@@ -30,7 +31,7 @@ def seconds(mark: str, sentences: int) -> float:
 
 
 @pytest.mark.undisturbed
-def test_a_short_prompt_does_not_wait_for_long_ones(container: Running) -> None:
+def test_a_short_prompt_does_not_wait_for_long_ones(container: Running, resilience: Report) -> None:
     """Which are computed one after the other, and not all at once."""
     neighbour(1)
     alone = seconds("alone", SENTENCES)
@@ -46,3 +47,10 @@ def test_a_short_prompt_does_not_wait_for_long_ones(container: Running) -> None:
     assert still >= CLIENTS // 2  # all that was asked was asked beside them
     assert statistics.median(waited) < alone / 2
     assert longs[0] < whole / 2
+    resilience.row(
+        "Costly requests",
+        f"{CLIENTS} prompts of more than {5 * SENTENCES:,} tokens at once",
+        f"a short one waits {statistics.median(waited):.2f} s in the median, {max(waited):.2f} s "
+        f"at most; one long prompt alone takes {alone:.2f} s, of the {CLIENTS} the first "
+        f"{longs[0]:.2f} s and the last {longs[-1]:.2f} s",
+    )

@@ -21,6 +21,9 @@ SECONDS = 8.0  # of an attack
 # … of the neighbour's own median. What is not bounded holds everybody up for 1.5 to 20 s, a hundred
 # times that and more; the longest of what is took 13 times on a quiet machine.
 MEDIAN_TIMES, LONGEST_TIMES = 3, 50
+# What is refused for its length keeps the event loop for 10 ms to be read, and up to seven of the
+# other attackers' stand before a neighbour's.
+REFUSED_TIMES = 10
 
 pytestmark = [
     pytest.mark.parametrize("container", ["mistral-7b"], indirect=True),
@@ -75,10 +78,6 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
     "more text than the model reads": lambda mark: {
         "messages": [{"role": "user", "content": mark + "The mistral blows. " * 45_000}]
     },
-    "prompts of 15,000 tokens": lambda mark: {
-        "messages": [{"role": "user", "content": mark + "The mistral blows. " * 2900}],
-        "max_tokens": 1,
-    },
     # As many as leave the neighbour a slot; the last one is too long, so that none is computed.
     "14 prompts of 16 KB and one that is too long": lambda mark: {
         "prompt": [mark + "The mistral blows. " * n for n in [*range(840, 854), 30_000]],
@@ -90,6 +89,13 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         "repetition_detection": {"max_pattern_size": 128, "min_pattern_size": 1, "min_count": 2},
     },
 }
+
+
+REFUSED = (
+    "more text than the model reads",
+    "14 prompts of 16 KB and one that is too long",
+    "a tool of 5,000 dependencies",
+)
 
 
 def heavy_schema(mark: str) -> Body:
@@ -113,8 +119,8 @@ def check(
     median, longest = statistics.median(during), max(during)
     seen = ", ".join(f"{count} with status {status}" for status, count in Counter(statuses).items())
     print(f"{name}: {median / alone:.1f} times {alone:.3f} s, longest {longest:.3f} s; {seen}")
-    assert set(statuses) <= {200, 400, 503}, statuses
-    assert median < MEDIAN_TIMES * alone
+    assert set(statuses) <= ({400} if name in REFUSED else {200, 400, 503}), statuses
+    assert median < (REFUSED_TIMES if name in REFUSED else MEDIAN_TIMES) * alone
     assert longest < LONGEST_TIMES * alone
     resilience.row(
         "Costly requests",
