@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPORT] = Report()
+    config.pluginmanager.register(config.stash[REPORT])
     config.pluginmanager.register(TimingPlugin(config.getoption("--timings")))
     if hasattr(config, "workerinput"):  # one of several: what it leaves is not another's
         os.environ["TMPDIR"] = f"{config.getoption('basetemp')}-tmp"
@@ -77,7 +78,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     to = session.config.getoption("--resilience")
     if to and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        session.config.stash[REPORT].write(to, session.testsfailed)
+        session.config.stash[REPORT].write(to)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
 """docs/resilience.md, written by the tests themselves while they do to a container what it lists.
 
 Promises: a row says what was done and what was seen in this run; a test that failed has none, and
-the page says how many failed. Without --resilience=FILE rows are collected and dropped.
+the page names it and what it found. Without --resilience=FILE rows are collected and dropped.
 """
 
 import time
 from pathlib import Path
+
+import pytest
 
 from bench.machine import commit, machine
 from deploy.config import vllm_version
@@ -33,23 +35,31 @@ it; `make resilience` writes their results here. Nothing here was run on Baseten
 class Report:
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
+        self.failed: list[str] = []
 
     def row(self, section: str, done: str, seen: str) -> None:
         """What a test did and what it saw, in a section of `SECTIONS`; a test that is repeated
         replaces its row."""
         self.rows[section][done] = seen
 
-    def page(self, failed: int) -> str:
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = crash.message.partition("\n")[0] if crash else report.when
+            self.failed.append(f"- `{report.nodeid.rpartition('/')[2]}`: `{why}`")
+
+    def page(self) -> str:
         about = f"Machine: {machine()}. vLLM {vllm_version()} on CPU, stand-ins for the weights, "
         about += f"commit {commit()}, {time.strftime('%Y-%m-%d')}."
         lines = [HEAD, about]
-        if failed:
-            lines += ["", f"**{failed} tests of this run failed; what they did is missing here.**"]
+        if self.failed:
+            lines += ["", "**Tests of this run failed; what they did is missing here:**", ""]
+            lines += self.failed
         for section, rows in self.rows.items():
             if rows:
                 lines += ["", f"## {section}", "", "| what was done | what was seen |", "|---|---|"]
                 lines += [f"| {done} | {seen} |" for done, seen in rows.items()]
         return "\n".join(lines) + "\n"
 
-    def write(self, to: Path, failed: int) -> None:
-        to.write_text(self.page(failed), encoding="utf-8")
+    def write(self, to: Path) -> None:
+        to.write_text(self.page(), encoding="utf-8")
