@@ -47,15 +47,14 @@ class BusyError(Exception):
 class Pool:
     """A part of the budget, in bytes, given out in the order of arrival."""
 
-    taken_by = "the images of other requests take all memory for images"
-
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
+    def __init__(self, limit: float, taken_by: str) -> None:
+        self.limit, self.taken_by = limit, taken_by
         self.taken = 0
         self.queue: list[Waiting] = []
 
     async def take(self, size: int, seconds: float | None = None) -> int:
-        """Takes so much, when it is there; who needs more than the limit gets all. What it took."""
+        """Takes so much, when it is there; a larger size takes the whole limit. Returns what was
+        taken."""
         size = int(min(size, self.limit))
         if self.queue or self.taken + size > self.limit:
             await self._wait(size, WAIT_SECONDS if seconds is None else seconds)
@@ -66,6 +65,7 @@ class Pool:
     async def _wait(self, size: int, seconds: float) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._enqueue((size, turn))
+        self._serve()  # a smaller one than those that wait may fit
         try:
             async with asyncio.timeout(seconds):
                 served = await turn
@@ -119,10 +119,8 @@ class Arrival:
 class Incoming(Pool):
     """For what comes in: the smallest goes first, and slow bodies lose their room to who waits."""
 
-    taken_by = "other requests take all memory for bodies and downloads"
-
     def __init__(self, limit: float) -> None:
-        super().__init__(limit)
+        super().__init__(limit, "other requests take all memory for bodies and downloads")
         self.arriving: set[Arrival] = set()
         self.looks: asyncio.TimerHandle | None = None
 
@@ -144,7 +142,8 @@ class Incoming(Pool):
         """Ends the bodies that come too slowly while others wait."""
         now = asyncio.get_running_loop().time()
         for arrival in self.arriving:
-            if arrival.is_slow(now):
+            # One that has ended, and whose reader was not woken yet, is here still.
+            if not arrival.ends.expired() and arrival.is_slow(now):
                 arrival.ends.reschedule(now)
 
 
@@ -154,7 +153,8 @@ class RequestMemory:
     def __init__(self, limit: int | None) -> None:
         most = math.inf if limit is None else limit
         self.incoming = Incoming(most / INCOMING)  # bodies and downloads without a share
-        self.shares = Pool(most - most / INCOMING)
+        images = "the images of other requests take all memory for images"
+        self.shares = Pool(most * (1 - 1 / INCOMING), images)
 
     @property
     def taken(self) -> int:

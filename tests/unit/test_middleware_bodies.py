@@ -211,6 +211,8 @@ def test_a_large_body_that_does_not_come_gives_its_room_back(
 
 
 def test_text_takes_no_memory_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "RequestMemory", lambda limit: memory.RequestMemory(0))
+    full = memory.RequestMemory(1000)
+    full.incoming.taken = 250
+    monkeypatch.setattr(middleware, "RequestMemory", lambda limit: full)
     body = json.dumps({"prompt": "e" * 300_000}).encode()
     assert post("/v1/completions", body)[1] == 200

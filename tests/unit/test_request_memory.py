@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from predict import memory
 from predict.asgi import Message
+from predict.images.batch import ImageBatch
 from predict.images.memory import ImageCost, Share
 from predict.memory import BODY_COPIES, Body, BusyError, RequestMemory
 
@@ -192,5 +193,52 @@ def test_downloads_without_a_share_take_a_part_of_the_limit(
         incoming.give_back(250)
         await incoming.take(250)
         await RequestMemory(None).incoming.take(1 << 40)
+
+    run(test)
+
+
+def test_a_slow_body_is_ended_once_though_its_reader_was_not_woken_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "GRACE_SECONDS", 0)
+
+    async def test() -> None:
+        budget = room_for(1, MIB)
+        reading = asyncio.create_task(read(Body(budget), MIB))
+        await asyncio.sleep(0.001)
+        budget.incoming.end_slow()
+        await asyncio.sleep(0)  # its time is over; the reader is told in the next turn of the loop
+        budget.incoming.end_slow()
+        with pytest.raises(TimeoutError):
+            await reading
+
+    run(test)
+
+
+def test_what_fits_does_not_wait_behind_what_does_not() -> None:
+    async def test() -> None:
+        incoming = RequestMemory(4000).incoming
+        await incoming.take(600)
+        large = asyncio.create_task(incoming.take(500))
+        await settled()
+        assert await asyncio.wait_for(incoming.take(100), 1) == 100
+        incoming.give_back(700)
+        assert await large == 500
+
+    run(test)
+
+
+def test_downloads_that_wait_at_once_are_all_given_back() -> None:
+    async def test() -> None:
+        budget = RequestMemory(4000)
+        await budget.incoming.take(1000)
+        batch = ImageBatch(budget)
+        downloads = [asyncio.create_task(batch.download(100)) for _ in range(5)]
+        await settled()
+        budget.incoming.give_back(1000)
+        await asyncio.gather(*downloads)
+        assert batch.downloaded == 500
+        batch.close()
+        assert budget.taken == 0
 
     run(test)

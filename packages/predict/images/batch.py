@@ -92,7 +92,8 @@ class ImageBatch:
 
     async def download(self, size: int) -> None:
         """Counts downloaded bytes, once there is room for them."""
-        self.downloaded += await self.memory.incoming.take(size, DOWNLOAD_WAIT_SECONDS)
+        taken = await self.memory.incoming.take(size, DOWNLOAD_WAIT_SECONDS)
+        self.downloaded += taken
 
     def close(self) -> None:
         self.open = False
