@@ -161,7 +161,7 @@ class RequestMemory:
         return self.incoming.taken + self.shares.taken
 
 
-class Body:
+class BodyRoom:
     """The room of a request's body."""
 
     def __init__(self, memory: RequestMemory) -> None:

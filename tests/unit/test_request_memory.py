@@ -9,7 +9,7 @@ from predict import memory
 from predict.asgi import Message
 from predict.images.batch import ImageBatch
 from predict.images.memory import ImageCost, Share
-from predict.memory import BODY_COPIES, Body, BusyError, RequestMemory
+from predict.memory import BODY_COPIES, BodyRoom, BusyError, RequestMemory
 
 MIB = 1 << 20
 
@@ -31,7 +31,7 @@ def room_for(bodies: int, size: int) -> RequestMemory:
     return RequestMemory(memory.INCOMING * BODY_COPIES * bodies * size)
 
 
-async def read(body: Body, length: int, receive: Callable[[], Any] = never) -> Message:
+async def read(body: BodyRoom, length: int, receive: Callable[[], Any] = never) -> Message:
     async with body.arriving(receive, length) as coming:
         return await coming()
 
@@ -43,7 +43,7 @@ async def whole() -> Message:
 def test_a_body_is_read_when_there_is_room_and_lasts_until_the_answer_has_ended() -> None:
     async def test() -> None:
         budget = room_for(1, 5 * MIB)
-        first, second = Body(budget), Body(budget)
+        first, second = BodyRoom(budget), BodyRoom(budget)
         await read(first, 5 * MIB, whole)
         assert first.size == BODY_COPIES * 5 * MIB
         waits = asyncio.create_task(read(second, 5 * MIB, whole))
@@ -64,7 +64,7 @@ def test_a_body_is_read_when_there_is_room_and_lasts_until_the_answer_has_ended(
 def test_small_bodies_and_one_larger_than_the_budget_do_not_wait_for_ever() -> None:
     async def test() -> None:
         budget = RequestMemory(4 * MIB)
-        small, large = Body(budget), Body(budget)
+        small, large = BodyRoom(budget), BodyRoom(budget)
         await read(small, memory.SMALL_BODY - 1, whole)
         await read(large, 64 * MIB, whole)
         assert (small.size, large.size) == (0, MIB)
@@ -84,7 +84,7 @@ def test_bodies_that_do_not_come_lose_their_room_to_those_that_wait(
         budget = room_for(3, announced)
 
         async def attack() -> None:
-            body = Body(budget)
+            body = BodyRoom(budget)
             try:
                 await read(body, announced)
             finally:
@@ -93,7 +93,7 @@ def test_bodies_that_do_not_come_lose_their_room_to_those_that_wait(
         attacks = [asyncio.create_task(attack()) for _ in range(40)]
         await settled()
         assert budget.incoming.taken == 3 * BODY_COPIES * announced
-        await read(Body(budget), MIB, whole)
+        await read(BodyRoom(budget), MIB, whole)
         for attacker in attacks:
             attacker.cancel()
         errors = await asyncio.gather(*attacks, return_exceptions=True)
@@ -115,10 +115,10 @@ def test_a_slow_body_for_whose_room_nobody_waits_may_go_on(
 
     async def test() -> None:
         budget = room_for(2, 5 * MIB)
-        body = Body(budget)
+        body = BodyRoom(budget)
         reading = asyncio.create_task(read(body, 5 * MIB, slow))
         await settled()
-        await read(Body(budget), 5 * MIB, whole)
+        await read(BodyRoom(budget), 5 * MIB, whole)
         await reading
 
     run(test)
@@ -135,10 +135,10 @@ def test_a_body_that_keeps_its_pace_keeps_its_room(monkeypatch: pytest.MonkeyPat
             await go.wait()
             return await whole()
 
-        body = Body(budget)
+        body = BodyRoom(budget)
         first = asyncio.create_task(read(body, 5 * MIB, steady))
         await settled()
-        second = asyncio.create_task(read(Body(budget), 5 * MIB, whole))
+        second = asyncio.create_task(read(BodyRoom(budget), 5 * MIB, whole))
         await asyncio.sleep(0.1)  # less than the grace
         go.set()
         await first
@@ -153,12 +153,12 @@ def test_the_smallest_body_that_waits_is_read_first() -> None:
         budget, order = room_for(1, 9 * MIB), []
 
         async def request(size: int) -> None:
-            body = Body(budget)
+            body = BodyRoom(budget)
             await read(body, size * MIB, whole)
             order.append(size)
             body.settle()
 
-        first = Body(budget)
+        first = BodyRoom(budget)
         await read(first, 9 * MIB, whole)
         waiting = [asyncio.create_task(request(size)) for size in (8, 2, 5)]
         await settled()
@@ -176,7 +176,7 @@ def test_a_body_that_does_not_come_at_all_has_an_end(monkeypatch: pytest.MonkeyP
         budget = RequestMemory(None)
         for size in (10, 5 * MIB):
             with pytest.raises(TimeoutError):
-                await read(Body(budget), size)
+                await read(BodyRoom(budget), size)
         assert budget.incoming.arriving == set()
 
     run(test)
@@ -204,7 +204,7 @@ def test_a_slow_body_is_ended_once_though_its_reader_was_not_woken_yet(
 
     async def test() -> None:
         budget = room_for(1, MIB)
-        reading = asyncio.create_task(read(Body(budget), MIB))
+        reading = asyncio.create_task(read(BodyRoom(budget), MIB))
         await asyncio.sleep(0.001)
         budget.incoming.end_slow()
         await asyncio.sleep(0)  # its time is over; the reader is told in the next turn of the loop

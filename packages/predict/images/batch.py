@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from predict.images.memory import ImageCost, Share
-from predict.memory import DOWNLOAD_WAIT_SECONDS, Body, RequestMemory
+from predict.memory import DOWNLOAD_WAIT_SECONDS, BodyRoom, RequestMemory
 
 # A name server that does not answer may block a thread for 20 s (resolv.conf's `timeout` and
 # `attempts`), whether or not anybody still waits: a request may block few of them.
@@ -45,10 +45,10 @@ class ImageBatch:
     shares: list[Share] = field(default_factory=list)
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     downloaded: int = 0
-    body: Body = field(init=False)  # the request's
+    body: BodyRoom = field(init=False)  # the request's
 
     def __post_init__(self) -> None:
-        self.body = Body(self.memory)
+        self.body = BodyRoom(self.memory)
 
     def ends(self, seconds: float) -> float:
         """When the time for all images of the request is over."""

@@ -5,14 +5,14 @@ Refuses what its headers say is too long or compressed before anything of it is 
 
 from predict.asgi import Receive, Scope, TooLongError, content_length, header, read_body
 from predict.errors import RequestError, shortened
-from predict.memory import PACE, READ_SECONDS, Body, BusyError
+from predict.memory import PACE, READ_SECONDS, BodyRoom, BusyError
 from predict.requests.routes import COMPLETIONS
 from predict.settings import RequestLimits
 
 TEXT = frozenset([COMPLETIONS, "/detokenize"])  # routes that take no image
 
 
-async def read(scope: Scope, receive: Receive, limits: RequestLimits, room: Body) -> bytes:
+async def read(scope: Scope, receive: Receive, limits: RequestLimits, room: BodyRoom) -> bytes:
     encoding = header(scope, b"content-encoding").decode("latin-1")
     if encoding not in ("", "identity"):
         shown = shortened(encoding, 40)

@@ -44,8 +44,7 @@ from predict.legacy.requests import (
     translate,
 )
 from predict.legacy.responses import JSONResponder, TextStreamResponder
-from predict.memory import Body as BodyMemory
-from predict.memory import RequestMemory
+from predict.memory import BodyRoom, RequestMemory
 from predict.requests import bodies, limits, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
@@ -90,7 +89,7 @@ class RequestMiddleware:
         with image_batch(self.memory) as batch:
             await self._respond(scope, receive, send, batch.body)
 
-    async def _respond(self, scope: Scope, receive: Receive, send: Send, room: BodyMemory) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, room: BodyRoom) -> None:
         if scope["path"] == PREDICT:
             scope = to_path(scope, CHAT_COMPLETIONS)
         notes = Notes()
@@ -158,7 +157,7 @@ class RequestMiddleware:
         receive: Receive,
         answer: ErrorResponder,
         notes: Notes,
-        room: BodyMemory,
+        room: BodyRoom,
     ) -> None:
         body = await bodies.read(scope, receive, self.settings.limits, room)
         if not from_foreign_page(scope):
