@@ -8,24 +8,31 @@ still take all of it; with `-adaptive` all go on at once, so that all end when t
 
 Promises: a prompt of up to a quarter of a step's tokens waits for no long one but the steps that
 are under way (two with async scheduling). Where such prompts came lately, steps have one long
-prompt, in order, and as much of it as takes QUICK_SECONDS, a sixteenth to a quarter of a step's
-tokens. Long ones have every second step at least. Where all are long, or all short, nothing is
-changed.
+prompt, in order, and as much of it as takes QUICK_SECONDS, or twice a step without long ones where
+that is more: a sixteenth to a quarter of a step's tokens. Long ones have every second step at
+least, and all where the short ones do not fit the cache. Where all are long, or all short, nothing
+is changed.
 """
 
 import functools
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
 
+from predict.constraints.turns import awaits_grammar
 from predict.guard import guarded
 from predict.images.turns import has_image_work
 
-QUICK_SECONDS = 0.04  # of a step; on most GPUs longer than reading the weights
+QUICK_SECONDS = 0.04  # of a step
 LATELY_SECONDS = 10.0  # short prompts that came so lately are followed by more
+
+
+def ids_of(requests: Iterable[Any]) -> set[str]:
+    return {request.request_id for request in requests}
 
 
 class PrefillTurns:
@@ -33,46 +40,56 @@ class PrefillTurns:
 
     def __init__(self) -> None:
         self.failed = False
-        self.long = self.least = 0  # tokens: a longer prompt is long, until less is left of it
+        self.long_tokens = self.rest_tokens = 0  # a longer prompt is long, until less is left
         self.held = False  # the step that is scheduled has none of them
         self.cut: int | None = None  # tokens that it has of one, if it is not to have all it can
         self.has_room = True  # for one that waits
-        self.tokens_a_second = 0.0
-        self.under_way: list[tuple[Any, float, int]] = []  # steps with long ones, their tokens
-        self.running: list[Any] = []  # long ones, before the step
-        self.before: tuple[int, int] | None = None  # limits of the scheduler's own
+        self.tokens_a_second = 0.0  # of the last step with long ones
+        self.base_seconds = 0.0  # of the last step without: mostly reading the weights
+        self.under_way: list[tuple[Any, float, bool]] = []  # steps; whether they have long ones
+        self.running: list[Any] = []  # long ones, before the step and those that it admits
+        self.refused: set[str] = set()  # looked at in the step before: for a mask it is too early
+        self.last: str | None = None  # that vLLM tried to admit to the step
+        self.blocked: str | None = None  # does not fit the cache; nobody behind it is looked at
+        self.holders: set[str] = set()  # what ran then
+        self.own_limits: tuple[int, int] | None = None  # of the scheduler
         self.short_at = self.at = self.updated_at = -math.inf
 
     def is_long(self, request: Any) -> bool:
-        if request.num_prompt_tokens <= self.long:
+        if request.num_prompt_tokens <= self.long_tokens:
             return False
         left = request.num_tokens - request.num_computed_tokens
-        return bool(left > self.least) and not has_image_work(request)
+        return bool(left > self.rest_tokens) and not has_image_work(request)
 
     def is_short(self, request: Any) -> bool:
-        return request.num_prompt_tokens <= self.long and not request.mm_features
+        return request.num_prompt_tokens <= self.long_tokens and not request.mm_features
 
     def begin(self, scheduler: Any) -> None:
         """Chooses what the step that is scheduled next may have of long prompts."""
         self.at = now = time.monotonic()
         whole = scheduler.scheduler_config.max_num_batched_tokens
-        self.long, self.least = whole // 4, whole // 16
+        self.long_tokens, self.rest_tokens = whole // 4, whole // 16
         prefills = [request for request in scheduler.running if request.is_prefill_chunk]
         self.running = [request for request in prefills if self.is_long(request)]
+        if not self.holders or self.holders - ids_of(scheduler.running):
+            self.blocked, self.holders = None, set()
         wanted = prefills
         if len(scheduler.running) < scheduler.max_num_running_reqs:
-            deferred = scheduler.deferred_waiting
-            wanted = prefills + [one for one in scheduler.waiting if one not in deferred]
-        short = any(map(self.is_short, wanted))
+            waiting = itertools.takewhile(
+                lambda one: one.request_id != self.blocked, scheduler.waiting
+            )
+            wanted = prefills + [one for one in waiting if not awaits_grammar(one)]
+        short = ids_of(filter(self.is_short, wanted))
         if short:
             self.short_at = now
-        some = bool(self.running) or any(map(self.is_long, scheduler.waiting))
-        self.held = some and short and not self.held
+        any_long = bool(self.running) or any(map(self.is_long, scheduler.waiting))
+        self.held = any_long and bool(short - self.refused) and not self.held
+        self.last, self.refused = None, set()
         self.cut = None
         chunked = scheduler.scheduler_config.enable_chunked_prefill
-        if some and chunked and now - self.short_at < LATELY_SECONDS:
-            quick = int(QUICK_SECONDS * self.tokens_a_second)
-            self.cut = max(self.least, min(self.long, quick))
+        if any_long and chunked and now - self.short_at < LATELY_SECONDS:
+            quick = int(max(QUICK_SECONDS, 2 * self.base_seconds) * self.tokens_a_second)
+            self.cut = max(self.rest_tokens, min(self.long_tokens, quick))
         self.has_room = not (self.held or (self.cut and self.running))
         later = self.running if self.held else self.running[1:] if self.cut else []
         for request in later:
@@ -85,40 +102,52 @@ class PrefillTurns:
         """Whether a request that waits may start in this step."""
         return self.has_room or not self.is_long(request)
 
-    def admitted(self, request: Any) -> None:
-        if self.cut and self.is_long(request):
-            self.has_room = False
+    def tried(self, request: Any, ready: bool) -> None:
+        """`ready`: vLLM admits it if it fits the cache."""
+        if not ready:
+            self.refused.add(request.request_id)
+            return
+        self.last = request.request_id
+        if self.is_long(request):
+            self.running.append(request)
+            self.has_room = self.has_room and not self.cut
 
-    def scheduled(self, output: Any) -> None:
+    def scheduled(self, scheduler: Any, output: Any) -> None:
         """What is in the step."""
         tokens = output.num_scheduled_tokens
-        count = output.total_num_scheduled_tokens
-        if not self.held and any(request.request_id in tokens for request in self.running):
-            self.under_way.append((output, self.at, count))
+        if self.held and self.last not in tokens:
+            self.blocked, self.holders = self.last, ids_of(scheduler.running)
+        if tokens:
+            any_long = any(request.request_id in tokens for request in self.running)
+            self.under_way.append((output, self.at, any_long))
 
     def updated(self, output: Any) -> None:
         """A step has ended. Steps end in order, and another may have been under way before."""
         now = time.monotonic()
-        while self.under_way and any(step is output for step, _, _ in self.under_way):
-            _, began, tokens = self.under_way.pop(0)
-            self.tokens_a_second = tokens / max(1e-6, now - max(began, self.updated_at))
+        while any(step is output for step, _, _ in self.under_way):
+            step, began, any_long = self.under_way.pop(0)
+            seconds = max(1e-6, now - max(began, self.updated_at))
+            if any_long:
+                self.tokens_a_second = step.total_num_scheduled_tokens / seconds
+            else:
+                self.base_seconds = seconds
         self.updated_at = now
 
     def limit(self, scheduler: Any, tokens: int) -> None:
         """`tokens` of a prompt at most in the step that is scheduled next."""
         config, most = scheduler.scheduler_config, scheduler.max_num_scheduled_tokens
         threshold = config.long_prefill_token_threshold
-        self.before = threshold, most
+        self.own_limits = threshold, most
         config.long_prefill_token_threshold = min(threshold or tokens, tokens)
         if sum(scheduler.get_request_counts()) == 1:  # then the threshold does not count
             scheduler.max_num_scheduled_tokens = min(most, tokens)
 
     def restore(self, scheduler: Any) -> None:
         """Whatever has failed."""
-        if self.before is not None:
-            threshold, scheduler.max_num_scheduled_tokens = self.before
+        if self.own_limits is not None:
+            threshold, scheduler.max_num_scheduled_tokens = self.own_limits
             scheduler.scheduler_config.long_prefill_token_threshold = threshold
-            self.before = None
+            self.own_limits = None
 
 
 turns = PrefillTurns()
@@ -141,15 +170,16 @@ def register() -> None:
             output = schedule(self, *arguments, **more)
         finally:
             turns.restore(self)
-        safely(turns.scheduled, output)
+        safely(turns.scheduled, self, output)
         return output
 
     @functools.wraps(handle)
     def handle_in_turn(self: Any, request: Any) -> bool:
-        if not safely(turns.admits, request, otherwise=True) or not handle(self, request):
+        if not safely(turns.admits, request, otherwise=True):
             return False
-        safely(turns.admitted, request)
-        return True
+        ready = bool(handle(self, request))
+        safely(turns.tried, request, ready)
+        return ready
 
     @functools.wraps(update)
     def update_in_turn(self: Any, output: Any, *arguments: Any, **more: Any) -> Any:

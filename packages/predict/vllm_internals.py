@@ -68,10 +68,10 @@ NAMES: dict[str, str] = {
         "constraints/turns.py, images/turns.py, long_prefills.py"
     ),
     "vllm.v1.core.sched.scheduler:Scheduler.schedule": (
-        "they hold back what runs by its next_decode_eligible_step"
+        "these three hold back what runs by its next_decode_eligible_step"
     ),
     "vllm.v1.core.sched.scheduler:Scheduler._handle_blocked_waiting_request": (
-        "they: False keeps a request waiting"
+        "these three: False keeps a request waiting"
     ),
     "vllm.v1.core.sched.scheduler:Scheduler.update_from_output": (
         "images/turns.py, long_prefills.py take the time of a step by it"

@@ -7,10 +7,16 @@ from typing import Any
 import pytest
 
 turns = pytest.importorskip("predict.images.turns")
+from predict.constraints.turns import GRAMMAR  # noqa: E402  # needs vLLM too
 
 TOKENS = 100  # of a step
 TEXT, IMAGE = 0.02, 1.5  # seconds of a step without and with images, on a slow machine
 QUICK_IMAGE = 0.08
+
+
+class Request:
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__ |= fields
 
 
 def request(name: str, images: int = 0, prompt: int = 5, answer: int = 1) -> Any:
@@ -18,8 +24,9 @@ def request(name: str, images: int = 0, prompt: int = 5, answer: int = 1) -> Any
         SimpleNamespace(mm_position=SimpleNamespace(offset=number * TOKENS, length=TOKENS))
         for number in range(images)
     ]
-    return SimpleNamespace(
+    return Request(
         request_id=name,
+        status=None,
         mm_features=features,
         prompt=images * TOKENS + prompt,
         answer=answer,
@@ -33,7 +40,8 @@ def request(name: str, images: int = 0, prompt: int = 5, answer: int = 1) -> Any
 
 class Scheduler:
     """As much of vLLM's as is looked at: what runs goes first, then what waits, in order, while a
-    step has tokens left. And a clock."""
+    step has tokens left. Who waits for a grammar, or was put off, is in `deferred_waiting` until it
+    is admitted. And a clock."""
 
     max_num_encoder_input_tokens = TOKENS
 
@@ -42,7 +50,7 @@ class Scheduler:
         self.turns = turns.ImageTurns()
         self.running: list[Any] = []
         self.waiting: list[Any] = []
-        self.deferred_waiting: list[Any] = []
+        self.deferred_waiting: set[Any] = set()
         self.current_step = 0
         self.image_steps: list[float] = []  # when each ended
 
@@ -50,6 +58,11 @@ class Scheduler:
         for one in requests:
             one.came_at = self.clock.seconds
             self.waiting.append(one)
+            if one.status == GRAMMAR:
+                self.deferred_waiting.add(one)
+
+    def handle(self, one: Any) -> bool:
+        return one.status != GRAMMAR or one.structured_output_request.grammar is not None
 
     def step(self) -> None:
         self.turns.begin(self)
@@ -61,15 +74,16 @@ class Scheduler:
                 left -= tokens[one.request_id]
         while self.waiting and left and len(self.running) < self.most:
             one = self.waiting.pop(0)
-            if not self.turns.admits(one):
+            if not (self.turns.admits(one) and self.handle(one)):
                 skipped.append(one)
+                self.deferred_waiting.add(one)
                 continue
+            self.deferred_waiting.discard(one)
             self.running.append(one)
             new.append(one)
             tokens[one.request_id] = self.take(one, left)
             left -= tokens[one.request_id]
         self.waiting = skipped + self.waiting
-        self.deferred_waiting = skipped
         images = any(one.request_id in tokens and one.works for one in self.running)
         output = SimpleNamespace(
             num_scheduled_tokens=tokens,
@@ -130,6 +144,20 @@ def test_text_waits_for_the_step_that_is_under_way_and_no_other(clock: Any, imag
             scheduler.step()
         assert len(scheduler.image_steps) == before
         assert waited(text) == pytest.approx(TEXT)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_text_with_a_constraint_counts_once_its_grammar_is_ready(clock: Any, ready: bool) -> None:
+    scheduler = Scheduler(clock)
+    scheduler.add(*flood(20))
+    scheduler.step()
+    text, before = request("text"), len(scheduler.image_steps)
+    text.status = GRAMMAR
+    text.structured_output_request = SimpleNamespace(grammar="grammar" if ready else None)
+    scheduler.add(text)
+    scheduler.step()
+    assert (text.first_token_at is not None) == ready
+    assert (len(scheduler.image_steps) == before) == ready
 
 
 @pytest.mark.parametrize("pause", [0.2, 1.1])

@@ -1,12 +1,14 @@
 """A short prompt waits for no long one but the steps that are under way, and long ones for nobody
 for ever."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 long_prefills = pytest.importorskip("predict.long_prefills")
+from predict.constraints.turns import GRAMMAR  # noqa: E402  # needs vLLM too
 
 TOKENS = 1600  # of a step
 LONG = TOKENS // 4
@@ -14,9 +16,15 @@ TOKEN_SECONDS = 0.0004  # a whole step takes 0.64 s
 BASE_SECONDS = 0.01  # of a step, whatever is in it
 
 
+class Request:
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__ |= fields
+
+
 def request(name: str, prompt: int = 20, answer: int = 1) -> Any:
-    return SimpleNamespace(
+    return Request(
         request_id=name,
+        status=None,
         mm_features=[],
         num_prompt_tokens=prompt,
         num_tokens=prompt,
@@ -29,14 +37,25 @@ def request(name: str, prompt: int = 20, answer: int = 1) -> Any:
     )
 
 
+def constrained(name: str, ready: bool = True) -> Any:
+    one = request(name)
+    one.status = GRAMMAR
+    one.structured_output_request = SimpleNamespace(grammar="grammar" if ready else None)
+    return one
+
+
 class Scheduler:
     """As much of vLLM's as is looked at: what runs goes first, then what waits, in order, while a
-    step has tokens left; nobody behind who does not fit the cache is looked at. And a clock."""
+    step has tokens left; nobody behind who does not fit the cache is looked at. Who waits for a
+    grammar, or was put off, is in `deferred_waiting` until it is admitted. And a clock."""
 
     max_num_running_reqs = 64
 
     def __init__(self, clock: Any, cache: int = 10**9) -> None:
         self.clock, self.cache = clock, cache
+        self.seconds: Callable[[int], float]  # of a step
+        self.seconds = lambda tokens: BASE_SECONDS + TOKEN_SECONDS * tokens
+        self.put_off: set[str] = set()  # by turns of another kind
         self.turns = long_prefills.PrefillTurns()
         self.scheduler_config = SimpleNamespace(
             max_num_batched_tokens=TOKENS,
@@ -46,7 +65,7 @@ class Scheduler:
         self.max_num_scheduled_tokens = TOKENS
         self.running: list[Any] = []
         self.waiting: list[Any] = []
-        self.deferred_waiting: list[Any] = []
+        self.deferred_waiting: set[Any] = set()
         self.current_step = 0
         self.steps: list[dict[str, int]] = []  # tokens by request
 
@@ -57,6 +76,21 @@ class Scheduler:
         for one in requests:
             one.came_at = self.clock.seconds
             self.waiting.append(one)
+            if one.status == GRAMMAR:
+                self.deferred_waiting.add(one)
+
+    def handle(self, one: Any) -> bool:
+        if one.status == GRAMMAR and one.structured_output_request.grammar is None:
+            return False
+        return one.request_id not in self.put_off
+
+    def looks_at(self, one: Any) -> bool:
+        """As what register() puts in the place of vLLM's."""
+        if not self.turns.admits(one):
+            return False
+        ready = self.handle(one)
+        self.turns.tried(one, ready)
+        return ready
 
     def step(self) -> None:
         self.turns.begin(self)
@@ -70,23 +104,23 @@ class Scheduler:
                 left -= tokens[one.request_id]
         while self.waiting and left and len(self.running) < self.max_num_running_reqs:
             one = self.waiting.pop(0)
-            if not self.turns.admits(one):
+            if not self.looks_at(one):
                 skipped.append(one)
+                self.deferred_waiting.add(one)
                 continue
             if sum(each.num_prompt_tokens for each in [one, *self.running]) > self.cache:
                 self.waiting.insert(0, one)
                 break
-            self.turns.admitted(one)
+            self.deferred_waiting.discard(one)
             self.running.append(one)
             tokens[one.request_id] = self.take(one, min(left, most or left))
             left -= tokens[one.request_id]
         self.waiting = skipped + self.waiting
-        self.deferred_waiting = skipped
         self.turns.restore(self)
         count = sum(tokens.values())
         output = SimpleNamespace(num_scheduled_tokens=tokens, total_num_scheduled_tokens=count)
-        self.turns.scheduled(output)
-        self.clock.seconds += BASE_SECONDS + TOKEN_SECONDS * count if count else 0.001
+        self.turns.scheduled(self, output)
+        self.clock.seconds += self.seconds(count) if count else 0.001
         self.turns.updated(output)
         self.steps.append(tokens)
         for one in [one for one in self.running if one.request_id in tokens]:
@@ -218,6 +252,87 @@ def test_a_short_prompt_does_not_wait_behind_a_long_one_that_has_no_room(clock: 
     scheduler.add(*flood(2))
     scheduler.step()
     assert waited(ask(scheduler, "short")) < 0.1
+
+
+def test_short_prompts_that_do_not_fit_the_cache_cost_long_ones_nothing(clock: Any) -> None:
+    """But for one step; when something has ended, they are tried again."""
+    long, stream = request("long", 60_000), request("stream", 5000, answer=60)
+    scheduler = Scheduler(clock, cache=65_010)
+    scheduler.add(stream, long)
+    while long.num_computed_tokens == 0:
+        scheduler.step()
+    shorts = [request(f"short {number}") for number in range(3)]
+    scheduler.add(*shorts)
+    before = len(scheduler.steps)
+    for _ in range(30):
+        scheduler.step()
+    assert sum("long" not in tokens for tokens in scheduler.steps[before:]) == 1
+    scheduler.run(long_prefills.LATELY_SECONDS)
+    assert stream in scheduler.running or shorts[0].first_token_at
+    while stream in scheduler.running:
+        scheduler.step()
+    ended = clock.seconds
+    while any(one.first_token_at is None for one in shorts):
+        scheduler.step()
+    assert long in scheduler.running
+    assert clock.seconds - ended < 0.5
+
+
+@pytest.mark.parametrize("came", [0, 3])
+def test_a_short_prompt_with_a_constraint_does_not_wait_for_long_ones(
+    clock: Any, came: int
+) -> None:
+    scheduler = Scheduler(clock)
+    scheduler.add(*flood(8))
+    scheduler.step()
+    one = constrained("short", ready=not came)
+    scheduler.add(one)
+    for _ in range(came):
+        scheduler.step()
+    one.structured_output_request.grammar = "grammar"
+    ready = clock.seconds
+    while one.first_token_at is None:
+        scheduler.step()
+    assert one.first_token_at - ready < 0.1
+
+
+def test_nothing_is_held_for_a_grammar_that_is_not_ready(clock: Any) -> None:
+    scheduler = Scheduler(clock)
+    scheduler.add(*flood(8), constrained("short", ready=False))
+    scheduler.run(5)
+    assert all(sum(tokens.values()) == TOKENS for tokens in scheduler.steps)
+
+
+def test_steps_are_not_held_for_one_that_is_put_off_in_each(clock: Any) -> None:
+    """Its mask is slow, and it is not its turn; it is looked at in each step, which is cut."""
+    scheduler = Scheduler(clock)
+    scheduler.add(*flood(8))
+    scheduler.step()
+    one, before = constrained("short"), len(scheduler.steps)
+    scheduler.put_off = {one.request_id}
+    scheduler.add(one)
+    scheduler.run(30)
+    steps = scheduler.steps[before:]
+    assert sum(not tokens for tokens in steps) == 1
+    assert max(sum(tokens.values()) for tokens in steps) <= LONG
+    scheduler.put_off, came = set(), clock.seconds
+    while one.first_token_at is None:
+        scheduler.step()
+    assert one.first_token_at - came < 0.1
+
+
+def test_a_cut_does_not_go_below_what_a_step_computes_while_weights_are_read(clock: Any) -> None:
+    """An L4: 48 ms, and 8,344 tokens a second, whichever is longer."""
+    scheduler = Scheduler(clock)
+    scheduler.seconds = lambda tokens: max(0.048, tokens / 8344)
+    scheduler.add(*flood(8))
+    for number in range(5):
+        ask(scheduler, f"short {number}")
+    before, began = len(scheduler.steps), clock.seconds
+    scheduler.run(5)
+    tokens = sum(sum(step.values()) for step in scheduler.steps[before:])
+    assert tokens / (clock.seconds - began) > 0.9 * 8344
+    assert max(max(step.values()) for step in scheduler.steps[before:]) <= LONG
 
 
 def test_when_no_short_one_came_for_a_while_long_ones_have_whole_steps_again(clock: Any) -> None:

@@ -45,6 +45,12 @@ def expected(request: Any) -> float:
     return float(getattr(constraint.grammar, "predict_cost", 0.0)) if constraint else 0.0
 
 
+def awaits_grammar(request: Any) -> bool:
+    """Whether one that waits cannot be admitted for that. Its status and its place in
+    `deferred_waiting` do not say so: both stay until vLLM looks at it again."""
+    return request.status == GRAMMAR and request.structured_output_request.grammar is None
+
+
 def key_of(grammar: Any) -> int | None:
     """The hash of its constraint, where masks.py could tell it."""
     key: int | None = getattr(grammar, "predict_key", None)

@@ -21,6 +21,7 @@ from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
 
+from predict.constraints.turns import awaits_grammar
 from predict.guard import guarded
 
 SHARE = 0.4  # of the time, for images beside text: less than half, see the promise
@@ -66,7 +67,7 @@ class ImageTurns:
         for request in scheduler.waiting:
             if request.mm_features:
                 images = True
-            elif request not in scheduler.deferred_waiting:
+            elif not awaits_grammar(request):
                 wanted = True
         if wanted:
             self.text_at = now
