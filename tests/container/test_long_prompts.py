@@ -3,6 +3,7 @@
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,14 @@ ASKED = 5  # times
 pytestmark = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 
 
-def seconds(mark: str, sentences: int) -> float:
+SCHEMA = {"type": "object", "properties": {"wind": {"type": "string"}}, "required": ["wind"]}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "wind", "schema": SCHEMA}}
+
+
+def seconds(mark: str, sentences: int, **fields: Any) -> float:
     """Until the one token of the answer to a prompt that has nothing in common with others."""
     text = mark + "The mistral blows. " * sentences
-    body = {"messages": [{"role": "user", "content": text}], "max_tokens": 1}
+    body = {"messages": [{"role": "user", "content": text}], "max_tokens": 1, **fields}
     with http() as client:
         began = time.monotonic()
         response = client.post(CHAT, json=body)
@@ -34,18 +39,24 @@ def seconds(mark: str, sentences: int) -> float:
 def test_a_short_prompt_does_not_wait_for_long_ones(container: Running, resilience: Report) -> None:
     """Which are computed one after the other, and not all at once."""
     neighbour(1)
+    seconds("first", 1, response_format=FORMAT)  # the schema is tried before it is taken
     alone = seconds("alone", SENTENCES)
     with ThreadPoolExecutor(CLIENTS) as clients:
         began = time.monotonic()
         asked = [clients.submit(seconds, f"long {n}", SENTENCES) for n in range(CLIENTS)]
         time.sleep(alone / 2)
         waited = [seconds(f"short {number}", 1) for number in range(ASKED)]
+        constrained = [
+            seconds(f"schema {number}", 1, response_format=FORMAT) for number in range(ASKED)
+        ]
         still = sum(not one.done() for one in asked)
         longs = sorted(one.result() for one in asked)
         whole = time.monotonic() - began
     print(f"one long prompt {alone:.2f} s, {CLIENTS}: {longs}; short ones: {waited}")
+    print(f"short ones with a schema: {constrained}")
     assert still >= CLIENTS // 2  # all that was asked was asked beside them
     assert statistics.median(waited) < alone / 2
+    assert statistics.median(constrained) < alone / 2
     assert longs[0] < whole / 2
     resilience.row(
         "Costly requests",
