@@ -88,16 +88,23 @@ def test_bodies_that_do_not_come_hold_no_slot_and_no_memory_for_long(
     """As many as there are slots, some with a size that others would wait for."""
     address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
     with contextlib.ExitStack() as connections:
-        for number in range(most_requests(load.plan_of(MODEL))):
+
+        def hold(length: int) -> None:
             connection = connections.enter_context(socket.create_connection(address))
-            length = 1000 if number % 2 else 900_000
             head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
             connection.sendall(head.encode() + b'{"prompt": "')
+
+        for number in range(most_requests(load.plan_of(MODEL))):
+            hold(1000 if number % 2 else 900_000)
 
         def asked() -> int:
             return http.post("/predict", json={"prompt": "Hello " * 50_000}).status_code
 
-        load.wait(lambda: asked() == 503)  # once they are all accepted
+        def full() -> bool:
+            hold(1000)  # in place of one that was rejected beside a request of the test before
+            return asked() == 503
+
+        load.wait(full)
         load.wait(lambda: asked() == 400, READ_SECONDS / 2)  # longer than the model reads
 
 
