@@ -14,6 +14,7 @@ errors/       brings every error into the OpenAI format; asgi.py has helpers for
 The process:
 plugin.py     what vLLM loads in each of its processes
 long_prompts.py, long_prefills.py  keep long prompts from holding short ones up
+scheduling.py has what the turns in the engine share
 logs.py       keeps requests out of the logs; logging.json is vLLM's logging configuration
 hub_token.py  reads the secret at the start
 running.py    what runs, as a line of /metrics for `make smoke`

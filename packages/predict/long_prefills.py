@@ -21,11 +21,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from vllm.v1.core.sched.scheduler import Scheduler
-
 from predict.constraints.turns import awaits_grammar
 from predict.guard import guarded
 from predict.images.turns import has_image_work
+from predict.scheduling import SchedulerTurns, StepTimes, hold_back, take_turns
 
 QUICK_SECONDS = 0.04  # of a step
 LATELY_SECONDS = 10.0  # short prompts that came so lately are followed by more
@@ -35,7 +34,7 @@ def ids_of(requests: Iterable[Any]) -> set[str]:
     return {request.request_id for request in requests}
 
 
-class PrefillTurns:
+class PrefillTurns(SchedulerTurns):
     """Of one scheduler."""
 
     def __init__(self) -> None:
@@ -46,14 +45,14 @@ class PrefillTurns:
         self.has_room = True  # for one that waits
         self.tokens_a_second = 0.0  # of the last step with long ones
         self.base_seconds = 0.0  # of the last step without: mostly reading the weights
-        self.under_way: list[tuple[Any, float, bool]] = []  # steps; whether they have long ones
+        self.times = StepTimes()  # marked: the step has long ones
         self.running: list[Any] = []  # long ones, before the step and those that it admits
         self.refused: set[str] = set()  # looked at in the step before: for a mask it is too early
         self.last: str | None = None  # that vLLM tried to admit to the step
         self.blocked: str | None = None  # does not fit the cache; nobody behind it is looked at
         self.holders: set[str] = set()  # what ran then
         self.own_limits: tuple[int, int] | None = None  # of the scheduler
-        self.short_at = self.at = self.updated_at = -math.inf
+        self.short_at = self.at = -math.inf
 
     def is_long(self, request: Any) -> bool:
         if request.num_prompt_tokens <= self.long_tokens:
@@ -92,18 +91,14 @@ class PrefillTurns:
             self.cut = max(self.rest_tokens, min(self.long_tokens, quick))
         self.has_room = not (self.held or (self.cut and self.running))
         later = self.running if self.held else self.running[1:] if self.cut else []
-        for request in later:
-            step = max(request.next_decode_eligible_step, scheduler.current_step + 2)
-            request.next_decode_eligible_step = step
+        hold_back(scheduler, later)
         if self.cut and not self.held:
             self.limit(scheduler, self.cut)
 
     def admits(self, request: Any) -> bool:
-        """Whether a request that waits may start in this step."""
         return self.has_room or not self.is_long(request)
 
     def tried(self, request: Any, ready: bool) -> None:
-        """`ready`: vLLM admits it if it fits the cache."""
         if not ready:
             self.refused.add(request.request_id)
             return
@@ -113,25 +108,19 @@ class PrefillTurns:
             self.has_room = self.has_room and not self.cut
 
     def scheduled(self, scheduler: Any, output: Any) -> None:
-        """What is in the step."""
         tokens = output.num_scheduled_tokens
         if self.held and self.last not in tokens:
             self.blocked, self.holders = self.last, ids_of(scheduler.running)
         if tokens:
             any_long = any(request.request_id in tokens for request in self.running)
-            self.under_way.append((output, self.at, any_long))
+            self.times.begun(output, self.at, any_long)
 
     def updated(self, output: Any) -> None:
-        """A step has ended. Steps end in order, and another may have been under way before."""
-        now = time.monotonic()
-        while any(step is output for step, _, _ in self.under_way):
-            step, began, any_long = self.under_way.pop(0)
-            seconds = max(1e-6, now - max(began, self.updated_at))
+        for step, any_long, seconds in self.times.ended(output, time.monotonic()):
             if any_long:
-                self.tokens_a_second = step.total_num_scheduled_tokens / seconds
+                self.tokens_a_second = step.total_num_scheduled_tokens / max(1e-6, seconds)
             else:
                 self.base_seconds = seconds
-        self.updated_at = now
 
     def limit(self, scheduler: Any, tokens: int) -> None:
         """`tokens` of a prompt at most in the step that is scheduled next."""
@@ -143,7 +132,6 @@ class PrefillTurns:
             scheduler.max_num_scheduled_tokens = min(most, tokens)
 
     def restore(self, scheduler: Any) -> None:
-        """Whatever has failed."""
         if self.own_limits is not None:
             threshold, scheduler.max_num_scheduled_tokens = self.own_limits
             scheduler.scheduler_config.long_prefill_token_threshold = threshold
@@ -160,32 +148,4 @@ def safely(do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> An
 
 @functools.cache
 def register() -> None:
-    schedule, update = Scheduler.schedule, Scheduler.update_from_output
-    handle = Scheduler._handle_blocked_waiting_request
-
-    @functools.wraps(schedule)
-    def schedule_in_turn(self: Any, *arguments: Any, **more: Any) -> Any:
-        safely(turns.begin, self)
-        try:
-            output = schedule(self, *arguments, **more)
-        finally:
-            turns.restore(self)
-        safely(turns.scheduled, self, output)
-        return output
-
-    @functools.wraps(handle)
-    def handle_in_turn(self: Any, request: Any) -> bool:
-        if not safely(turns.admits, request, otherwise=True):
-            return False
-        ready = bool(handle(self, request))
-        safely(turns.tried, request, ready)
-        return ready
-
-    @functools.wraps(update)
-    def update_in_turn(self: Any, output: Any, *arguments: Any, **more: Any) -> Any:
-        safely(turns.updated, output)
-        return update(self, output, *arguments, **more)
-
-    Scheduler.schedule = schedule_in_turn
-    Scheduler._handle_blocked_waiting_request = handle_in_turn
-    Scheduler.update_from_output = update_in_turn
+    take_turns(turns, safely)

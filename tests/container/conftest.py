@@ -87,12 +87,12 @@ def container(
         yield None
         return
     card = cards.load(request.param)
-    deployment = pushed(card.name)
     variables = {"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{image_host.port}"}
     if card.name in SOON_STALLED:
         variables["PREDICT_STALL_SECONDS"] = str(STALL_SECONDS)
-    folder = tmp_path_factory.mktemp("container")
-    with run_container(card, deployment, folder, variables) as started:
+    with run_container(
+        card, pushed(card.name), tmp_path_factory.mktemp("container"), variables
+    ) as started:
         yield started
 
 

@@ -90,7 +90,7 @@ class Scheduler:
             total_num_scheduled_tokens=sum(tokens.values()),
             scheduled_new_reqs=new,
         )
-        self.turns.scheduled(output)
+        self.turns.scheduled(self, output)
         self.clock.seconds += self.image if images else TEXT if tokens else 0.001
         if images:
             self.image_steps.append(self.clock.seconds)

@@ -23,6 +23,7 @@ from vllm.v1.request import RequestStatus
 
 from predict.constraints.recent import Recent
 from predict.guard import guarded
+from predict.scheduling import hold_back
 
 QUICK_SECONDS = 0.0002  # an ordinary schema's take up to 0.06 ms, mostly 0.006
 SHARE = 0.3
@@ -124,8 +125,7 @@ class Turns:
                 self.charge(request, expected(request))
                 self.newcomers_turn = True
             else:
-                later = max(request.next_decode_eligible_step, self.step + 1)
-                request.next_decode_eligible_step = later
+                hold_back(scheduler, [request])
 
     def admits(self, request: Any) -> bool:
         """Whether a request's first mask may be one of this step's."""

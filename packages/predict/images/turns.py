@@ -19,10 +19,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vllm.v1.core.sched.scheduler import Scheduler
-
 from predict.constraints.turns import awaits_grammar
 from predict.guard import guarded
+from predict.scheduling import SchedulerTurns, StepTimes, hold_back, take_turns
 
 SHARE = 0.4  # of the time, for images beside text: less than half, see the promise
 OTHERS = (1 - SHARE) / SHARE
@@ -40,17 +39,17 @@ def has_image_work(request: Any) -> bool:
     return bool(request.num_computed_tokens < last.offset + last.length)
 
 
-class ImageTurns:
+class ImageTurns(SchedulerTurns):
     """Of one scheduler."""
 
     def __init__(self) -> None:
         self.failed = False
         self.held = False  # the step that is scheduled works on no images
         self.running: list[Any] = []  # requests with image work, before that step
-        self.under_way: list[tuple[Any, float]] = []  # steps with images, and when they began
+        self.times = StepTimes()  # of steps with images
         self.seconds = SLOW_SECONDS  # what the last of them took
         self.ended = self.text_at = -math.inf  # the last of them; when text had no first token yet
-        self.at = self.updated_at = -math.inf
+        self.at = -math.inf
         self.spent = 0.0  # since the last of them, in steps that held images back
 
     def begin(self, scheduler: Any) -> None:
@@ -73,9 +72,7 @@ class ImageTurns:
             self.text_at = now
         self.held = images and self.holds(now, wanted)
         if self.held:
-            for request in self.running:
-                later = max(request.next_decode_eligible_step, scheduler.current_step + 2)
-                request.next_decode_eligible_step = later
+            hold_back(scheduler, self.running)
 
     def holds(self, now: float, wanted: bool) -> bool:
         """`wanted`: there is text without its first token."""
@@ -86,24 +83,19 @@ class ImageTurns:
         return slow and now < self.ended + others
 
     def admits(self, request: Any) -> bool:
-        """Whether a request that waits may start in this step."""
         return not (self.held and request.mm_features)
 
-    def scheduled(self, output: Any) -> None:
-        """What is in the step."""
+    def scheduled(self, scheduler: Any, output: Any) -> None:
         tokens = output.num_scheduled_tokens
         images = not self.held and any(request.request_id in tokens for request in self.running)
         if images or any(new.mm_features for new in output.scheduled_new_reqs):
-            self.under_way.append((output, self.at))
+            self.times.begun(output, self.at)
             self.spent = 0.0
 
     def updated(self, output: Any) -> None:
-        """A step has ended. Steps end in order, and another may have been under way before."""
         now = time.monotonic()
-        while self.under_way and any(step is output for step, _ in self.under_way):
-            _, began = self.under_way.pop(0)
-            self.seconds, self.ended = now - max(began, self.updated_at), now
-        self.updated_at = now
+        for _, _, seconds in self.times.ended(output, now):
+            self.seconds, self.ended = seconds, now
 
 
 turns = ImageTurns()
@@ -116,25 +108,4 @@ def safely(do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> An
 
 @functools.cache
 def register() -> None:
-    schedule, update = Scheduler.schedule, Scheduler.update_from_output
-    handle = Scheduler._handle_blocked_waiting_request
-
-    @functools.wraps(schedule)
-    def schedule_in_turn(self: Any, *arguments: Any, **more: Any) -> Any:
-        safely(turns.begin, self)
-        output = schedule(self, *arguments, **more)
-        safely(turns.scheduled, output)
-        return output
-
-    @functools.wraps(handle)
-    def handle_in_turn(self: Any, request: Any) -> bool:
-        return safely(turns.admits, request, otherwise=True) and bool(handle(self, request))
-
-    @functools.wraps(update)
-    def update_in_turn(self: Any, output: Any, *arguments: Any, **more: Any) -> Any:
-        safely(turns.updated, output)
-        return update(self, output, *arguments, **more)
-
-    Scheduler.schedule = schedule_in_turn
-    Scheduler._handle_blocked_waiting_request = handle_in_turn
-    Scheduler.update_from_output = update_in_turn
+    take_turns(turns, safely)
