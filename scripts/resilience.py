@@ -16,6 +16,7 @@ TESTS = (
     "test_load",
     "test_unread",
     "test_faults",
+    "test_without_nginx",
     "test_neighbours",
     "test_long_prompts",
     "test_soak",
