@@ -109,14 +109,26 @@ class AdmissionMiddleware:
                 await put_off(send, f"{limit} requests are being served or queued; try again later")
                 return
 
-        self.running += 1
+        give_back = self._take_slot()
         seconds = self.watch.clock.token_seconds if self.watch else None
         most = self.settings.stream_interval
         scope[pacing.SCOPE] = pacing.interval(self.running, most, seconds)
         try:
-            await self.app(scope, receive, with_retry_after(send))
+            await self.app(scope, receive, answering(send, give_back))
         finally:
-            self.running -= 1
+            give_back()
+
+    def _take_slot(self) -> Callable[[], None]:
+        """Takes a slot → gives it back, once."""
+        taken = 1
+        self.running += taken
+
+        def give_back() -> None:
+            nonlocal taken
+            self.running -= taken
+            taken = 0
+
+        return give_back
 
     async def _probe(self, path: str, send: Send) -> None:
         fault = self.watch.fault() if self.watch else None
@@ -162,13 +174,17 @@ class AdmissionMiddleware:
             signal.siginterrupt(number, False)
 
 
-def with_retry_after(send: Send) -> Send:
-    """A `send` for vLLM's answers, whose refusals do not say when to come again."""
+def answering(send: Send, answered: Callable[[], None]) -> Send:
+    """A `send` for vLLM's answers, whose refusals do not say when to come again. `answered` is
+    called with the last of an answer: its client may ask again at once, and what vLLM does after it
+    waits, for as long as a full event loop takes for a turn."""
 
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 503:
             message = {**message, "headers": [*message["headers"], RETRY_AFTER]}
         await send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            answered()
 
     return answer
 

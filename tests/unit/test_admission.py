@@ -207,3 +207,31 @@ def test_a_model_is_read_by_its_name() -> None:
 
     assert methods_of("/v1/models/mistralai/Mistral-7B-Instruct-v0.3") == ("GET",)
     assert methods_of("/v1/models/") is None
+
+
+def test_a_slot_is_free_as_soon_as_its_client_has_the_whole_answer() -> None:
+    """vLLM ends a stream's tasks after its last piece: on an H100, 101 of 1,024 requests of 256
+    clients that asked again at once were rejected, with 320 slots."""
+
+    async def scene() -> list[int]:
+        seen = []
+
+        async def vllm(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": JSON})
+            await send({"type": "http.response.body", "body": b"{", "more_body": True})
+            seen.append(door.running)
+            await send({"type": "http.response.body", "body": b"}"})
+            seen.append(door.running)
+
+        async def send(message: Any) -> None:
+            pass
+
+        state = SimpleNamespace(
+            args=SimpleNamespace(max_num_queued_reqs=4), engine_client=Engine(0)
+        )
+        door = AdmissionMiddleware(vllm, settings.read({}))
+        scope = {"type": "http", "path": CHAT, "method": "POST", "headers": []}
+        await door({**scope, "app": SimpleNamespace(state=state)}, send, send)
+        return [*seen, door.running]
+
+    assert asyncio.run(scene()) == [1, 0, 0]
