@@ -2,20 +2,22 @@
 
 Promises: images come through images/connector.py and take the turns of images/turns.py, masks are
 made under constraints/masks.py and in the turns of constraints/turns.py, long prompts are computed
-as long_prefills.py has it, and the access log has the address of the connection, not one from a
-client's X-Forwarded-For. An error here stops vLLM from starting.
+as long_prefills.py has it, the process that tries constraints starts, and the access log has the
+address of the connection, not one from a client's X-Forwarded-For. An error here stops vLLM from
+starting.
 """
 
 import os
 
 from predict import long_prefills
-from predict.constraints import masks, turns
+from predict.constraints import child, masks, turns
 from predict.images import connector
 from predict.images import turns as image_turns
 
 
 def register() -> None:
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "none")  # of uvicorn's; it believes nginx's peers
+    child.start_early()
     connector.register()
     masks.register()
     turns.register()

@@ -223,7 +223,7 @@ def test_a_slot_is_free_as_soon_as_its_client_has_the_whole_answer() -> None:
             await send({"type": "http.response.body", "body": b"}"})
             seen.append(door.running)
 
-        async def send(message: Any) -> None:
+        async def ignore(*_: Any) -> Any:
             pass
 
         state = SimpleNamespace(
@@ -231,7 +231,7 @@ def test_a_slot_is_free_as_soon_as_its_client_has_the_whole_answer() -> None:
         )
         door = AdmissionMiddleware(vllm, settings.read({}))
         scope = {"type": "http", "path": CHAT, "method": "POST", "headers": []}
-        await door({**scope, "app": SimpleNamespace(state=state)}, send, send)
+        await door({**scope, "app": SimpleNamespace(state=state)}, ignore, ignore)
         return [*seen, door.running]
 
     assert asyncio.run(scene()) == [1, 0, 0]

@@ -4,6 +4,7 @@ answered."""
 import asyncio
 import itertools
 import json
+import subprocess
 from collections.abc import Callable, Coroutine, Iterator
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -44,7 +45,7 @@ def shared() -> Iterator[Shared]:
 
     async def end(taken: Any) -> None:
         taken.end()
-        await taken.process.wait()
+        await taken.child.end()
 
     with pytest.MonkeyPatch.context() as patched, asyncio.Runner() as runner:
         patched.setattr(verdicts, "tokenizer_setup", lambda _: setup)
@@ -71,7 +72,7 @@ async def busy(taken: Any, text: str) -> None:
 
 
 async def killed(taken: Any) -> None:
-    taken.process.kill()
+    taken.child.process.kill()
     await taken.listening
 
 
@@ -82,14 +83,14 @@ def test_a_verdict_is_kept_and_a_process_that_died_is_started_again(
         await taken.check(regex("a+"))
         with pytest.raises(verdicts.RefusedConstraintError, match="cannot be followed"):
             await taken.check(regex(IMPOSSIBLE))
-        first = taken.process
+        first = taken.child
         await killed(taken)
         await taken.check(regex("a+"))
         with pytest.raises(verdicts.RefusedConstraintError, match="cannot be followed"):
             await taken.check(regex(IMPOSSIBLE))
-        assert taken.process is first
+        assert taken.child is first
         await taken.check(regex("b+"))
-        assert taken.process is not first
+        assert taken.child is not first
 
     play(scene)
 
@@ -115,7 +116,7 @@ def test_a_process_that_cannot_start_is_a_503_until_it_can(
         await killed(taken)
         for error in (OSError(24, "EMFILE"), ConnectionError()):
             with monkeypatch.context() as patched:
-                patched.setattr(asyncio, "create_subprocess_exec", Mock(side_effect=error))
+                patched.setattr(subprocess, "Popen", Mock(side_effect=error))
                 await busy(taken, "a+")
         await taken.check(regex("a+"))
 
@@ -130,7 +131,7 @@ def test_a_process_nobody_understands_is_ended_and_another_one_asked(
         with monkeypatch.context() as patched:
             patched.setattr(taken, "_heard", json.loads)  # a TypeError
             await busy(taken, "b+")
-        assert taken.process.returncode is not None
+        assert taken.child.process.returncode is not None
         await taken.check(regex("b+"))
 
     play(scene)
@@ -220,8 +221,8 @@ def test_the_engine_is_told_whatever_the_client_says(play: Callable[[Scene], Non
             params = SimpleNamespace(structured_outputs=constraint, extra_args=lies, n=100)
             await engine.add_request("1", "a", params)
         installed.end()
-        if installed.process is not None:
-            await installed.process.wait()
+        if installed.child is not None:
+            await installed.child.end()
         assert seen == [{verdicts.EXTRA: 0.007, "b": 1}, {verdicts.EXTRA: 0.0, "b": 1}]
 
     play(scene)

@@ -3,6 +3,7 @@
 trial.py       compiles a constraint and walks it
 process.py     a process of its own that does so, with limits on CPU time and memory
 common.py      what it compiles in advance
+child.py       starts it, and talks to it
 categories.py  before that: what xgrammar would misread in a regular expression
 readings.py    in the API server: vLLM reads a constraint once, and after it was tried
 verdicts.py    in the API server: asks it before vLLM reads a constraint, keeps the answer

@@ -213,6 +213,8 @@ class Trials:
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # it ends with the server, whose drain it serves
         signal.signal(number, signal.SIG_IGN)
+    import xgrammar  # noqa: F401  # takes seconds: while vLLM starts, before it is told anything
+
     asked = lines(sys.stdin.fileno())
     first: list[bytes] = []
     while not first:

@@ -8,13 +8,11 @@ started again. The engine is told the slowest mask that was seen.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import itertools
 import json
 import logging
 import math
-import sys
 import time
 from collections.abc import Coroutine
 from http import HTTPStatus
@@ -27,14 +25,13 @@ from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
 from vllm.v1.structured_output.request import get_structured_output_key
 from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
 
-from predict.constraints import categories
+from predict.constraints import categories, child
 from predict.constraints.recent import Recent
 from predict.constraints.turns import EXTRA
 from predict.vllm_internals import LOGGER
 
 MOST_KEPT = 10_000
 WAIT_SECONDS = 30.0
-LINE_BYTES = 1 << 20  # of an answer
 MOST_SECONDS = 1.0  # of the masks for one token of all answers to a prompt
 FIELD = "structured_outputs"  # vLLM's name; errors/ puts the client's in its place
 
@@ -107,7 +104,7 @@ class Verdicts:
         self.asked: dict[bytes, asyncio.Task[Verdict]] = {}
         self.waiting: dict[int, asyncio.Future[tuple[Verdict, bool]]] = {}
         self.numbers = itertools.count()
-        self.process: asyncio.subprocess.Process | None = None
+        self.child: child.Child | None = None
         self.listening: asyncio.Task[None] | None = None
         self.started = asyncio.Lock()
         self.task = background(self._ready())  # long before the first request, mostly
@@ -138,11 +135,9 @@ class Verdicts:
     async def _ask(self, key: bytes, kind: str, text: str) -> Verdict:
         number = next(self.numbers)
         try:
-            process = await self._ready()
+            asked = await self._ready()
             answer = self.waiting[number] = asyncio.get_running_loop().create_future()
-            request = {"id": number, "kind": kind, "text": text}
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(request).encode() + b"\n")
+            asked.ask({"id": number, "kind": kind, "text": text})
             verdict: Verdict
             verdict, keep = await answer
             if keep:
@@ -152,36 +147,25 @@ class Verdicts:
             self.waiting.pop(number, None)
             del self.asked[key]
 
-    async def _ready(self) -> asyncio.subprocess.Process:
+    async def _ready(self) -> child.Child:
         async with self.started:
-            if self.process is None or self.process.returncode is not None:
+            if self.child is None or self.child.process.returncode is not None:
                 setup = await asyncio.to_thread(tokenizer_setup, self.vllm_config)
-                self.process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "predict.constraints.process"),
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    limit=LINE_BYTES,
-                )
-                assert self.process.stdin is not None
-                assert self.process.stdout is not None
-                self.process.stdin.write(json.dumps(setup).encode() + b"\n")
-                if not await self.process.stdout.readline():
-                    await self.process.wait()
+                self.child = child.take()
+                if not await self.child.begin(setup):
+                    await self.child.end()
                     log.error("the process that tries constraints did not start")
                     raise ConnectionError
-                self.listening = asyncio.create_task(self._listen(self.process))
-            return self.process
+                self.listening = asyncio.create_task(self._listen(self.child))
+            return self.child
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
+    async def _listen(self, heard: child.Child) -> None:
         try:
-            while line := await process.stdout.readline():
+            while line := await heard.answer():
                 self._heard(json.loads(line))
         except Exception as error:
             log.error("what the process that tries constraints says is %s", type(error).__name__)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()  # nobody listens to it any more
-        await process.wait()
+        await heard.end()  # nobody listens to it any more
         log.error("the process that tries constraints has ended")
         for answer in self.waiting.values():
             if not answer.done():
@@ -201,9 +185,8 @@ class Verdicts:
         for task in (self.task, self.listening):
             if task is not None:
                 task.cancel()
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
+        if self.child is not None:
+            self.child.process.kill()
 
 
 def spell_categories_out(params: Any) -> None:

@@ -1,0 +1,71 @@
+"""The process that tries constraints (process.py), as the API server has it.
+
+Promises: the first one starts beside vLLM, for its libraries take seconds to import; it ends when
+the API server does. Nobody waits for what it is sent.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+COMMAND = (sys.executable, "-m", "predict.constraints.process")
+# A fork of it has one thread, whatever numpy would start for every core.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+LINE_BYTES = 1 << 20  # of an answer
+
+
+class Child:
+    answers: asyncio.StreamReader
+    requests: asyncio.StreamWriter
+
+    def __init__(self) -> None:
+        self.socket, theirs = socket.socketpair()
+        environment = {**os.environ, **ONE_THREAD}
+        with theirs:
+            try:
+                self.process = subprocess.Popen(
+                    COMMAND, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environment
+                )
+            except OSError:
+                self.socket.close()
+                raise
+
+    async def begin(self, setup: dict[str, Any]) -> bool:
+        """Tells it the tokenizer; whether it is ready then."""
+        opened = asyncio.open_connection(sock=self.socket, limit=LINE_BYTES)
+        self.answers, self.requests = await opened
+        self.ask(setup)
+        return bool(await self.answer())
+
+    def ask(self, request: dict[str, Any]) -> None:
+        self.requests.write(json.dumps(request).encode() + b"\n")
+
+    async def answer(self) -> bytes:
+        """The next line; empty where there is none any more."""
+        try:
+            return await self.answers.readline()
+        except ConnectionError:
+            return b""
+
+    async def end(self) -> None:
+        self.process.kill()
+        self.requests.close()
+        await asyncio.to_thread(self.process.wait)
+
+
+early: list[Child] = []
+
+
+def start_early() -> None:
+    """In the process of `vllm serve` itself, not in those that it starts."""
+    if sys.argv[1:2] == ["serve"] and multiprocessing.parent_process() is None and not early:
+        early.append(Child())
+
+
+def take() -> Child:
+    return early.pop() if early else Child()
