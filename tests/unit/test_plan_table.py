@@ -1,27 +1,52 @@
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from deploy import cards, fit, gpus
 from deploy.paths import ROOT
 from deploy.plan import short
+from scripts import plan
 
 CARDS = cards.load_all()
 GPUS = gpus.load_all()
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "scripts.plan", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **environment},
-    )
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str, **environment: str) -> Done:
+    """The program in this process, with this environment and its output in a file."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, environment, clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            code = plan.main(arguments)
+        except SystemExit as end:  # what argparse refuses
+            code = int(end.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def test_a_process_of_its_own_has_the_same_output_and_exit_code() -> None:
+    for words in (["--model", "mistral-7b"], ["--model", "mistral-7b", "--context", "200000"]):
+        command = [sys.executable, "-m", "scripts.plan", *words]
+        variables = {"PATH": os.environ["PATH"]}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables)
+        assert Done(done.returncode, done.stdout, done.stderr) == run(*words)
 
 
 def test_the_table_has_every_model_gpu_and_precision() -> None:
