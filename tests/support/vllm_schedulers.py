@@ -1,0 +1,146 @@
+"""vLLM's own schedulers with this project's turns, without a model: how long a short prompt waits
+beside long ones, in a time that is computed; a program, for its state is global.
+
+A GPU has the scheduler that plans a step while another is computed, for the second model runner;
+nothing here runs either, but for this.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from deploy import cards
+
+STEP_TOKENS = 2048
+TOKEN_SECONDS, BASE_SECONDS = 0.0001, 0.01  # of a step: 0.2 s with all tokens
+LONG, SHORT, COUNT = 6000, 20, 8
+KINDS = {"one step": 1, "two steps": 2, "second model runner": 2}  # under way at a time
+
+
+class Run:
+    """Steps of a scheduler; what is under way ends in order. `depth`: steps at a time."""
+
+    def __init__(self, scheduler: Any, depth: int) -> None:
+        self.scheduler, self.depth = scheduler, depth
+        self.now = self.busy_until = 0.0
+        self.under_way: deque[tuple[Any, list[str], float]] = deque()
+        self.first: dict[str, float] = {}  # when a request's first token came
+        self.steps: list[int] = []  # tokens
+
+    def add(self, name: str, tokens: int) -> None:
+        from vllm import SamplingParams
+        from vllm.v1.request import Request
+
+        asked = SamplingParams(max_tokens=2, ignore_eos=True)
+        prompt = [hash((name, place)) % 1000 for place in range(tokens)]
+        self.scheduler.add_request(Request(name, prompt, asked, None))
+
+    def schedule(self) -> bool:
+        output = self.scheduler.schedule()
+        requests = self.scheduler.requests
+        ready = [
+            name for name in output.num_scheduled_tokens if not requests[name].is_prefill_chunk
+        ]
+        tokens = output.total_num_scheduled_tokens
+        if tokens:
+            seconds = BASE_SECONDS + TOKEN_SECONDS * tokens
+            self.busy_until = max(self.now, self.busy_until) + seconds
+            self.steps.append(tokens)
+            self.under_way.append((output, ready, self.busy_until))
+        return bool(tokens)
+
+    def end_one(self) -> None:
+        from vllm.v1.outputs import ModelRunnerOutput
+
+        output, ready, self.now = self.under_way.popleft()
+        names = list(output.num_scheduled_tokens)
+        places = {name: place for place, name in enumerate(names)}
+        sampled = [[7] if name in ready else [] for name in names]
+        for name in ready:
+            self.first.setdefault(name, self.now)
+        self.scheduler.update_from_output(output, ModelRunnerOutput(names, places, sampled))
+
+    def step(self) -> None:
+        while len(self.under_way) < self.depth and self.schedule():
+            pass
+        self.end_one()
+
+    def until(self, name: str) -> float:
+        while name not in self.first:
+            self.step()
+        return self.first[name]
+
+
+def scheduler_of(kind: str, folder: Path) -> Any:
+    import torch
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+    from vllm.v1.core.sched.scheduler import Scheduler
+    from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+    from vllm.v1.structured_output import StructuredOutputManager
+
+    config = EngineArgs(
+        model=str(folder),
+        config_format="mistral",
+        skip_tokenizer_init=True,
+        load_format="dummy",
+        dtype="bfloat16",
+        max_model_len=8192,
+        max_num_seqs=64,
+        max_num_batched_tokens=STEP_TOKENS,
+        enable_prefix_caching=False,
+        async_scheduling=KINDS[kind] > 1,
+    ).create_engine_config()
+    spec = FullAttentionSpec(block_size=16, num_kv_heads=1, head_size=8, dtype=torch.bfloat16)
+    cache = KVCacheConfig(10_000, [], [KVCacheGroupSpec(["layer"], spec)])
+    config.cache_config.num_gpu_blocks = 10_000
+    made = AsyncScheduler if KINDS[kind] > 1 else Scheduler
+    scheduler = made(config, cache, StructuredOutputManager(config), block_size=16)
+    scheduler.use_v2_model_runner = kind == "second model runner"
+    return scheduler
+
+
+def waits(kind: str, folder: Path) -> dict[str, Any]:
+    """Seconds that short prompts waited for their first token, one after the other, and when the
+    last of the long ones had its own."""
+    from predict import long_prefills
+
+    run = Run(scheduler_of(kind, folder), KINDS[kind])
+    long_prefills.turns.__init__()  # type: ignore[misc]  # as new, for another scheduler
+    with mock.patch("predict.long_prefills.time", SimpleNamespace(monotonic=lambda: run.now)):
+        for number in range(COUNT):
+            run.add(f"long{number}", LONG)
+        run.step()
+        found = []
+        for number in range(10):
+            began = run.now
+            run.add(f"short{number}", SHORT)
+            found.append(run.until(f"short{number}") - began)
+        last = max(run.until(f"long{number}") for number in range(COUNT))
+    return {"short": found, "last": last, "failed": long_prefills.turns.failed}
+
+
+def main() -> None:
+    from predict import plugin
+
+    from tests.support.vllm_figures import write_config
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        write_config(cards.load("mistral-7b"), Path(folder))
+        stock = {kind: waits(kind, Path(folder)) for kind in KINDS}
+        plugin.register()
+        ours = {kind: waits(kind, Path(folder)) for kind in KINDS}
+    print(json.dumps({"stock": stock, "ours": ours}))
+
+
+if __name__ == "__main__":
+    os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", VLLM_CPU_KVCACHE_SPACE="1")
+    os.environ["VLLM_PLUGINS"] = "none"  # not before vLLM's own schedulers were seen
+    main()
