@@ -31,16 +31,17 @@ def wait_until_ready(process: subprocess.Popen[bytes], log: Path, url: str = URL
     """The statuses of the readiness route before it was 200."""
     seen: list[int] = []
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"serve ended early:\n{tail(log)}"
-        try:
-            status = httpx.get(f"{url}{READY}", timeout=5, trust_env=False).status_code
-        except httpx.HTTPError:
-            status = 0
-        if status == 200:
-            return seen
-        seen.append(status)
-        time.sleep(0.5)
+    with httpx.Client(timeout=5, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            assert process.poll() is None, f"serve ended early:\n{tail(log)}"
+            try:
+                status = client.get(f"{url}{READY}").status_code
+            except httpx.HTTPError:
+                status = 0
+            if status == 200:
+                return seen
+            seen.append(status)
+            time.sleep(0.5)
     raise AssertionError(f"not ready after {START_SECONDS} s:\n{tail(log)}")
 
 

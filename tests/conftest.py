@@ -1,7 +1,9 @@
 """For all tests: which run in one process, hypothesis without time limits, one fake of Baseten, one
 user of it, each model pushed once at most, and the rows of docs/resilience.md."""
 
+import atexit
 import functools
+import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -64,6 +66,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from tests.support import sharing  # imports pytest-xdist, which unit tests do without
 
         sharing.arrange(items, Path(config.getoption("basetemp")))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, and is looked through in no collection of garbage: with vLLM
+    and torch each would take half a second, and tests ask for some hundred."""
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # nanobind counts as leaks what is left at the end
 
 
 @pytest.hookimpl(optionalhook=True)

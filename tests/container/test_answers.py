@@ -112,7 +112,7 @@ def test_chunks_arrive_as_they_are_made(container: Running, route: str) -> None:
     question = [{"role": "user", "content": "What is the Mistral wind?"}]
     counted = {"include_usage": True, "continuous_usage_stats": True}  # in each chunk, so far
     body = {"messages": question, "stream": True, "stream_options": counted}
-    load.wait(lambda: load.running() + load.waiting() == 0)
+    load.wait(lambda: load.under_way() == 0)
     before, arrived = made(), [0]
 
     def read() -> None:

@@ -141,7 +141,7 @@ def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
     server = Server.of(container)
     most = most_requests(load.plan_of(server.model))
     paused = faults.pause_one_worker(server.model, most + 40)
-    load.wait(lambda: load.running() + load.waiting() == 0)
+    load.wait(lambda: load.under_way() == 0)
     afterwards = load.streams(server.model, most)
     check_killed(server, WORKER, resilience)
     answered = [outcome for outcome in paused.outcomes if outcome.status == 200]

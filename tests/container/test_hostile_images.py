@@ -165,7 +165,6 @@ def test_the_image_at_fault_is_numbered(container: Running, image_host: ImageHos
     assert legacy.startswith("image 2 of the request: ")
 
 
-@pytest.mark.undisturbed
 def test_the_images_of_a_request_have_ten_seconds(
     container: Running, image_host: ImageHost, resilience: Report
 ) -> None:
@@ -224,7 +223,6 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(container: Running,
     assert resident() - before < 300 << 20
 
 
-@pytest.mark.undisturbed
 def test_a_bomb_takes_neither_time_nor_memory(container: Running, image_host: ImageHost) -> None:
     image_host.pages["/bomb.png"] = bomb(30_000, 30_000)
     peak, done = [resident()], threading.Event()
@@ -278,7 +276,6 @@ def test_a_data_url_that_is_too_large_is_refused(container: Running) -> None:
     assert "more than 20 MB" in refused(container, data_url(bytes(21 << 20)))
 
 
-@pytest.mark.undisturbed
 @pytest.mark.parametrize("more", [{}, {"stream": True}, {"max_length": 4000}], ids=str)
 def test_a_client_that_leaves_ends_the_download(
     container: Running, image_host: ImageHost, more: dict[str, Any]
@@ -293,7 +290,6 @@ def test_a_client_that_leaves_ends_the_download(
     assert within(5, leave)  # a moment, of the 8 s that the download has left by the server's clock
 
 
-@pytest.mark.undisturbed
 @pytest.mark.parametrize("more", [{}, {"stream": True}, {"max_length": 4000}], ids=str)
 def test_a_client_that_leaves_during_a_download_frees_its_slot(
     container: Running, image_host: ImageHost, more: dict[str, Any], resilience: Report

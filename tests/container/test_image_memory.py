@@ -31,10 +31,7 @@ MEDIAN_TIMES, LONGEST_TIMES = 1, 8
 SIDE = 4096  # 4096 x 4096 pixels are the most an image may have, and five the most of a request
 SMALL = 64
 
-pytestmark = [
-    pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True),
-    pytest.mark.undisturbed,
-]
+pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
 
 @contextmanager
@@ -113,6 +110,7 @@ def image_seconds(container: Running) -> float:
     return statistics.median(found)
 
 
+@pytest.mark.undisturbed
 @pytest.mark.parametrize(
     ("make", "side", "what"),
     [
@@ -141,7 +139,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     before = steady_memory()
     with peak_of_memory() as seen, attacked(CLIENTS, make(side)) as statuses:
         waits = neighbour(seconds)
-    load.wait(lambda: load.running() + load.waiting() == 0)
+    load.wait(lambda: load.under_way() == 0)
     # that some are refused depends on the machine; tests/unit/test_images_memory.py provokes it
     assert set(statuses) in ({200}, {200, 503}), tail(container.log)
     grown, kept = max(seen) - before, load.memory() - before

@@ -37,7 +37,7 @@ def as_before(server: Server) -> Iterator[None]:
     yield
     if server.process.poll() is not None:
         return  # by the last test
-    load.wait(lambda: load.running() + load.waiting() == 0)
+    load.wait(lambda: load.under_way() == 0)
     assert all(outcome.right for outcome in load.streams(MODEL, 8))
     assert (load.status(LIVENESS), load.status(READINESS)) == (200, 200)
 
@@ -76,7 +76,7 @@ def test_each_of_500_streams_is_answered_exactly_or_rejected(
     assert len(right) + len(rejected) == AT_ONCE
     assert len(right) >= most
     assert {outcome.retry_after for outcome in rejected} <= {str(RETRY_SECONDS)}
-    load.wait(lambda: load.running() + load.waiting() == 0)
+    load.wait(lambda: load.under_way() == 0)
     grown = load.memory() / before - 1
     assert grown < 0.1
     resilience.row(
@@ -135,7 +135,6 @@ def test_streams_of_the_other_routes_are_rejected_just_so(server: Server, most: 
         assert "served or queued" not in rejection("/v1/completions", n=5, temperature=1)
 
 
-@pytest.mark.undisturbed
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("content", ["What is the Mistral wind?", LONG], ids=["decode", "prefill"])
 def test_a_client_that_leaves_frees_its_slot(
@@ -149,7 +148,6 @@ def test_a_client_that_leaves_frees_its_slot(
     resilience.row("A client that leaves", done, f"its slot is free after {seconds:.1f} s")
 
 
-@pytest.mark.undisturbed
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_the_queue_frees_its_slot(
     server: Server, stream: bool, resilience: Report
@@ -198,7 +196,7 @@ def test_liveness_holds_under_load_through_long_prefills_and_with_a_client_that_
     ):
         while len(prefills) < PREFILLS:
             seen.add(load.status(LIVENESS))
-    load.wait(lambda: load.running() + load.waiting() == 0)
+    load.wait(lambda: load.under_way() == 0)
     assert seen == {200}
     assert {outcome.status for outcome in prefills} == {200}
 

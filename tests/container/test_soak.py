@@ -105,7 +105,7 @@ def test_a_soak(
     finally:
         clients.kill()
     seen = json.loads(output)
-    load.wait(lambda: load.running() + load.waiting() == 0)
+    load.wait(lambda: load.under_way() == 0)
 
     counts = seen["counts"]
     assert seen["wrong"] == []

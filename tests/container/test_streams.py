@@ -20,10 +20,7 @@ TOKENS = 60
 MANY = 40  # requests that run, beside which a stream has 5 tokens an event …
 SLOW = 4  # … or this, where a machine is slow: predict/pacing.py keeps text flowing
 
-pytestmark = [
-    pytest.mark.parametrize("container", ["mistral-7b"], indirect=True),
-    pytest.mark.undisturbed,
-]
+pytestmark = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 
 
 def stream(many: int, path: str = CHAT, **more: Any) -> list[list[str]]:
@@ -56,6 +53,7 @@ def texts(events: Iterable[str]) -> list[str]:
 LONG: dict[str, Any] = {"max_tokens": TOKENS, "ignore_eos": True, "skip_special_tokens": False}
 
 
+@pytest.mark.undisturbed
 def test_a_stream_alone_has_a_token_an_event(container: Running) -> None:
     """In one of three at least: vLLM merges what a slow reader has not taken yet."""
     assert any(len(texts(stream(1, **LONG)[0])) > TOKENS / 2 for _ in range(3))

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from deploy.config import PORT, most_requests
 from local import processes
 from local.truss import NGINX_PORT, READINESS, READY, URL
 from tests.support.load import (
     CHAT,
     ENDLESS,
+    HTTP,
     LIVENESS,
     Outcome,
     Server,
@@ -31,11 +30,10 @@ from tests.support.load import (
     meanwhile,
     metrics,
     plan_of,
-    running,
     status,
     streams,
+    under_way,
     wait,
-    waiting,
 )
 
 ENGINE, WORKER, API_SERVER = "the engine", "a tensor-parallel worker", "the API server"
@@ -74,10 +72,10 @@ def send(who: str, number: int) -> None:
 
 def leave(model: str, **more: Any) -> float:
     """Asks, waits until the engine has the request, hangs up. Seconds until its slot is free."""
-    busy = running() + waiting()
+    busy = under_way()
     with _asked({"messages": known(model)[0][0], "max_tokens": 30000, "ignore_eos": True, **more}):
-        wait(lambda: running() + waiting() > busy)
-    return wait(lambda: running() + waiting() <= busy)
+        wait(lambda: under_way() > busy)
+    return wait(lambda: under_way() <= busy)
 
 
 def leave_during_download(model: str, image: str, **more: Any) -> float:
@@ -87,7 +85,7 @@ def leave_during_download(model: str, image: str, **more: Any) -> float:
     body = {"messages": [{"role": "user", "content": [part]}], **more}
 
     def full() -> bool:  # or else it is a 400
-        return httpx.post(f"{URL}{CHAT}", content=b"", trust_env=False).status_code == 503
+        return HTTP.post(f"{URL}{CHAT}", content=b"").status_code == 503
 
     with crowd(model, most_requests(plan_of(model)) - 1):
         with _asked(body):
@@ -116,16 +114,13 @@ def crowd(model: str, count: int, n: int = 1, url: str = URL) -> Iterator[None]:
     body: dict[str, Any] = {"messages": known(model)[0][0], "max_tokens": 30000}
     body |= {"ignore_eos": True, "n": n, "temperature": 1}
 
-    def busy() -> float:
-        return running(url) + waiting(url)
-
-    wait(lambda: busy() == 0)
+    wait(lambda: under_way(url) == 0)
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(_asked(body, url))
-        wait(lambda: busy() == count * n)
+        wait(lambda: under_way(url) == count * n)
         yield
-    wait(lambda: busy() == 0)
+    wait(lambda: under_way(url) == 0)
 
 
 @contextlib.contextmanager
@@ -154,10 +149,13 @@ def unsent(port: int = NGINX_PORT) -> list[int]:
 @contextlib.contextmanager
 def unread(model: str, full: bool = False) -> Iterator[None]:
     """A long stream of large events whose client holds it open and reads nothing. `full`: the block
-    begins when all between the two is full, so that vLLM itself cannot send."""
+    begins when all between the two is full, so that vLLM itself cannot send: 7 MB, for which the
+    stream has 16 answers, whose tokens take a quarter of the time."""
+    n = 16 if full else 1
     more = {"stream": True, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
+    more |= {"n": n, "temperature": 1}
     with _asked({"messages": known(model)[0][0], "max_tokens": 30000, **more}):
-        wait(lambda: running() == 1)
+        wait(lambda: metrics()["vllm:num_requests_running"] == n)
         if full:
             wait(lambda: _stuck(PORT))
         yield

@@ -15,6 +15,7 @@ from local.standins.decoders import IMAGE_END, TOGETHER, WIDTH, VisionTextDecode
 from local.standins.examples import Example
 from local.standins.rules import Rule
 from tests.support.dialogues import everything
+from tests.support.tokenizers import tokenizer
 
 
 def test_an_answer_decodes_to_its_letters_and_ends(corpus: Corpus) -> None:
@@ -183,7 +184,7 @@ def test_what_is_written_is_read_back(card: Card, corpus: Corpus, tmp_path: Path
 
 def test_a_hint_is_how_well_the_patches_of_two_images_are_told_apart() -> None:
     card = cards.load("pixtral-12b")
-    text = MistralTokenizer.from_file(str(cache.tokenizer_path(card)))
+    text = tokenizer(card.name)
     assert text.instruct_tokenizer.tokenizer.get_special_token("[IMG_END]") == IMAGE_END
     model = decoder(card)
     assert isinstance(model, VisionTextDecoder)
@@ -213,15 +214,17 @@ def test_experts_start_alike_and_are_drawn_towards_their_mean() -> None:
 
 
 @pytest.mark.parametrize("name", ["mistral-7b", "mixtral-8x7b", "pixtral-12b"])
-def test_the_same_input_gives_the_same_weights_on_any_number_of_cores(name: str) -> None:
+def test_the_same_input_gives_the_same_weights_on_any_number_of_cores(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Dense, experts, images: what a training adds up in another order has other last bits."""
     card = cards.load(name)
-    tokenizer = cache.tokenizer_path(card)
+    monkeypatch.setattr(MistralTokenizer, "from_file", lambda path: tokenizer(name))  # seconds
 
     def weights(threads: int) -> list[torch.Tensor]:
         torch.set_num_threads(threads)
         with recipe.reproducible(seed=7):
-            training_run = recipe.Run.of(card, tokenizer, seed=7)
+            training_run = recipe.Run.of(card, cache.tokenizer_path(card), seed=7)
             for _ in training_run.steps(2):
                 pass
         return list(training_run.model.parameters())
