@@ -80,8 +80,10 @@ def vllm_processes() -> list[int]:
 
 
 def _is_of_a_container(pid: int) -> bool:
-    """Whether a process sees a container's files as its root."""
+    """Whether a process sees a container's files as its root. This machine's own root may have an
+    /app too, as where it is itself a container."""
+    root = Path(f"/proc/{pid}/root")
     try:
-        return Path(f"/proc/{pid}/root/app/config.yaml").is_file()
+        return not root.samefile("/") and (root / "app" / "config.yaml").is_file()
     except OSError:
         return False
