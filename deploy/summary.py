@@ -81,6 +81,8 @@ def summary(card: Card, choices: Options) -> str:
         f"  requests     {requests(chosen)}",
         *weights.described(card, chosen, choices),
     ]
+    if not card.features.tools:
+        lines.append("  tools        none: the model's tokenizer has no tokens for them")
     if flags := not_counted(chosen, choices):
         lines.append(f"  not counted  {flags}: context and requests are planned without it")
     if fewer := on_fewer_gpus(chosen):

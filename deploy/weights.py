@@ -32,7 +32,10 @@ def applied(card: Card, options: Options) -> Card:
         changes["quantized"] = []
     elif options.format or options.quantized:
         name = "FORMAT" if options.format else "QUANTIZED"
-        raise UsageError(f"{name}= is of WEIGHTS=, which is not given")
+        raise UsageError(
+            f"{name}= describes WEIGHTS=, which is not given; give WEIGHTS=hf://owner/name too, or "
+            f"leave {name}= out"
+        )
     if options.adapters is not None:
         given = {"sources": _adapters(options.adapters), "auth": None}
         changes["adapters"] = card.adapters.model_copy(update=given)
@@ -206,13 +209,11 @@ def described(card: Card, chosen: Plan, options: Options) -> list[str]:
     def line(remote: Remote, auth: dict[str, str] | None = None) -> str:
         secret = names.get(remote.scheme)
         by = ", ".join(auth.values()) if auth else f"the secret {secret}" if secret else None
-        pinned = (
-            ""
-            if remote.is_pinned
-            else "; NOT PINNED: what is there may change before the next push"
-        )
+        pinned = "; NOT PINNED: another push may find other files; add @ and a commit's 40 digits"
         if not remote.on_hub:
-            pinned = "; what is there when it is pushed"
+            pinned = "; not pinned: Baseten copies what is there at the push"
+        elif remote.is_pinned:
+            pinned = ""
         return f"{remote}, with {by or 'NO CREDENTIALS (SECRET= names them)'}{pinned}"
 
     where = "mirrored by Baseten" if options.source == "bdn" else "downloaded by vLLM at each start"
@@ -220,7 +221,15 @@ def described(card: Card, chosen: Plan, options: Options) -> list[str]:
     first = line(own.remote, own.auth) if own else line(_repo(chosen.checkpoint))
     shown = [f"  weights      {first}; {where}"]
     if elsewhere(card, chosen):
-        shown.append(f"  tokenizer    {card.weights.repo}, {card.tokenizer_file}")
+        by = names.get("hf", DEFAULT_SECRET)
+        shown.append(
+            f"  tokenizer    {card.weights.repo}, {card.tokenizer_file}, with the secret {by}"
+        )
+    if options.weights is not None and options.title is None:
+        shown.append(
+            "  title        the base model's, so that Baseten makes this a new version of that "
+            "model; TITLE='…' makes it a model of its own"
+        )
     for name in adapters.sources:
         shown.append(f"  adapter      {name}: {line(adapters.remote(name), adapters.auth)}")
     if adapters.sources:

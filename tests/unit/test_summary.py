@@ -29,11 +29,20 @@ def test_fewer_gpus_in_fp8_are_named(model: str, options: Options, fewer: str) -
     ("source", "said"),
     [
         (f"hf://acme/own@{'c' * 40}", "with the secret mine; mirrored by Baseten"),
-        ("hf://acme/own", "with the secret mine; NOT PINNED: what is there may change before"),
-        ("hf://acme/own@main", "with the secret mine; NOT PINNED: what is there may change before"),
+        (
+            "hf://acme/own",
+            "with the secret mine; NOT PINNED: another push may find other files; add @",
+        ),
+        (
+            "hf://acme/own@main",
+            "with the secret mine; NOT PINNED: another push may find other files; add @",
+        ),
         ("hf://acme/own@v1.0", "with the secret mine; NOT PINNED"),
-        ("s3://bucket/own", "with the secret mine; what is there when it is pushed"),
-        ("https://host/own.safetensors", "what is there when it is pushed"),
+        (
+            "s3://bucket/own",
+            "with the secret mine; not pinned: Baseten copies what is there at the push",
+        ),
+        ("https://host/own.safetensors", "not pinned: Baseten copies what is there at the push"),
     ],
 )
 def test_what_is_not_pinned_is_said(source: str, said: str) -> None:
@@ -45,6 +54,31 @@ def test_what_is_not_pinned_is_said(source: str, said: str) -> None:
     assert said in own
     assert adapter.startswith(f"  adapter      legal: {source}, ")
     assert ("NOT PINNED" in adapter) == ("NOT PINNED" in said)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options(weights="s3://bucket/own", secret="mine"), True),
+        (Options(weights="s3://bucket/own", title="Own"), False),
+        (Options(), False),
+    ],
+)
+def test_own_weights_without_a_title_are_said_to_become_the_base_model(
+    options: Options, said: bool
+) -> None:
+    text = summary(cards.load("mistral-7b"), options)
+    assert (
+        "  title        the base model's, so that Baseten makes this a new version" in text
+    ) == said
+    assert ("tokenizer.model.v3, with the secret hf_access_key" in text) == (options != Options())
+
+
+def test_a_model_without_tools_is_said_to_have_none() -> None:
+    told = [
+        card.name for card in cards.load_all() if "  tools        none" in summary(card, Options())
+    ]
+    assert told == ["mixtral-8x7b"]
 
 
 def test_what_has_no_credentials_is_said() -> None:
