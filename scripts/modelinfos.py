@@ -25,7 +25,11 @@ def make(cache: Path) -> Path:
     """Has vLLM look at every card's model, with `cache` for its cache → the folder of its files."""
     os.environ.update({"VLLM_CACHE_ROOT": str(cache), "HF_HUB_OFFLINE": "1"})
     from vllm.engine.arg_utils import EngineArgs  # takes seconds to import
+    from vllm.model_executor.models import registry
 
+    # vLLM looks at each class in a process of its own, lest CUDA be set up in this one: another 8 s
+    # of CPU each, for imports. There is no CUDA here.
+    registry._run_in_subprocess = lambda look: look()
     for card in cards.load_all():
         EngineArgs(
             model=str(ensure(card)),
