@@ -41,7 +41,7 @@ from local.standins import cache
 
 PACKAGES = ROOT / "packages"
 LOCAL_ENVIRONMENT = ROOT / "local" / "environment.yaml"
-CPU_BUILD = ROOT / "local" / "cpu"  # repairs LoRA in vLLM's CPU build
+CPU_BUILD = ROOT / "local" / "cpu"  # repairs LoRA and workers' waits in vLLM's CPU build
 LOCAL = "/local"  # where that is in the container
 NGINX_PORT = 8080  # fixed by Truss
 URL = f"http://127.0.0.1:{NGINX_PORT}"
@@ -152,7 +152,7 @@ def mounts(config: dict[str, Any], given: Mapping[str, Path] | None = None) -> d
             found |= {f"{place}/{name}": folder / name for name in entry["allow_patterns"]}
         else:
             found[place] = checked(place, given[place]) if place in given else folder
-    return found | ({LOCAL: CPU_BUILD} if uses_lora(config) else {})
+    return found | ({LOCAL: CPU_BUILD} if needs_repairs(config) else {})
 
 
 def checked(place: str, folder: Path) -> Path:
@@ -188,8 +188,10 @@ def kind_of(entry: dict[str, Any], base: Card) -> str:
     return base.formats.config if base.formats.config in taken else taken[0]
 
 
-def uses_lora(config: dict[str, Any]) -> bool:
-    return "--enable-lora" in serve_arguments(config["docker_server"]["start_command"])
+def needs_repairs(config: dict[str, Any]) -> bool:
+    """Whether it runs what local/cpu is for: LoRA, or tensor-parallel workers."""
+    words = serve_arguments(config["docker_server"]["start_command"])
+    return "--enable-lora" in words or tensor_parallel_size(config) > 1
 
 
 def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
@@ -222,7 +224,7 @@ def environment(config: dict[str, Any]) -> dict[str, str]:
     if tensor_parallel_size(config) > 1:
         local.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
     own = config.get("environment_variables") or {}
-    if uses_lora(config):
+    if needs_repairs(config):
         local["PYTHONPATH"] = f"{own['PYTHONPATH']}:{LOCAL}"
     return {**own, **local}
 

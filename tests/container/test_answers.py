@@ -102,8 +102,6 @@ def test_curl_streams_the_answer(container: Running, chats: Chats, route: str) -
     assert "".join(content(line) for line in lines if line.startswith("data: {")) == answer
 
 
-# Not of one with workers: they keep the cores busy while they wait (docs/upstream.md).
-@pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
 @pytest.mark.parametrize("route", PREDICT_ROUTES)
 def test_chunks_arrive_as_they_are_made(container: Running, route: str) -> None:
     """While the engine is paused, all that it has made is there, at one of twenty times: a token

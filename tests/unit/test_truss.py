@@ -91,7 +91,7 @@ def test_the_local_variables_come_after_those_of_the_config() -> None:
     }
     variables = environment(config)
     assert variables["VLLM_CPU_KVCACHE_SPACE"] == "1"
-    assert variables["PYTHONPATH"] == "/packages"
+    assert variables["PYTHONPATH"] == "/packages:/local"
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in variables  # whose workers are processes
 
 
