@@ -28,7 +28,8 @@ WAIT_SECONDS = 10  # then as many requests are ahead as would make the client's 
 QUEUED = 4  # requests wait for so many times the limit at most
 INCOMING = 4  # what came in for requests that have no share yet may take a quarter of the limit
 
-# Through nginx, which has a body whole before it passes it on, none of these is reached.
+# Through nginx, which has a body whole before it passes it on, these are reached only where other
+# work leaves the server or nginx no core for seconds.
 READ_SECONDS = 60  # for any body
 GRACE_SECONDS = 3  # then, while others wait, …
 PACE = 8 << 20  # … so many bytes a second: a body of 42 MB has 8 s, less than others wait

@@ -34,14 +34,19 @@ SMALL = 64
 pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
 
+Taken = dict[str, int]  # bytes, by process
+
+
 @contextmanager
-def peak_of_memory() -> Iterator[list[int]]:
-    """Bytes of the container's memory while the block runs; the largest at last."""
-    seen, done = [load.memory()], threading.Event()
+def peak_of_memory() -> Iterator[list[Taken]]:
+    """The container's memory while the block runs: when it began, and whenever it was the most."""
+    seen, done = [load.memory_of_processes()], threading.Event()
 
     def watch() -> None:
         while not done.wait(0.1):
-            seen.append(load.memory())
+            now = load.memory_of_processes()
+            if sum(now.values()) > sum(seen[-1].values()):
+                seen.append(now)
 
     watching = threading.Thread(target=watch)
     watching.start()
@@ -50,6 +55,11 @@ def peak_of_memory() -> Iterator[list[int]]:
     finally:
         done.set()
         watching.join()
+
+
+def told(taken: Taken) -> str:
+    """In MB, those that have some."""
+    return ", ".join(f"{name}: {size // 10**6}" for name, size in taken.items() if size > 10**7)
 
 
 def flood(side: int) -> Callable[[str], Body]:
@@ -140,11 +150,15 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     with peak_of_memory() as seen, attacked(CLIENTS, make(side)) as statuses:
         waits = neighbour(seconds)
     load.wait(lambda: load.under_way() == 0)
-    # that some are refused depends on the machine; tests/unit/test_images_memory.py provokes it
-    assert set(statuses) in ({200}, {200, 503}), tail(container.log)
-    grown, kept = max(seen) - before, load.memory() - before
+    # That some are refused depends on the machine; tests/unit/test_images_memory.py provokes it. On
+    # a busy one a large body may come too slowly from nginx too, whose own cores these are.
+    refusals = {503, 408} if make is flood_of_bytes else {503}
+    assert {200} <= set(statuses) <= {200, *refusals}, tail(container.log)
+    after = load.memory_of_processes()
+    grown, kept = sum(seen[-1].values()) - before, sum(after.values()) - before
     own, median, longest = statistics.median(alone), statistics.median(waits), max(waits)
     print(f"{grown / 1e6:.0f} MB, then {kept / 1e6:.0f} of {before / 1e6:.0f}; {Counter(statuses)}")
+    print(f"at first {told(seen[0])}\nat most {told(seen[-1])}\nafterwards {told(after)}")
     print(f"neighbours: {median:.3f} s, longest {longest:.3f} s, alone {own:.3f} s")
     print(f"one image alone: {one:.3f} s")
     assert grown < 1.1 * limit

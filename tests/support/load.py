@@ -229,15 +229,21 @@ def under_way(url: str = URL) -> float:
     return found["vllm:num_requests_running"] + found["vllm:num_requests_waiting"]
 
 
-def memory(engine: bool = True) -> int:
-    """Resident memory of everything in the container, or of all but vLLM's `engine`, in bytes."""
-    pages = 0
+def memory_of_processes() -> dict[str, int]:
+    """Resident memory of everything in the container, in bytes, by process id and name."""
+    found = {}
     for pid, words in processes.container_processes():
-        if words[0].startswith("VLLM::") and not engine:
-            continue
         with contextlib.suppress(OSError):  # it ended while we looked
-            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            name = " ".join([Path(words[0]).name, *words[1:3]])
+            found[f"{pid} {name}"] = pages * os.sysconf("SC_PAGE_SIZE")
+    return found
+
+
+def memory(engine: bool = True) -> int:
+    """That of all together, or of all but vLLM's `engine`."""
+    found = memory_of_processes().items()
+    return sum(taken for name, taken in found if engine or "VLLM::" not in name)
 
 
 def wait(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> float:
