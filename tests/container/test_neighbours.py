@@ -19,8 +19,11 @@ ATTACKERS = 8
 COMPILERS = 32
 SECONDS = 8.0  # of an attack
 # … of the neighbour's own median. What is not bounded holds everybody up for 1.5 to 20 s, a hundred
-# times that and more; the longest of what is took 13 times on a quiet machine.
+# times that and more; the longest of what is took 13 times on a quiet machine. Other work on it, of
+# another session, may keep any process from a core for 0.7 s, whatever its nice value (autogroup in
+# sched(7)): one of the tries has to be within it, which what is not bounded never is.
 MEDIAN_TIMES, LONGEST_TIMES = 3, 50
+TRIES = 3
 # What is refused for its length keeps the event loop for 10 ms to be read, and up to seven of the
 # other attackers' stand before a neighbour's.
 REFUSED_TIMES = 10
@@ -111,16 +114,28 @@ def alone(container: Running) -> float:
     return statistics.median(neighbour(4))
 
 
+def another(make: Callable[[str], Body], number: int) -> Callable[[str], Body]:
+    """Makes requests of the same kind with marks of their own."""
+    return lambda mark: make(f"t{number}{mark}")
+
+
 def check(
     clients: int, name: str, make: Callable[[str], Body], alone: float, resilience: Report
 ) -> None:
-    with attacked(clients, make) as statuses:
-        during = neighbour(SECONDS)
-    median, longest = statistics.median(during), max(during)
-    seen = ", ".join(f"{count} with status {status}" for status, count in Counter(statuses).items())
-    print(f"{name}: {median / alone:.1f} times {alone:.3f} s, longest {longest:.3f} s; {seen}")
-    assert set(statuses) <= ({400} if name in REFUSED else {200, 400, 503}), statuses
-    assert median < (REFUSED_TIMES if name in REFUSED else MEDIAN_TIMES) * alone
+    allowed = {400} if name in REFUSED else {200, 400, 503}
+    most = (REFUSED_TIMES if name in REFUSED else MEDIAN_TIMES) * alone
+    for number in range(TRIES):
+        with attacked(clients, another(make, number)) as statuses:
+            during = neighbour(SECONDS)
+        median, longest = statistics.median(during), max(during)
+        count = Counter(statuses).items()
+        seen = ", ".join(f"{times} with status {status}" for status, times in count)
+        print(f"{name}: {median / alone:.1f} times {alone:.3f} s, longest {longest:.3f} s; {seen}")
+        assert statuses
+        assert set(statuses) <= allowed, statuses
+        if median < most and longest < LONGEST_TIMES * alone:
+            break
+    assert median < most
     assert longest < LONGEST_TIMES * alone
     resilience.row(
         "Costly requests",
