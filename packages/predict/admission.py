@@ -120,13 +120,14 @@ class AdmissionMiddleware:
 
     def _take_slot(self) -> Callable[[], None]:
         """Takes a slot → gives it back, once."""
-        taken = 1
-        self.running += taken
+        taken = True
+        self.running += 1
 
         def give_back() -> None:
             nonlocal taken
-            self.running -= taken
-            taken = 0
+            if taken:
+                self.running -= 1
+            taken = False
 
         return give_back
 

@@ -73,7 +73,7 @@ class PrefillTurns(SchedulerTurns):
         if not self.holders or self.holders - ids_of(scheduler.running):
             self.blocked, self.holders = None, set()
         wanted = prefills
-        if len(scheduler.running) < scheduler.max_num_running_reqs:
+        if len(scheduler.running) < scheduler.max_num_active_reqs:
             waiting = itertools.takewhile(
                 lambda one: one.request_id != self.blocked, scheduler.waiting
             )

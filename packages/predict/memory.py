@@ -28,9 +28,8 @@ WAIT_SECONDS = 10  # then as many requests are ahead as would make the client's 
 QUEUED = 4  # requests wait for so many times the limit at most
 INCOMING = 4  # what came in for requests that have no share yet may take a quarter of the limit
 
-# Through nginx, which has a body whole before it passes it on, these are reached only where other
-# work leaves the server or nginx no core for seconds.
 READ_SECONDS = 60  # for any body
+# Not behind nginx, which has a body whole before it passes it on: this machine is slow then.
 GRACE_SECONDS = 3  # then, while others wait, …
 PACE = 8 << 20  # … so many bytes a second: a body of 42 MB has 8 s, less than others wait
 LOOK_SECONDS = 0.25
@@ -120,8 +119,9 @@ class Arrival:
 class Incoming(Pool):
     """For what comes in: the smallest goes first, and slow bodies lose their room to who waits."""
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, paced: bool) -> None:
         super().__init__(limit, "other requests take all memory for bodies and downloads")
+        self.paced = paced
         self.arriving: set[Arrival] = set()
         self.looks: asyncio.TimerHandle | None = None
 
@@ -141,6 +141,8 @@ class Incoming(Pool):
 
     def end_slow(self) -> None:
         """Ends the bodies that come too slowly while others wait."""
+        if not self.paced:
+            return
         now = asyncio.get_running_loop().time()
         for arrival in self.arriving:
             # One that has ended, and whose reader was not woken yet, is here still.
@@ -151,9 +153,10 @@ class Incoming(Pool):
 class RequestMemory:
     """The budget; None for none. Used by the server's event loop only."""
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, paced: bool = True) -> None:
+        """`paced`: clients' own connections end here."""
         most = math.inf if limit is None else limit
-        self.incoming = Incoming(most / INCOMING)  # bodies and downloads without a share
+        self.incoming = Incoming(most / INCOMING, paced)  # bodies and downloads without a share
         images = "the images of other requests take all memory for images"
         self.shares = Pool(most * (1 - 1 / INCOMING), images)
 

@@ -121,7 +121,7 @@ SCHEDULER_TEXTS = (
     "num_scheduled_tokens=num_scheduled_tokens",
     "scheduled_new_reqs=new_reqs_data",
     "self.max_num_encoder_input_tokens = (",
-    "self.max_num_running_reqs = ",
+    "self.max_num_active_reqs = ",
     "self.scheduler_config.long_prefill_token_threshold",
     "if num_eligible_reqs > 1",
     "not self.scheduler_config.enable_chunked_prefill",

@@ -150,10 +150,8 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     with peak_of_memory() as seen, attacked(CLIENTS, make(side)) as statuses:
         waits = neighbour(seconds)
     load.wait(lambda: load.under_way() == 0)
-    # That some are refused depends on the machine; tests/unit/test_images_memory.py provokes it. On
-    # a busy one a large body may come too slowly from nginx too, whose own cores these are.
-    refusals = {503, 408} if make is flood_of_bytes else {503}
-    assert {200} <= set(statuses) <= {200, *refusals}, tail(container.log)
+    # that some are refused depends on the machine; tests/unit/test_images_memory.py provokes it
+    assert set(statuses) in ({200}, {200, 503}), tail(container.log)
     after = load.memory_of_processes()
     grown, kept = sum(seen[-1].values()) - before, sum(after.values()) - before
     own, median, longest = statistics.median(alone), statistics.median(waits), max(waits)

@@ -39,7 +39,7 @@ class Scheduler:
         self.clock, self.turns = clock, turns.Turns()
         self.running, self.waiting = list(running), list(waiting)
         self.deferred_waiting = set[int]()
-        self.max_num_running_reqs = 256
+        self.max_num_active_reqs = 256
         self.current_step = 0
         self.longest = 0.0  # a step's masks
 
@@ -281,7 +281,7 @@ def test_an_error_ends_the_turns_and_not_the_engine(
 def test_slow_ones_leave_half_the_seats_to_others(clock: Any, seconds: float) -> None:
     slow = [request(seconds, f"{number}", tried=seconds, going=False) for number in range(20)]
     scheduler = Scheduler(clock, waiting=slow)
-    scheduler.max_num_running_reqs = 16
+    scheduler.max_num_active_reqs = 16
     scheduler.steps(2000)
     assert len(scheduler.running) == 8
     scheduler.running = scheduler.running[1:]  # one has its answer

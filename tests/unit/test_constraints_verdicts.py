@@ -4,14 +4,18 @@ answered."""
 import asyncio
 import itertools
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Coroutine, Iterator
 from http import HTTPStatus
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from predict.constraints import child
 
 from deploy.paths import ROOT
 
@@ -263,3 +267,39 @@ def test_what_cannot_be_read_is_left_to_vllm() -> None:
     params = StructuredOutputsParams(json=r'{"pattern": "\p{L}')
     verdicts.spell_categories_out(params)
     assert params.json == r'{"pattern": "\p{L}'
+
+
+def test_a_process_that_dies_is_replaced_though_its_fork_goes_on(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(taken: Any) -> None:
+        await taken.check(regex("a+"))
+        asked = asyncio.create_task(busy(taken, HEAVY))
+        died = taken.child.process.pid
+        while not (forks := Path(f"/proc/{died}/task/{died}/children").read_text().split()):
+            await asyncio.sleep(0.01)
+        os.kill(int(forks[0]), signal.SIGSTOP)
+        try:
+            await killed(taken)
+            await asked
+            await taken.check(regex("b+"))
+        finally:
+            os.kill(int(forks[0]), signal.SIGKILL)
+
+    play(scene)
+
+
+def test_an_early_process_that_has_died_is_replaced(
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(taken: Any) -> None:
+        await taken.check(regex("a+"))
+        await killed(taken)
+        dead = child.Child()
+        dead.process.kill()
+        monkeypatch.setattr(child, "early", [dead])
+        await taken.check(regex("b+"))
+        assert taken.child is not dead
+        assert dead.process.returncode is not None
+
+    play(scene)

@@ -49,7 +49,7 @@ class Scheduler:
     step has tokens left; nobody behind who does not fit the cache is looked at. Who waits for a
     grammar, or was put off, is in `deferred_waiting` until it is admitted. And a clock."""
 
-    max_num_running_reqs = 64
+    max_num_active_reqs = 64
 
     def __init__(self, clock: Any, cache: int = 10**9) -> None:
         self.clock, self.cache = clock, cache
@@ -102,7 +102,7 @@ class Scheduler:
             if self.current_step >= one.next_decode_eligible_step and left:
                 tokens[one.request_id] = self.take(one, min(left, most or left))
                 left -= tokens[one.request_id]
-        while self.waiting and left and len(self.running) < self.max_num_running_reqs:
+        while self.waiting and left and len(self.running) < self.max_num_active_reqs:
             one = self.waiting.pop(0)
             if not self.looks_at(one):
                 skipped.append(one)

@@ -187,7 +187,7 @@ def test_a_large_body_that_gets_no_room_is_a_503_and_is_not_read(
     monkeypatch.setattr(memory, "WAIT_SECONDS", 0.01)
     full = memory.RequestMemory(0)
     full.incoming.taken = 1
-    monkeypatch.setattr(middleware, "RequestMemory", lambda limit: full)
+    monkeypatch.setattr(middleware, "RequestMemory", lambda limit, paced: full)
     vllm, status, error = post(CHAT_PATH, LARGE)
     assert (status, vllm.taken) == (503, 0)
     assert "take all memory for bodies and downloads; try again" in error["error"]["message"]
@@ -198,7 +198,7 @@ def test_a_large_body_that_does_not_come_gives_its_room_back(
 ) -> None:
     monkeypatch.setattr(memory, "READ_SECONDS", 0.01)
     mine = memory.RequestMemory(1 << 30)
-    monkeypatch.setattr(middleware, "RequestMemory", lambda limit: mine)
+    monkeypatch.setattr(middleware, "RequestMemory", lambda limit, paced: mine)
 
     async def never(*_: Any) -> bytes:
         assert mine.taken == memory.BODY_COPIES * len(LARGE)
@@ -213,6 +213,6 @@ def test_a_large_body_that_does_not_come_gives_its_room_back(
 def test_text_takes_no_memory_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
     full = memory.RequestMemory(1000)
     full.incoming.taken = 250
-    monkeypatch.setattr(middleware, "RequestMemory", lambda limit: full)
+    monkeypatch.setattr(middleware, "RequestMemory", lambda limit, paced: full)
     body = json.dumps({"prompt": "e" * 300_000}).encode()
     assert post("/v1/completions", body)[1] == 200

@@ -215,6 +215,22 @@ def test_a_slow_body_is_ended_once_though_its_reader_was_not_woken_yet(
     run(test)
 
 
+def test_behind_nginx_no_body_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "GRACE_SECONDS", 0)
+
+    async def test() -> None:
+        budget = RequestMemory(64 * MIB, paced=False)
+        reading = asyncio.create_task(read(BodyRoom(budget), MIB))
+        await settled()
+        budget.incoming.end_slow()
+        await settled()
+        assert not reading.done()
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    run(test)
+
+
 def test_what_fits_does_not_wait_behind_what_does_not() -> None:
     async def test() -> None:
         incoming = RequestMemory(4000).incoming

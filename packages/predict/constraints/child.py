@@ -5,6 +5,7 @@ the API server does. Nobody waits for what it is sent.
 """
 
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -21,7 +22,7 @@ LINE_BYTES = 1 << 20  # of an answer
 
 class Child:
     answers: asyncio.StreamReader
-    requests: asyncio.StreamWriter
+    requests: asyncio.StreamWriter | None = None
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair()
@@ -43,6 +44,8 @@ class Child:
         return bool(await self.answer())
 
     def ask(self, request: dict[str, Any]) -> None:
+        if self.requests is None or self.requests.is_closing():
+            raise ConnectionError
         self.requests.write(json.dumps(request).encode() + b"\n")
 
     async def answer(self) -> bytes:
@@ -54,7 +57,7 @@ class Child:
 
     async def end(self) -> None:
         self.process.kill()
-        self.requests.close()
+        (self.requests or self.socket).close()
         await asyncio.to_thread(self.process.wait)
 
 
@@ -63,9 +66,21 @@ early: list[Child] = []
 
 def start_early() -> None:
     """In the process of `vllm serve` itself, not in those that it starts."""
-    if sys.argv[1:2] == ["serve"] and multiprocessing.parent_process() is None and not early:
-        early.append(Child())
+    if sys.argv[1:2] == ["serve"] and multiprocessing.parent_process() is None:
+        with contextlib.suppress(OSError):  # the first constraint tries again, and says so
+            early.append(Child())
 
 
-def take() -> Child:
-    return early.pop() if early else Child()
+async def begun(setup: dict[str, Any]) -> Child:
+    """One that is ready, the early one unless it has died; ConnectionError where none can be."""
+    for taken in (*early, None):
+        early.clear()
+        child = taken or Child()
+        try:
+            if await child.begin(setup):
+                return child
+        except BaseException:
+            child.process.kill()
+            raise
+        await child.end()
+    raise ConnectionError

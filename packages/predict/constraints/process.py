@@ -11,6 +11,7 @@ so, if not for good, "seconds": CPU, "in_time": false where the machine was too 
 """
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -23,6 +24,8 @@ from collections.abc import Iterable, Iterator
 
 from predict.constraints import common
 from predict.constraints.trial import Json, Trial, TrialError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 CPU_SECONDS = 4  # of a fork; RLIMIT_CPU has whole seconds …
 READING_SECONDS = 2  # … of them while it reads
@@ -62,9 +65,9 @@ def fork(trial: Trial, kind: str, text: str) -> tuple[int, int]:
             mapped = int(sizes.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        nowhere = os.open(os.devnull, os.O_WRONLY)  # xgrammar's warnings quote the constraint
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
+        nowhere = os.open(os.devnull, os.O_RDWR)  # xgrammar's warnings quote the constraint
+        for descriptor in (0, 1, 2):  # the first two end when this process does, not its forks
+            os.dup2(nowhere, descriptor)
         said, keep = "", True
         try:
             trial(kind, text, has_read)
@@ -211,10 +214,11 @@ class Trials:
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # it ends with the server, whose drain it serves
-        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it would hear of it seconds later
     import xgrammar  # noqa: F401  # takes seconds: while vLLM starts, before it is told anything
 
+    for number in (signal.SIGINT, signal.SIGTERM):  # it ends with the server, whose drain it serves
+        signal.signal(number, signal.SIG_IGN)
     asked = lines(sys.stdin.fileno())
     first: list[bytes] = []
     while not first:

@@ -107,7 +107,7 @@ class Turns:
         ]
         slow = [request for request in constrained if expected(request) > QUICK_SECONDS]
         taken = sum(max(expected(one), foreseen(one)) > SEAT_SECONDS for one in constrained)
-        self.seats = max(1, scheduler.max_num_running_reqs // 2) - taken
+        self.seats = max(1, scheduler.max_num_active_reqs // 2) - taken
         others = len(scheduler.running) > len(slow)
         others = others or len(scheduler.waiting) > len(scheduler.deferred_waiting)
         alone = self.was_idle or not others

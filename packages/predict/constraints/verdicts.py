@@ -149,13 +149,13 @@ class Verdicts:
 
     async def _ready(self) -> child.Child:
         async with self.started:
-            if self.child is None or self.child.process.returncode is not None:
+            if self.child is None or self.child.process.poll() is not None:
                 setup = await asyncio.to_thread(tokenizer_setup, self.vllm_config)
-                self.child = child.take()
-                if not await self.child.begin(setup):
-                    await self.child.end()
+                try:
+                    self.child = await child.begun(setup)
+                except OSError:
                     log.error("the process that tries constraints did not start")
-                    raise ConnectionError
+                    raise
                 self.listening = asyncio.create_task(self._listen(self.child))
             return self.child
 

@@ -80,7 +80,8 @@ class RequestMiddleware:
     def __init__(self, app: App, settings: Settings) -> None:
         self.app = app
         self.settings = settings
-        self.memory = RequestMemory(settings.limits["image_memory_bytes"])
+        behind_nginx = settings.most_requests is not None
+        self.memory = RequestMemory(settings.limits["image_memory_bytes"], paced=not behind_nginx)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
