@@ -278,13 +278,17 @@ def test_a_process_that_dies_is_replaced_though_its_fork_goes_on(
         died = taken.child.process.pid
         while not (forks := Path(f"/proc/{died}/task/{died}/children").read_text().split()):
             await asyncio.sleep(0.01)
-        os.kill(int(forks[0]), signal.SIGSTOP)
+        fork = int(forks[0])
+        while os.readlink(f"/proc/{fork}/fd/2") != os.devnull:  # as 0 and 1 before it
+            await asyncio.sleep(0.01)
+        os.kill(fork, signal.SIGSTOP)
         try:
-            await killed(taken)
-            await asked
-            await taken.check(regex("b+"))
+            async with asyncio.timeout(60):  # or the fork's end, which does not come
+                await killed(taken)
+                await asked
+                await taken.check(regex("b+"))
         finally:
-            os.kill(int(forks[0]), signal.SIGKILL)
+            os.kill(fork, signal.SIGKILL)
 
     play(scene)
 
