@@ -209,11 +209,14 @@ def described(card: Card, chosen: Plan, options: Options) -> list[str]:
     def line(remote: Remote, auth: dict[str, str] | None = None) -> str:
         secret = names.get(remote.scheme)
         by = ", ".join(auth.values()) if auth else f"the secret {secret}" if secret else None
-        pinned = "; NOT PINNED: another push may find other files; add @ and a commit's 40 digits"
         if not remote.on_hub:
             pinned = "; not pinned: Baseten copies what is there at the push"
         elif remote.is_pinned:
             pinned = ""
+        else:
+            pinned = (
+                "; NOT PINNED: another push may find other files; add @ and a commit's 40 digits"
+            )
         return f"{remote}, with {by or 'NO CREDENTIALS (SECRET= names them)'}{pinned}"
 
     where = "mirrored by Baseten" if options.source == "bdn" else "downloaded by vLLM at each start"
@@ -221,10 +224,8 @@ def described(card: Card, chosen: Plan, options: Options) -> list[str]:
     first = line(own.remote, own.auth) if own else line(_repo(chosen.checkpoint))
     shown = [f"  weights      {first}; {where}"]
     if elsewhere(card, chosen):
-        by = names.get("hf", DEFAULT_SECRET)
-        shown.append(
-            f"  tokenizer    {card.weights.repo}, {card.tokenizer_file}, with the secret {by}"
-        )
+        repo, by = card.weights.repo, names["hf"]
+        shown.append(f"  tokenizer    {repo}, {card.tokenizer_file}, with the secret {by}")
     if options.weights is not None and options.title is None:
         shown.append(
             "  title        the base model's, so that Baseten makes this a new version of that "

@@ -30,7 +30,7 @@ def waits() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("kind", "under_way"), [(kind, depth) for kind, depth in KINDS.items()])
+@pytest.mark.parametrize(("kind", "under_way"), KINDS.items())
 def test_a_short_prompt_waits_for_the_steps_under_way(
     waits: dict[str, Any], kind: str, under_way: int
 ) -> None:

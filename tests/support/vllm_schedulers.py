@@ -32,15 +32,13 @@ class Run:
         self.now = self.busy_until = 0.0
         self.under_way: deque[tuple[Any, list[str], float]] = deque()
         self.first: dict[str, float] = {}  # when a request's first token came
-        self.steps: list[int] = []  # tokens
 
     def add(self, name: str, tokens: int) -> None:
         from vllm import SamplingParams
         from vllm.v1.request import Request
 
         asked = SamplingParams(max_tokens=2, ignore_eos=True)
-        prompt = [hash((name, place)) % 1000 for place in range(tokens)]
-        self.scheduler.add_request(Request(name, prompt, asked, None))
+        self.scheduler.add_request(Request(name, [1] * tokens, asked, None))
 
     def schedule(self) -> bool:
         output = self.scheduler.schedule()
@@ -52,7 +50,6 @@ class Run:
         if tokens:
             seconds = BASE_SECONDS + TOKEN_SECONDS * tokens
             self.busy_until = max(self.now, self.busy_until) + seconds
-            self.steps.append(tokens)
             self.under_way.append((output, ready, self.busy_until))
         return bool(tokens)
 

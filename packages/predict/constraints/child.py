@@ -73,14 +73,15 @@ def start_early() -> None:
 
 async def begun(setup: dict[str, Any]) -> Child:
     """One that is ready, the early one unless it has died; ConnectionError where none can be."""
-    for taken in (*early, None):
-        early.clear()
-        child = taken or Child()
-        try:
-            if await child.begin(setup):
-                return child
-        except BaseException:
-            child.process.kill()
-            raise
-        await child.end()
+    was_early = bool(early)
+    child = early.pop() if was_early else Child()
+    try:
+        if await child.begin(setup):
+            return child
+    except BaseException:
+        child.process.kill()
+        raise
+    await child.end()
+    if was_early:
+        return await begun(setup)
     raise ConnectionError

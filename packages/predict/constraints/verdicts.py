@@ -25,7 +25,8 @@ from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
 from vllm.v1.structured_output.request import get_structured_output_key
 from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
 
-from predict.constraints import categories, child
+from predict.constraints import categories
+from predict.constraints.child import Child, begun
 from predict.constraints.recent import Recent
 from predict.constraints.turns import EXTRA
 from predict.vllm_internals import LOGGER
@@ -104,7 +105,7 @@ class Verdicts:
         self.asked: dict[bytes, asyncio.Task[Verdict]] = {}
         self.waiting: dict[int, asyncio.Future[tuple[Verdict, bool]]] = {}
         self.numbers = itertools.count()
-        self.child: child.Child | None = None
+        self.child: Child | None = None
         self.listening: asyncio.Task[None] | None = None
         self.started = asyncio.Lock()
         self.task = background(self._ready())  # long before the first request, mostly
@@ -135,9 +136,9 @@ class Verdicts:
     async def _ask(self, key: bytes, kind: str, text: str) -> Verdict:
         number = next(self.numbers)
         try:
-            asked = await self._ready()
+            child = await self._ready()
             answer = self.waiting[number] = asyncio.get_running_loop().create_future()
-            asked.ask({"id": number, "kind": kind, "text": text})
+            child.ask({"id": number, "kind": kind, "text": text})
             verdict: Verdict
             verdict, keep = await answer
             if keep:
@@ -147,25 +148,25 @@ class Verdicts:
             self.waiting.pop(number, None)
             del self.asked[key]
 
-    async def _ready(self) -> child.Child:
+    async def _ready(self) -> Child:
         async with self.started:
             if self.child is None or self.child.process.poll() is not None:
                 setup = await asyncio.to_thread(tokenizer_setup, self.vllm_config)
                 try:
-                    self.child = await child.begun(setup)
+                    self.child = await begun(setup)
                 except OSError:
                     log.error("the process that tries constraints did not start")
                     raise
                 self.listening = asyncio.create_task(self._listen(self.child))
             return self.child
 
-    async def _listen(self, heard: child.Child) -> None:
+    async def _listen(self, child: Child) -> None:
         try:
-            while line := await heard.answer():
+            while line := await child.answer():
                 self._heard(json.loads(line))
         except Exception as error:
             log.error("what the process that tries constraints says is %s", type(error).__name__)
-        await heard.end()  # nobody listens to it any more
+        await child.end()  # nobody listens to it any more
         log.error("the process that tries constraints has ended")
         for answer in self.waiting.values():
             if not answer.done():
