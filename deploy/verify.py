@@ -156,6 +156,9 @@ def _kv_cache(command: str, plan: Plan, runs: Seen) -> Comparison:
         return Comparison(name, planned, str(found), True, f"{share:+.1%}")
     per_gpu = (found - plan.kv_tokens) * memory.kv_bytes_per_token(plan.card.architecture)
     gib = per_gpu / plan.count / GIB
+    if gib > plan.gpu.usable:
+        why = "more than a GPU holds of this model: the server has other weights, a stand-in's?"
+        return Comparison(name, planned, str(found), False, why)
     usable = plan.gpu.usable + gib / plan.utilization
     beside = (LIBRARIES + GRAPHS + (NCCL if plan.count > 1 else 0)) / GIB
     note = (

@@ -122,6 +122,12 @@ def test_a_smaller_kv_cache_differs_and_says_which_figure_is_off_by_how_much() -
     assert "deploy/plan.py" in row.note
 
 
+def test_a_kv_cache_larger_than_the_gpu_is_of_other_weights() -> None:
+    row = compared(tokens=250)["KV cache, tokens"]
+    assert row.agrees is False
+    assert "other weights" in row.note
+
+
 def test_a_larger_kv_cache_is_said_and_no_fault() -> None:
     row = compared(tokens=1.2)["KV cache, tokens"]
     assert row.agrees
