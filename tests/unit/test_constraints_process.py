@@ -1,10 +1,12 @@
 """What may go to the engine is tried in a process that survives whatever it tries."""
 
+import builtins
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -95,6 +97,40 @@ def test_what_cannot_be_followed_is_refused_and_the_process_lives(
     assert said in error
     assert len(error) < 250
     assert asked.verdict("regex", "a*") is None
+
+
+def test_a_trial_takes_a_small_part_of_what_a_process_of_its_own_would(asked: Process) -> None:
+    """By CPU time, of a fork that finds everything imported."""
+    started = time.clock_gettime(~asked.process.pid << 3 | 2)  # its clock, as in process.py
+    asked.send({"id": 7, "kind": "json_schema", "text": json.dumps(SCHEMA)})
+    answer = asked.receive()
+    assert answer["error"] is None
+    assert 10 * answer["seconds"] < started
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("json_schema", json.dumps(SCHEMA)),
+        ("regex", "[a-z]{1,20}"),
+        ("ebnf", 'root ::= "yes" | "no"'),
+        ("lark", 'start: "yes" | "no"'),
+    ],
+)
+def test_a_trial_imports_nothing(kind: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fork would again, for what it imports ends with it."""
+    info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
+    one = trial.Trial({"tokenizer": info.serialize_json(), "separators": None})
+    imported, import_ = [], builtins.__import__
+
+    def noted(name: str, *arguments: Any, **more: Any) -> Any:
+        imported.append(name)
+        return import_(name, *arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "__import__", noted)
+        one(kind, text, lambda: None)
+    assert imported == []
 
 
 def test_many_at_once_are_answered_each_and_a_quick_one_before_a_slow_one(asked: Process) -> None:

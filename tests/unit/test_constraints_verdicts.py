@@ -99,6 +99,28 @@ def test_a_verdict_is_kept_and_a_process_that_died_is_started_again(
     play(scene)
 
 
+def test_an_ordinary_schema_is_one_question_and_later_none(
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its first request waits for, where the process is there: no start, one answer."""
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+
+    async def scene(taken: Any) -> None:
+        await taken.check(regex("a+"))
+        asked: list[Any] = []
+        ask = taken.child.ask
+        monkeypatch.setattr(taken.child, "ask", lambda said: (asked.append(said), ask(said)))
+        monkeypatch.setattr(subprocess, "Popen", Mock(side_effect=AssertionError("a start")))
+        await taken.check(StructuredOutputsParams(json=schema))
+        assert len(asked) == 1
+        later = taken.check(StructuredOutputsParams(json={**schema}))
+        with pytest.raises(StopIteration):  # it ends without a turn of the event loop
+            later.send(None)
+        assert len(asked) == 1
+
+    play(scene)
+
+
 def test_a_process_that_dies_at_it_is_a_503(play: Callable[[Scene], None]) -> None:
     async def scene(taken: Any) -> None:
         await taken.check(regex("a+"))
