@@ -107,16 +107,15 @@ def test_an_ordinary_schema_is_one_question_and_later_none(
 
     async def scene(taken: Any) -> None:
         await taken.check(regex("a+"))
-        asked: list[Any] = []
-        ask = taken.child.ask
-        monkeypatch.setattr(taken.child, "ask", lambda said: (asked.append(said), ask(said)))
+        asked = Mock(side_effect=taken.child.ask)
+        monkeypatch.setattr(taken.child, "ask", asked)
         monkeypatch.setattr(subprocess, "Popen", Mock(side_effect=AssertionError("a start")))
         await taken.check(StructuredOutputsParams(json=schema))
-        assert len(asked) == 1
+        assert asked.call_count == 1
         later = taken.check(StructuredOutputsParams(json={**schema}))
         with pytest.raises(StopIteration):  # it ends without a turn of the event loop
             later.send(None)
-        assert len(asked) == 1
+        assert asked.call_count == 1
 
     play(scene)
 
