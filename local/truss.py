@@ -32,7 +32,7 @@ from deploy.cards import Card
 from deploy.config import PORT
 from deploy.errors import CommandError
 from deploy.paths import ROOT
-from deploy.start_command import argument, serve_arguments
+from deploy.start_command import argument
 from local import sandbox
 from local.finetunes import cache as finetunes
 from local.machine import SEARCH_PATH, SYSTEM_PROGRAMS
@@ -41,7 +41,7 @@ from local.standins import cache
 
 PACKAGES = ROOT / "packages"
 LOCAL_ENVIRONMENT = ROOT / "local" / "environment.yaml"
-CPU_BUILD = ROOT / "local" / "cpu"  # repairs LoRA and workers' waits in vLLM's CPU build
+CPU_BUILD = ROOT / "local" / "cpu"  # plugins of vLLM: repairs, and forks in place of new processes
 LOCAL = "/local"  # where that is in the container
 NGINX_PORT = 8080  # fixed by Truss
 URL = f"http://127.0.0.1:{NGINX_PORT}"
@@ -152,7 +152,7 @@ def mounts(config: dict[str, Any], given: Mapping[str, Path] | None = None) -> d
             found |= {f"{place}/{name}": folder / name for name in entry["allow_patterns"]}
         else:
             found[place] = checked(place, given[place]) if place in given else folder
-    return found | ({LOCAL: CPU_BUILD} if needs_repairs(config) else {})
+    return found | {LOCAL: CPU_BUILD}
 
 
 def checked(place: str, folder: Path) -> Path:
@@ -188,12 +188,6 @@ def kind_of(entry: dict[str, Any], base: Card) -> str:
     return base.formats.config if base.formats.config in taken else taken[0]
 
 
-def needs_repairs(config: dict[str, Any]) -> bool:
-    """Whether it runs what local/cpu is for: LoRA, or tensor-parallel workers."""
-    words = serve_arguments(config["docker_server"]["start_command"])
-    return "--enable-lora" in words or tensor_parallel_size(config) > 1
-
-
 def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
     """Path in the container → file, of those secrets the config asks for that are in `folder`.
 
@@ -224,9 +218,8 @@ def environment(config: dict[str, Any]) -> dict[str, str]:
     if tensor_parallel_size(config) > 1:
         local.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
     own = config.get("environment_variables") or {}
-    if needs_repairs(config):
-        local["PYTHONPATH"] = f"{own['PYTHONPATH']}:{LOCAL}"
-    return {**own, **local}
+    path = ":".join(filter(None, [own.get("PYTHONPATH"), LOCAL]))
+    return {**own, **local, "PYTHONPATH": path}
 
 
 def tensor_parallel_size(config: dict[str, Any]) -> int:

@@ -14,6 +14,8 @@ from tests.support.faults import STALL_SECONDS
 from tests.support.image_host import ImageHost, serving
 
 SOON_STALLED = ("mixtral-8x22b",)  # whose containers give their engine less time (test_faults.py)
+# Whose engine and workers are started anew, as in the image, where others here are forks
+SPAWNED = ("pixtral-12b", "mixtral-8x22b")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -90,6 +92,8 @@ def container(
     variables = {"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{image_host.port}"}
     if card.name in SOON_STALLED:
         variables["PREDICT_STALL_SECONDS"] = str(STALL_SECONDS)
+    if card.name in SPAWNED:
+        variables["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     with run_container(
         card, pushed(card.name), tmp_path_factory.mktemp("container"), variables
     ) as started:
