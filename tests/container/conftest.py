@@ -21,6 +21,8 @@ SPAWNED = ("pixtral-12b", "mixtral-8x22b")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ends_container: runs after all others of its container")
     config.addinivalue_line("markers", f"{turns.MARK}: runs while no other process has a test")
+    config.addinivalue_line("markers", f"{turns.BUSY}: keeps all cores busy, and watches no time")
+    config.addinivalue_line("markers", f"{turns.PATIENT}: may run beside a {turns.BUSY} one")
 
 
 @pytest.hookimpl(tryfirst=True)

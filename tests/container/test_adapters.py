@@ -17,7 +17,10 @@ from tests.support.user import User
 ADAPTER = "legal"
 SOURCE = f"{ADAPTER}=hf://acme/legal@{'c' * 40}"
 # no other container has the ports
-pytestmark = pytest.mark.parametrize("container", [None], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("container", [None], indirect=True),
+    pytest.mark.patient,
+]
 
 
 @pytest.fixture(scope="module", params=["mistral-7b", "mixtral-8x7b", "pixtral-12b"])

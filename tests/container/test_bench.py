@@ -54,6 +54,7 @@ def numbers(value: Any) -> Iterator[float]:
             yield from numbers(inner)
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
 def test_a_quick_run_has_every_metric_of_its_part(container: None, tmp_path: Path) -> None:
     page = make_bench(tmp_path)

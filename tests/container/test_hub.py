@@ -28,6 +28,7 @@ SECRET = Options().secret
 FOLDERS = ("app", "dev/shm", "etc", "home", "packages", "run", "secrets", "tmp", "var")
 
 alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
+pytestmark = pytest.mark.patient
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from tests.support.container import Running, run_container
 from tests.support.user import User
 
 KINDS = ["hf", "mistral", "auto", *quantize.KINDS]
+pytestmark = pytest.mark.patient
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ EXTRA = 20  # clients beyond the queue, so that it is always full
 
 pytestmark = [
     pytest.mark.parametrize("container", [MODEL], indirect=True),
-    pytest.mark.undisturbed,
+    pytest.mark.busy,
 ]
 
 

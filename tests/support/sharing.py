@@ -1,9 +1,10 @@
 """Which tests one process runs, where several share them (scripts/test.py, `--dist=loadgroup`).
 
-Promises: tests of a shared container stay together, and those of a file; the largest groups of
-container tests come first and the quick layers fill the end, so that all processes end at about the
-same time. pytest-xdist 3.8 would carry a group in a test's id, which pytest 9.2 no longer lets it
-change: the processes write the groups to a file, and the scheduler reads that.
+Promises: tests of a shared container stay together, and those of a file; of container tests the one
+that keeps all cores busy comes first, and what may run beside it, then the largest groups, and the
+quick layers fill the end, so that all processes end at about the same time. pytest-xdist 3.8 would
+carry a group in a test's id, which pytest 9.2 no longer lets it change: the processes write the
+groups to a file, and the scheduler reads that.
 """
 
 import json
@@ -15,7 +16,15 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.timing import LAYERS, layer_of
-from tests.support.turns import ends_container, group_of, shares, undisturbed
+from tests.support.turns import (
+    BUSY,
+    PATIENT,
+    ends_container,
+    group_of,
+    has,
+    shares,
+    undisturbed,
+)
 
 FILE = "groups.json"  # in the temporary folder of the whole run
 
@@ -25,9 +34,20 @@ def arrange(items: list[pytest.Item], basetemp: Path) -> None:
     `basetemp`: the temporary folder of the process."""
     # one after the other they take one turn (turns.py); those of a file stay as they are written
     items.sort(key=lambda it: (ends_container(it), undisturbed(it) and shares(it) is not None))
+    items.sort(key=lambda item: not has(item, BUSY))
     groups = {item.nodeid: group_of(item) for item in items}
     sizes = Counter(groups.values())
-    items.sort(key=lambda item: (-LAYERS.index(layer_of(item.nodeid)), -sizes[groups[item.nodeid]]))
+    busy = {groups[item.nodeid] for item in items if has(item, BUSY)}
+    patient = set(groups.values()) - {
+        groups[item.nodeid] for item in items if not has(item, PATIENT)
+    }
+
+    def order(item: pytest.Item) -> tuple[int, bool, bool, int]:
+        group = groups[item.nodeid]
+        layer = -LAYERS.index(layer_of(item.nodeid))
+        return layer, group not in busy, group not in patient, -sizes[group]
+
+    items.sort(key=order)
     (basetemp.parent / FILE).write_text(json.dumps(groups))
 
 

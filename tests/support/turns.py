@@ -1,8 +1,9 @@
 """Which tests may run at once, where several processes have a container each.
 
-Promises: a test marked `undisturbed` runs while no other test does; the others run beside each
-other. Who waits comes next, so nobody waits for ever. Only a test's call takes a turn: containers
-start and stop beside anything, and one that starts within a call gives its turn up meanwhile.
+Promises: a test marked `undisturbed` runs while no other test does; beside one marked `busy` only
+those marked `patient` do; the others run beside each other. Who waits comes next, so nobody waits
+for ever. Only a test's call takes a turn: containers start and stop beside anything, and one that
+starts within a call gives its turn up meanwhile.
 """
 
 import fcntl
@@ -14,15 +15,33 @@ from pathlib import Path
 
 import pytest
 
-MARK = "undisturbed"
+MARK = "undisturbed"  # watches time
+BUSY = "busy"  # wants all cores for minutes, and watches no time
+PATIENT = "patient"  # needs no core to spare, as trials of constraints do
+
+# How each kind of test holds the locks; each is one of a file.
+Turn = dict[str, int]
+ALONE: Turn = {"room": fcntl.LOCK_EX}
+BUSILY: Turn = {"room": fcntl.LOCK_SH, "spare": fcntl.LOCK_EX}
+PATIENTLY: Turn = {"room": fcntl.LOCK_SH}
+USUAL: Turn = {"room": fcntl.LOCK_SH, "spare": fcntl.LOCK_SH}
+KINDS = {MARK: ALONE, BUSY: BUSILY, PATIENT: PATIENTLY}
+
+
+def has(item: pytest.Item, mark: str) -> bool:
+    return item.get_closest_marker(mark) is not None
+
+
+def turn_of(item: pytest.Item) -> Turn:
+    return next((turn for mark, turn in KINDS.items() if has(item, mark)), USUAL)
 
 
 def undisturbed(item: pytest.Item) -> bool:
-    return item.get_closest_marker(MARK) is not None
+    return has(item, MARK)
 
 
 def ends_container(item: pytest.Item) -> bool:
-    return item.get_closest_marker("ends_container") is not None
+    return has(item, "ends_container")
 
 
 def shares(item: pytest.Item) -> str | None:
@@ -40,29 +59,30 @@ class Turns:
     """The turns of one process. `folder`: the same for all of them."""
 
     def __init__(self, folder: Path) -> None:
-        names = ("door", "room")
-        self.door, self.room = (os.open(folder / name, os.O_CREAT | os.O_RDWR) for name in names)
-        self.held: int | None = None
+        names = ("door", "room", "spare")
+        self.locks = {name: os.open(folder / name, os.O_CREAT | os.O_RDWR) for name in names}
+        self.held: Turn | None = None
         self.waited = 0.0  # seconds, since a test's last phase
 
-    def take(self, how: int) -> None:
-        """`how`: LOCK_EX for a turn alone, LOCK_SH for one beside others."""
-        if self.held != how:
+    def take(self, turn: Turn) -> None:
+        if self.held != turn:
             self.give_up()
             began = time.monotonic()
-            fcntl.flock(self.door, fcntl.LOCK_EX)  # who comes later waits behind us
-            fcntl.flock(self.room, how)
-            fcntl.flock(self.door, fcntl.LOCK_UN)
-            self.held = how
+            fcntl.flock(self.locks["door"], fcntl.LOCK_EX)  # who comes later waits behind us
+            for name, how in turn.items():
+                fcntl.flock(self.locks[name], how)
+            fcntl.flock(self.locks["door"], fcntl.LOCK_UN)
+            self.held = turn
             self.waited += time.monotonic() - began
 
     def give_up(self) -> None:
-        fcntl.flock(self.room, fcntl.LOCK_UN)
+        for name in self.held or ():
+            fcntl.flock(self.locks[name], fcntl.LOCK_UN)
         self.held = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        self.take(fcntl.LOCK_EX if undisturbed(item) else fcntl.LOCK_SH)
+        self.take(turn_of(item))
         return (yield)
 
     @pytest.hookimpl(wrapper=True)

@@ -10,7 +10,7 @@ from tests.support.turns import group_of
 
 
 def item(name: str, **parameters: Any) -> Any:
-    marks = {"watched": "undisturbed", "end": "ends_container"}
+    marks = {"watched": "undisturbed", "end": "ends_container", "busy": "busy", "calm": "patient"}
     mark = marks.get(name.rpartition("_")[2])
     found = SimpleNamespace(
         nodeid=f"tests/{name}", get_closest_marker=lambda name: mark if name == mark else None
@@ -64,6 +64,21 @@ def test_tests_that_watch_time_follow_each_other_before_the_end_of_their_contain
     order = [it.nodeid.rpartition("_")[2] for it in both if it in items]
     assert order == ["a", "c", "watched", "watched", "end"]
     assert [it for it in both if it in apart] == apart
+
+
+def test_what_keeps_all_cores_busy_comes_first_and_beside_it_what_does_not_mind(
+    tmp_path: Path,
+) -> None:
+    names = ("test_a", "test_b_watched", "test_c_busy", "test_d_end")
+    pixtral = [item(f"container/test_f.py::{name}", container="pixtral-12b") for name in names]
+    mixed = [item(f"container/test_g.py::{name}", container=None) for name in ("test_a", "b_calm")]
+    mistral = [item(f"container/test_h.py::test_{n}", container="mistral-7b") for n in range(9)]
+    patient = [item("container/test_i.py::test_a_calm", container=None)]
+    both = [*mistral, *mixed, *patient, *pixtral]
+    arrange(both, tmp_path / "popen-gw0")
+    order = ["busy", "a", "watched", "end"]
+    assert [it.nodeid.rpartition("_")[2] for it in both[:4]] == order
+    assert both[4:] == [*patient, *mistral, *mixed]
 
 
 def test_the_scheduler_knows_the_groups_that_the_processes_wrote(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import turns
 from tests.support.timing import container_start
-from tests.support.turns import MARK, Turns
+from tests.support.turns import ALONE, BUSY, MARK, PATIENT, USUAL, Turn, Turns, turn_of
 
 
 def free(folder: Path, name: str, how: int) -> bool:
@@ -24,8 +24,12 @@ def free(folder: Path, name: str, how: int) -> bool:
 
 
 def item(alone: bool, container: str = "mistral-7b") -> Any:
+    return marked(MARK if alone else "", container)
+
+
+def marked(mark: str, container: str = "mistral-7b") -> Any:
     return SimpleNamespace(
-        get_closest_marker=lambda name: True if alone and name == MARK else None,
+        get_closest_marker=lambda name: True if name == mark else None,
         callspec=SimpleNamespace(params={"container": container}),
         nodeid="tests/container/test_a.py::test_b",
     )
@@ -40,19 +44,19 @@ def call(process: Turns, test: Any) -> None:
 def test_tests_run_beside_each_other_and_an_undisturbed_one_waits_for_them(tmp_path: Path) -> None:
     one, two, watching, late = (Turns(tmp_path) for _ in range(4))
     for process in (one, two):
-        process.take(fcntl.LOCK_SH)
+        process.take(USUAL)
     order: list[str] = []
 
-    def run(process: Turns, how: int, name: str) -> None:
-        process.take(how)
+    def run(process: Turns, turn: Turn, name: str) -> None:
+        process.take(turn)
         order.append(name)
         process.give_up()
 
-    first = Thread(target=run, args=(watching, fcntl.LOCK_EX, "undisturbed"))
+    first = Thread(target=run, args=(watching, ALONE, "undisturbed"))
     first.start()
     while free(tmp_path, "door", fcntl.LOCK_EX):
         pass  # until it waits
-    second = Thread(target=run, args=(late, fcntl.LOCK_SH, "who came later"))
+    second = Thread(target=run, args=(late, USUAL, "who came later"))
     second.start()
     for process in (one, two):
         order.append("beside")
@@ -81,9 +85,23 @@ def test_undisturbed_tests_of_a_container_have_one_turn(tmp_path: Path) -> None:
     assert free(tmp_path, "room", fcntl.LOCK_EX)
 
 
+def test_a_busy_test_has_patient_ones_beside_it_and_no_others(tmp_path: Path) -> None:
+    busy, patient = Turns(tmp_path), Turns(tmp_path)
+    call(busy, marked(BUSY))
+    call(patient, marked(PATIENT))  # waits for nothing
+    for mark in (MARK, BUSY, ""):
+        locks = turn_of(marked(mark)).items()
+        assert not all(free(tmp_path, name, how) for name, how in locks), mark
+    busy.pytest_runtest_teardown(marked(BUSY), marked(BUSY))
+    assert all(free(tmp_path, name, how) for name, how in USUAL.items())
+    assert not all(free(tmp_path, name, how) for name, how in ALONE.items())
+    patient.give_up()
+    assert all(free(tmp_path, name, how) for name, how in ALONE.items())
+
+
 def test_a_test_s_seconds_are_without_its_wait(tmp_path: Path) -> None:
     process, other = Turns(tmp_path), Turns(tmp_path)
-    other.take(fcntl.LOCK_EX)
+    other.take(ALONE)
     waiting = Thread(target=call, args=(process, item(alone=True)))
     waiting.start()
     while free(tmp_path, "door", fcntl.LOCK_EX):
@@ -109,7 +127,7 @@ def test_a_container_that_starts_needs_no_turn(
     with container_start("mistral-7b"):
         pass
     process = turns.arrange(tmp_path)
-    process.take(fcntl.LOCK_EX)
+    process.take(ALONE)
     with container_start("mistral-7b"):
         assert free(tmp_path, "room", fcntl.LOCK_EX)
     assert not free(tmp_path, "room", fcntl.LOCK_SH)
