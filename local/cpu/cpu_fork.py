@@ -6,6 +6,7 @@ what plugins did there. No thread of torch is there to be lost: OpenMP has one o
 (local/environment.yaml).
 """
 
+import gc
 import os
 import signal
 from typing import Any
@@ -26,9 +27,11 @@ def register() -> None:
         os.environ[METHOD] = "fork"
 
     platform.check_and_update_config = staticmethod(check_and_update_config)
-    os.register_at_fork(after_in_child=forget_the_loop)
+    os.register_at_fork(after_in_child=begin_anew)
 
 
-def forget_the_loop() -> None:
-    """Where the parent's event loop hears of signals, a child's would be taken for the parent's."""
+def begin_anew() -> None:
+    """Where the parent's event loop hears of signals, a child's would be taken for the parent's.
+    What the parent made stays: no collection of garbage needs to look through it."""
     signal.set_wakeup_fd(-1)
+    gc.freeze()

@@ -14,7 +14,7 @@ async def main():
     heard = []
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, heard.append, signal.SIGTERM)
     if sys.argv[1:]:
-        os.register_at_fork(after_in_child=cpu_fork.forget_the_loop)
+        os.register_at_fork(after_in_child=cpu_fork.begin_anew)
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(7))
@@ -36,5 +36,5 @@ def told(*words: str) -> str:
 
 
 def test_a_fork_s_signals_are_not_taken_for_its_parent_s() -> None:
-    assert told("forget") == "7 False"
+    assert told("anew") == "7 False"
     assert told() == "7 True"  # what it is for
