@@ -1,5 +1,9 @@
-"""LoRA adapters beside their base model in one server, at its routes and through the platform."""
+"""LoRA adapters beside their base model in one server, at its routes and through the platform.
 
+One of the servers ends as those of test_faults.py do, of which it spares one.
+"""
+
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +15,11 @@ from deploy import cards
 from local.finetunes import cache
 from local.finetunes.lora import ANSWER, QUESTION
 from local.standins.corpus import chat, dialogues
-from tests.support.container import Running, run_container
+from local.truss import URL
+from tests.support import faults, load
+from tests.support.container import Running, gone, leftovers, run_container
+from tests.support.faults import END_SECONDS, ENGINE
+from tests.support.resilience import Report
 from tests.support.user import User
 
 ADAPTER = "legal"
@@ -100,3 +108,30 @@ def test_smoke_checks_the_adapter(adapted: Running, user: User) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"adapter {ADAPTER}" in done.stdout
     assert "wrong name" in done.stdout
+
+
+@pytest.mark.parametrize("adapted", ["mistral-7b"], indirect=True)
+def test_a_killed_engine_breaks_off_a_legacy_stream_and_waits_for_no_client(
+    adapted: Running, resilience: Report
+) -> None:
+    """uvicorn would wait for the client that does not read. The last test here: it ends the
+    container."""
+    body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 4000}
+    with faults.unread(adapted.card.name, full=True):
+        with httpx.stream("POST", f"{URL}/predict", json=body, timeout=120) as response:
+            assert response.status_code == 200
+            chunks = response.iter_raw()
+            assert next(chunks)
+            assert load.status(load.LIVENESS) == 200
+            faults.send(ENGINE, signal.SIGKILL)
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(chunks)
+        seconds = load.wait(lambda: adapted.process.poll() is not None, END_SECONDS)
+        assert gone(), leftovers()
+        assert adapted.process.returncode == 1
+        assert "exit status 1" in adapted.log.read_text()
+    resilience.row(
+        "A part that is killed",
+        "kill -9 of the engine, under a stream whose client does not read and a legacy one",
+        f"the legacy stream is cut off; the container ends {seconds:.1f} s later",
+    )

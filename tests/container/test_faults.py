@@ -3,15 +3,12 @@
 Each model's shared container ends by one of these, after all other tests of it (conftest.py).
 """
 
-import signal
 from collections.abc import Sequence
 
-import httpx
 import pytest
 from predict.admission import RETRY_SECONDS
 
 from deploy.config import most_requests
-from local.truss import URL
 from tests.support import faults, load
 from tests.support.container import Running, gone, leftovers
 from tests.support.faults import API_SERVER, END_SECONDS, ENGINE, NGINX, STALL_SECONDS, WORKER
@@ -61,32 +58,6 @@ def test_the_end_of_an_engine_with_workers_ends_the_container(
     container: Running, resilience: Report
 ) -> None:
     check_killed(Server.of(container), ENGINE, resilience)
-
-
-@alone
-def test_a_killed_engine_breaks_off_a_legacy_stream_and_waits_for_no_client(
-    container: None, resilience: Report
-) -> None:
-    """uvicorn would wait for the client that does not read."""
-    body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 4000}
-    with load.server("mistral-7b") as server, faults.unread("mistral-7b", full=True):
-        with httpx.stream("POST", f"{URL}/predict", json=body, timeout=60) as response:
-            assert response.status_code == 200
-            chunks = response.iter_raw()
-            assert next(chunks)
-            assert load.status(load.LIVENESS) == 200
-            faults.send(ENGINE, signal.SIGKILL)
-            with pytest.raises(httpx.RemoteProtocolError):
-                list(chunks)
-        seconds = load.wait(lambda: server.process.poll() is not None, END_SECONDS)
-        assert gone(), leftovers()
-        assert server.process.returncode == 1
-        assert "exit status 1" in server.log.read_text()
-    resilience.row(
-        "A part that is killed",
-        "kill -9 of the engine, under a stream whose client does not read and a legacy one",
-        f"the legacy stream is cut off; the container ends {seconds:.1f} s later",
-    )
 
 
 @shared("mistral-nemo-12b")
