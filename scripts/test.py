@@ -89,6 +89,8 @@ def run(command: list[str]) -> int:
     # A machine whose PYTHONDONTWRITEBYTECODE is set would compile pytest, truss and what is tested
     # in each of some hundred processes: 4 s of each that collects the unit tests.
     variables = {name: it for name, it in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if "--dist=worksteal" in command:  # a process for each core: torch's threads would wait busily
+        variables["OMP_NUM_THREADS"] = "1"
     process = subprocess.Popen(command, cwd=ROOT, env=variables)
     while True:
         try:

@@ -68,11 +68,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         sharing.arrange(items, Path(config.getoption("basetemp")))
 
 
-def pytest_collection_finish() -> None:
-    """What is imported by now stays, and is looked through in no collection of garbage: with vLLM
-    and torch each would take half a second, and tests ask for some hundred."""
-    gc.freeze()
-    atexit.register(gc.unfreeze)  # nanobind counts as leaks what is left at the end
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported stays: no collection of garbage looks through it, neither while vLLM and
+    torch are imported, for a fifth of that time, nor afterwards, for half a second each of some
+    hundred that tests ask for."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # nanobind counts as leaks what is left at the end
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,12 +6,10 @@ and its Python code then fails on registering fake kernels for operators without
 schemas first is enough: no image path of vLLM calls the operators themselves.
 
 A .pth file imports this module at every interpreter start, in vLLM's child processes too, so it
-only registers an import hook; torch is imported when torchvision is. A torchvision built for the
-CPU ("+cpu") brings its own schemas and is left alone.
+only registers an import hook, and imports nothing that Python has not; torch is imported when
+torchvision is. A torchvision built for the CPU ("+cpu") brings its own schemas and is left alone.
 """
 
-import importlib.abc
-import importlib.metadata
 import sys
 
 SCHEMAS = {
@@ -20,11 +18,13 @@ SCHEMAS = {
 }
 
 
-class _BeforeTorchvision(importlib.abc.MetaPathFinder):
+class _BeforeTorchvision:
     def find_spec(self, name, path=None, target=None):
         if name != "torchvision":
             return None
         sys.meta_path.remove(self)
+        import importlib.metadata  # 40 ms, which no start of Python is to wait for
+
         if not importlib.metadata.version("torchvision").endswith("+cpu"):
             import torch
 

@@ -18,6 +18,8 @@ import pytest
 from predict.constraints import child
 
 from deploy.paths import ROOT
+from tests.support import quick_trials
+from tests.support.quick_trials import HEAVY, IMPOSSIBLE
 
 xgrammar = pytest.importorskip("xgrammar")
 verdicts = pytest.importorskip("predict.constraints.verdicts")
@@ -25,8 +27,8 @@ exceptions = pytest.importorskip("vllm.exceptions")
 StructuredOutputsParams = pytest.importorskip("vllm.sampling_params").StructuredOutputsParams
 
 VOCABULARY = ["</s>", *map(chr, range(32, 127)), "ab", "abc", "true", '{"', '":']
-HEAVY = "(.{0,300}.{0,300}){0,300}"
-IMPOSSIBLE = "(?=a)b"
+OURS = child.COMMAND
+QUICK = (OURS[0], "-m", quick_trials.__name__)
 
 Scene = Callable[[Any], Coroutine[Any, Any, None]]
 
@@ -40,7 +42,8 @@ Shared = tuple[asyncio.Runner, Any]
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Shared]:
-    """An event loop, and in it Verdicts whose process is a real one, for a small vocabulary."""
+    """An event loop, and in it Verdicts whose process is a real one with a quick judge, for a small
+    vocabulary."""
     info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
     setup = {"tokenizer": info.serialize_json(), "separators": None}
 
@@ -53,7 +56,8 @@ def shared() -> Iterator[Shared]:
 
     with pytest.MonkeyPatch.context() as patched, asyncio.Runner() as runner:
         patched.setattr(verdicts, "tokenizer_setup", lambda _: setup)
-        patched.setenv("PYTHONPATH", str(ROOT / "packages"))
+        patched.setattr(child, "COMMAND", QUICK)
+        patched.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'packages'}")
         taken = runner.run(begin())
         yield runner, taken
         runner.run(end(taken))
@@ -86,12 +90,12 @@ def test_a_verdict_is_kept_and_a_process_that_died_is_started_again(
     async def scene(taken: Any) -> None:
         await taken.check(regex("a+"))
         with pytest.raises(verdicts.RefusedConstraintError, match="cannot be followed"):
-            await taken.check(regex(IMPOSSIBLE))
+            await taken.check(regex(IMPOSSIBLE[0]))
         first = taken.child
         await killed(taken)
         await taken.check(regex("a+"))
         with pytest.raises(verdicts.RefusedConstraintError, match="cannot be followed"):
-            await taken.check(regex(IMPOSSIBLE))
+            await taken.check(regex(IMPOSSIBLE[0]))
         assert taken.child is first
         await taken.check(regex("b+"))
         assert taken.child is not first
@@ -185,7 +189,7 @@ def test_a_refusal_that_may_be_due_to_the_machine_is_not_kept(
         monkeypatch.setattr(taken, "_heard", lambda said: heard({**said, "keep": False}))
         for _ in range(2):
             with pytest.raises(verdicts.RefusedConstraintError):
-                await taken.check(regex(IMPOSSIBLE))
+                await taken.check(regex(IMPOSSIBLE[0]))
         assert next(taken.numbers) == 2
         assert not taken.known
 
@@ -201,12 +205,12 @@ def test_a_refusal_may_be_kept_for_a_time(
         monkeypatch.setattr(taken, "_heard", kept)
         for _ in range(2):
             with pytest.raises(verdicts.RefusedConstraintError):
-                await taken.check(regex(IMPOSSIBLE))
+                await taken.check(regex(IMPOSSIBLE[0]))
         assert next(taken.numbers) == 1
         seconds[0] = -1.0
         for _ in range(2):
             with pytest.raises(verdicts.RefusedConstraintError):
-                await taken.check(regex("(?=b)a"))
+                await taken.check(regex(IMPOSSIBLE[1]))
         assert next(taken.numbers) == 4
 
     play(scene)
@@ -230,7 +234,11 @@ def test_a_neighbour_s_new_constraint_is_tried_beside_many_heavy_ones(
     play(scene)
 
 
-def test_the_engine_is_told_whatever_the_client_says(play: Callable[[Scene], None]) -> None:
+def test_the_engine_is_told_whatever_the_client_says(
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "COMMAND", OURS)
+
     async def scene(taken: Any) -> None:
         seen: list[Any] = []
 
