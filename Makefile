@@ -1,4 +1,5 @@
-# The commands of this project: `make help` lists them, each is a file of scripts/.
+# The commands of this project: `make help` lists them, `make help push` says what one takes. Each is a
+# file of scripts/.
 # scripts/command.py checks what they are given, sets up what they need, and runs them.
 PYTHON = python3
 COMMANDS := $(filter-out __init__ command options,$(basename $(notdir $(wildcard scripts/*.py))))
@@ -18,7 +19,12 @@ unexport $(NAMES)
 UNKNOWN := $(filter-out help $(COMMANDS),$(MAKECMDGOALS))
 $(if $(UNKNOWN),$(error '$(firstword $(UNKNOWN))' is not a command of this project; `make help` lists them. What one is given is written NAME=value, as in MODEL=pixtral-12b))
 
+# `make help push` is one command, and push is what it is asked about.
+ABOUT := $(if $(filter help,$(MAKECMDGOALS)),$(filter-out help,$(MAKECMDGOALS)))
+$(ABOUT):
+	@:
+
 .PHONY: help $(COMMANDS)
-help $(COMMANDS):
+help $(filter-out $(ABOUT),$(COMMANDS)):
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed; name one with PYTHON=python3.11" >&2; exit 1; }
-	@newline=$$(printf '\n.'); newline=$${newline%.}; exec $(PYTHON) -m scripts.command $@ $(GIVEN)
+	@newline=$$(printf '\n.'); newline=$${newline%.}; exec $(PYTHON) -m scripts.command $@ $(if $(filter help,$@),$(ABOUT)) $(GIVEN)

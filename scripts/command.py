@@ -160,28 +160,46 @@ def command(name: str) -> Callable[[Main], Program]:
 
 
 def help_text() -> str:
-    """All commands, and what their options mean."""
-    lines = ["Commands, with what they take as NAME=value; each sets up first what it needs:", ""]
-    meanings: dict[str, dict[str, list[str]]] = {}
-    for name, found in COMMANDS.items():
-        shown: list[str] = []
-        for action in parser_of(name)._actions:
-            if "--help" in action.option_strings:
-                continue
-            option = variable(action.option_strings[0])
-            shown.append(f"{option}=" if action.required else f"[{option}=]")
-            meanings.setdefault(option, {}).setdefault(action.help or "", []).append(name)
-        usage = textwrap.fill(
-            " ".join([f"make {name:<10}", *shown]), 98, subsequent_indent=" " * 16
-        )
-        lines += [usage, f"    {found.description}"]
-    lines += ["", "What they mean:"]
-    for option, helps in sorted(meanings.items()):
-        for help, names in helps.items():
-            of = "" if len(helps) == 1 else f" ({', '.join(names)})"
-            text = f"{option + '=':<16}{help}{of}"
-            lines.append(textwrap.fill(text, 98, initial_indent="  ", subsequent_indent=" " * 18))
+    """All commands, a line each."""
+    return "\n".join(
+        [
+            "Commands; each sets up first what it needs. What one takes, for example push:",
+            "  make help push",
+            "",
+            *(f"  make {name:<11}{found.description}" for name, found in COMMANDS.items()),
+            "",
+            "README.md begins with the shortest way; docs/operations.md goes through a deployment.",
+        ]
+    )
+
+
+def help_of(name: str) -> str:
+    """What a command does, and what its options mean."""
+    options = [it for it in parser_of(name)._actions if "--help" not in it.option_strings]
+    shown = {variable(it.option_strings[0]): it for it in options}
+    words = [f"{word}=" if it.required else f"[{word}=]" for word, it in shown.items()]
+    usage = textwrap.fill(" ".join([f"make {name}", *words]), 98, subsequent_indent=" " * 4)
+    lines = [usage, f"    {COMMANDS[name].description}"]
+    for word, it in shown.items():
+        text = f"{word + '=':<20}{it.help or ''}"
+        lines.append(textwrap.fill(text, 98, initial_indent="  ", subsequent_indent=" " * 22))
     return "\n".join(lines)
+
+
+def help_with(words: Sequence[str]) -> int:
+    """`make help`, or `make help push smoke`."""
+    for word in words:
+        if word not in COMMANDS:
+            near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
+            meant = f"; did you mean make help {near[0]}?" if near else ""
+            print(
+                f"make help: {word} is not a command; it takes the name of one, as in "
+                f"make help push{meant}",
+                file=sys.stderr,
+            )
+            return 2
+    print("\n\n".join(map(help_of, words)) or help_text(), flush=True)
+    return 0
 
 
 def ignored(name: str, words: Sequence[str]) -> list[str]:
@@ -198,10 +216,7 @@ def main(words: Sequence[str]) -> int:
     """Checks the words of a command, sets up what it needs, and becomes it."""
     name, *given = words or ["help"]
     if name == "help":
-        if given:
-            print(f"make help: takes no choices, got {given[0]}", file=sys.stderr)
-            return 2
-        return run("help", lambda: print(help_text(), flush=True))
+        return run("help", lambda: help_with(given))
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
         said = f"did you mean make {near[0]}?" if near else "make help lists all"
@@ -220,6 +235,8 @@ def main(words: Sequence[str]) -> int:
         return status
     if name == "setup":
         return 0
+    if COMMANDS[name].first:
+        print(f"make {name}: {COMMANDS[name].first}", flush=True)
     python = setup.VENV / "bin" / "python"
     # a make that the command's children run is not to take what this one was given
     variables = {name: value for name, value in os.environ.items() if name not in OF_MAKE}

@@ -1,8 +1,8 @@
 """Every command of this project: what it does, what it takes, and what must be installed for it.
 
 Promises: standard library only and Python 3.9, for the options are checked before anything is
-installed. An option `--model-id` is `MODEL_ID=` for make; `make help` is made from this file. What
-a value means, and whether it can be had, is said by the command that reads it.
+installed. An option `--model-id` is `MODEL_ID=` for make; `make help` and `make help push` are made
+from this file. What a value means, and whether it can be had, is said by the command that reads it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ MAY_BE_EMPTY = ("--image-hosts",)
 
 @dataclass(frozen=True)
 class Command:
-    """`add` adds the options to a parser; the first line of its docstring is the description."""
+    """`add` adds the options to a parser; the first line of its docstring is the description.
+    `first` is said at once by a command that takes seconds to import what it needs."""
 
     environment: str
     add: Callable[[Parser], None]
+    first: str
 
     @property
     def description(self) -> str:
@@ -38,11 +40,13 @@ class Command:
 COMMANDS: dict[str, Command] = {}
 
 
-def command(environment: str) -> Callable[[Callable[[Parser], None]], Callable[[Parser], None]]:
+def command(
+    environment: str, first: str = ""
+) -> Callable[[Callable[[Parser], None]], Callable[[Parser], None]]:
     """Enters a command under the name of the function that adds its options."""
 
     def enter(add: Callable[[Parser], None]) -> Callable[[Parser], None]:
-        COMMANDS[add.__name__] = Command(environment, add)
+        COMMANDS[add.__name__] = Command(environment, add, first)
         return add
 
     return enter
@@ -168,7 +172,7 @@ def config(parser: Parser) -> None:
 
 @command(DEPLOY)
 def push(parser: Parser) -> None:
-    """Deploys config.yaml to Baseten with `truss push`; given a choice, writes it first."""
+    """Deploys config.yaml with `truss push`; given a choice, writes it first."""
     _choices(parser)
     _force(parser)
     parser.add_argument("--environment", help="of the model on Baseten")
@@ -177,7 +181,7 @@ def push(parser: Parser) -> None:
 
 @command(DEPLOY)
 def deploy(parser: Parser) -> None:
-    """Pushes a model, waits until it is up, sets its autoscaling and checks it: push to smoke."""
+    """Pushes a model, waits until it is up, sets its autoscaling and checks it."""
     _choices(parser)
     _force(parser)
     parser.add_argument("--environment", help="of the model on Baseten; default: production")
@@ -195,7 +199,7 @@ def predict(parser: Parser) -> None:
     parser.add_argument("--data", help="the request's body, as JSON; default: a chat message")
 
 
-@command(DEPLOY)
+@command(DEPLOY, first="looking at the plan, then asking Baseten …")
 def autoscale(parser: Parser) -> None:
     """Sets a deployed model's autoscaling on Baseten, from its card and its plan."""
     _deployment(parser, required=True)
@@ -227,7 +231,7 @@ def autoscale(parser: Parser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show it and change nothing")
 
 
-@command(DEPLOY)
+@command(DEPLOY, first="asking the deployment which model it serves …")
 def smoke(parser: Parser) -> None:
     """Checks that a deployment, or `make serve`, answers as its users expect."""
     _deployment(parser, required=False)
@@ -244,7 +248,7 @@ def smoke(parser: Parser) -> None:
 
 @command(WHOLE)
 def bench(parser: Parser) -> None:
-    """Measures this Truss here, or a deployment by its URL, and writes a page of figures."""
+    """Measures this Truss here, or a deployment by its URL; writes a page of figures."""
     _model(parser, "default: each part's own")
     parser.add_argument("--part", help="measure this part alone")
     parser.add_argument("--url", help="measure the deployment there, with the key in the variable")
@@ -262,13 +266,13 @@ def bench(parser: Parser) -> None:
 
 @command(WHOLE)
 def clients(parser: Parser) -> None:
-    """Runs real clients, Claude Code and Codex too, against the container: docs/clients.md."""
+    """Runs real clients, Claude Code and Codex too, against the container."""
     parser.add_argument("--client", help="this one alone, as tests/clients/clients.yaml names it")
 
 
 @command(WHOLE)
 def check(parser: Parser) -> None:
-    """Checks format, style and types; every card's config builds and vLLM takes its flags."""
+    """Checks format, style and types; each card builds, and vLLM takes its flags."""
 
 
 @command(WHOLE)
@@ -296,7 +300,7 @@ def vllm_flags(parser: Parser) -> None:
 
 @command(WHOLE)
 def resilience(parser: Parser) -> None:
-    """Runs the tests of load, faults and hostile input, which write docs/resilience.md."""
+    """Runs the tests of load, faults and hostile input; they write docs/resilience.md."""
 
 
 @command(DEPLOY)

@@ -102,6 +102,10 @@ def test_help_lists_the_commands() -> None:
         done = make(*words)
         assert done.returncode == 0
         assert all(f"make {name}" in done.stdout for name in COMMANDS)
+    about = make("help", "push")
+    assert about.returncode == 0
+    assert about.stdout.startswith("make push [MODEL=] ")
+    assert make("push", "help").stdout == about.stdout  # which pushes nothing
 
 
 def test_a_python_that_is_not_there_is_said() -> None:

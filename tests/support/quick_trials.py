@@ -30,5 +30,5 @@ class Judge:
 
 if __name__ == "__main__":
     sys.modules["xgrammar"] = ModuleType("xgrammar")
-    process.Trial = Judge  # type: ignore[misc, assignment]
+    vars(process)["Trial"] = Judge
     process.main()

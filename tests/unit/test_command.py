@@ -1,4 +1,5 @@
 import argparse
+import os
 import re
 import runpy
 import sys
@@ -8,7 +9,7 @@ import pytest
 from deploy import cards
 from deploy.errors import CommandError, UsageError
 from deploy.paths import ROOT
-from scripts import command
+from scripts import command, setup
 from scripts.options import COMMANDS, MAY_BE_EMPTY
 
 ODD = ["a b", "'", '"', "$(id)", "`id`", "a=b", "--model", "-x", "a\nb", "é", "\\", "*", "#", "%"]
@@ -144,16 +145,56 @@ def test_another_error_is_not_hidden() -> None:
         main([])
 
 
-def test_help_names_every_command_and_option() -> None:
-    text = command.help_text()
+def test_help_has_a_line_for_each_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
     for name in COMMANDS:
-        assert f"make {name}" in text
-        assert COMMANDS[name].description in text
-        for known in command.actions(command.parser_of(name)):
-            option = command.parser_of(name)
-            first = command.variable(command.actions(option)[known].option_strings[0])
-            assert f"{first}=" in text
+        (line,) = [line for line in lines if f"make {name} " in line]
+        assert COMMANDS[name].description in line
+    assert "make help push" in "".join(lines)
+    assert len(lines) < 30
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_names_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["help", name]) == 0
+    text = capsys.readouterr().out
+    assert COMMANDS[name].description in text
+    for action in command.actions(command.parser_of(name)).values():
+        assert f"{command.variable(action.option_strings[0])}=" in text
+        assert " ".join((action.help or "").split()) in " ".join(text.split())
     assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_help_is_for_commands_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for word, said in (("psuh", "did you mean make help push?"), ("GPU=L4", "GPU=L4 is not")):
+        assert command.main(["help", word]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["smoke", "BASE_URL=http://127.0.0.1:8080"], "make smoke: asking the deployment"),
+        (["autoscale", "MODEL_ID=a"], "make autoscale: looking at the plan"),
+        (["plan"], ""),
+    ],
+)
+def test_what_takes_seconds_to_import_says_at_once_what_it_does(
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(setup, "ready", lambda environment: None)
+    monkeypatch.setattr(os, "chdir", lambda folder: None)
+    monkeypatch.setattr(os, "execve", lambda *program: None)
+    command.main(words)
+    out, err = capsys.readouterr()
+    assert err == ""  # where an error has the first line
+    assert out.startswith(said)
+    assert len(out.splitlines()) == bool(said)
 
 
 def test_a_command_that_is_not_one_is_refused_with_the_nearest(
@@ -169,7 +210,7 @@ def test_every_command_is_a_file_of_scripts_and_every_file_a_command() -> None:
 
 
 def test_the_defaults_that_help_names_are_so() -> None:
-    assert f"default: {cards.DEFAULT_MODEL}" in " ".join(command.help_text().split())
+    assert f"default: {cards.DEFAULT_MODEL}" in " ".join(command.help_of("config").split())
 
 
 def test_the_front_door_needs_nothing_installed() -> None:
