@@ -13,13 +13,14 @@ errors/       brings every error into the OpenAI format; asgi.py has helpers for
 
 The process:
 plugin.py     what vLLM loads in each of its processes
-long_prompts.py, long_prefills.py  keep long prompts from holding short ones up
+long_prompts.py, prefill_turns.py  keep long prompts from holding short ones up: while they are
+              tokenized, and in the engine
 scheduling.py has what the turns in the engine share
 logs.py       keeps requests out of the logs; logging.json is vLLM's logging configuration
 hub_token.py  reads the secret at the start
 running.py    what runs, as a line of /metrics for `make smoke`
 
 What is changed of vLLM itself, each to be deleted when vLLM does it (vllm_internals.py lists all we
-rely on): per_token.py and tool_parser.py spare CPU, prefill.py continues Anthropic's answers,
+rely on): per_token.py and tool_parser.py spare CPU, continuing.py continues Anthropic's answers,
 upgrades.py reads requests that offer HTTP/2.
 """

@@ -8,7 +8,7 @@ Refuses to start, with the variable's name, when one of them cannot be read.
 
 import os
 
-from predict import long_prompts, per_token, prefill, settings, tokenizing, upgrades
+from predict import continuing, long_prompts, per_token, settings, tokenizing, upgrades
 from predict.admission import AdmissionMiddleware
 from predict.asgi import App, Message, Receive, Scope, Send
 from predict.requests import tool_schemas
@@ -19,7 +19,7 @@ class Gateway:
     def __init__(self, app: App) -> None:
         found = settings.read(os.environ)
         upgrades.install()
-        prefill.install()
+        continuing.install()
         per_token.install()
         tool_schemas.install()
         tokenizing.install()

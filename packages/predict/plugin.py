@@ -2,14 +2,14 @@
 
 Promises: images come through images/connector.py and take the turns of images/turns.py, masks are
 made under constraints/masks.py and in the turns of constraints/turns.py, long prompts are computed
-as long_prefills.py has it, the process that tries constraints starts, and the access log has the
+as prefill_turns.py has it, the process that tries constraints starts, and the access log has the
 address of the connection, not one from a client's X-Forwarded-For. An error here stops vLLM from
 starting.
 """
 
 import os
 
-from predict import long_prefills
+from predict import prefill_turns
 from predict.constraints import child, masks, turns
 from predict.images import connector
 from predict.images import turns as image_turns
@@ -22,4 +22,4 @@ def register() -> None:
     masks.register()
     turns.register()
     image_turns.register()
-    long_prefills.register()
+    prefill_turns.register()

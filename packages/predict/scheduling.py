@@ -1,4 +1,4 @@
-"""What long_prefills.py, images/turns.py and constraints/turns.py do alike in vLLM's scheduler."""
+"""What prefill_turns.py, images/turns.py and constraints/turns.py do alike in vLLM's scheduler."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator

@@ -65,7 +65,7 @@ NAMES: dict[str, str] = {
         "constraints/masks.py: False ends a request"
     ),
     "vllm.v1.core.sched.scheduler:Scheduler": (
-        "constraints/turns.py, images/turns.py, long_prefills.py"
+        "constraints/turns.py, images/turns.py, prefill_turns.py"
     ),
     "vllm.v1.core.sched.scheduler:Scheduler.schedule": (
         "these three hold back what runs by its next_decode_eligible_step"
@@ -74,7 +74,7 @@ NAMES: dict[str, str] = {
         "these three: False keeps a request waiting"
     ),
     "vllm.v1.core.sched.scheduler:Scheduler.update_from_output": (
-        "images/turns.py, long_prefills.py take the time of a step by it"
+        "images/turns.py, prefill_turns.py take the time of a step by it"
     ),
     "vllm.v1.request:RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR": "constraints/turns.py",
     "vllm.renderers.mistral:MistralRenderer": "long_prompts.py changes the engine's",
@@ -94,9 +94,9 @@ NAMES: dict[str, str] = {
     "vllm.parser.mistral:MistralParser.extract_tool_calls_streaming": (
         "tool_parser.py adds the arguments that a call's first delta lacks"
     ),
-    "vllm.entrypoints.anthropic.serving:AnthropicServingMessages": "prefill.py changes it",
+    "vllm.entrypoints.anthropic.serving:AnthropicServingMessages": "continuing.py changes it",
     "vllm.entrypoints.anthropic.serving:AnthropicServingMessages.to_chat_completion_request": (
-        "prefill.py continues an answer that /v1/messages begins"
+        "continuing.py continues an answer that /v1/messages begins"
     ),
     "vllm.entrypoints.serve.tokenize.serving:ServingTokenization": "tokenizing.py changes it",
     "vllm.entrypoints.serve.tokenize.serving:ServingTokenization.create_tokenize": (
@@ -107,7 +107,7 @@ NAMES: dict[str, str] = {
     ),
 }
 
-# --- the scheduler (constraints/turns.py, images/turns.py, long_prefills.py) ---
+# --- the scheduler (constraints/turns.py, images/turns.py, prefill_turns.py) ---
 
 # What it does with attributes that these read or set: it counts steps first, skips those that run
 # before their step, and keeps apart those that wait for something else than a slot.

@@ -107,11 +107,11 @@ def scheduler_of(kind: str, folder: Path) -> Any:
 def waits(kind: str, folder: Path) -> dict[str, Any]:
     """Seconds that short prompts waited for their first token, one after the other, and when the
     last of the long ones had its own."""
-    from predict import long_prefills
+    from predict import prefill_turns
 
     run = Run(scheduler_of(kind, folder), KINDS[kind])
-    long_prefills.turns.__init__()  # type: ignore[misc]  # as new, for another scheduler
-    with mock.patch("predict.long_prefills.time", SimpleNamespace(monotonic=lambda: run.now)):
+    prefill_turns.turns.__init__()  # type: ignore[misc]  # as new, for another scheduler
+    with mock.patch("predict.prefill_turns.time", SimpleNamespace(monotonic=lambda: run.now)):
         for number in range(COUNT):
             run.add(f"long{number}", LONG)
         run.step()
@@ -121,7 +121,7 @@ def waits(kind: str, folder: Path) -> dict[str, Any]:
             run.add(f"short{number}", SHORT)
             found.append(run.until(f"short{number}") - began)
         last = max(run.until(f"long{number}") for number in range(COUNT))
-    return {"short": found, "last": last, "failed": long_prefills.turns.failed}
+    return {"short": found, "last": last, "failed": prefill_turns.turns.failed}
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from predict import prefill
+from predict import continuing
 from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 
@@ -15,7 +15,7 @@ USER = {"role": "user", "content": "hi"}
     [([USER], False), ([USER, {"role": "assistant", "content": "It is"}], True)],
 )
 def test_only_a_last_answer_is_continued(messages: list[Any], continues: bool) -> None:
-    convert = prefill.continued(AnthropicServingMessages.to_chat_completion_request)
+    convert = continuing.continued(AnthropicServingMessages.to_chat_completion_request)
     request = AnthropicMessagesRequest(model="m", max_tokens=5, messages=messages)
     chat = convert(request)
     assert chat.continue_final_message is continues

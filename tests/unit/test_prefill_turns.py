@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-long_prefills = pytest.importorskip("predict.long_prefills")
+prefill_turns = pytest.importorskip("predict.prefill_turns")
 from predict.constraints.turns import GRAMMAR  # noqa: E402  # needs vLLM too
 
 TOKENS = 1600  # of a step
@@ -56,7 +56,7 @@ class Scheduler:
         self.seconds: Callable[[int], float]  # of a step
         self.seconds = lambda tokens: BASE_SECONDS + TOKEN_SECONDS * tokens
         self.put_off: set[str] = set()  # by turns of another kind
-        self.turns = long_prefills.PrefillTurns()
+        self.turns = prefill_turns.PrefillTurns()
         self.scheduler_config = SimpleNamespace(
             max_num_batched_tokens=TOKENS,
             long_prefill_token_threshold=0,
@@ -151,7 +151,7 @@ def waited(one: Any) -> float:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(long_prefills, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr(prefill_turns, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 
 
@@ -191,7 +191,7 @@ def test_while_short_ones_come_a_step_has_as_much_of_one_long_prompt_as_is_quick
     scheduler.run(5)
     for tokens in scheduler.steps[before + 1 :]:
         assert len(tokens) <= 2  # one, and the end of another
-        quick = long_prefills.QUICK_SECONDS / TOKEN_SECONDS
+        quick = prefill_turns.QUICK_SECONDS / TOKEN_SECONDS
         assert TOKENS // 16 <= max(tokens.values()) <= quick
 
 
@@ -202,7 +202,7 @@ def test_a_long_prompt_that_is_alone_is_cut_too(clock: Any) -> None:
     ask(scheduler, "short")
     assert scheduler.get_request_counts() == (1, 0)
     scheduler.step()
-    assert sum(scheduler.steps[-1].values()) <= long_prefills.QUICK_SECONDS / TOKEN_SECONDS
+    assert sum(scheduler.steps[-1].values()) <= prefill_turns.QUICK_SECONDS / TOKEN_SECONDS
     assert scheduler.max_num_scheduled_tokens == TOKENS
 
 
@@ -267,7 +267,7 @@ def test_short_prompts_that_do_not_fit_the_cache_cost_long_ones_nothing(clock: A
     for _ in range(30):
         scheduler.step()
     assert sum("long" not in tokens for tokens in scheduler.steps[before:]) == 1
-    scheduler.run(long_prefills.LATELY_SECONDS)
+    scheduler.run(prefill_turns.LATELY_SECONDS)
     assert stream in scheduler.running or shorts[0].first_token_at
     while stream in scheduler.running:
         scheduler.step()
@@ -339,7 +339,7 @@ def test_when_no_short_one_came_for_a_while_long_ones_have_whole_steps_again(clo
     scheduler = Scheduler(clock)
     scheduler.add(*flood(20))
     ask(scheduler, "short")
-    scheduler.run(long_prefills.LATELY_SECONDS + 1)
+    scheduler.run(prefill_turns.LATELY_SECONDS + 1)
     scheduler.step()
     assert sum(scheduler.steps[-1].values()) == TOKENS
 
@@ -367,13 +367,13 @@ def test_limits_of_the_scheduler_s_own_stay(clock: Any) -> None:
 
 
 def test_after_an_error_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, clock: Any) -> None:
-    broken = long_prefills.PrefillTurns()
-    monkeypatch.setattr(long_prefills, "turns", broken)
+    broken = prefill_turns.PrefillTurns()
+    monkeypatch.setattr(prefill_turns, "turns", broken)
     scheduler = Scheduler(clock)
     scheduler.add(*flood(2), request("short"))
     scheduler.running = [SimpleNamespace()]
-    long_prefills.safely(broken.begin, scheduler)
+    prefill_turns.safely(broken.begin, scheduler)
     broken.restore(scheduler)
     assert broken.failed
-    assert long_prefills.safely(broken.admits, request("long", 15_000), otherwise=True)
+    assert prefill_turns.safely(broken.admits, request("long", 15_000), otherwise=True)
     assert scheduler.scheduler_config.long_prefill_token_threshold == 0
