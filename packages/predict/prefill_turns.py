@@ -6,12 +6,12 @@ prompt takes all tokens of its steps, and nobody behind it, or behind one that d
 cache, is looked at. `--long-prefill-token-threshold` cuts each of them, and as many as fill a step
 still take all of it; with `-adaptive` all go on at once, so that all end when the last one does.
 
-Promises: a prompt of up to a quarter of a step's tokens waits for no long one but the steps that
-are under way (two with async scheduling). Where such prompts came lately, steps have one long
-prompt, in order, and as much of it as takes QUICK_SECONDS, or twice a step without long ones where
-that is more: a sixteenth to a quarter of a step's tokens. Long ones have every second step at
-least, and all where the short ones do not fit the cache. Where all are long, or all short, nothing
-is changed.
+Promises: a prompt of up to a quarter of a step's tokens, beyond what the prefix cache has of it,
+waits for no long one but the steps that are under way (two with async scheduling). Where such
+prompts came lately, steps have one long prompt, in order, and as much of it as takes QUICK_SECONDS,
+or twice a step without long ones where that is more: a sixteenth to a quarter of a step's tokens.
+Long ones have every second step at least, and all where the short ones do not fit the cache. Where
+all are long, or all short, nothing is changed.
 """
 
 import functools
@@ -34,6 +34,11 @@ def ids_of(requests: Iterable[Any]) -> set[str]:
     return {request.request_id for request in requests}
 
 
+def awaits_own_output(request: Any) -> bool:
+    """Whether vLLM passes over one that was preempted, until its last steps have ended."""
+    return bool(request.num_stale_output_tokens) and not request.drop_stale_output
+
+
 class PrefillTurns(SchedulerTurns):
     """Of one scheduler."""
 
@@ -51,23 +56,46 @@ class PrefillTurns(SchedulerTurns):
         self.last: str | None = None  # that vLLM tried to admit to the step
         self.blocked: str | None = None  # does not fit the cache; nobody behind it is looked at
         self.holders: set[str] = set()  # what ran then
-        self.own_limits: tuple[int, int] | None = None  # of the scheduler
+        self.own_limits: tuple[int, int, bool] | None = None  # of the scheduler
+        self.cache: Any = None  # the scheduler's, of blocks of tokens
+        self.groups: list[int] = []  # of its layers
         self.short_at = self.at = -math.inf
 
     def is_long(self, request: Any) -> bool:
         if request.num_prompt_tokens <= self.long_tokens:
             return False
         left = request.num_tokens - request.num_computed_tokens
-        return bool(left > self.rest_tokens) and not has_image_work(request)
+        if left <= self.rest_tokens or has_image_work(request):
+            return False
+        return not self.is_cached(request)
 
     def is_short(self, request: Any) -> bool:
-        return request.num_prompt_tokens <= self.long_tokens and not request.mm_features
+        if request.mm_features:
+            return False
+        return request.num_prompt_tokens <= self.long_tokens or self.is_cached(request)
+
+    def is_cached(self, request: Any) -> bool:
+        """Whether the prefix cache has a long prompt but for what is short. vLLM counts that when
+        it admits a request. Of one that waits this looks at the last block that it takes: a block's
+        hash is that of all before it too, and vLLM gives up the end of a prompt first."""
+        if request.num_computed_tokens:
+            counted = request.prefill_stats  # until the first token
+            if counted is None or not counted.num_cached_tokens:
+                return False
+            return bool(counted.num_computed_tokens <= self.long_tokens)
+        if not self.cache.prefix_cache_lookup_enabled(request):
+            return False
+        pool, hashes = self.cache.block_pool, request.block_hashes
+        last = (request.num_tokens - self.long_tokens - 1) // pool.hash_block_size
+        return last < len(hashes) and bool(pool.get_cached_block(hashes[last], self.groups))
 
     def begin(self, scheduler: Any) -> None:
         """Chooses what the step that is scheduled next may have of long prompts."""
         self.at = now = time.monotonic()
         whole = scheduler.scheduler_config.max_num_batched_tokens
         self.long_tokens, self.rest_tokens = whole // 4, whole // 16
+        self.cache = scheduler.kv_cache_manager
+        self.groups = [*range(len(scheduler.kv_cache_config.kv_cache_groups))]
         prefills = [request for request in scheduler.running if request.is_prefill_chunk]
         self.running = [request for request in prefills if self.is_long(request)]
         if not self.holders or self.holders - ids_of(scheduler.running):
@@ -99,7 +127,7 @@ class PrefillTurns(SchedulerTurns):
         return self.has_room or not self.is_long(request)
 
     def tried(self, request: Any, ready: bool) -> None:
-        if not ready:
+        if not ready or awaits_own_output(request):
             self.refused.add(request.request_id)
             return
         self.last = request.request_id
@@ -123,18 +151,25 @@ class PrefillTurns(SchedulerTurns):
                 self.base_seconds = seconds
 
     def limit(self, scheduler: Any, tokens: int) -> None:
-        """`tokens` of a prompt at most in the step that is scheduled next."""
+        """`tokens` of a prompt at most in the step that is scheduled next, or fewer where vLLM's
+        own threshold is lower. Its adaptive one is raised to a request's share of the step."""
         config, most = scheduler.scheduler_config, scheduler.max_num_scheduled_tokens
         threshold = config.long_prefill_token_threshold
-        self.own_limits = threshold, most
+        adaptive = scheduler.adaptive_long_prefill_threshold
+        self.own_limits = threshold, most, adaptive
+        requests = sum(scheduler.get_request_counts())
+        if threshold and adaptive:
+            threshold = max(threshold, config.max_num_batched_tokens // max(1, requests))
         config.long_prefill_token_threshold = min(threshold or tokens, tokens)
-        if sum(scheduler.get_request_counts()) == 1:  # then the threshold does not count
+        scheduler.adaptive_long_prefill_threshold = False
+        if requests == 1:  # then the threshold does not count
             scheduler.max_num_scheduled_tokens = min(most, tokens)
 
     def restore(self, scheduler: Any) -> None:
         if self.own_limits is not None:
-            threshold, scheduler.max_num_scheduled_tokens = self.own_limits
+            threshold, scheduler.max_num_scheduled_tokens, adaptive = self.own_limits
             scheduler.scheduler_config.long_prefill_token_threshold = threshold
+            scheduler.adaptive_long_prefill_threshold = adaptive
             self.own_limits = None
 
 

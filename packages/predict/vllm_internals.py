@@ -76,6 +76,10 @@ NAMES: dict[str, str] = {
     "vllm.v1.core.sched.scheduler:Scheduler.update_from_output": (
         "images/turns.py, prefill_turns.py take the time of a step by it"
     ),
+    "vllm.v1.core.kv_cache_manager:KVCacheManager.prefix_cache_lookup_enabled": "prefill_turns.py",
+    "vllm.v1.core.block_pool:BlockPool.get_cached_block": (
+        "prefill_turns.py asks whether a prompt is in the prefix cache"
+    ),
     "vllm.v1.request:RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR": "constraints/turns.py",
     "vllm.renderers.mistral:MistralRenderer": "long_prompts.py changes the engine's",
     "vllm.renderers.mistral:safe_apply_chat_template": "long_prompts.py tokenizes a chat with it",
@@ -124,6 +128,12 @@ SCHEDULER_TEXTS = (
     "self.max_num_active_reqs = ",
     "self.scheduler_config.long_prefill_token_threshold",
     "if num_eligible_reqs > 1",
+    "long_prefill_token_threshold > 0 and self.adaptive_long_prefill_threshold:",
+    "long_prefill_token_threshold, input_budget // num_eligible_reqs",
+    "if request.num_stale_output_tokens and not request.drop_stale_output:",
+    "self.kv_cache_config = kv_cache_config",
+    "self.kv_cache_manager.get_computed_blocks(request)",
+    "request.prefill_stats.set(",
     "not self.scheduler_config.enable_chunked_prefill",
     "token_budget = self.max_num_scheduled_tokens",
     "input_budget = self.scheduler_config.max_num_batched_tokens",

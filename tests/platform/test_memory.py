@@ -1,15 +1,11 @@
 """The sizes against others' code: transformers' and vLLM's."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 from deploy import cards, memory
 from deploy.cards import Card
-from deploy.paths import ROOT
 from tests.support import architectures
+from tests.support.programs import answer_of
 
 every_card = pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
 
@@ -17,10 +13,7 @@ every_card = pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: 
 @pytest.fixture(scope="module")
 def of_vllm() -> dict[str, dict[str, int]]:
     """vLLM's figures, by the name of the card."""
-    command = [sys.executable, "-m", "tests.support.vllm_figures"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    figures: dict[str, dict[str, int]] = json.loads(done.stdout)
+    figures: dict[str, dict[str, int]] = answer_of("tests.support.vllm_figures")
     return figures
 
 

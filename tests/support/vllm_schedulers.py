@@ -1,5 +1,6 @@
 """vLLM's own schedulers with this project's turns, without a model: how long a short prompt waits
-beside long ones, in a time that is computed; a program, for its state is global.
+beside long ones, and a chat that the prefix cache has, in a time that is computed; a program, for
+its state is global.
 
 A GPU has the scheduler that plans a step while another is computed, for the second model runner;
 nothing here runs either, but for this.
@@ -21,6 +22,7 @@ from deploy import cards
 STEP_TOKENS = 2048
 TOKEN_SECONDS, BASE_SECONDS = 0.0001, 0.01  # of a step: 0.2 s with all tokens
 LONG, SHORT, COUNT = 6000, 20, 8
+CHAT, BLOCK = 6000, 16  # tokens: of a chat that is cached but for SHORT, and of a block
 KINDS = {"one step": 1, "two steps": 2, "second model runner": 2}  # under way at a time
 
 
@@ -33,12 +35,22 @@ class Run:
         self.under_way: deque[tuple[Any, list[str], float]] = deque()
         self.first: dict[str, float] = {}  # when a request's first token came
 
-    def add(self, name: str, tokens: int) -> None:
+    def add(self, name: str, tokens: list[int]) -> None:
         from vllm import SamplingParams
+        from vllm.utils.hashing import sha256
+        from vllm.v1.core import kv_cache_utils
         from vllm.v1.request import Request
 
+        kv_cache_utils.init_none_hash(sha256)
+        hashes = kv_cache_utils.get_request_block_hasher(BLOCK, sha256)
         asked = SamplingParams(max_tokens=2, ignore_eos=True)
-        self.scheduler.add_request(Request(name, [1] * tokens, asked, None))
+        self.scheduler.add_request(Request(name, tokens, asked, None, block_hasher=hashes))
+
+    def wait_of(self, name: str, tokens: list[int]) -> float:
+        """Seconds until its first token."""
+        began = self.now
+        self.add(name, tokens)
+        return self.until(name) - began
 
     def schedule(self) -> bool:
         output = self.scheduler.schedule()
@@ -75,7 +87,7 @@ class Run:
         return self.first[name]
 
 
-def scheduler_of(kind: str, folder: Path) -> Any:
+def scheduler_of(kind: str, folder: Path, threshold: int) -> Any:
     import torch
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -92,36 +104,46 @@ def scheduler_of(kind: str, folder: Path) -> Any:
         max_model_len=8192,
         max_num_seqs=64,
         max_num_batched_tokens=STEP_TOKENS,
-        enable_prefix_caching=False,
+        long_prefill_token_threshold=threshold,
+        long_prefill_token_threshold_adaptive=bool(threshold),
         async_scheduling=KINDS[kind] > 1,
     ).create_engine_config()
-    spec = FullAttentionSpec(block_size=16, num_kv_heads=1, head_size=8, dtype=torch.bfloat16)
+    spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=1, head_size=8, dtype=torch.bfloat16)
     cache = KVCacheConfig(10_000, [], [KVCacheGroupSpec(["layer"], spec)])
     config.cache_config.num_gpu_blocks = 10_000
     made = AsyncScheduler if KINDS[kind] > 1 else Scheduler
-    scheduler = made(config, cache, StructuredOutputManager(config), block_size=16)
+    scheduler = made(config, cache, StructuredOutputManager(config), block_size=BLOCK)
     scheduler.use_v2_model_runner = kind == "second model runner"
     return scheduler
 
 
-def waits(kind: str, folder: Path) -> dict[str, Any]:
+def waits(
+    kind: str, folder: Path, threshold: int = 0, cached: tuple[int, ...] = ()
+) -> dict[str, Any]:
     """Seconds that short prompts waited for their first token, one after the other, and when the
-    last of the long ones had its own."""
+    last of the long ones had its own. `threshold`: vLLM's, adaptive. `cached`: what each of the
+    short ones begins with, and was asked before."""
     from predict import prefill_turns
 
-    run = Run(scheduler_of(kind, folder), KINDS[kind])
+    run = Run(scheduler_of(kind, folder, threshold), KINDS[kind])
     prefill_turns.turns.__init__()  # type: ignore[misc]  # as new, for another scheduler
     with mock.patch("predict.prefill_turns.time", SimpleNamespace(monotonic=lambda: run.now)):
+        run.wait_of("before", [*cached, 2])
         for number in range(COUNT):
-            run.add(f"long{number}", LONG)
+            run.add(f"long{number}", [number + 3, *[1] * (LONG - 1)])
         run.step()
-        found = []
-        for number in range(10):
-            began = run.now
-            run.add(f"short{number}", SHORT)
-            found.append(run.until(f"short{number}") - began)
+        short = [run.wait_of(f"short{n}", [*cached, *[n + 3] * SHORT]) for n in range(10)]
         last = max(run.until(f"long{number}") for number in range(COUNT))
-    return {"short": found, "last": last, "failed": prefill_turns.turns.failed}
+    return {"short": short, "last": last, "failed": prefill_turns.turns.failed}
+
+
+def of_each(folder: Path) -> dict[str, dict[str, Any]]:
+    chat = (2,) * CHAT
+    return {
+        "short": {kind: waits(kind, folder) for kind in KINDS},
+        "cached": {kind: waits(kind, folder, cached=chat) for kind in KINDS},
+        "adaptive": {kind: waits(kind, folder, threshold=25) for kind in KINDS},
+    }
 
 
 def main() -> None:
@@ -131,9 +153,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         write_config(cards.load("mistral-7b"), Path(folder))
-        stock = {kind: waits(kind, Path(folder)) for kind in KINDS}
+        stock = of_each(Path(folder))
         plugin.register()
-        ours = {kind: waits(kind, Path(folder)) for kind in KINDS}
+        ours = of_each(Path(folder))
     print(json.dumps({"stock": stock, "ours": ours}))
 
 

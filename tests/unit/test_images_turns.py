@@ -7,117 +7,39 @@ from typing import Any
 import pytest
 
 turns = pytest.importorskip("predict.images.turns")
-from predict.constraints.turns import GRAMMAR  # noqa: E402  # needs vLLM too
+from tests.support import fake_scheduler  # noqa: E402  # needs vLLM too
+from tests.support.fake_scheduler import FakeScheduler, constrained, waited  # noqa: E402
 
 TOKENS = 100  # of a step
 TEXT, IMAGE = 0.02, 1.5  # seconds of a step without and with images, on a slow machine
 QUICK_IMAGE = 0.08
 
 
-class Request:
-    def __init__(self, **fields: Any) -> None:
-        self.__dict__ |= fields
-
-
-def request(name: str, images: int = 0, prompt: int = 5, answer: int = 1) -> Any:
+def request(name: str, images: int = 0, answer: int = 1) -> Any:
     features = [
         SimpleNamespace(mm_position=SimpleNamespace(offset=number * TOKENS, length=TOKENS))
         for number in range(images)
     ]
-    return Request(
-        request_id=name,
-        status=None,
-        mm_features=features,
-        prompt=images * TOKENS + prompt,
-        answer=answer,
-        num_computed_tokens=0,
-        is_prefill_chunk=False,
-        next_decode_eligible_step=0,
-        first_token_at=None,
-        came_at=None,
-    )
+    return fake_scheduler.request(name, images * TOKENS + 5, answer, mm_features=features)
 
 
-class Scheduler:
-    """As much of vLLM's as is looked at: what runs goes first, then what waits, in order, while a
-    step has tokens left. Who waits for a grammar, or was put off, is in `deferred_waiting` until it
-    is admitted. And a clock."""
-
-    max_num_encoder_input_tokens = TOKENS
+class Scheduler(FakeScheduler):
+    step_tokens = max_num_encoder_input_tokens = TOKENS
 
     def __init__(self, clock: Any, image: float = IMAGE, most: int = 256) -> None:
-        self.clock, self.image, self.most = clock, image, most
-        self.turns = turns.ImageTurns()
-        self.running: list[Any] = []
-        self.waiting: list[Any] = []
-        self.deferred_waiting: set[Any] = set()
-        self.current_step = 0
+        super().__init__(clock, turns.ImageTurns())
+        self.image, self.max_num_active_reqs = image, most
         self.image_steps: list[float] = []  # when each ended
 
-    def add(self, *requests: Any) -> None:
-        for one in requests:
-            one.came_at = self.clock.seconds
-            self.waiting.append(one)
-            if one.status == GRAMMAR:
-                self.deferred_waiting.add(one)
+    def seconds_of(self, working: list[Any], tokens: int) -> float:
+        if not any(one.works for one in working):
+            return TEXT
+        self.image_steps.append(self.clock.seconds + self.image)
+        return self.image
 
-    def handle(self, one: Any) -> bool:
-        return one.status != GRAMMAR or one.structured_output_request.grammar is not None
-
-    def step(self) -> None:
-        self.turns.begin(self)
-        self.current_step += 1
-        left, tokens, new, skipped = TOKENS, {}, [], []
-        for one in self.running:
-            if self.current_step >= one.next_decode_eligible_step and left:
-                tokens[one.request_id] = self.take(one, left)
-                left -= tokens[one.request_id]
-        while self.waiting and left and len(self.running) < self.most:
-            one = self.waiting.pop(0)
-            if not (self.turns.admits(one) and self.handle(one)):
-                skipped.append(one)
-                self.deferred_waiting.add(one)
-                continue
-            self.deferred_waiting.discard(one)
-            self.running.append(one)
-            new.append(one)
-            tokens[one.request_id] = self.take(one, left)
-            left -= tokens[one.request_id]
-        self.waiting = skipped + self.waiting
-        images = any(one.request_id in tokens and one.works for one in self.running)
-        output = SimpleNamespace(
-            num_scheduled_tokens=tokens,
-            total_num_scheduled_tokens=sum(tokens.values()),
-            scheduled_new_reqs=new,
-        )
-        self.turns.scheduled(self, output)
-        self.clock.seconds += self.image if images else TEXT if tokens else 0.001
-        if images:
-            self.image_steps.append(self.clock.seconds)
-        self.turns.updated(output)
-        for one in [one for one in self.running if one.request_id in tokens]:
-            one.is_prefill_chunk = one.num_computed_tokens < one.prompt
-            if one.is_prefill_chunk:
-                continue
-            if one.first_token_at is None:
-                one.first_token_at = self.clock.seconds
-            if one.num_computed_tokens >= one.prompt + one.answer - 1:
-                self.running.remove(one)
-
-    def take(self, one: Any, left: int) -> int:
+    def take(self, one: Any, most: int) -> int:
         one.works = turns.has_image_work(one)
-        tokens = min(left, max(1, one.prompt - one.num_computed_tokens))
-        one.num_computed_tokens += tokens
-        return int(tokens)
-
-    def run(self, seconds: float) -> None:
-        end = self.clock.seconds + seconds
-        while self.clock.seconds < end:
-            self.step()
-
-
-def waited(one: Any) -> float:
-    return float(one.first_token_at - one.came_at)
+        return super().take(one, most)
 
 
 @pytest.fixture
@@ -151,9 +73,7 @@ def test_text_with_a_constraint_counts_once_its_grammar_is_ready(clock: Any, rea
     scheduler = Scheduler(clock)
     scheduler.add(*flood(20))
     scheduler.step()
-    text, before = request("text"), len(scheduler.image_steps)
-    text.status = GRAMMAR
-    text.structured_output_request = SimpleNamespace(grammar="grammar" if ready else None)
+    text, before = constrained("text", ready), len(scheduler.image_steps)
     scheduler.add(text)
     scheduler.step()
     assert (text.first_token_at is not None) == ready

@@ -1,6 +1,7 @@
 """A short prompt waits for no long one but the steps that are under way, and long ones for nobody
 for ever."""
 
+import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -8,144 +9,73 @@ from typing import Any
 import pytest
 
 prefill_turns = pytest.importorskip("predict.prefill_turns")
-from predict.constraints.turns import GRAMMAR  # noqa: E402  # needs vLLM too
+from tests.support.fake_scheduler import (  # noqa: E402  # needs vLLM too
+    FakeScheduler,
+    constrained,
+    request,
+    waited,
+)
 
 TOKENS = 1600  # of a step
 LONG = TOKENS // 4
 TOKEN_SECONDS = 0.0004  # a whole step takes 0.64 s
 BASE_SECONDS = 0.01  # of a step, whatever is in it
+BLOCK = 16  # tokens
 
 
-class Request:
-    def __init__(self, **fields: Any) -> None:
-        self.__dict__ |= fields
-
-
-def request(name: str, prompt: int = 20, answer: int = 1) -> Any:
-    return Request(
-        request_id=name,
-        status=None,
-        mm_features=[],
-        num_prompt_tokens=prompt,
-        num_tokens=prompt,
-        answer=answer,
-        num_computed_tokens=0,
-        is_prefill_chunk=False,
-        next_decode_eligible_step=0,
-        first_token_at=None,
-        came_at=None,
-    )
-
-
-def constrained(name: str, ready: bool = True) -> Any:
-    one = request(name)
-    one.status = GRAMMAR
-    one.structured_output_request = SimpleNamespace(grammar="grammar" if ready else None)
-    return one
-
-
-class Scheduler:
-    """As much of vLLM's as is looked at: what runs goes first, then what waits, in order, while a
-    step has tokens left; nobody behind who does not fit the cache is looked at. Who waits for a
-    grammar, or was put off, is in `deferred_waiting` until it is admitted. And a clock."""
-
-    max_num_active_reqs = 64
+class Scheduler(FakeScheduler):
+    step_tokens = TOKENS
 
     def __init__(self, clock: Any, cache: int = 10**9) -> None:
-        self.clock, self.cache = clock, cache
+        super().__init__(clock, prefill_turns.PrefillTurns())
+        self.cache = cache
         self.seconds: Callable[[int], float]  # of a step
         self.seconds = lambda tokens: BASE_SECONDS + TOKEN_SECONDS * tokens
         self.put_off: set[str] = set()  # by turns of another kind
-        self.turns = prefill_turns.PrefillTurns()
+        self.cached: set[str] = set()  # blocks, by what stands for their hash
         self.scheduler_config = SimpleNamespace(
             max_num_batched_tokens=TOKENS,
             long_prefill_token_threshold=0,
             enable_chunked_prefill=True,
         )
+        self.adaptive_long_prefill_threshold = False
         self.max_num_scheduled_tokens = TOKENS
-        self.running: list[Any] = []
-        self.waiting: list[Any] = []
-        self.deferred_waiting: set[Any] = set()
-        self.current_step = 0
-        self.steps: list[dict[str, int]] = []  # tokens by request
+        self.kv_cache_config = SimpleNamespace(kv_cache_groups=["all layers"])
+        self.kv_cache_manager = SimpleNamespace(
+            prefix_cache_lookup_enabled=lambda one: True,
+            block_pool=SimpleNamespace(
+                hash_block_size=BLOCK, get_cached_block=lambda one, groups: one in self.cached
+            ),
+        )
 
     def get_request_counts(self) -> tuple[int, int]:
         return len(self.running), len(self.waiting)
 
-    def add(self, *requests: Any) -> None:
-        for one in requests:
-            one.came_at = self.clock.seconds
-            self.waiting.append(one)
-            if one.status == GRAMMAR:
-                self.deferred_waiting.add(one)
+    def seconds_of(self, working: list[Any], tokens: int) -> float:
+        return self.seconds(tokens)
+
+    def budget(self) -> tuple[int, int]:
+        several, most = sum(self.get_request_counts()), self.max_num_scheduled_tokens
+        cut = self.scheduler_config.long_prefill_token_threshold if several > 1 else 0
+        if cut and self.adaptive_long_prefill_threshold:
+            cut = max(cut, TOKENS // several)
+        return most, cut or most
+
+    def fits(self, one: Any) -> bool:
+        return bool(sum(each.num_prompt_tokens for each in [one, *self.running]) <= self.cache)
 
     def handle(self, one: Any) -> bool:
-        if one.status == GRAMMAR and one.structured_output_request.grammar is None:
-            return False
-        return one.request_id not in self.put_off
-
-    def looks_at(self, one: Any) -> bool:
-        """As what register() puts in the place of vLLM's."""
-        if not self.turns.admits(one):
-            return False
-        ready = self.handle(one)
-        self.turns.tried(one, ready)
-        return ready
-
-    def step(self) -> None:
-        self.turns.begin(self)
-        self.current_step += 1
-        left, tokens, skipped = self.max_num_scheduled_tokens, {}, []
-        several = sum(self.get_request_counts()) > 1
-        most = self.scheduler_config.long_prefill_token_threshold if several else 0
-        for one in self.running:
-            if self.current_step >= one.next_decode_eligible_step and left:
-                tokens[one.request_id] = self.take(one, min(left, most or left))
-                left -= tokens[one.request_id]
-        while self.waiting and left and len(self.running) < self.max_num_active_reqs:
-            one = self.waiting.pop(0)
-            if not self.looks_at(one):
-                skipped.append(one)
-                self.deferred_waiting.add(one)
-                continue
-            if sum(each.num_prompt_tokens for each in [one, *self.running]) > self.cache:
-                self.waiting.insert(0, one)
-                break
-            self.deferred_waiting.discard(one)
-            self.running.append(one)
-            tokens[one.request_id] = self.take(one, min(left, most or left))
-            left -= tokens[one.request_id]
-        self.waiting = skipped + self.waiting
-        self.turns.restore(self)
-        count = sum(tokens.values())
-        output = SimpleNamespace(num_scheduled_tokens=tokens, total_num_scheduled_tokens=count)
-        self.turns.scheduled(self, output)
-        self.clock.seconds += self.seconds(count) if count else 0.001
-        self.turns.updated(output)
-        self.steps.append(tokens)
-        for one in [one for one in self.running if one.request_id in tokens]:
-            one.is_prefill_chunk = one.num_computed_tokens < one.num_prompt_tokens
-            if one.is_prefill_chunk:
-                continue
-            if one.first_token_at is None:
-                one.first_token_at = self.clock.seconds
-            one.num_tokens = one.num_computed_tokens + 1
-            if one.num_tokens >= one.num_prompt_tokens + one.answer:
-                self.running.remove(one)
+        return super().handle(one) and one.request_id not in self.put_off
 
     def take(self, one: Any, most: int) -> int:
-        tokens = min(most, one.num_tokens - one.num_computed_tokens)
-        one.num_computed_tokens += tokens
-        return int(tokens)
-
-    def run(self, seconds: float) -> None:
-        end = self.clock.seconds + seconds
-        while self.clock.seconds < end:
-            self.step()
-
-
-def waited(one: Any) -> float:
-    return float(one.first_token_at - one.came_at)
+        if not one.num_computed_tokens:
+            found = itertools.takewhile(lambda block: block in self.cached, one.block_hashes)
+            one.num_computed_tokens = min(BLOCK * len([*found]), one.num_tokens - 1)
+            one.prefill_stats = SimpleNamespace(
+                num_cached_tokens=one.num_computed_tokens,
+                num_computed_tokens=one.num_prompt_tokens - one.num_computed_tokens,
+            )
+        return super().take(one, most)
 
 
 @pytest.fixture
@@ -364,6 +294,90 @@ def test_limits_of_the_scheduler_s_own_stay(clock: Any) -> None:
         assert max(scheduler.steps[-1].values()) <= 64
         assert scheduler.scheduler_config.long_prefill_token_threshold == 64
         assert scheduler.max_num_scheduled_tokens == TOKENS
+
+
+def chat(scheduler: Scheduler, name: str, cached: int, new: int) -> Any:
+    """One of which `cached` tokens are in the prefix cache."""
+    blocks = [f"{name} {number}" for number in range((cached + new) // BLOCK)]
+    scheduler.cached |= {*blocks[: cached // BLOCK]}
+    return request(name, cached + new, block_hashes=blocks)
+
+
+@pytest.mark.parametrize("new", [50, LONG - BLOCK])
+def test_a_long_chat_waits_as_long_as_what_is_not_cached_of_it(clock: Any, new: int) -> None:
+    scheduler = Scheduler(clock)
+    scheduler.add(*flood(8))
+    for number in range(10):
+        scheduler.step()
+        one = chat(scheduler, f"chat {number}", 12_000, new)
+        scheduler.add(one)
+        while one.first_token_at is None:
+            scheduler.step()
+        assert waited(one) < BASE_SECONDS + TOKEN_SECONDS * LONG + 0.1
+
+
+def test_a_long_chat_with_much_that_is_new_is_a_long_prompt(clock: Any) -> None:
+    scheduler = Scheduler(clock)
+    scheduler.add(*flood(4))
+    scheduler.step()
+    one = chat(scheduler, "chat", 12_000, 2 * LONG)
+    scheduler.add(one)
+    waited_for = [one.request_id for one in scheduler.running + scheduler.waiting]
+    for number in range(10):
+        ask(scheduler, f"short {number}")
+    assert one.first_token_at is None
+    assert waited_for[-1] == "chat"
+
+
+def test_the_rest_of_a_cached_chat_goes_on_in_every_step(clock: Any) -> None:
+    """It is admitted where few of the step's tokens are left."""
+    scheduler = Scheduler(clock)
+    scheduler.add(*flood(2))
+    ask(scheduler, "short")
+    one = chat(scheduler, "chat", 12_000, LONG - BLOCK)
+    scheduler.add(one)
+    before = len(scheduler.steps)
+    while one.first_token_at is None:
+        scheduler.step()
+    assert len([step for step in scheduler.steps[before:] if "chat" not in step]) <= 1
+
+
+def test_one_that_was_preempted_and_awaits_its_output_holds_nobody_up(clock: Any) -> None:
+    """vLLM passes over it, and looks at who is behind it."""
+    scheduler = Scheduler(clock)
+    scheduler.add(*flood(2))
+    ask(scheduler, "short")
+    resumed = request("resumed", num_stale_output_tokens=1)
+    scheduler.add(resumed)
+    for _ in range(4):
+        scheduler.step()
+    assert scheduler.turns.blocked is None
+    assert waited(ask(scheduler, "behind it")) < 0.2
+
+
+def test_vllm_s_adaptive_threshold_undoes_no_cut(clock: Any) -> None:
+    scheduler = Scheduler(clock)
+    scheduler.scheduler_config.long_prefill_token_threshold = 25
+    scheduler.adaptive_long_prefill_threshold = True
+    scheduler.add(*flood(2))
+    scheduler.step()
+    for number in range(5):
+        one = ask(scheduler, f"short {number}")
+        assert waited(one) < 0.1
+        scheduler.step()
+        assert max(scheduler.steps[-1].values()) <= LONG
+        assert scheduler.adaptive_long_prefill_threshold
+        assert scheduler.scheduler_config.long_prefill_token_threshold == 25
+
+
+def test_vllm_s_adaptive_threshold_counts_where_it_is_lower(clock: Any) -> None:
+    scheduler = Scheduler(clock)
+    scheduler.scheduler_config.long_prefill_token_threshold = 25
+    scheduler.adaptive_long_prefill_threshold = True
+    scheduler.add(*flood(50))
+    ask(scheduler, "short")
+    scheduler.step()
+    assert max(scheduler.steps[-1].values()) <= TOKENS // 50
 
 
 def test_after_an_error_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, clock: Any) -> None:

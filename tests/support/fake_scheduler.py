@@ -1,0 +1,147 @@
+"""As much of vLLM's scheduler as turns look at: what runs goes first, then what waits, in order,
+while a step has tokens left; nobody behind who does not fit the cache is looked at. Who waits for a
+grammar, or was put off, is in `deferred_waiting` until it is admitted. And a clock.
+
+Needs vLLM, as what it drives does."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from predict.constraints.turns import GRAMMAR
+
+
+class Request:
+    """Told from others by identity, as vLLM's are."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__ |= fields
+
+
+def request(name: str, prompt: int = 20, answer: int = 1, **fields: Any) -> Any:
+    """One of `prompt` tokens and `answer` more."""
+    values: dict[str, Any] = {
+        "request_id": name,
+        "status": None,
+        "mm_features": [],
+        "num_prompt_tokens": prompt,
+        "num_tokens": prompt,
+        "answer": answer,
+        "num_computed_tokens": 0,
+        "num_stale_output_tokens": 0,
+        "drop_stale_output": False,
+        "prefill_stats": None,
+        "block_hashes": [],
+        "is_prefill_chunk": False,
+        "next_decode_eligible_step": 0,
+        "first_token_at": None,
+        "came_at": None,
+    }
+    return Request(**(values | fields))
+
+
+def constrained(name: str, ready: bool = True) -> Any:
+    grammar = "grammar" if ready else None
+    constraint = SimpleNamespace(grammar=grammar)
+    return request(name, status=GRAMMAR, structured_output_request=constraint)
+
+
+def waited(one: Any) -> float:
+    return float(one.first_token_at - one.came_at)
+
+
+class FakeScheduler:
+    step_tokens: int
+    max_num_active_reqs = 64
+
+    def __init__(self, clock: Any, turns: Any) -> None:
+        self.clock, self.turns = clock, turns
+        self.running: list[Any] = []
+        self.waiting: list[Any] = []
+        self.deferred_waiting: set[Any] = set()
+        self.current_step = 0
+        self.steps: list[dict[str, int]] = []  # tokens by request
+
+    def seconds_of(self, working: list[Any], tokens: int) -> float:
+        """Of a step with tokens of these requests."""
+        raise NotImplementedError
+
+    def budget(self) -> tuple[int, int]:
+        """The tokens of the step, and those of one request in it."""
+        return self.step_tokens, self.step_tokens
+
+    def fits(self, one: Any) -> bool:
+        return True
+
+    def handle(self, one: Any) -> bool:
+        return one.status != GRAMMAR or one.structured_output_request.grammar is not None
+
+    def add(self, *requests: Any) -> None:
+        for one in requests:
+            one.came_at = self.clock.seconds
+            self.waiting.append(one)
+            if one.status == GRAMMAR:
+                self.deferred_waiting.add(one)
+
+    def looks_at(self, one: Any) -> bool:
+        """As what scheduling.py puts in the place of vLLM's, and what vLLM does next."""
+        if not self.turns.admits(one):
+            return False
+        ready = self.handle(one)
+        self.turns.tried(one, ready)
+        return ready and not one.num_stale_output_tokens
+
+    def step(self) -> None:
+        self.turns.begin(self)
+        self.current_step += 1
+        (left, most), tokens, new, skipped = self.budget(), {}, [], []
+        for one in self.running:
+            if self.current_step >= one.next_decode_eligible_step and left:
+                tokens[one.request_id] = self.take(one, min(left, most))
+                left -= tokens[one.request_id]
+        while self.waiting and left and len(self.running) < self.max_num_active_reqs:
+            one = self.waiting.pop(0)
+            if not self.looks_at(one):
+                skipped.append(one)
+                self.deferred_waiting.add(one)
+                continue
+            if not self.fits(one):
+                self.waiting.insert(0, one)
+                break
+            self.deferred_waiting.discard(one)
+            self.running.append(one)
+            new.append(one)
+            tokens[one.request_id] = self.take(one, min(left, most))
+            left -= tokens[one.request_id]
+        self.waiting = skipped + self.waiting
+        self.turns.restore(self)
+        working = [one for one in self.running if one.request_id in tokens]
+        count = sum(tokens.values())
+        output = SimpleNamespace(
+            num_scheduled_tokens=tokens, total_num_scheduled_tokens=count, scheduled_new_reqs=new
+        )
+        self.turns.scheduled(self, output)
+        self.clock.seconds += self.seconds_of(working, count) if count else 0.001
+        self.turns.updated(output)
+        self.steps.append(tokens)
+        for one in working:
+            self.end(one)
+
+    def take(self, one: Any, most: int) -> int:
+        tokens = min(most, one.num_tokens - one.num_computed_tokens)
+        one.num_computed_tokens += tokens
+        return int(tokens)
+
+    def end(self, one: Any) -> None:
+        one.is_prefill_chunk = one.num_computed_tokens < one.num_prompt_tokens
+        if one.is_prefill_chunk:
+            return
+        if one.first_token_at is None:
+            one.first_token_at = self.clock.seconds
+        one.num_tokens = one.num_computed_tokens + 1
+        if one.num_tokens >= one.num_prompt_tokens + one.answer:
+            self.running.remove(one)
+
+    def run(self, seconds: float) -> None:
+        end = self.clock.seconds + seconds
+        while self.clock.seconds < end:
+            self.step()
