@@ -131,7 +131,7 @@ class Incoming(Pool):
             _, turn = self.queue.pop()
             if not turn.done():
                 turn.set_result(False)
-        if self.looks is None:
+        if self.paced and self.looks is None:
             self._look()
 
     def _look(self) -> None:

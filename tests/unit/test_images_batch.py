@@ -2,8 +2,6 @@ import asyncio
 import contextlib
 import gc
 import weakref
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 from predict.asgi import Message
@@ -12,11 +10,9 @@ from predict.images.memory import ImageCost, Share, cost_of
 from predict.images.urls import ImageError
 from predict.memory import RequestMemory
 
+from tests.support.loops import run
+
 COST = ImageCost(downloaded=1, pixels=100, kept=10)
-
-
-def run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return asyncio.run(asyncio.wait_for(test(), 30))
 
 
 async def nothing() -> Message:

@@ -1,7 +1,6 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -13,17 +12,10 @@ from predict.images import memory as image_memory
 from predict.images.memory import ImageCost, Share, cost_of
 from predict.memory import BusyError, RequestMemory
 
+from tests.support.loops import run, settled
+
 MEGAPIXEL = ImageCost(downloaded=0, pixels=1 << 20, kept=0)
 (MEBIBYTES_20, _) = cost_of([MEGAPIXEL])
-
-
-def run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return asyncio.run(asyncio.wait_for(test(), 30))
-
-
-async def settled() -> None:
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 def test_the_cost_counts_what_was_sent_decoded_worked_on_and_kept() -> None:

@@ -1,7 +1,7 @@
 """Room for bodies and downloads (predict/memory.py)."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,16 +11,9 @@ from predict.images.batch import ImageBatch
 from predict.images.memory import ImageCost, Share
 from predict.memory import BODY_COPIES, BodyRoom, BusyError, RequestMemory
 
+from tests.support.loops import run, settled
+
 MIB = 1 << 20
-
-
-def run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return asyncio.run(asyncio.wait_for(test(), 30))
-
-
-async def settled() -> None:
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 async def never() -> Message:
@@ -222,11 +215,16 @@ def test_behind_nginx_no_body_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> No
         budget = RequestMemory(64 * MIB, paced=False)
         reading = asyncio.create_task(read(BodyRoom(budget), MIB))
         await settled()
+        another = asyncio.create_task(read(BodyRoom(budget), 64 * MIB))
+        await settled()
         budget.incoming.end_slow()
         await settled()
         assert not reading.done()
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        assert budget.incoming.queue
+        assert budget.incoming.looks is None
+        for task in (reading, another):
+            task.cancel()
+        await asyncio.gather(reading, another, return_exceptions=True)
 
     run(test)
 
