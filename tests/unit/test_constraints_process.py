@@ -133,14 +133,80 @@ def test_a_trial_imports_nothing(kind: str, text: str, monkeypatch: pytest.Monke
     assert imported == []
 
 
-def test_many_at_once_are_answered_each_and_a_quick_one_before_a_slow_one(asked: Process) -> None:
+def test_many_at_once_are_answered_each(asked: Process) -> None:
+    """With a verdict, or without one where the machine has no time for what has idle priority."""
     slow = "(.{0,300}.{0,300}){0,300}"
     asked.send({"id": 0, "kind": "regex", "text": slow})
     asked.send(*({"id": number, "kind": "regex", "text": "a*"} for number in range(1, 6)))
-    answers = [asked.receive() for _ in range(6)]
-    assert {answer["id"] for answer in answers} == set(range(6))
-    assert answers[-1]["id"] == 0
-    assert answers[-1]["seconds"] < process.CPU_SECONDS + 2
+    answers = {answer["id"]: answer for answer in (asked.receive() for _ in range(6))}
+    assert set(answers) == set(range(6))
+    assert all(answers[number]["error"] is None for number in range(1, 6))
+    assert answers[0]["seconds"] < process.CPU_SECONDS + 2
+
+
+class Fork:
+    """One that is tried, and has taken as much CPU time as a test says."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.seconds = 0.0
+        self.idle = self.killed = False
+        self.started = 0.0
+
+    def taken(self) -> float:
+        return self.seconds
+
+    def give_way(self) -> None:
+        self.idle = True
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def verdict(self) -> Any:
+        return self.request
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    told: list[Any] = []
+    monkeypatch.setattr(process, "answer", told.append)
+    monkeypatch.setattr(process.Trials, "_fork", lambda _, request, idle: Fork(request))
+    return told
+
+
+def test_a_quick_one_is_answered_before_a_slow_one_that_came_first(answers: list[Any]) -> None:
+    trials: Any = process.Trials(None)  # type: ignore[arg-type]
+    trials.ask(["slow"])
+    trials.start()
+    slow = trials.fresh
+    trials.ask(["quick", "as quick"])
+    trials.start()
+    assert trials.running() == [slow]  # within its slice, the only one
+    slow.seconds = process.SLICE_SECONDS * 1.1
+    trials.tick(1.0)
+    assert slow.idle
+    for _ in range(2):
+        trials.start()
+        assert trials.slow is slow
+        trials.ended(trials.fresh)
+    trials.ended(slow)
+    assert answers == ["as quick", "quick", "slow"]
+
+
+def test_of_two_slow_ones_the_second_makes_room_and_is_tried_anew(answers: list[Any]) -> None:
+    trials: Any = process.Trials(None)  # type: ignore[arg-type]
+    for name in ("slow", "as slow"):
+        trials.ask([name])
+        trials.start()
+        trials.fresh.seconds = process.SLICE_SECONDS * 1.1
+        second = trials.fresh
+        trials.tick(1.0)
+    assert second.killed
+    assert (trials.fresh, trials.later) == (None, ["as slow"])
+    trials.ended(trials.slow)
+    trials.start()
+    assert trials.slow.request == "as slow"
+    assert answers == ["slow"]
 
 
 @pytest.mark.parametrize(
@@ -167,17 +233,13 @@ def test_the_slowest_mask_is_told(asked: Process) -> None:
     assert answer["keep"]
 
 
-def test_the_newest_is_next_and_the_oldest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[Any] = []
-    monkeypatch.setattr(process, "answer", answers.append)
-    started: list[Any] = []
-    monkeypatch.setattr(process.Trials, "_fork", lambda _, request, idle: started.append(request))
-    trials = process.Trials(None)  # type: ignore[arg-type]
+def test_the_newest_is_next_and_the_oldest_is_given_up(answers: list[Any]) -> None:
+    trials: Any = process.Trials(None)  # type: ignore[arg-type]
     trials.ask({"id": number} for number in range(process.MOST_WAITING + 2))
     assert [said["id"] for said in answers] == [0, 1]
     assert not any(said["in_time"] for said in answers)
     trials.start()
-    assert started == [{"id": process.MOST_WAITING + 1}]
+    assert trials.fresh.request == {"id": process.MOST_WAITING + 1}
 
 
 def test_while_nobody_asks_what_is_common_is_compiled_until_nothing_is_left() -> None:
