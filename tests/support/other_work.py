@@ -1,0 +1,65 @@
+"""Whether other work had this machine's cores: what took too long is tried again only then, so that
+a rare wait of our own fails its test."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+TRIES = 3
+NOTICED = 0.02  # of the cores' time; a machine at rest takes a tenth of it for itself
+Found = TypeVar("Found")
+
+TICKS = os.sysconf("SC_CLK_TCK")  # a second, in /proc
+
+
+def busy_seconds() -> float:
+    """CPU seconds of all on the cores that are ours to use, of the kernel and of other guests of
+    the machine too."""
+    cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    ticks = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *times = line.split()
+        if name in cores:
+            user, nice, system, _, _, interrupts, soft, stolen, *_ = map(int, times)
+            ticks += user + nice + system + interrupts + soft + stolen
+    return ticks / TICKS
+
+
+def own_seconds() -> float:
+    """CPU seconds of this process and all that it has started, those that have ended too."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        parents[int(folder.name)] = int(fields[1])
+        ticks[int(folder.name)] = sum(map(int, fields[11:15]))
+
+    def is_own(process: int) -> bool:
+        while process and process != os.getpid():
+            process = parents.get(process, 0)
+        return bool(process)
+
+    return sum(ticks[process] for process in ticks if is_own(process)) / TICKS
+
+
+def undisturbed(
+    measure: Callable[[], Found], is_well: Callable[[Found], bool], tries: int = TRIES
+) -> Found:
+    """What `measure` finds: the first that is well, or that was found while nothing else took the
+    cores, or the last."""
+    while True:
+        began, busy, own = time.monotonic(), busy_seconds(), own_seconds()
+        found = measure()
+        others = (busy_seconds() - busy) - (own_seconds() - own)
+        share = others / (len(os.sched_getaffinity(0)) * (time.monotonic() - began))
+        tries -= 1
+        if is_well(found) or not tries:
+            return found
+        if share < NOTICED:
+            print(f"not tried again: other work had {share:.1%} of the cores' time")
+            return found
