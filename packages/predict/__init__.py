@@ -15,6 +15,7 @@ The process:
 plugin.py     what vLLM loads in each of its processes
 long_prompts.py, prefill_turns.py  keep long prompts from holding short ones up: while they are
               tokenized, and in the engine
+prompt_logprobs.py  counts the tokens of prompts whose log probabilities are asked for
 scheduling.py has what the turns in the engine share
 logs.py       keeps requests out of the logs; logging.json is vLLM's logging configuration
 hub_token.py  reads the secret at the start

@@ -8,7 +8,15 @@ Refuses to start, with the variable's name, when one of them cannot be read.
 
 import os
 
-from predict import continuing, long_prompts, per_token, settings, tokenizing, upgrades
+from predict import (
+    continuing,
+    long_prompts,
+    per_token,
+    prompt_logprobs,
+    settings,
+    tokenizing,
+    upgrades,
+)
 from predict.admission import AdmissionMiddleware
 from predict.asgi import App, Message, Receive, Scope, Send
 from predict.requests import tool_schemas
@@ -24,6 +32,7 @@ class Gateway:
         tool_schemas.install()
         tokenizing.install()
         inner = RequestMiddleware(app, found)
+        self.limits = found.limits
         self.app = AdmissionMiddleware(inner, found, inner.memory.incoming.end_slow)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,6 +51,7 @@ class Gateway:
             if message["type"] == "lifespan.startup":
                 engine = scope["app"].state.engine_client
                 long_prompts.install(engine)
+                prompt_logprobs.install(engine, self.limits["prompt_logprobs_tokens"])
                 installed.append(verdicts.install(engine))
             else:
                 for each in installed:

@@ -65,3 +65,36 @@ def model_card_tokens(tokenizer: Tokenizer, messages: list[Any]) -> list[int]:
         else:
             tokens += [*tok(message["content"]), text.eos_id]
     return tokens
+
+
+DIGITS = "7" * 4200  # a token each
+
+
+@pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/completions", {"prompt": DIGITS, "prompt_logprobs": 0}),
+        ("/v1/completions", {"prompt": DIGITS, "echo": True, "logprobs": 0}),
+        ("/v1/completions", {"prompt": DIGITS, "echo": True, "logprobs": 0, "stream": True}),
+        ("/v1/completions", {"prompt": [DIGITS[:500]] * 9, "prompt_logprobs": 1}),
+        ("/v1/completions", {"prompt": DIGITS[:500], "prompt_logprobs": 1, "n": 9}),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": DIGITS}], "prompt_logprobs": 1},
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else ",".join(value),
+)
+def test_log_probabilities_of_prompts_are_bounded_by_their_tokens(
+    container: Running, path: str, fields: dict[str, Any]
+) -> None:
+    refused = container.http.post(path, json={"max_tokens": 1, **fields})
+    assert refused.status_code == 400, refused.text[:300]
+    error = refused.json()["error"]
+    assert error["param"] == "prompt_logprobs"
+    assert "at most 4096 are allowed" in error["message"]
+    body = {"max_tokens": 1, "prompt": DIGITS[:4000], "prompt_logprobs": 0}
+    taken = container.http.post("/v1/completions", json=body)
+    assert taken.status_code == 200, taken.text[:300]
+    assert len(taken.json()["choices"][0]["prompt_logprobs"]) > 4000

@@ -56,48 +56,6 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
         {"repetition_detection": {"max_pattern_size": 4, "min_count": 2}},
         {"repetition_detection": {"max_pattern_size": 5, "min_count": "2"}},
     ),
-    (
-        "prompt_logprobs_bytes",
-        9,
-        {"prompt": "x" * 7, "prompt_logprobs": 1},
-        {"prompt": "x" * 8, "echo": True, "logprobs": 1},
-    ),
-    (
-        "prompt_logprobs_bytes",
-        9,
-        {"prompt": "x" * 99, "logprobs": 1},
-        {"messages": [{"role": "u"}], "prompt_logprobs": 0},
-    ),
-    (
-        "prompt_logprobs_bytes",
-        9,
-        {"prompt": "xx", "n": 2, "prompt_logprobs": 1},
-        {"prompt": "xxx", "n": "2", "prompt_logprobs": 1},
-    ),
-    (
-        "prompt_logprobs_bytes",
-        9,
-        {"prompt": "xx", "tools": []},
-        {"messages": [], "tools": [{"a": 1}], "prompt_logprobs": 1},
-    ),
-    (
-        "prompt_logprobs_bytes",
-        9,
-        {"prompt": "x" * 99, "echo": True},
-        {"prompt": "x" * 8, "echo": True, "logprobs": 0},
-    ),
-    (
-        "prompt_logprobs_bytes",
-        9,
-        {"prompt": [1, 2], "prompt_logprobs": 1},
-        {"prompt": [1, 2, 3], "prompt_logprobs": 1},
-    ),
-    (
-        "prompt_logprobs_bytes",
-        9,
-        {"prompt": [[1], [2]], "prompt_logprobs": 1},
-        {"prompt": [[1], [2, 3]], "prompt_logprobs": 1},
-    ),
     ("stop_strings", 1, {"stop": ["a"]}, {"stop": ["a", "b"]}),
     ("stop_strings", 1, {"stop_sequences": ["a"]}, {"stop_sequences": ["a", "b"]}),
     ("string_length", 2, {"stop": "ab"}, {"stop": "abc"}),
@@ -133,6 +91,7 @@ def test_every_limit_is_tried() -> None:
     assert {limit for limit, *_ in AT_MOST} == DEFAULT_LIMITS.keys() - {
         "body_bytes",
         "image_memory_bytes",  # test_images_memory.py
+        "prompt_logprobs_tokens",  # test_prompt_logprobs.py
     }
 
 
@@ -282,28 +241,3 @@ def test_every_header_vllm_reads_is_decided_on() -> None:
 
     given = {serving.PRIORITY_HEADER.lower().encode(), serving.SESSION_ID_HEADER.lower().encode()}
     assert given <= HEADERS
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
-        {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
-        {"image_url": "data:image/png;base64,AAAA"},
-        {"text": "x", "image_url": "data:image/png;base64,AAAA"},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize(
-    "asked",
-    [{"prompt_logprobs": 0}, {"echo": True, "logprobs": True}, {"prompt_logprob_token_ids": [1]}],
-    ids=str,
-)
-def test_no_log_probabilities_of_a_prompt_with_images(
-    part: dict[str, Any], asked: dict[str, Any]
-) -> None:
-    """4160 tokens of one of the largest took 4 GB, and the engine did nothing else for 6 s."""
-    at_most = {"prompt_logprobs_bytes": 16384}
-    assert "a prompt with images" in refused({**user(part), **asked}, **at_most)
-    for body in (user(part), {**user({"type": "text", "text": "x"}, {"text": "y"}, "z"), **asked}):
-        limits.check(body, len(json.dumps(body)), {**NO_LIMITS, **at_most})

@@ -8,31 +8,9 @@ from predict.legacy.parameters import REFUSED, REMOVED
 from predict.requests import fields
 from predict.requests.conversations.notes import MOST, Notes, header_value
 from predict.requests.fields import KNOWN, LOOKALIKES, MOST_COMPARED, NOT_NULL, nearest, settled
-from vllm.entrypoints.anthropic.protocol import (
-    AnthropicCountTokensRequest,
-    AnthropicMessagesRequest,
-)
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
-from vllm.entrypoints.serve.tokenize.protocol import (
-    DetokenizeRequest,
-    TokenizeChatRequest,
-    TokenizeCompletionRequest,
-)
 
-HI = [{"role": "user", "content": "hi"}]
-# Each route's requests in vLLM, and what is about the least of one.
-VLLM: list[tuple[str, Any, dict[str, Any]]] = [
-    ("/v1/chat/completions", ChatCompletionRequest, {"messages": HI}),
-    ("/v1/completions", CompletionRequest, {"prompt": "hi"}),
-    ("/v1/responses", ResponsesRequest, {"input": "hi"}),
-    ("/v1/messages", AnthropicMessagesRequest, {"model": "m", "messages": HI, "max_tokens": 5}),
-    ("/v1/messages/count_tokens", AnthropicCountTokensRequest, {"model": "m", "messages": HI}),
-    ("/tokenize", TokenizeChatRequest, {"messages": HI}),
-    ("/tokenize", TokenizeCompletionRequest, {"prompt": "hi"}),
-    ("/detokenize", DetokenizeRequest, {"tokens": [1]}),
-]
+from tests.support.vllm_requests import HI, VLLM
+
 LEAST = {path: least for path, _, least in VLLM}
 # Names that other servers, gateways and clients know, and nobody here.
 FOREIGN = [

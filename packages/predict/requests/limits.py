@@ -62,8 +62,6 @@ TOKEN_IDS = (
 )
 
 IMAGES = ("image_url", "input_image", "image")
-# Parts that are certainly no image
-TEXTS = ("text", "input_text", "output_text", "refusal", "thinking", "tool_reference")
 DATA_URL = b'"data:'
 
 
@@ -72,7 +70,6 @@ class Seen:
     """What a walk through the messages came upon."""
 
     parts: int = 0
-    images: bool = False  # whether any part may be one
     image_bytes: int = 0  # of images that are in the request itself
     changed: bool = False  # a `uuid` was taken out
 
@@ -115,8 +112,6 @@ def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
         if isinstance(body.get(name), list):
             read = _read_parts if name == "system" else _read_messages
             read(name, body[name], seen, limits)
-    if seen.images:
-        work.check_images(body, limits)
     text = size - seen.image_bytes
     if limits["text_bytes"] is not None and text > limits["text_bytes"]:
         raise _too_much_text(text, limits["text_bytes"])
@@ -270,7 +265,6 @@ def _read_parts(where: str, parts: list[Any], seen: Seen, limits: RequestLimits)
                 )
         if kind in IMAGES or kind is None:
             seen.image_bytes += len(_image(part))
-        seen.images |= kind not in TEXTS and not (kind is None and set(part) == {"text"})
         if isinstance(part.get("content"), list):  # a tool's result
             _read_parts(f"{where}[{position}].content", part["content"], seen, limits)
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from predict import pacing
+from predict import pacing, prompt_logprobs
 from predict.admission import PLACED
 from predict.asgi import (
     App,
@@ -87,6 +87,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        prompt_logprobs.begin()
         with image_batch(self.memory) as batch:
             await self._respond(scope, receive, send, batch.body)
 

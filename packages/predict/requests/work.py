@@ -1,4 +1,4 @@
-"""What costs time in combination: for each token of each answer, or of the prompt.
+"""What costs time in combination, for each token of each answer.
 
 Promises: pure functions; refuses with a `RequestError` what would keep the engine or the server so
 long that others notice, whichever of its names a field has.
@@ -8,15 +8,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from predict.errors import RequestError, shown
 from predict.settings import RequestLimits
 
 # What each token of an answer is compared with.
 WORDS = ("stop", "stop_strings", "bad_words", "bad_words_ids")
-PROMPT = ("prompt", "messages", "tools")  # what a prompt is made of
-TOKEN_BYTES = 4  # of text, in English
 LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
 
 
@@ -54,24 +50,6 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
                 f"most {limits['repetition_tokens']} is allowed",
                 "repetition_detection",
             )
-    most = limits["prompt_logprobs_bytes"]
-    if most is not None and _asks_of_prompt(body) and (size := _prompt_bytes(body)) * each > most:
-        asked_for = "a prompt" if each == 1 else f"{each} answers' prompts"
-        raise RequestError(
-            f"log probabilities of {asked_for} of {size} bytes are asked for; at most {most} in "
-            "all are allowed, for the engine does nothing else meanwhile",
-            "prompt_logprobs",
-        )
-
-
-def check_images(body: Mapping[str, Any], limits: RequestLimits) -> None:
-    """Of a request with images: 4160 tokens each, of which the JSON of the prompt shows nothing."""
-    if limits["prompt_logprobs_bytes"] is not None and _asks_of_prompt(body):
-        raise RequestError(
-            "log probabilities of a prompt with images are asked for; they are given for text "
-            "alone, as an image is thousands of tokens: leave out 'prompt_logprobs' or them",
-            "prompt_logprobs",
-        )
 
 
 def _entries(body: Mapping[str, Any], name: str) -> int:
@@ -80,25 +58,6 @@ def _entries(body: Mapping[str, Any], name: str) -> int:
 
 def _count(body: Mapping[str, Any], name: str) -> int:
     return max(0, int(number_of(body.get(name)) or 0))
-
-
-def _asks_of_prompt(body: Mapping[str, Any]) -> bool:
-    asked = [body.get("prompt_logprobs"), body.get("prompt_logprob_token_ids")]
-    asked += [body.get("logprobs")] if body.get("echo") else []  # of which 0 is one too
-    return any(value is not None for value in asked)
-
-
-def _prompt_bytes(body: Mapping[str, Any]) -> int:
-    return sum(_bytes(body[name]) for name in PROMPT if name in body)
-
-
-def _bytes(value: Any) -> int:
-    """Of a text as JSON; the id of a token counts as a token's text does."""
-    if isinstance(value, list) and value and isinstance(value[0], int):
-        return TOKEN_BYTES * len(value)
-    if isinstance(value, list) and value and isinstance(value[0], list):
-        return sum(map(_bytes, value))
-    return len(msgspec.json.encode(value))
 
 
 def number_of(value: Any) -> float | None:

@@ -1,0 +1,117 @@
+"""Each field of vLLM's requests by which a client names a number, or as many things as it likes,
+has a bound, or costs the same whatever it says: one that a new vLLM brings has to be put here."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from predict.legacy.parameters import REFUSED
+from predict.requests.limits import COUNTED, NUMBERS
+from predict.settings import DEFAULT_LIMITS
+from pydantic import BaseModel
+
+from tests.support.vllm_requests import VLLM
+
+# What bounds each, by the limits of limits.yaml, …
+BOUNDED = {
+    "n": "answers, work",
+    "stop": "stop_strings, string_length, work",
+    "stop_sequences": "stop_strings, string_length, work",
+    "bad_words": "bad_words, string_length, work",
+    "logprobs": "logprobs, work",
+    "top_logprobs": "logprobs, work",
+    "logprob_token_ids": "token_ids, work",
+    "prompt_logprobs": "prompt_logprobs, prompt_logprobs_tokens",
+    "allowed_token_ids": "token_ids",
+    "stop_token_ids": "token_ids",
+    "logit_bias": "token_ids",
+    "repetition_detection": "repetition_tokens",
+    "structured_outputs": "schema_bytes, schema_depth",
+    "response_format": "schema_bytes, schema_depth",
+    "text": "schema_bytes, schema_depth",
+    "output_config": "schema_bytes, schema_depth",
+    "tools": "tools, schema_bytes, schema_depth",
+    "messages": "messages, parts, text_bytes",
+    "input": "messages, parts, text_bytes",
+    "system": "parts, text_bytes",
+    "documents": "text_bytes, values",
+    "metadata": "text_bytes, values",
+    "include": "text_bytes, values",
+    "tool_choice": "text_bytes, values",
+    "tokens": "text_bytes",
+}
+# … by the model's context, which vLLM compares …
+CONTEXT = {"max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens", "prompt"}
+CONTEXT |= {"truncate_prompt_tokens", "thinking_token_budget"}
+# … and what costs as much with any value.
+CONSTANT = {"temperature", "top_p", "top_k", "min_p", "seed", "length_penalty"}
+CONSTANT |= {"frequency_penalty", "presence_penalty", "repetition_penalty"}
+CONSTANT |= {"stream_interval", "stream_options", "max_tool_calls", "reasoning", "thinking"}
+
+HARMLESS: tuple[Any, ...] = (bool, str, type(None))
+
+
+def kinds(annotation: Any) -> Iterator[Any]:
+    """The types that a field takes."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        yield from kinds(arguments[0])
+    elif origin in (typing.Union, types.UnionType):
+        for argument in arguments:
+            yield from kinds(argument)
+    elif origin is not typing.Literal:
+        yield origin or annotation
+
+
+def grows(annotation: Any) -> bool:
+    return any(kind not in HARMLESS for kind in kinds(annotation))
+
+
+def fields(path: str) -> dict[str, Any]:
+    """Those of a route whose cost may grow."""
+    models = [model for route, model, _ in VLLM if route == path]
+    every = {row.alias or name: row for model in models for name, row in model.model_fields.items()}
+    return {name: row for name, row in every.items() if grows(row.annotation)}
+
+
+@pytest.mark.parametrize("path", sorted({path for path, _, _ in VLLM}))
+def test_what_grows_with_what_a_client_says_is_bounded(path: str) -> None:
+    assert fields(path).keys() <= BOUNDED.keys() | CONTEXT | CONSTANT | REFUSED.keys()
+
+
+def test_the_tables_have_no_field_that_is_gone_or_twice() -> None:
+    every = {name for path, _, _ in VLLM for name in fields(path)}
+    assert BOUNDED.keys() | CONTEXT | CONSTANT <= every
+    assert len(BOUNDED) + len(CONTEXT) + len(CONSTANT) == len(BOUNDED.keys() | CONTEXT | CONSTANT)
+    assert {name for row in BOUNDED.values() for name in row.split(", ")} <= DEFAULT_LIMITS.keys()
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_what_a_limit_counts_is_counted(name: str) -> None:
+    counted = COUNTED.get(name) or NUMBERS.get(name)
+    by_name = {*COUNTED.values(), *NUMBERS.values()} & {*BOUNDED[name].split(", ")}
+    assert by_name == ({counted} if counted else set())
+
+
+# The parts of what is an object, where each is bounded as the object is.
+PARTS = {
+    "repetition_detection": {"max_pattern_size", "min_pattern_size", "min_count"},
+    "structured_outputs": {"json", "choice"},
+    "stream_options": set[str](),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_parts_of_an_object_are_decided_on_too(name: str) -> None:
+    (row,) = {fields(path)[name].annotation for path, _, _ in VLLM if name in fields(path)}
+    (kind,) = (kind for kind in kinds(row) if kind is not type(None))
+    if issubclass(kind, BaseModel):
+        parts = {name: part.annotation for name, part in kind.model_fields.items()}
+    else:
+        assert dataclasses.is_dataclass(kind)
+        hints = typing.get_type_hints(kind)
+        parts = {part.name: hints[part.name] for part in dataclasses.fields(kind)}
+    assert {part for part, annotation in parts.items() if grows(annotation)} == PARTS[name]
