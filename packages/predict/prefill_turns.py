@@ -11,7 +11,8 @@ waits for no long one but the steps that are under way (two with async schedulin
 prompts came lately, steps have one long prompt, in order, and as much of it as takes QUICK_SECONDS,
 or twice a step without long ones where that is more: a sixteenth to a quarter of a step's tokens.
 Long ones have every second step at least, and all where the short ones do not fit the cache. Where
-all are long, or all short, nothing is changed.
+all are long, or all short, nothing is changed. A prompt whose log probabilities are asked for costs
+several times as much, and is a long one from a sixteenth of a step on.
 """
 
 import functools
@@ -61,8 +62,13 @@ class PrefillTurns(SchedulerTurns):
         self.groups: list[int] = []  # of its layers
         self.short_at = self.at = -math.inf
 
+    def most_of_short(self, request: Any) -> int:
+        asked = request.sampling_params
+        costly = asked is not None and asked.prompt_logprobs is not None
+        return self.rest_tokens if costly else self.long_tokens
+
     def is_long(self, request: Any) -> bool:
-        if request.num_prompt_tokens <= self.long_tokens:
+        if request.num_prompt_tokens <= self.most_of_short(request):
             return False
         left = request.num_tokens - request.num_computed_tokens
         if left <= self.rest_tokens or has_image_work(request):
@@ -72,7 +78,7 @@ class PrefillTurns(SchedulerTurns):
     def is_short(self, request: Any) -> bool:
         if request.mm_features:
             return False
-        return request.num_prompt_tokens <= self.long_tokens or self.is_cached(request)
+        return request.num_prompt_tokens <= self.most_of_short(request) or self.is_cached(request)
 
     def is_cached(self, request: Any) -> bool:
         """Whether the prefix cache has a long prompt but for what is short. vLLM counts that when
@@ -87,7 +93,9 @@ class PrefillTurns(SchedulerTurns):
             return False
         pool, hashes = self.cache.block_pool, request.block_hashes
         last = (request.num_tokens - self.long_tokens - 1) // pool.hash_block_size
-        return last < len(hashes) and bool(pool.get_cached_block(hashes[last], self.groups))
+        if not 0 <= last < len(hashes):
+            return False
+        return bool(pool.get_cached_block(hashes[last], self.groups))
 
     def begin(self, scheduler: Any) -> None:
         """Chooses what the step that is scheduled next may have of long prompts."""

@@ -1,12 +1,15 @@
-"""Histories with calls on `/tokenize`, which shows the prompt that a conversation becomes.
+"""`/tokenize`, which shows the prompt that a text or a conversation becomes.
 
 pydantic reads the calls of a message when they are asked for. vLLM asks before it makes the prompt
-of a chat, and forgets to on `/tokenize`, where mistral-common then finds no list.
+of a chat, and forgets to on `/tokenize`, where mistral-common then finds no list. And it spells
+tokens in the event loop, where a megabyte of digits held all requests up for more than a second.
 
-Promises: only the calls of messages are read. A vLLM that has no such function any more is left as
+Promises: the calls of messages are read; tokens are spelt in a thread, those of a text that the
+model can read, and others refused with a 400. A vLLM that has no such function any more is left as
 it is.
 """
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,9 +28,36 @@ def with_calls(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
     return tokenized
 
 
+def spelt_apart(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """`tokenize(self, request, …)`, which spells tokens in a thread."""
+    from vllm.exceptions import VLLMValidationError
+
+    @functools.wraps(tokenize)
+    async def tokenized(self: Any, request: Any, *given: Any, **named: Any) -> Any:
+        if not request.return_token_strs:
+            return await tokenize(self, request, *given, **named)
+        request.return_token_strs = False
+        answer = await tokenize(self, request, *given, **named)
+        if (tokens := getattr(answer, "tokens", None)) is None:
+            return answer  # an error
+        if len(tokens) > answer.max_model_len:
+            raise VLLMValidationError(
+                f"the text has {len(tokens)} tokens, and the strings of up to "
+                f"{answer.max_model_len} are given, which the model reads; leave out "
+                "'return_token_strs', or send a part of the text",
+                parameter="return_token_strs",
+            )
+        spell = self.renderer.get_tokenizer().convert_ids_to_tokens
+        answer.token_strs = await asyncio.to_thread(spell, tokens)
+        return answer
+
+    return tokenized
+
+
 def install() -> None:
     from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 
     name = "create_tokenize"
     if hasattr(ServingTokenization, name):
-        setattr(ServingTokenization, name, with_calls(getattr(ServingTokenization, name)))
+        changed = spelt_apart(with_calls(getattr(ServingTokenization, name)))
+        setattr(ServingTokenization, name, changed)

@@ -31,6 +31,7 @@ def request(name: str, prompt: int = 20, answer: int = 1, **fields: Any) -> Any:
         "drop_stale_output": False,
         "prefill_stats": None,
         "block_hashes": [],
+        "sampling_params": None,
         "is_prefill_chunk": False,
         "next_decode_eligible_step": 0,
         "first_token_at": None,

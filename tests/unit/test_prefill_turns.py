@@ -42,7 +42,7 @@ class Scheduler(FakeScheduler):
         self.max_num_scheduled_tokens = TOKENS
         self.kv_cache_config = SimpleNamespace(kv_cache_groups=["all layers"])
         self.kv_cache_manager = SimpleNamespace(
-            prefix_cache_lookup_enabled=lambda one: True,
+            prefix_cache_lookup_enabled=lambda one: one.sampling_params is None,
             block_pool=SimpleNamespace(
                 hash_block_size=BLOCK, get_cached_block=lambda one, groups: one in self.cached
             ),
@@ -353,6 +353,18 @@ def test_one_that_was_preempted_and_awaits_its_output_holds_nobody_up(clock: Any
         scheduler.step()
     assert scheduler.turns.blocked is None
     assert waited(ask(scheduler, "behind it")) < 0.2
+
+
+def test_prompts_whose_log_probabilities_are_asked_for_are_long_ones(clock: Any) -> None:
+    """A token of theirs takes five times as long."""
+    scheduler = Scheduler(clock)
+    scheduler.seconds = lambda tokens: BASE_SECONDS + 5 * TOKEN_SECONDS * tokens
+    asked = SimpleNamespace(prompt_logprobs=0)
+    scheduler.add(*(request(f"asked {n}", LONG, sampling_params=asked) for n in range(8)))
+    scheduler.step()
+    for number in range(5):
+        least = scheduler.seconds(TOKENS // 16)  # a step at the lowest cut
+        assert waited(ask(scheduler, f"short {number}")) < least + scheduler.seconds(20)
 
 
 def test_vllm_s_adaptive_threshold_undoes_no_cut(clock: Any) -> None:

@@ -1,10 +1,18 @@
-"""/tokenize gets the calls of a history as lists."""
+"""/tokenize gets the calls of a history as lists, and spells what the model can read."""
 
 import asyncio
+import threading
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from predict import tokenizing
-from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
+from vllm.entrypoints.serve.tokenize.protocol import (
+    TokenizeChatRequest,
+    TokenizeCompletionRequest,
+    TokenizeResponse,
+)
+from vllm.exceptions import VLLMValidationError
 
 CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 MESSAGES = [
@@ -22,3 +30,35 @@ def test_calls_are_read() -> None:
     assert not isinstance(request.messages[1]["tool_calls"], list)  # else vLLM needs this no more
     seen: Any = asyncio.run(tokenizing.with_calls(tokenize)(None, request))  # type: ignore[arg-type]
     assert seen[1]["tool_calls"] == [CALL]
+
+
+def spelt(tokens: int, strings: bool) -> tuple[Any, list[threading.Thread]]:
+    """The answer for so many tokens, by a model that reads five, and what spelt them."""
+    threads: list[threading.Thread] = []
+
+    def convert(ids: list[int]) -> list[str]:
+        threads.append(threading.current_thread())
+        return [*map(str, ids)]
+
+    async def tokenize(self: Any, request: Any) -> Any:
+        assert not request.return_token_strs
+        return TokenizeResponse(count=tokens, max_model_len=5, tokens=[7] * tokens)
+
+    tokenizer = SimpleNamespace(convert_ids_to_tokens=convert)
+    serving = SimpleNamespace(renderer=SimpleNamespace(get_tokenizer=lambda: tokenizer))
+    request = TokenizeCompletionRequest(model="m", prompt="hi", return_token_strs=strings)
+    return asyncio.run(tokenizing.spelt_apart(tokenize)(serving, request)), threads  # type: ignore[arg-type]
+
+
+def test_tokens_are_spelt_in_a_thread() -> None:
+    answer, threads = spelt(5, strings=True)
+    assert answer.token_strs == ["7"] * 5
+    assert threads != [threading.main_thread()]
+
+
+def test_tokens_are_not_spelt_beyond_what_the_model_reads() -> None:
+    with pytest.raises(VLLMValidationError, match="has 6 tokens") as caught:
+        spelt(6, strings=True)
+    assert caught.value.parameter == "return_token_strs"
+    answer, threads = spelt(6, strings=False)
+    assert (answer.token_strs, threads) == (None, [])
