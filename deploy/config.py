@@ -265,8 +265,9 @@ def adapter_flags(card: Card, where: Mapping[str, str]) -> list[str]:
 def check_step(card: Card, chosen: Plan, checkpoint: str, where: Mapping[str, str]) -> list[str]:
     """The step that looks at own weights and adapters before vLLM starts."""
     words = []
-    if card.own_weights and (method := chosen.quantization):
-        words.append(f"--online {method}")
+    if card.own_weights:  # which are read by the base model's tokenizer
+        words.append(f"--vocabulary {card.architecture.vocabulary}")
+        words += [f"--online {method}"] if (method := chosen.quantization) else []
     if where:
         words.append(f"--rank {card.adapters.rank}")
         modules = ",".join(card.adapters.modules or [])

@@ -1,7 +1,8 @@
 """What a config.yaml has that its header does not render to, and would lose if written again.
 
 Promises: compares the file with what its own first lines render to now, so that a limit, a flag or
-a variable that was changed by hand is never overwritten in silence. Refuses to overwrite such a
+a variable that was changed by hand is never overwritten in silence; names the choices that the file
+was made with and the next one is not, such as own weights. Refuses to overwrite such a
 file, with the lines that would be lost, unless FORCE=1 says so.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from deploy import cards
 from deploy.config import render, write
 from deploy.errors import UsageError
-from deploy.options import Options, from_words
+from deploy.options import Options, as_words, from_words
 from deploy.paths import ROOT
 from deploy.summary import summary
 
@@ -81,8 +82,27 @@ def write_config(
     text = render(card, options)
     check_overwrite(path, force)
     ready()
+    dropped = left_out(path, model, options)
     write(text, path)
-    return f"wrote {_shown(path)}: {summary(card, options)}"
+    said = f"wrote {_shown(path)}: {summary(card, options)}"
+    return f"{said}\n  left out     {dropped}" if dropped else said
+
+
+def left_out(path: Path, model: str | None, options: Options) -> str:
+    """The choices that the config.yaml at `path` was made with, and that are not among these for
+    the same model; empty where there are none. A choice is the command line's alone, and who adds
+    GPU= to a fine-tune would go back to its base without a word."""
+    try:
+        before = chosen_by(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, UsageError):
+        return ""
+    if before is None or (model or before[0]) != before[0]:
+        return ""  # another model, which was named
+    lost = [] if model or before[0] == cards.DEFAULT_MODEL else [f"MODEL={before[0]}"]
+    kept = {word.partition("=")[0] for word in shlex.split(as_words(options))}
+    words = shlex.split(as_words(before[1]))
+    lost += [shlex.quote(word) for word in words if word.partition("=")[0] not in kept]
+    return f"{' '.join(lost)}: {path.name} had it; give it again to keep it" if lost else ""
 
 
 def _shown(path: Path) -> str:

@@ -50,12 +50,19 @@ def not_counted(chosen: Plan, choices: Options) -> str:
     return ", ".join(name for name in OF_THE_KV_CACHE if name in given)
 
 
-def precision(chosen: Plan) -> str:
-    """In what the weights are, and what is computed with them."""
+def precision(chosen: Plan, choices: Options) -> str:
+    """In what the weights are, and what is computed with them; and why, where the card's precision
+    is for a smaller GPU than the one that was named."""
     note = f" ({chosen.note})" if chosen.note else ""
     if chosen.precision.quantized:
         return f"{chosen.precision.name} weights{note}, {chosen.dtype} for the rest"
-    return f"{chosen.precision.name}, which vLLM calls {chosen.dtype}"
+    said = f"{chosen.precision.name}, which vLLM calls {chosen.dtype}"
+    usual, name = chosen.card.hardware, chosen.gpu.name
+    if name != usual.accelerator and choices.precision is None and usual.precision == "float16":
+        said += f": the card's, for its {usual.accelerator}"
+        if chosen.gpu.capability >= PRECISIONS["bf16"].capability:
+            said += "; PRECISION=bf16 is as published, and no larger"
+    return said
 
 
 def requests(chosen: Plan) -> str:
@@ -76,7 +83,7 @@ def summary(card: Card, choices: Options) -> str:
     lines = [
         card.title,
         f"  accelerator  {chosen.accelerator}{listed}",
-        f"  precision    {precision(chosen)}",
+        f"  precision    {precision(chosen, choices)}",
         f"  context      {chosen.context} tokens{less}",
         f"  requests     {requests(chosen)}",
         *weights.described(card, chosen, choices),

@@ -3,7 +3,8 @@
 Promises: an adapter that passes changes the model: its tensors have names and shapes of layers that
 are there, and are not all zero. Refuses, with one line that says what to do and exit code 1: no
 adapter, names of another class of model, layers or modules that are not there, a rank above RANK=;
-and weights that are quantized already where PRECISION= asks vLLM to quantize them.
+weights that are quantized already where PRECISION= asks vLLM to quantize them; and weights with
+fewer tokens than the base model's tokenizer, by which their prompts would be read.
 Standard library only.
 """
 
@@ -64,11 +65,29 @@ def file_of(model: str, name: str) -> Path | None:
         return None
 
 
-def shape_of(model: str) -> Shape:
+def configs_of(model: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """params.json and config.json; empty where there is none."""
     mistral, hf = ({} if (p := file_of(model, n)) is None else json.loads(p.read_text())
                    for n in ("params.json", "config.json"))  # fmt: skip
     if not mistral and not hf:
         raise CheckError(f"{model} has no config.json or params.json: are these the weights?")
+    return mistral, hf
+
+
+def check_vocabulary(mistral: dict[str, Any], hf: dict[str, Any], tokens: int) -> None:
+    """Of a fine-tune of another version of the model. More tokens than the tokenizer's may be: some
+    are added for a training, or up to a round number. What says none is left to vLLM."""
+    text = hf.get("text_config") or hf
+    has = mistral.get("vocab_size") or text.get("vocab_size")
+    if isinstance(has, int) and has < tokens:
+        raise CheckError(
+            f"their vocab_size is {has}, and the base model's tokenizer has {tokens} tokens: are "
+            "they of another version of the model (Mistral 7B v0.1 and v0.2 have 32000, v0.3 "
+            "32768)? They need a card of their own, with its tokenizer: docs/models.md"
+        )
+
+
+def shape_of(mistral: dict[str, Any], hf: dict[str, Any]) -> Shape:
     text: dict[str, Any] = hf.get("text_config") or hf
     quantized = (hf.get("quantization_config") or {}).get("quant_method")
     if mistral:
@@ -193,10 +212,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rank", type=int, default=512)
     parser.add_argument("--modules", default="", help="a,b; default: all")
     parser.add_argument("--online", help="how vLLM is to quantize the weights")
+    parser.add_argument("--vocabulary", type=int, help="tokens of the tokenizer, for own weights")
     options = parser.parse_intermixed_args(arguments)
     what = "the weights"
     try:
-        shape = shape_of(options.model)
+        mistral, hf = configs_of(options.model)
+        if options.vocabulary:
+            check_vocabulary(mistral, hf, options.vocabulary)
+        if not options.online and not options.adapters:
+            return 0
+        shape = shape_of(mistral, hf)
         if options.online and shape.quantized:
             raise CheckError(
                 f"they are quantized already ({shape.quantized}), and cannot be made "

@@ -1,4 +1,4 @@
-"""packages/start/check.py on adapters as PEFT saves them."""
+"""packages/start/check.py on adapters as PEFT saves them, and on own weights."""
 
 import importlib.util
 import json
@@ -171,3 +171,29 @@ def test_quantized_weights_are_not_quantized_again(
     assert check.main([str(weights), "--online", "fp8_per_channel"]) == 1
     assert "they are quantized already (awq)" in capsys.readouterr().err
     assert check.main([str(weights)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "status"),
+    [
+        ({"vocab_size": 32000}, 1),  # of Mistral 7B v0.1 and v0.2
+        ({"vocab_size": 32002}, 1),
+        ({"text_config": {"vocab_size": 32000}, "vocab_size": 32768}, 1),
+        ({"vocab_size": 32768}, 0),
+        ({"vocab_size": 32832}, 0),  # some are added
+        ({"hidden_size": 8}, 0),  # vLLM knows the class's own default
+    ],
+)
+def test_weights_with_fewer_tokens_than_the_tokenizer_are_refused(
+    config: dict[str, Any], status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in ("config.json", "params.json") if "text_config" not in config else ("config.json",):
+        folder = tmp_path / file.partition(".")[0]
+        folder.mkdir()
+        (folder / file).write_text(json.dumps(config))
+        assert check.main([str(folder), "--vocabulary", "32768"]) == status
+        said = capsys.readouterr().err
+        assert ("the base model's tokenizer has 32768 tokens" in said) == bool(status)
+        assert len(said.splitlines()) == status
+        assert len(said) < 300
+    assert check.main([str(folder)]) == 0

@@ -71,6 +71,35 @@ def test_the_file_that_was_written_is_named_as_it_was_given(
     assert capsys.readouterr().out.startswith(f"wrote {tmp_path / 'new.yaml'}: Mistral 7B")
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (["WEIGHTS=hf://acme/own", "TITLE=My own", "GPU=L4"], ["GPU=L4"],
+         "WEIGHTS=hf://acme/own 'TITLE=My own': config.yaml had it; give it again to keep it"),
+        (["WEIGHTS=hf://acme/own", "GPU=L4"], ["WEIGHTS=hf://acme/other"], "GPU=L4:1: "),
+        (["MODEL=pixtral-12b"], ["CONTEXT=8192"], "MODEL=pixtral-12b: "),
+        (["MODEL=pixtral-12b", "IMAGE_HOSTS=none"], ["MODEL=pixtral-12b"], "IMAGE_HOSTS=none: "),
+        (["WEIGHTS=hf://acme/own"], ["MODEL=pixtral-12b"], ""),  # another model, which is named
+        (["GPU=L4"], ["GPU=H100"], ""),
+        (["GPU=L4"], ["GPU=L4", "CONTEXT=8192"], ""),
+    ],
+)  # fmt: skip
+def test_choices_that_are_left_out_are_said(
+    before: list[str],
+    now: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = f"OUTPUT={tmp_path / 'config.yaml'}"
+    assert main([*before, output]) == 0
+    assert "left out" not in capsys.readouterr().out
+    assert main([*now, output]) == 0
+    found = capsys.readouterr().out.partition("  left out     ")[2]
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
 @pytest.mark.parametrize("command", [push, deploy], ids=["push", "deploy"])
 def test_without_a_key_nothing_is_written(
     command: ModuleType,

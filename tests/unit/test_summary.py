@@ -96,7 +96,16 @@ def test_what_runs_at_once_is_said_in_words() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (Options(), "fp16, which vLLM calls float16"),
+        (Options(), "fp16, which vLLM calls float16\n"),
+        (
+            Options(gpu="H100"),
+            "fp16, which vLLM calls float16: the card's, for its A10G; PRECISION=bf16 is as "
+            "published, and no larger\n",
+        ),
+        (Options(gpu="T4:2"), "fp16, which vLLM calls float16: the card's, for its A10G\n"),
+        (Options(gpu="A10G"), "fp16, which vLLM calls float16\n"),
+        (Options(gpu="H100", precision="fp16"), "fp16, which vLLM calls float16\n"),
+        (Options(gpu="H100", precision="bf16"), "bf16, which vLLM calls bfloat16\n"),
         (Options(gpu="L4", precision="fp8"), "fp8 weights, float16 for the rest"),
         (Options(gpu="T4", precision="fp8"), "fp8 weights (weights only: this GPU computes in 16"),
         (
@@ -107,6 +116,12 @@ def test_what_runs_at_once_is_said_in_words() -> None:
 )
 def test_the_precision_is_said_in_words(options: Options, said: str) -> None:
     assert f"  precision    {said}" in summary(cards.load("mistral-7b"), options)
+
+
+@pytest.mark.parametrize("name", [name for name in cards.names() if name != "mistral-7b"])
+def test_a_card_in_bf16_is_so_on_a_larger_gpu_too(name: str) -> None:
+    text = summary(cards.load(name), Options(gpu="H200"))
+    assert "  precision    bf16, which vLLM calls bfloat16\n" in text
 
 
 def test_a_gpu_that_baseten_does_not_list_is_said() -> None:

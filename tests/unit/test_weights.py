@@ -110,6 +110,15 @@ def test_a_quantized_checkpoint_is_served_as_it_is_and_its_bytes_are_planned() -
         render(MISTRAL, Options(weights=OWN, precision="awq"))
 
 
+def test_own_weights_are_looked_at_before_they_are_served() -> None:
+    command = start_command(render(MISTRAL, Options(weights=OWN)))
+    assert "check.py /models/mistral-7b --vocabulary 32768 &&" in " ".join(command.split())
+    assert "check.py" not in start_command(render(MISTRAL, Options()))
+    command = start_command(render(MISTRAL, Options("hub", weights=OWN)))
+    looked = f"check.py acme/support-7b@{COMMIT} --vocabulary 32768"
+    assert command.index("export HF_TOKEN") < command.index(looked)
+
+
 def test_own_weights_from_the_hub() -> None:
     command = start_command(render(MISTRAL, Options("hub", weights=OWN, format="mistral")))
     assert f"/secrets/hf_access_key acme/support-7b {COMMIT} params.json" in command
