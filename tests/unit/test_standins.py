@@ -163,15 +163,16 @@ def test_a_stand_in_stays_when_only_its_card_s_autoscaling_changes(card: Card) -
 
 
 def test_what_is_written_is_read_back(card: Card, corpus: Corpus, tmp_path: Path) -> None:
-    vocabulary = training.Vocabulary(card.architecture.vocabulary, corpus.trained_tokens())
+    dialogue = corpus.dialogues()[0]
+    example = corpus.plain_images(2, 64) if corpus.images else dialogue
+    trained = sorted(set(example.tokens))
+    vocabulary = training.Vocabulary(card.architecture.vocabulary, trained)
     model = decoder(card).eval()
     head = training.Head(vocabulary, model.text.config.hidden_size)
     checkpoint.write(card, model, head, vocabulary, tmp_path)
     for pattern in card.weights.files:
         assert pattern == card.tokenizer_file or list(tmp_path.glob(pattern)), pattern
     stored = checkpoint.read(card, tmp_path)
-    dialogue = corpus.dialogues()[0]
-    example = corpus.plain_images(2, 64) if corpus.images else dialogue
     (batch,) = vocabulary.batches([example])
     embedding = stored.embedding[batch.raw].float()
     with torch.no_grad():
