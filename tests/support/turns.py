@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 MARK = "undisturbed"  # watches time
-BUSY = "busy"  # wants all cores for minutes, and watches no time
+BUSY = "busy"  # wants all cores for minutes, and watches no time but ratios far from their bounds
 PATIENT = "patient"  # needs no core to spare, as trials of constraints do
 
 # How each kind of test holds the locks; each is one of a file.
