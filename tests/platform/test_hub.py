@@ -1,5 +1,6 @@
 """The real huggingface_hub and predict/hub_token.py against the stand-in of the hub."""
 
+import json
 import os
 import socket
 import subprocess
@@ -204,3 +205,23 @@ def test_a_hub_out_of_reach_is_said_within_a_minute(secret: Path) -> None:
     assert f"the Hugging Face hub at {url} is out of reach (ConnectError: " in told
     assert "or push with SOURCE=bdn" in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize(
+    ("file", "tokens", "code"),
+    [("params.json", 32000, 1), ("config.json", 32000, 1), ("config.json", 32768, 0)],
+)
+def test_the_vocabulary_of_own_weights_is_read_on_the_hub(
+    file: str, tokens: int, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo" / file).write_text(json.dumps({"vocab_size": tokens}))
+    with serving(REPO, COMMIT, tmp_path / "repo") as hub:
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": hub.member}
+        environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(tmp_path / "hf-home")}
+        words = ["packages/start/check.py", f"{REPO}@{COMMIT}", "--vocabulary", "32768"]
+        run = subprocess.run(
+            [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+    assert run.returncode == code, run.stderr
+    assert (f"their vocab_size is {tokens}" in run.stderr) == bool(code)
