@@ -32,6 +32,7 @@ from local.standins import cache
 from local.standins.corpus import chat, dialogues
 from local.truss import (
     DIRECTLY,
+    LOCAL,
     PACKAGES,
     SHARED_CACHE,
     Image,
@@ -78,7 +79,9 @@ def truss(
             (Path(folder) / "packages" / "bench_bypass.py").write_text(code)
         files, _, content = build(Path(folder))
     command = content["docker_server"]["start_command"]
-    return Truss(Image(files, mounts(content), environment(content)), command)
+    # without the plugins of a local run: vLLM starts its engine as it does in the image
+    mounted = {place: path for place, path in mounts(content).items() if place != LOCAL}
+    return Truss(Image(files, mounted, environment(content)), command)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""`make bench URL=` against a deployment on the platform: what it asks, and what it refuses."""
+"""`make bench URL=` against a deployment on the platform: what it asks, and what it refuses; and of
+what the servers are made that it starts here."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -12,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from bench import deployment
-from deploy import baseten
+from bench import deployment, servers
+from deploy import baseten, cards
 from scripts import bench
 from tests.support import baseten as platform
 from tests.support.baseten import Baseten, Deployment, Environment, Model
@@ -153,3 +154,9 @@ def test_refused_requests_are_no_figures(
     assert code == 1
     assert said.endswith("2 of 2 requests failed at one stream, deployment: Service Unavailable")
     assert not (tmp_path / "benchmarks.md").exists()
+
+
+def test_servers_start_their_engine_as_the_image_does() -> None:
+    """The plugins of a local run have it forked, which would shorten ours and no bare server's."""
+    image = servers.truss(cards.load("mistral-7b")).image
+    assert list(image.mounts) == ["/models/mistral-7b"]
