@@ -51,7 +51,7 @@ class Gateway:
             if message["type"] == "lifespan.startup":
                 engine = scope["app"].state.engine_client
                 long_prompts.install(engine)
-                prompt_logprobs.install(engine, self.limits["prompt_logprobs_tokens"])
+                prompt_logprobs.install(engine, self.limits["prompt_work"])
                 installed.append(verdicts.install(engine))
             else:
                 for each in installed:

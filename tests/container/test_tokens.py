@@ -75,6 +75,7 @@ DIGITS = "7" * 4200  # a token each
     ("path", "fields"),
     [
         ("/v1/completions", {"prompt": DIGITS, "prompt_logprobs": 0}),
+        ("/v1/completions", {"prompt": DIGITS[:1200], "prompt_logprobs": 20}),
         ("/v1/completions", {"prompt": DIGITS, "echo": True, "logprobs": 0}),
         ("/v1/completions", {"prompt": DIGITS, "echo": True, "logprobs": 0, "stream": True}),
         ("/v1/completions", {"prompt": [DIGITS[:500]] * 9, "prompt_logprobs": 1}),
@@ -93,7 +94,7 @@ def test_log_probabilities_of_prompts_are_bounded_by_their_tokens(
     assert refused.status_code == 400, refused.text[:300]
     error = refused.json()["error"]
     assert error["param"] == "prompt_logprobs"
-    assert "at most 4096 are allowed" in error["message"]
+    assert "at most 24576 is allowed" in error["message"]
     body = {"max_tokens": 1, "prompt": DIGITS[:4000], "prompt_logprobs": 0}
     taken = container.http.post("/v1/completions", json=body)
     assert taken.status_code == 200, taken.text[:300]

@@ -91,7 +91,7 @@ def test_every_limit_is_tried() -> None:
     assert {limit for limit, *_ in AT_MOST} == DEFAULT_LIMITS.keys() - {
         "body_bytes",
         "image_memory_bytes",  # test_images_memory.py
-        "prompt_logprobs_tokens",  # test_prompt_logprobs.py
+        "prompt_work",  # test_prompt_logprobs.py
     }
 
 

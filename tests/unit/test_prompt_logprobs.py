@@ -10,7 +10,7 @@ from predict import prompt_logprobs
 from vllm.exceptions import VLLMValidationError
 
 
-def asked(*prompts: int, n: int = 1, most: int | None = 10, logprobs: int | None = 0) -> int:
+def asked(*prompts: int, n: int = 1, most: int | None = 60, logprobs: int | None = 0) -> int:
     """How many prompts of so many tokens of one request the engine gets."""
     got: list[Any] = []
 
@@ -45,9 +45,14 @@ def test_the_tokens_of_all_prompts_and_their_answers_are_counted(
     assert asked(*prompts, n=n, most=None) == len(prompts)
 
 
+@pytest.mark.parametrize(("logprobs", "got"), [(0, 1), (5, 1), (6, 0), (20, 0)])
+def test_many_for_each_token_count_more(logprobs: int, got: int) -> None:
+    assert asked(10, logprobs=logprobs) == got
+
+
 def test_the_error_names_the_field_and_what_to_do() -> None:
     prompt_logprobs.begin()
-    with pytest.raises(VLLMValidationError, match=r"of 12 tokens .* at most 10") as caught:
-        prompt_logprobs.check(4, 3, 10)
+    with pytest.raises(VLLMValidationError, match=r"is 36; at most 30") as caught:
+        prompt_logprobs.check(2, 3, 1, 30)
     assert caught.value.parameter == "prompt_logprobs"
     assert len(str(caught.value)) < 300

@@ -24,7 +24,7 @@ BOUNDED = {
     "logprobs": "logprobs, work",
     "top_logprobs": "logprobs, work",
     "logprob_token_ids": "token_ids, work",
-    "prompt_logprobs": "prompt_logprobs, prompt_logprobs_tokens",
+    "prompt_logprobs": "prompt_logprobs, prompt_work",
     "allowed_token_ids": "token_ids",
     "stop_token_ids": "token_ids",
     "logit_bias": "token_ids",
