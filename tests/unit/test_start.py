@@ -241,12 +241,20 @@ def ready_port(tmp_path: Path) -> Iterator[int]:
 
 def replica(folder: Path, compiles: str, home: str = "home", inside: Sequence[str] = ()) -> str:
     """The log of a start in a fresh home, in which "vLLM" shows what is in its cache, compiles more
-    and ends once that is kept, or is known not to be. `inside`: a command that runs it."""
+    is then ready, and ends once that is kept, or is known not to be. `inside`: a command that runs
+    it."""
     shutil.rmtree(folder / home, ignore_errors=True)
     cache = folder / home / ".cache" / "vllm" / "torch_compile_cache"
     (folder / home).mkdir()
-    then = f"cat {cache}/graph 2>/dev/null; mkdir -p {cache}; echo {compiles} >{cache}/graph; wait"
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder / home)}
+    ready, curl = folder / home / "ready", folder / home / "curl"
+    curl.write_text(
+        f'#!/bin/sh\nuntil [ -e {ready} ]; do sleep 0.01; done\nexec {shutil.which("curl")} "$@"\n'
+    )
+    curl.chmod(0o755)
+    then = f"cat {cache}/graph 2>/dev/null; mkdir -p {cache}; echo {compiles} >{cache}/graph; "
+    then += f"touch {ready}; wait"
+    path = f"{curl.parent}:{os.environ['PATH']}"
+    environment = {"PATH": path, "HOME": str(folder / home)}
     words = [*inside, "sh", "-c", prepared(folder, then)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     return done.stdout + done.stderr
