@@ -33,7 +33,7 @@ class Gateway:
         tokenizing.install()
         inner = RequestMiddleware(app, found)
         self.limits = found.limits
-        self.app = AdmissionMiddleware(inner, found, inner.memory.incoming.end_slow)
+        self.app = AdmissionMiddleware(inner, found, inner.memory.free_slots)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -5,8 +5,8 @@ sends is kept while there is; all together stays within the limit `image_memory_
 three quarters are for requests whose images are decoded (images/memory.py). While one waits for
 room to come in, or for a slot, bodies that come slower than PACE lose theirs; the smallest goes
 first.
-Refuses with `BusyError` (a 503) what waited WAIT_SECONDS, or would wait behind too many others, and
-with a `TimeoutError` (a 408) a body that came too slowly.
+Refuses with `BusyError` (a 503) what waited WAIT_SECONDS, or waits behind too many others while
+slots are wanted, and with a `TimeoutError` (a 408) a body that came too slowly.
 """
 
 import asyncio
@@ -25,7 +25,10 @@ BODY_COPIES = 3
 SMALL_BODY = 1 << 18  # what all slots take of these is less than the server's memory varies
 
 WAIT_SECONDS = 10  # then as many requests are ahead as would make the client's wait pointless
-QUEUED = 4  # requests wait for so many times the limit at most
+QUEUED = 4  # requests that wait for so many times the limit wait for a turn, …
+# … and so many in all: who is refused at once may ask again at once, and to read five images, or a
+# body of 42 MB, again and again takes the cores more than all images that are let in.
+HELD = 32
 INCOMING = 4  # what came in for requests that have no share yet may take a quarter of the limit
 
 READ_SECONDS = 60  # for any body
@@ -65,6 +68,7 @@ class Pool:
     async def _wait(self, size: int, seconds: float) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._enqueue((size, turn))
+        self.shorten(HELD)
         self._serve()  # a smaller one than those that wait may fit
         try:
             async with asyncio.timeout(seconds):
@@ -82,9 +86,15 @@ class Pool:
             raise self._busy()
 
     def _enqueue(self, waiting: Waiting) -> None:
-        if sum(size for size, _ in [*self.queue, waiting]) > QUEUED * self.limit:
-            raise self._busy()
         self.queue.append(waiting)
+
+    def shorten(self, most: int = 0) -> None:
+        """Refuses the last of those that wait for more than QUEUED times the limit, until so many
+        wait in all."""
+        while len(self.queue) > most and sum(size for size, _ in self.queue) > QUEUED * self.limit:
+            _, turn = self.queue.pop()
+            if not turn.done():
+                turn.set_result(False)
 
     def _busy(self) -> BusyError:
         return BusyError(f"{self.taken_by}; try again later")
@@ -127,10 +137,6 @@ class Incoming(Pool):
 
     def _enqueue(self, waiting: Waiting) -> None:
         insort(self.queue, waiting, key=lambda each: each[0])
-        while sum(size for size, _ in self.queue) > QUEUED * self.limit:
-            _, turn = self.queue.pop()
-            if not turn.done():
-                turn.set_result(False)
         if self.paced and self.looks is None:
             self._look()
 
@@ -163,6 +169,12 @@ class RequestMemory:
     @property
     def taken(self) -> int:
         return self.incoming.taken + self.shares.taken
+
+    def free_slots(self) -> None:
+        """Ends what waits in vain, or comes too slowly, where all slots are taken."""
+        self.incoming.end_slow()
+        for pool in (self.incoming, self.shares):
+            pool.shorten()
 
 
 class BodyRoom:

@@ -121,7 +121,7 @@ def test_bodies_that_do_not_come_lose_their_slots_where_all_are_taken(
 ) -> None:
     monkeypatch.setattr(memory, "GRACE_SECONDS", 0)
     inner = RequestMiddleware(Vllm(), settings.read({}))
-    door = AdmissionMiddleware(inner, settings.read({}), inner.memory.incoming.end_slow)
+    door = AdmissionMiddleware(inner, settings.read({}), inner.memory.free_slots)
     state = SimpleNamespace(args=SimpleNamespace(max_num_queued_reqs=2), engine_client=Engine())
     scope = {"type": "http", "path": CHAT, "method": "POST", "app": SimpleNamespace(state=state)}
     scope["headers"] = [(b"content-length", b"16")]

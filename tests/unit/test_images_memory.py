@@ -65,16 +65,22 @@ def test_a_request_that_waited_too_long_is_refused(monkeypatch: pytest.MonkeyPat
     run(test)
 
 
-def test_a_request_behind_too_many_others_is_refused_at_once() -> None:
+def test_who_waits_behind_too_many_others_is_refused_where_slots_are_wanted() -> None:
+    """And one more than HELD at once."""
+
     async def test() -> None:
         budget = RequestMemory(MEBIBYTES_20)
         await Share.take(budget, [MEGAPIXEL])
-        waiting = [
-            asyncio.create_task(Share.take(budget, [MEGAPIXEL])) for _ in range(memory.QUEUED)
-        ]
+        waiting = [asyncio.create_task(Share.take(budget, [MEGAPIXEL])) for _ in range(memory.HELD)]
         await settled()
         with pytest.raises(BusyError):
             await Share.take(budget, [MEGAPIXEL])
+        assert not any(task.done() for task in waiting)
+        budget.free_slots()
+        await settled()
+        refused = [task for task in waiting if task.done()]
+        assert refused == waiting[memory.QUEUED :]
+        assert {type(task.exception()) for task in refused} == {BusyError}
         for task in waiting:
             task.cancel()
 

@@ -83,7 +83,7 @@ def test_bodies_that_do_not_come_lose_their_room_to_those_that_wait(
             finally:
                 body.settle()
 
-        attacks = [asyncio.create_task(attack()) for _ in range(40)]
+        attacks = [asyncio.create_task(attack()) for _ in range(memory.HELD + 20)]
         await settled()
         assert budget.incoming.taken == 3 * BODY_COPIES * announced
         await read(BodyRoom(budget), MIB, whole)
