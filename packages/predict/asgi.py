@@ -3,6 +3,7 @@
 Promises: `receive` stays usable, so that the application still learns when a client disconnects.
 """
 
+import io
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
 from typing import Any
 
@@ -26,20 +27,21 @@ async def read_body(receive: Receive, most: int | None) -> bytes:
     """The body of a request; a `ClientLeftError` when the client leaves before its end, a
     `TooLongError` as soon as it is known to have more than `most` bytes."""
     # In one block: thousands of pieces of a large body would leave holes in the heap, which stay.
-    body = bytearray()
+    # It is not copied at the end: 42 MB would keep the event loop for 20 ms and more.
+    body = io.BytesIO()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeftError
         chunk: bytes = message.get("body", b"")
         more = message.get("more_body", False)
-        if most is not None and len(body) + len(chunk) > most:
+        if most is not None and body.tell() + len(chunk) > most:
             raise TooLongError
-        if not body and not more:
+        if not body.tell() and not more:
             return chunk
-        body += chunk
+        body.write(chunk)
         if not more:
-            return bytes(body)
+            return body.getvalue()
 
 
 def header(scope: Scope, name: bytes) -> bytes:

@@ -18,6 +18,8 @@ NAMES: dict[str, str] = {
     "vllm.multimodal:parse": "images/connector.py changes it",
     "vllm.multimodal.parse:normalize_image": "images/connector.py: no second copy of each image",
     "vllm.multimodal.media.connector:global_thread_pool": "images/connector.py decodes in it",
+    "vllm.transformers_utils.processors:pixtral": "images/connector.py changes it",
+    "vllm.transformers_utils.processors.pixtral:Image": "images/sizes.py: no blank images",
     "vllm.renderers.chat_utils:_parse_chat_message_content_mm_part": (
         "images/connector.py reads a content part as vLLM does"
     ),

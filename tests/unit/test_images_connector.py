@@ -224,6 +224,22 @@ def test_a_size_has_the_tokens_of_an_image(connector: Any, size: tuple[int, int]
     assert image.image.size
 
 
+def test_vllm_counts_the_tokens_of_a_size_without_an_image(
+    connector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mistral_common.tokens.tokenizers.image import ImageConfig, ImageEncoder, SpecialImageIDs
+    from predict.images.connector import count_by_size
+    from vllm.transformers_utils.processors import pixtral
+
+    monkeypatch.setattr(pixtral, "Image", pixtral.Image)  # as it was, afterwards
+    encoder = ImageEncoder(ImageConfig(16, 1024), SpecialImageIDs(1, 2, 3))
+    count = pixtral.MistralCommonImageProcessor(encoder).get_number_of_image_patches
+    before = count(700, 1025)
+    count_by_size()
+    monkeypatch.setattr(Image, "new", None)
+    assert count(700, 1025) == before
+
+
 def test_the_tokenizer_fetches_nothing_by_itself(connector: Any) -> None:
     from mistral_common.protocol.instruct.chunk import ImageURLChunk
     from mistral_common.tokens.tokenizers import image

@@ -157,7 +157,10 @@ def with_sizes(parse: Parse) -> Parse:
     @functools.wraps(parse)
     async def parse_and_size(messages: Any, model: Any, *arguments: Any, **more: Any) -> Any:
         batch = current_batch() or begin_batch(RequestMemory(None))
-        SafeMediaConnector.encoder = SafeMediaConnector.encoder or encoder_input(model)
+        if SafeMediaConnector.encoder is None:
+            SafeMediaConnector.encoder = encoder_input(model)
+            if SafeMediaConnector.encoder is not None:
+                count_by_size()
         parsed = await parse(messages, model, *arguments, **more)
         batch.body.settle()
         for message in messages:
@@ -186,6 +189,13 @@ def encoder_input(model: Any) -> EncoderInput | None:
     if vision is None:
         return None
     return EncoderInput(vision.image_size, vision.patch_size, 3 * model.dtype.itemsize)
+
+
+def count_by_size() -> None:
+    """With the first request to a model that takes images: others need not import it."""
+    from vllm.transformers_utils.processors import pixtral
+
+    replace(pixtral, "Image", sizes.Blank)
 
 
 def replace(owner: Any, name: str, new: Any) -> None:

@@ -28,6 +28,15 @@ class Size:
     size: tuple[int, int]  # width, height
 
 
+class Blank:
+    """In the place of Pillow's `Image`, where vLLM makes a blank image to count the tokens of its
+    size: 64 MB and 20 ms for 4096 x 4096 pixels, of each image that comes."""
+
+    @staticmethod
+    def new(_: str, size: tuple[int, int]) -> Size:
+        return Size(size)
+
+
 def url_of(width: int, height: int) -> str:
     return f"{SCHEME}{width}x{height}"
 
