@@ -120,9 +120,9 @@ def test_a_share_lasts_as_long_as_its_images() -> None:
             await settled()
             assert budget.taken == cost_of([cost])[0]
             del image
-            gc.collect()
-            await settled()
-            assert budget.taken == 2 * 1000  # what the engine keeps, until the request ends
+            while budget.taken != 2 * 1000:  # what the engine keeps, until the request ends
+                gc.collect()  # the thread that decoded it may have it for another moment
+                await asyncio.sleep(0.01)
             share.close()
             assert budget.taken == 0
 
@@ -132,9 +132,9 @@ def test_a_share_lasts_as_long_as_its_images() -> None:
             await settled()
             assert budget.taken == cost_of([cost])[0]
             del image
-            gc.collect()
-            await settled()
-            assert budget.taken == 0
+            while budget.taken:
+                gc.collect()
+                await asyncio.sleep(0.01)
 
     run(test)
 
