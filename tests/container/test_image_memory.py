@@ -148,7 +148,9 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     alone = neighbour(ALONE_SECONDS)
     before = steady_memory()
     with peak_of_memory() as seen, attacked(CLIENTS, make(side)) as statuses:
+        taken = -load.core_seconds(engine=False), -load.core_seconds(engine=True)
         waits = neighbour(seconds)
+        server, engine = taken[0] + load.core_seconds(False), taken[1] + load.core_seconds(True)
     load.wait(lambda: load.under_way() == 0)
     # that some are refused depends on the machine; tests/unit/test_images_memory.py provokes it
     assert set(statuses) in ({200}, {200, 503}), tail(container.log)
@@ -158,7 +160,8 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     print(f"{grown / 1e6:.0f} MB, then {kept / 1e6:.0f} of {before / 1e6:.0f}; {Counter(statuses)}")
     print(f"at first {told(seen[0])}\nat most {told(seen[-1])}\nafterwards {told(after)}")
     print(f"neighbours: {median:.3f} s, longest {longest:.3f} s, alone {own:.3f} s")
-    print(f"one image alone: {one:.3f} s")
+    cores = f"nginx and the API server take {server / seconds:.1f} cores, {engine / seconds:.1f}"
+    print(f"one image alone: {one:.3f} s; {cores} the engine")
     assert grown < 1.1 * limit
     assert kept < 0.15 * before
     if make is flood:  # to pass on bodies of 42 MB takes the cores more than their images take
@@ -173,7 +176,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
         f"{statuses.count(503)} refused with 503; the TTFT of a neighbour with text, "
         f"{own * 1000:.0f} ms alone: median {median * 1000:.0f} ms, longest "
         f"{longest * 1000:.0f} ms, where one image alone takes {one:.1f} s, most of it a step of "
-        "the engine",
+        f"the engine; meanwhile {cores} the engine",
     )
 
 

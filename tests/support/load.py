@@ -240,6 +240,17 @@ def memory_of_processes() -> dict[str, int]:
     return found
 
 
+def core_seconds(engine: bool) -> float:
+    """CPU time that vLLM's engine, or all else in the container, has taken."""
+    ticks = 0
+    for pid, words in processes.container_processes():
+        if words[0].startswith("VLLM::") == engine:
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def memory(engine: bool = True) -> int:
     """That of all together, or of all but vLLM's `engine`."""
     found = memory_of_processes().items()

@@ -13,7 +13,7 @@ import json
 import random
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -30,7 +30,7 @@ from tests.support.load import CHAT, known
 
 MARK = "quoted-by-the-soak"  # in what users, schemas and bad input say
 LONG = 12  # characters of a text that is in a log only if a request is quoted
-RETRY_SECONDS = 0.5  # sooner than Retry-After asks, so that the queue stays full
+RETRY_SECONDS = 0.5  # at most, for who was refused: a slot that is free is asked for at once
 TOOLS = load_dialogues()["tools"]
 SCHEMA = {
     "description": MARK,
@@ -181,6 +181,14 @@ async def load(model: str, seconds: float, streams: int) -> dict[str, Any]:
     end = time.monotonic() + seconds
     counts: dict[str, Counter[str]] = {}
     wrong: list[str] = []
+    refused: deque[asyncio.Future[None]] = deque()  # who was refused, in order
+
+    async def turn() -> None:
+        """Waits until a request has ended, however quick the machine is: the queue stays full."""
+        refused.append(ended := asyncio.get_running_loop().create_future())
+        await asyncio.wait([ended], timeout=RETRY_SECONDS)
+        if not ended.done():
+            refused.remove(ended)
 
     async def client(kind: str, ask: Ask, number: int, http: httpx.AsyncClient) -> None:
         while time.monotonic() < end:
@@ -188,13 +196,15 @@ async def load(model: str, seconds: float, streams: int) -> dict[str, Any]:
                 fault = await ask(http, number)
             except RefusedError:
                 counts[kind]["refused"] += 1
-                await asyncio.sleep(RETRY_SECONDS)
+                await turn()
                 continue
             except Exception as error:
                 fault = f"{type(error).__name__}: {error}"
             counts[kind]["wrong" if fault else "right"] += 1
             if fault:
                 wrong.append(f"{kind}: {fault}")
+            if refused:
+                refused.popleft().set_result(None)
             number += 1
 
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
