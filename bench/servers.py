@@ -81,7 +81,7 @@ def truss(
     command = content["docker_server"]["start_command"]
     # without the plugins of a local run: vLLM starts its engine as it does in the image
     mounted = {place: path for place, path in mounts(content).items() if place != LOCAL}
-    return Truss(Image(files, mounted, environment(content)), command)
+    return Truss(Image(files, mounted, environment(content, plugins=False)), command)
 
 
 @contextmanager

@@ -60,7 +60,8 @@ def precision(chosen: Plan, choices: Options) -> str:
     usual, name = chosen.card.hardware, chosen.gpu.name
     if name != usual.accelerator and choices.precision is None and usual.precision == "float16":
         said += f": the card's, for its {usual.accelerator}"
-        if chosen.gpu.capability >= PRECISIONS["bf16"].capability:
+        published = chosen.card.own_weights is None
+        if published and chosen.gpu.capability >= PRECISIONS["bf16"].capability:
             said += "; PRECISION=bf16 is as published, and no larger"
     return said
 

@@ -212,13 +212,15 @@ def local_variables() -> dict[str, str]:
     return found
 
 
-def environment(config: dict[str, Any]) -> dict[str, str]:
-    """The config's variables, then those of the local run."""
+def environment(config: dict[str, Any], plugins: bool = True) -> dict[str, str]:
+    """The config's variables, then those of the local run, with or without local/cpu."""
     local = local_variables()
+    if not plugins:
+        local.pop("VLLM_WORKER_MULTIPROC_METHOD")
     if tensor_parallel_size(config) > 1:
         local.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
     own = config.get("environment_variables") or {}
-    path = ":".join(filter(None, [own.get("PYTHONPATH"), LOCAL]))
+    path = ":".join(filter(None, [own.get("PYTHONPATH"), LOCAL if plugins else None]))
     return {**own, **local, "PYTHONPATH": path}
 
 

@@ -190,13 +190,8 @@ def help_with(words: Sequence[str]) -> int:
     """`make help`, or `make help push smoke`."""
     for word in words:
         if word not in COMMANDS:
-            near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
-            meant = f"; did you mean make help {near[0]}?" if near else ""
-            print(
-                f"make help: {word} is not a command; it takes the name of one, as in "
-                f"make help push{meant}",
-                file=sys.stderr,
-            )
+            said = f"{word} is not a command; it takes the name of one, as in make help push"
+            print(f"make help: {said}", file=sys.stderr)
             return 2
     print("\n\n".join(map(help_of, words)) or help_text(), flush=True)
     return 0

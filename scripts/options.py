@@ -231,7 +231,7 @@ def autoscale(parser: Parser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show it and change nothing")
 
 
-@command(DEPLOY, first="asking the deployment which model it serves …")
+@command(DEPLOY, first="loading what asks the deployment")
 def smoke(parser: Parser) -> None:
     """Checks that a deployment, or `make serve`, answers as its users expect."""
     _deployment(parser, required=False)

@@ -2,21 +2,23 @@
 plugin of vLLM by the local container alone.
 
 vLLM's CPU platform sets it to `spawn` whatever it was. A fork has what its parent imported, and
-what plugins did there. No thread of torch is there to be lost: OpenMP has one of them
-(local/environment.yaml).
+what plugins did there; threads it would lose, so OpenMP may have one only (local/environment.yaml).
 """
 
 import gc
+import logging
 import os
 import signal
+import socket
 from typing import Any
 
 METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
 
 
 def register() -> None:
-    if os.environ.get(METHOD) != "fork":
+    if os.environ.get(METHOD) != "fork" or os.environ.get("OMP_NUM_THREADS") != "1":
         return
+    logging.getLogger("vllm.cpu_fork").info("vLLM's engine and workers are forked")
     from vllm.platforms.cpu import CpuPlatform
 
     platform: Any = CpuPlatform
@@ -32,6 +34,26 @@ def register() -> None:
 
 def begin_anew() -> None:
     """Where the parent's event loop hears of signals, a child's would be taken for the parent's.
-    What the parent made stays: no collection of garbage needs to look through it."""
+    A port is closed with the parent, though the child lives on. What the parent made stays: no
+    collection of garbage needs to look through it."""
     signal.set_wakeup_fd(-1)
+    for name in os.listdir("/proc/self/fd"):
+        if listens(int(name)):
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, int(name))  # whoever has the number may close it
+            os.close(nothing)
     gc.freeze()
+
+
+def listens(descriptor: int) -> bool:
+    """Whether it is a socket that takes connections to a port."""
+    try:
+        found = socket.socket(fileno=descriptor)
+    except OSError:
+        return False
+    try:
+        return found.family != socket.AF_UNIX and bool(
+            found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        )
+    finally:
+        found.detach()

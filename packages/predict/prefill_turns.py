@@ -6,13 +6,14 @@ prompt takes all tokens of its steps, and nobody behind it, or behind one that d
 cache, is looked at. `--long-prefill-token-threshold` cuts each of them, and as many as fill a step
 still take all of it; with `-adaptive` all go on at once, so that all end when the last one does.
 
-Promises: a prompt of up to a quarter of a step's tokens, beyond what the prefix cache has of it,
-waits for no long one but the steps that are under way (two with async scheduling). Where such
-prompts came lately, steps have one long prompt, in order, and as much of it as takes QUICK_SECONDS,
-or twice a step without long ones where that is more: a sixteenth to a quarter of a step's tokens.
+Promises: a prompt of up to a quarter of a step's tokens, or of which the prefix cache has all but a
+sixteenth, waits for no long one but the steps that are under way (two with async scheduling), where
+it and those before it fit the KV cache. Where such prompts came lately, steps have one long prompt,
+in order, and as much of it as takes QUICK_SECONDS, or twice a step without long ones where that is
+more: a sixteenth to a quarter of a step's tokens.
 Long ones have every second step at least, and all where the short ones do not fit the cache. Where
-all are long, or all short, nothing is changed. A prompt whose log probabilities are asked for costs
-several times as much, and is a long one from a sixteenth of a step on.
+all are long, or all short, nothing is changed. Prompts whose log probabilities are asked for cost
+several times as much: they are long ones, of which a step always has a sixteenth at most.
 """
 
 import functools
@@ -40,6 +41,12 @@ def awaits_own_output(request: Any) -> bool:
     return bool(request.num_stale_output_tokens) and not request.drop_stale_output
 
 
+def is_costly(request: Any) -> bool:
+    """Whether log probabilities of its prompt are asked for."""
+    asked = request.sampling_params
+    return asked is not None and asked.prompt_logprobs is not None
+
+
 class PrefillTurns(SchedulerTurns):
     """Of one scheduler."""
 
@@ -62,13 +69,10 @@ class PrefillTurns(SchedulerTurns):
         self.groups: list[int] = []  # of its layers
         self.short_at = self.at = -math.inf
 
-    def most_of_short(self, request: Any) -> int:
-        asked = request.sampling_params
-        costly = asked is not None and asked.prompt_logprobs is not None
-        return self.rest_tokens if costly else self.long_tokens
-
     def is_long(self, request: Any) -> bool:
-        if request.num_prompt_tokens <= self.most_of_short(request):
+        if is_costly(request):
+            return bool(request.num_computed_tokens < request.num_prompt_tokens)
+        if request.num_prompt_tokens <= self.long_tokens:
             return False
         left = request.num_tokens - request.num_computed_tokens
         if left <= self.rest_tokens or has_image_work(request):
@@ -76,23 +80,26 @@ class PrefillTurns(SchedulerTurns):
         return not self.is_cached(request)
 
     def is_short(self, request: Any) -> bool:
-        if request.mm_features:
+        if request.mm_features or is_costly(request):
             return False
-        return request.num_prompt_tokens <= self.most_of_short(request) or self.is_cached(request)
+        return request.num_prompt_tokens <= self.long_tokens or self.is_cached(request)
 
     def is_cached(self, request: Any) -> bool:
-        """Whether the prefix cache has a long prompt but for what is short. vLLM counts that when
-        it admits a request. Of one that waits this looks at the last block that it takes: a block's
-        hash is that of all before it too, and vLLM gives up the end of a prompt first."""
+        """Whether the prefix cache has a long prompt but for a little: each new token costs more,
+        the more are before it. vLLM counts that when it first admits a request. Of one that waits
+        this looks at the last block that it takes: a block's hash is that of all before it too, and
+        vLLM gives up the end of a prompt first."""
+        if request.num_preemptions:
+            return False
         if request.num_computed_tokens:
             counted = request.prefill_stats  # until the first token
             if counted is None or not counted.num_cached_tokens:
                 return False
-            return bool(counted.num_computed_tokens <= self.long_tokens)
+            return bool(counted.num_computed_tokens <= self.rest_tokens)
         if not self.cache.prefix_cache_lookup_enabled(request):
             return False
         pool, hashes = self.cache.block_pool, request.block_hashes
-        last = (request.num_tokens - self.long_tokens - 1) // pool.hash_block_size
+        last = (request.num_tokens - self.rest_tokens - 1) // pool.hash_block_size
         if not 0 <= last < len(hashes):
             return False
         return bool(pool.get_cached_block(hashes[last], self.groups))
@@ -117,12 +124,15 @@ class PrefillTurns(SchedulerTurns):
         short = ids_of(filter(self.is_short, wanted))
         if short:
             self.short_at = now
-        any_long = bool(self.running) or any(map(self.is_long, scheduler.waiting))
+        all_long = self.running + [one for one in scheduler.waiting if self.is_long(one)]
+        any_long, any_costly = bool(all_long), any(map(is_costly, all_long))
         self.held = any_long and bool(short - self.refused) and not self.held
         self.last, self.refused = None, set()
         self.cut = None
         chunked = scheduler.scheduler_config.enable_chunked_prefill
-        if any_long and chunked and now - self.short_at < LATELY_SECONDS:
+        if any_costly and chunked:
+            self.cut = self.rest_tokens
+        elif any_long and chunked and now - self.short_at < LATELY_SECONDS:
             quick = int(max(QUICK_SECONDS, 2 * self.base_seconds) * self.tokens_a_second)
             self.cut = max(self.rest_tokens, min(self.long_tokens, quick))
         self.has_room = not (self.held or (self.cut and self.running))

@@ -12,7 +12,10 @@ it is.
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+_apart = ThreadPoolExecutor(1, thread_name_prefix="spelling")  # more would take turns with the loop
 
 
 def with_calls(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -48,7 +51,8 @@ def spelt_apart(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaita
                 parameter="return_token_strs",
             )
         spell = self.renderer.get_tokenizer().convert_ids_to_tokens
-        answer.token_strs = await asyncio.to_thread(spell, tokens)
+        loop = asyncio.get_running_loop()
+        answer.token_strs = await loop.run_in_executor(_apart, spell, tokens)
         return answer
 
     return tokenized

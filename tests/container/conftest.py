@@ -9,19 +9,17 @@ from local.standins import cache
 from local.standins.corpus import chat, dialogues
 from tests.support import turns
 from tests.support.baseten import Deployment
-from tests.support.container import MOST_TESTED, Running, run_container
+from tests.support.container import MOST_TESTED, SPAWNED, Running, run_container
 from tests.support.faults import STALL_SECONDS
 from tests.support.image_host import ImageHost, serving
 
 SOON_STALLED = ("mixtral-8x22b",)  # whose containers give their engine less time (test_faults.py)
-# Whose engine and workers are started anew, as in the image, where others here are forks
-SPAWNED = ("pixtral-12b", "mixtral-8x22b")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ends_container: runs after all others of its container")
     config.addinivalue_line("markers", f"{turns.MARK}: runs while no other process has a test")
-    config.addinivalue_line("markers", f"{turns.BUSY}: keeps all cores busy, and watches no time")
+    config.addinivalue_line("markers", f"{turns.BUSY}: takes all cores for minutes")
     config.addinivalue_line("markers", f"{turns.PATIENT}: may run beside a {turns.BUSY} one")
 
 

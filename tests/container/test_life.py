@@ -19,7 +19,7 @@ from local.processes import (
     vllm_processes,
 )
 from tests.support import load
-from tests.support.container import Running, gone, leftovers, wait_for
+from tests.support.container import SPAWNED, Running, gone, leftovers, wait_for
 
 PATIENCE_SECONDS = 120  # for an end that takes seconds, where one that is lost never comes
 
@@ -167,6 +167,12 @@ def test_the_server_runs_as_user_60000_and_sees_only_its_own(container: Running)
     assert (root / "packages" / "predict" / "app.py").is_file()
     uid_map = Path(f"/proc/{vllm}/uid_map").read_text().split()
     assert uid_map[0] == "60000"
+
+
+@pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True)
+def test_two_containers_start_their_engine_as_the_image_does(container: Running) -> None:
+    forked = "engine and workers are forked" in container.log.read_text()
+    assert forked == (container.card.name not in SPAWNED)
 
 
 @pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)

@@ -1,4 +1,4 @@
-"""Clients of every kind at full queue, for as long as --soak says: nothing grows, nothing leaks."""
+"""More clients than slots, of every kind, for as long as --soak says: nothing grows or leaks."""
 
 import json
 import os

@@ -95,6 +95,10 @@ def test_log_probabilities_of_prompts_are_bounded_by_their_tokens(
     error = refused.json()["error"]
     assert error["param"] == "prompt_logprobs"
     assert "at most 24576 is allowed" in error["message"]
+
+
+@pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+def test_log_probabilities_of_4000_tokens_are_answered(container: Running) -> None:
     body = {"max_tokens": 1, "prompt": DIGITS[:4000], "prompt_logprobs": 0}
     taken = container.http.post("/v1/completions", json=body)
     assert taken.status_code == 200, taken.text[:300]

@@ -27,6 +27,7 @@ def request(name: str, prompt: int = 20, answer: int = 1, **fields: Any) -> Any:
         "num_tokens": prompt,
         "answer": answer,
         "num_computed_tokens": 0,
+        "num_preemptions": 0,
         "num_stale_output_tokens": 0,
         "drop_stale_output": False,
         "prefill_stats": None,

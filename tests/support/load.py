@@ -241,13 +241,14 @@ def memory_of_processes() -> dict[str, int]:
 
 
 def core_seconds(engine: bool) -> float:
-    """CPU time that vLLM's engine, or all else in the container, has taken."""
+    """CPU time that vLLM's engine, or all else in the container, has taken, with children that
+    have ended."""
     ticks = 0
     for pid, words in processes.container_processes():
         if words[0].startswith("VLLM::") == engine:
             with contextlib.suppress(OSError):
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
+                ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

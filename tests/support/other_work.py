@@ -9,6 +9,7 @@ from typing import TypeVar
 
 TRIES = 3
 NOTICED = 0.02  # of the cores' time; a machine at rest takes a tenth of it for itself
+LEAST_SECONDS = 0.1  # of CPU, where that is little: both are counted in ticks of 10 ms
 Found = TypeVar("Found")
 
 TICKS = os.sysconf("SC_CLK_TCK")  # a second, in /proc
@@ -47,7 +48,7 @@ def own_seconds() -> float:
     return sum(ticks[process] for process in ticks if is_own(process)) / TICKS
 
 
-def undisturbed(
+def tried_again(
     measure: Callable[[], Found], is_well: Callable[[Found], bool], tries: int = TRIES
 ) -> Found:
     """What `measure` finds: the first that is well, or that was found while nothing else took the
@@ -60,6 +61,6 @@ def undisturbed(
         tries -= 1
         if is_well(found) or not tries:
             return found
-        if share < NOTICED:
+        if share < NOTICED or others < LEAST_SECONDS:
             print(f"not tried again: other work had {share:.1%} of the cores' time")
             return found

@@ -184,7 +184,7 @@ async def load(model: str, seconds: float, streams: int) -> dict[str, Any]:
     refused: deque[asyncio.Future[None]] = deque()  # who was refused, in order
 
     async def turn() -> None:
-        """Waits until a request has ended, however quick the machine is: the queue stays full."""
+        """Waits until a request has ended, however quick the machine is."""
         refused.append(ended := asyncio.get_running_loop().create_future())
         await asyncio.wait([ended], timeout=RETRY_SECONDS)
         if not ended.done():

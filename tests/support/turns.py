@@ -68,9 +68,10 @@ class Turns:
         if self.held != turn:
             self.give_up()
             began = time.monotonic()
+            if spare := turn.get("spare"):  # for minutes: nobody waits behind us
+                fcntl.flock(self.locks["spare"], spare)
             fcntl.flock(self.locks["door"], fcntl.LOCK_EX)  # who comes later waits behind us
-            for name, how in turn.items():
-                fcntl.flock(self.locks[name], how)
+            fcntl.flock(self.locks["room"], turn["room"])
             fcntl.flock(self.locks["door"], fcntl.LOCK_UN)
             self.held = turn
             self.waited += time.monotonic() - began

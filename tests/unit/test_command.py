@@ -168,15 +168,14 @@ def test_help_of_a_command_names_its_options(name: str, capsys: pytest.CaptureFi
 
 
 def test_help_is_for_commands_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    for word, said in (("psuh", "did you mean make help push?"), ("GPU=L4", "GPU=L4 is not")):
-        assert command.main(["help", word]) == 2
-        assert said in capsys.readouterr().err
+    assert command.main(["help", "GPU=L4"]) == 2
+    assert "GPU=L4 is not" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["smoke", "BASE_URL=http://127.0.0.1:8080"], "make smoke: asking the deployment"),
+        (["smoke", "BASE_URL=http://127.0.0.1:8080"], "make smoke: loading"),
         (["autoscale", "MODEL_ID=a"], "make autoscale: looking at the plan"),
         (["plan"], ""),
     ],
@@ -190,6 +189,8 @@ def test_what_takes_seconds_to_import_says_at_once_what_it_does(
     monkeypatch.setattr(setup, "ready", lambda environment: None)
     monkeypatch.setattr(os, "chdir", lambda folder: None)
     monkeypatch.setattr(os, "execve", lambda *program: None)
+    for name in command.CHOSEN:
+        monkeypatch.delenv(name, raising=False)
     command.main(words)
     out, err = capsys.readouterr()
     assert err == ""  # where an error has the first line

@@ -1,4 +1,4 @@
-"""A fork of vLLM's has signals of its own, though its parent has an event loop for them."""
+"""A fork of vLLM's has signals of its own, and its parent's port is not kept open by it."""
 
 import os
 import subprocess
@@ -28,13 +28,41 @@ asyncio.run(main())
 """
 
 
-def told(*words: str) -> str:
-    """The fork's exit code, and whether its parent heard the fork's signal."""
+def told(*words: str, program: str = FORKING) -> str:
+    """What the program printed: of FORKING the fork's exit code, and whether its parent heard the
+    fork's signal."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "local" / "cpu")}
-    command = [sys.executable, "-c", FORKING, *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True).stdout.strip()
+    command = [sys.executable, "-c", program, *words]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_a_fork_s_signals_are_not_taken_for_its_parent_s() -> None:
     assert told("anew") == "7 False"
     assert told() == "7 True"  # what it is for
+
+
+LISTENING = """
+import os, socket, sys
+import cpu_fork
+
+if sys.argv[1:]:
+    os.register_at_fork(after_in_child=cpu_fork.begin_anew)
+held = socket.create_server(("127.0.0.1", 0))
+port, (ours, theirs) = held.getsockname()[1], socket.socketpair()
+if os.fork() == 0:
+    theirs.send(b".")  # a pair is not a port
+    theirs.recv(1)
+    os._exit(0)
+held.close()
+ours.recv(1)
+with socket.socket() as client:
+    print(client.connect_ex(("127.0.0.1", port)) == 0)
+ours.send(b".")
+os.wait()
+"""
+
+
+def test_a_port_is_closed_with_the_parent() -> None:
+    assert told(program=LISTENING) == "True"  # what it is for
+    assert told("anew", program=LISTENING) == "False"

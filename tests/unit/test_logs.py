@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.config
+import os
 import sys
 import warnings
 from multiprocessing import get_context
@@ -14,6 +15,7 @@ import pytest
 from predict.logs import redact
 
 from deploy.paths import ROOT
+from tests.support.load import PATIENCE_SECONDS
 
 SECRET = "marker-5d2f"
 
@@ -90,27 +92,30 @@ def log_all_kinds(file: Path) -> None:
     """For a process of its own: what the configuration makes of each kind of line."""
     import vllm.logger  # noqa: F401  # which configures logging, too
 
-    with file.open("w", buffering=1) as output:
-        sys.stdout = sys.stderr = output
-        warnings.simplefilter("default")
-        logging.config.dictConfig(json.loads((ROOT / "packages/predict/logging.json").read_text()))
-        warnings.warn(SECRET, stacklevel=1)
-        logging.getLogger("vllm.a").info("told %s", "you")
-        access = ("a", "GET", f"/?{SECRET}", "1.1", 200)
-        logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *access)
-        try:
-            raise ValueError(SECRET)
-        except ValueError:
-            logging.getLogger("elsewhere").exception("failed")
+    output = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout, sys.stderr = (os.fdopen(each, "w", buffering=1) for each in (1, 2))
+    warnings.simplefilter("default")
+    logging.config.dictConfig(json.loads((ROOT / "packages/predict/logging.json").read_text()))
+    warnings.warn(SECRET, stacklevel=1)
+    logging.getLogger("vllm.a").info("told %s", "you")
+    access = ("a", "GET", f"/?{SECRET}", "1.1", 200)
+    logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', *access)
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        logging.getLogger("elsewhere").exception("failed")
 
 
 def test_the_configuration_works_in_a_process_of_its_own(tmp_path: Path) -> None:
     # a fork, for to import vLLM once more takes 4 s
     process = get_context("fork").Process(target=log_all_kinds, args=(tmp_path / "log",))
     process.start()
-    process.join()
-    assert process.exitcode == 0
+    process.join(PATIENCE_SECONDS)
+    process.kill()
     text = (tmp_path / "log").read_text()
+    assert process.exitcode == 0, text
     assert SECRET not in text
     for line in ("told you", '"GET / HTTP/1.1" 200', "UserWarning", "failed", "ValueError"):
         assert line in text

@@ -33,10 +33,10 @@ def test_only_beside_other_work_is_it_tried_again(
         found.append(len(found))
         return found[-1]
 
-    assert other_work.undisturbed(measure, lambda _: False) == tries - 1
+    assert other_work.tried_again(measure, lambda _: False) == tries - 1
     assert len(found) == tries
     found.clear()
-    assert other_work.undisturbed(measure, lambda number: number == 0) == 0
+    assert other_work.tried_again(measure, lambda number: number == 0) == 0
     assert len(found) == 1
 
 

@@ -240,15 +240,16 @@ def ready_port(tmp_path: Path) -> Iterator[int]:
 
 
 def replica(folder: Path, compiles: str, home: str = "home", inside: Sequence[str] = ()) -> str:
-    """The log of a start in a fresh home, in which "vLLM" shows what is in its cache, compiles more
-    is then ready, and ends once that is kept, or is known not to be. `inside`: a command that runs
-    it."""
+    """The log of a start in a fresh home, in which "vLLM" shows what is in its cache, compiles
+    more, is then ready, and ends once that is kept, or is known not to be. `inside`: a command that
+    runs it."""
     shutil.rmtree(folder / home, ignore_errors=True)
     cache = folder / home / ".cache" / "vllm" / "torch_compile_cache"
     (folder / home).mkdir()
     ready, curl = folder / home / "ready", folder / home / "curl"
     curl.write_text(
-        f'#!/bin/sh\nuntil [ -e {ready} ]; do sleep 0.01; done\nexec {shutil.which("curl")} "$@"\n'
+        f"#!/bin/sh\nfor _ in $(seq 6000); do [ -e {ready} ] && break; sleep 0.01; done\n"
+        f'exec {shutil.which("curl")} "$@"\n'
     )
     curl.chmod(0o755)
     then = f"cat {cache}/graph 2>/dev/null; mkdir -p {cache}; echo {compiles} >{cache}/graph; "

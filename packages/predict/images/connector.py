@@ -158,9 +158,9 @@ def with_sizes(parse: Parse) -> Parse:
     async def parse_and_size(messages: Any, model: Any, *arguments: Any, **more: Any) -> Any:
         batch = current_batch() or begin_batch(RequestMemory(None))
         if SafeMediaConnector.encoder is None:
-            SafeMediaConnector.encoder = encoder_input(model)
-            if SafeMediaConnector.encoder is not None:
+            if (encoder := encoder_input(model)) is not None:
                 count_by_size()
+            SafeMediaConnector.encoder = encoder
         parsed = await parse(messages, model, *arguments, **more)
         batch.body.settle()
         for message in messages:

@@ -30,7 +30,6 @@ COUNTED = {
     "stop_token_ids": "token_ids",
     "logprob_token_ids": "token_ids",
     "logit_bias": "token_ids",
-    "prompt_logprob_token_ids": "token_ids",
     "suppress_tokens": "token_ids",
     "sequence_bias": "token_ids",
     "eos_token_id": "token_ids",

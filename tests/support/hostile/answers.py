@@ -75,7 +75,7 @@ def sent(requests: Iterable[Case], url: str) -> list[Answer]:
     with client(url) as alone:
         for i, answer in enumerate(found):
             if answer.status >= 400 and answer.seconds > SOON_SECONDS:
-                again = other_work.undisturbed(
+                again = other_work.tried_again(
                     functools.partial(asked, answer.case, alone),
                     lambda got: got.seconds <= SOON_SECONDS,
                 )
