@@ -90,8 +90,9 @@ def write_config(
 
 def left_out(path: Path, model: str | None, options: Options) -> str:
     """The choices that the config.yaml at `path` was made with, and that are not among these for
-    the same model; empty where there are none. A choice is the command line's alone, and who adds
-    GPU= to a fine-tune would go back to its base without a word."""
+    the same model; empty where there are none. A choice is the command line's alone: who adds GPU=
+    to a fine-tune would go back to its base without a word. One that is given again, with whatever
+    value, replaces what it was."""
     try:
         before = chosen_by(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, UsageError):

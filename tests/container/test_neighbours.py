@@ -88,6 +88,17 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         "max_tokens": 1,
     },
     "a tool of 5,000 dependencies": lambda mark: {**tool(dependencies(mark)), "max_tokens": 1},
+    "20 log probabilities of each of a prompt's tokens": lambda mark: {
+        "prompt": mark + "7" * 1100,
+        "prompt_logprobs": 20,
+        "max_tokens": 1,
+    },
+    "log probabilities of 32 short prompts": lambda mark: {
+        "prompt": mark + "7" * 110,
+        "n": 32,
+        "prompt_logprobs": 0,
+        "max_tokens": 1,
+    },
     "a repetition that is looked for": lambda _: {
         **constrained(regex="1{800}2{800}"),
         "repetition_detection": {"max_pattern_size": 128, "min_pattern_size": 1, "min_count": 2},

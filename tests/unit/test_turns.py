@@ -1,6 +1,7 @@
 """A test that watches time runs while no other does, in whatever process."""
 
 import fcntl
+import time
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -86,13 +87,18 @@ def test_undisturbed_tests_of_a_container_have_one_turn(tmp_path: Path) -> None:
 
 
 def test_a_busy_test_has_patient_ones_beside_it_and_no_others(tmp_path: Path) -> None:
-    busy, patient = Turns(tmp_path), Turns(tmp_path)
+    busy, patient, usual = Turns(tmp_path), Turns(tmp_path), Turns(tmp_path)
     call(busy, marked(BUSY))
-    call(patient, marked(PATIENT))  # waits for nothing
+    waiting = Thread(target=usual.take, args=(USUAL,))
+    waiting.start()
+    time.sleep(0.1)  # until it waits
+    call(patient, marked(PATIENT))  # waits for nothing, not behind one that does either
     for mark in (MARK, BUSY, ""):
         locks = turn_of(marked(mark)).items()
         assert not all(free(tmp_path, name, how) for name, how in locks), mark
     busy.pytest_runtest_teardown(marked(BUSY), marked(BUSY))
+    waiting.join()
+    usual.give_up()
     assert all(free(tmp_path, name, how) for name, how in USUAL.items())
     assert not all(free(tmp_path, name, how) for name, how in ALONE.items())
     patient.give_up()
