@@ -27,6 +27,9 @@ class EditedError(UsageError):
     """A config.yaml that is not what its header renders to."""
 
 
+SERVED = ("MODEL=", "WEIGHTS=", "ADAPTERS=")  # what a deployment serves, not how
+
+
 def chosen_by(text: str) -> tuple[str, Options] | None:
     """The model and the options that the header of a config.yaml names; None without one."""
     found = HEADER.search("\n".join(text.splitlines()[:5]))
@@ -74,21 +77,27 @@ def write_config(
     options: Options,
     path: Path,
     force: bool,
-    ready: Callable[[], object] = lambda: None,
+    ready: Callable[[], object] | None = None,
 ) -> str:
     """Writes config.yaml for a model → what it holds; `UsageError` leaves the file as it was, and
-    so does what `ready` raises, which is called once the choice is known to be possible."""
+    so does what `ready` raises, which is called once the choice is known to be possible. Who gives
+    it pushes the file at once, and is not to push another model than the file had by leaving that
+    out."""
     card = cards.load(model or cards.DEFAULT_MODEL)
     text = render(card, options)
     check_overwrite(path, force)
-    ready()
-    dropped = left_out(path, model, options)
+    lost = left_out(path, model, options)
+    dropped = f"{' '.join(lost)}: {path.name} had it; give it again to keep it" if lost else ""
+    if ready:
+        if not (model or force) and any(word.startswith(SERVED) for word in lost):
+            raise UsageError(f"{dropped}, or push {card.name} by MODEL={card.name}")
+        ready()
     write(text, path)
     said = f"wrote {_shown(path)}: {summary(card, options)}"
     return f"{said}\n  left out     {dropped}" if dropped else said
 
 
-def left_out(path: Path, model: str | None, options: Options) -> str:
+def left_out(path: Path, model: str | None, options: Options) -> list[str]:
     """The choices that the config.yaml at `path` was made with, and that are not among these for
     the same model; empty where there are none. A choice is the command line's alone: who adds GPU=
     to a fine-tune would go back to its base without a word. One that is given again, with whatever
@@ -96,14 +105,13 @@ def left_out(path: Path, model: str | None, options: Options) -> str:
     try:
         before = chosen_by(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, UsageError):
-        return ""
+        return []
     if before is None or (model or before[0]) != before[0]:
-        return ""  # another model, which was named
+        return []  # another model, which was named
     lost = [] if model or before[0] == cards.DEFAULT_MODEL else [f"MODEL={before[0]}"]
     kept = {word.partition("=")[0] for word in shlex.split(as_words(options))}
     words = shlex.split(as_words(before[1]))
-    lost += [shlex.quote(word) for word in words if word.partition("=")[0] not in kept]
-    return f"{' '.join(lost)}: {path.name} had it; give it again to keep it" if lost else ""
+    return lost + [shlex.quote(word) for word in words if word.partition("=")[0] not in kept]
 
 
 def _shown(path: Path) -> str:

@@ -101,6 +101,29 @@ def test_choices_that_are_left_out_are_said(
 
 
 @pytest.mark.parametrize("command", [push, deploy], ids=["push", "deploy"])
+def test_another_model_is_not_pushed_by_leaving_it_out(
+    command: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = tmp_path / "config.yaml"
+    monkeypatch.setattr(command, "CONFIG", config)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("BASETEN_API_KEY", "USER_TRUSSRC_PATH", "BASETEN_TRUSS_AUTH_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for words, lost in ((["MODEL=pixtral-12b"], "MODEL="), (["WEIGHTS=hf://acme/own"], "WEIGHTS=")):
+        assert main([*words, "FORCE=1", f"OUTPUT={config}"]) == 0
+        written = config.read_text()
+        assert command.main(["GPU=L4:2"]) == 2
+        error = capsys.readouterr().err
+        assert lost in error
+        assert "or push mistral-7b by MODEL=mistral-7b" in error
+        assert config.read_text() == written
+        assert command.main(["MODEL=mistral-7b", "GPU=L4:2"]) == 1  # for want of a key
+
+
+@pytest.mark.parametrize("command", [push, deploy], ids=["push", "deploy"])
 def test_without_a_key_nothing_is_written(
     command: ModuleType,
     tmp_path: Path,
