@@ -18,7 +18,6 @@ METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
 def register() -> None:
     if os.environ.get(METHOD) != "fork" or os.environ.get("OMP_NUM_THREADS") != "1":
         return
-    logging.getLogger("vllm.cpu_fork").info("vLLM's engine and workers are forked")
     from vllm.platforms.cpu import CpuPlatform
 
     platform: Any = CpuPlatform
@@ -27,6 +26,7 @@ def register() -> None:
     def check_and_update_config(vllm_config: Any) -> None:
         check(vllm_config)
         os.environ[METHOD] = "fork"
+        logging.getLogger("vllm.cpu_fork").info("engine and workers are forked")
 
     platform.check_and_update_config = staticmethod(check_and_update_config)
     os.register_at_fork(after_in_child=begin_anew)
