@@ -92,7 +92,8 @@ def server(
     **serving: int,
 ) -> Iterator[Server]:
     """A container of its own, ended afterwards if it is still there. `variables`: of its
-    environment, beside those of the config. `nginx`: which of Truss's two builds. `serving`: fields
+    environment, beside those of the config; its engine is started as in the image, for these tests
+    watch how processes end. `nginx`: which of Truss's two builds. `serving`: fields
     of the card's section that are others here."""
     card = cards.load(model)
     changed = card.model_copy(update={"serving": card.serving.model_copy(update=serving)})
@@ -101,7 +102,8 @@ def server(
         truss, log = Path(folder) / "truss", Path(folder) / "log"
         truss.mkdir()
         stage(config, truss)
-        options = [f"--variable={name}={value}" for name, value in (variables or {}).items()]
+        variables = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", **(variables or {})}
+        options = [f"--variable={name}={value}" for name, value in variables.items()]
         options.append(f"--nginx={nginx:d}")
         url = URL if nginx else STRAIGHT_URL
         process = processes.launch("--truss", str(truss), *options, log=log)
