@@ -32,7 +32,6 @@ from local.standins import cache
 from local.standins.corpus import chat, dialogues
 from local.truss import (
     DIRECTLY,
-    LOCAL,
     PACKAGES,
     SHARED_CACHE,
     Image,
@@ -80,8 +79,8 @@ def truss(
         files, _, content = build(Path(folder))
     command = content["docker_server"]["start_command"]
     # without the plugins of a local run: vLLM starts its engine as it does in the image
-    mounted = {place: path for place, path in mounts(content).items() if place != LOCAL}
-    return Truss(Image(files, mounted, environment(content, plugins=False)), command)
+    mounted, variables = mounts(content, plugins=False), environment(content, plugins=False)
+    return Truss(Image(files, mounted, variables), command)
 
 
 @contextmanager

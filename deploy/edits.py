@@ -1,9 +1,9 @@
 """What a config.yaml has that its header does not render to, and would lose if written again.
 
 Promises: compares the file with what its own first lines render to now, so that a limit, a flag or
-a variable that was changed by hand is never overwritten in silence; names the choices that the file
-was made with and the next one is not, such as own weights. Refuses to overwrite such a
-file, with the lines that would be lost, unless FORCE=1 says so.
+a variable that was changed by hand is never overwritten in silence: refuses to overwrite such a
+file, with the lines that would be lost, unless FORCE=1 says so. Names the choices that the file was
+made with and the next one is not, such as own weights.
 """
 
 import difflib
@@ -21,13 +21,11 @@ from deploy.summary import summary
 
 HEADER = re.compile(r"# Written by `make config MODEL=(.*)` from templates/")
 SHOWN = 20  # lines of what would be lost
+SERVED = ("MODEL=", "WEIGHTS=", "ADAPTERS=")  # what a deployment serves, not how
 
 
 class EditedError(UsageError):
     """A config.yaml that is not what its header renders to."""
-
-
-SERVED = ("MODEL=", "WEIGHTS=", "ADAPTERS=")  # what a deployment serves, not how
 
 
 def chosen_by(text: str) -> tuple[str, Options] | None:

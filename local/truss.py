@@ -121,7 +121,9 @@ def build(truss: Path, nginx: bool = True) -> tuple[dict[str, bytes], list[str],
     return files, command, config
 
 
-def mounts(config: dict[str, Any], given: Mapping[str, Path] | None = None) -> dict[str, Path]:
+def mounts(
+    config: dict[str, Any], given: Mapping[str, Path] | None = None, plugins: bool = True
+) -> dict[str, Path]:
     """Where the config mounts weights and adapters → the stand-ins for them, built if need be;
     or what is `given` for a place in the container."""
     given = given or {}
@@ -152,7 +154,7 @@ def mounts(config: dict[str, Any], given: Mapping[str, Path] | None = None) -> d
             found |= {f"{place}/{name}": folder / name for name in entry["allow_patterns"]}
         else:
             found[place] = checked(place, given[place]) if place in given else folder
-    return found | {LOCAL: CPU_BUILD}
+    return found | ({LOCAL: CPU_BUILD} if plugins else {})
 
 
 def checked(place: str, folder: Path) -> Path:

@@ -124,8 +124,9 @@ class PrefillTurns(SchedulerTurns):
         short = ids_of(filter(self.is_short, wanted))
         if short:
             self.short_at = now
-        all_long = self.running + [one for one in scheduler.waiting if self.is_long(one)]
-        any_long, any_costly = bool(all_long), any(map(is_costly, all_long))
+        any_long = bool(self.running) or any(map(self.is_long, scheduler.waiting))
+        costly = filter(is_costly, itertools.chain(self.running, scheduler.waiting))
+        any_costly = any_long and any(map(self.is_long, costly))
         self.held = any_long and bool(short - self.refused) and not self.held
         self.last, self.refused = None, set()
         self.cut = None

@@ -9,7 +9,7 @@ from local.standins import cache
 from local.standins.corpus import chat, dialogues
 from tests.support import turns
 from tests.support.baseten import Deployment
-from tests.support.container import MOST_TESTED, SPAWNED, Running, run_container
+from tests.support.container import MOST_TESTED, SPAWN, SPAWNED, Running, run_container
 from tests.support.faults import STALL_SECONDS
 from tests.support.image_host import ImageHost, serving
 
@@ -93,7 +93,7 @@ def container(
     if card.name in SOON_STALLED:
         variables["PREDICT_STALL_SECONDS"] = str(STALL_SECONDS)
     if card.name in SPAWNED:
-        variables["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+        variables |= SPAWN
     with run_container(
         card, pushed(card.name), tmp_path_factory.mktemp("container"), variables
     ) as started:

@@ -27,6 +27,7 @@ from tests.support.tokenizers import tokenizer
 # container for what differs between models.
 OF_MODELS = [card for card in cards.load_all() if card.base is None]
 # Whose engine and workers are started anew, as in the image, where others here are forks
+SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
 SPAWNED = ("mistral-7b", "mixtral-8x7b")
 MOST_TESTED = [card for card in OF_MODELS if card.standin.tests == "all"]
 every_card = pytest.mark.parametrize("container", [card.name for card in OF_MODELS], indirect=True)

@@ -7,6 +7,7 @@ Needs vLLM, as what it drives does."""
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from predict.constraints.turns import GRAMMAR
 
 
@@ -49,6 +50,13 @@ def constrained(name: str, ready: bool = True) -> Any:
 
 def waited(one: Any) -> float:
     return float(one.first_token_at - one.came_at)
+
+
+def clock_of(monkeypatch: pytest.MonkeyPatch, module: Any) -> Any:
+    """The time of this module alone: an event loop in a thread would sleep for hours by it."""
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
 
 
 class FakeScheduler:

@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import openai
 
+from bench.cpu import cpu_seconds
 from deploy import cards
 from deploy.config import planned, render
 from deploy.options import Options
@@ -28,7 +29,7 @@ from deploy.plan import Plan
 from local import processes
 from local.standins.corpus import chat, dialogues
 from local.truss import STRAIGHT_URL, URL, stage
-from tests.support.container import Running
+from tests.support.container import SPAWN, Running
 from tests.support.timing import container_start
 
 LIVENESS = f"{URL}/"  # Truss's; nginx hands it on
@@ -102,7 +103,7 @@ def server(
         truss, log = Path(folder) / "truss", Path(folder) / "log"
         truss.mkdir()
         stage(config, truss)
-        variables = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", **(variables or {})}
+        variables = {**SPAWN, **(variables or {})}
         options = [f"--variable={name}={value}" for name, value in variables.items()]
         options.append(f"--nginx={nginx:d}")
         url = URL if nginx else STRAIGHT_URL
@@ -245,13 +246,8 @@ def memory_of_processes() -> dict[str, int]:
 def core_seconds(engine: bool) -> float:
     """CPU time that vLLM's engine, or all else in the container, has taken, with children that
     have ended."""
-    ticks = 0
-    for pid, words in processes.container_processes():
-        if words[0].startswith("VLLM::") == engine:
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+    found = processes.container_processes()
+    return cpu_seconds([pid for pid, words in found if words[0].startswith("VLLM::") == engine])
 
 
 def memory(engine: bool = True) -> int:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from bench.cpu import TICKS, cpu_seconds, family
+
 TRIES = 3
 NOTICED = 0.02  # of the cores' time; a machine at rest takes a tenth of it for itself
 LEAST_SECONDS = 0.1  # of CPU, where that is little: both are counted in ticks of 10 ms
 Found = TypeVar("Found")
-
-TICKS = os.sysconf("SC_CLK_TCK")  # a second, in /proc
 
 
 def busy_seconds() -> float:
@@ -30,22 +30,7 @@ def busy_seconds() -> float:
 
 def own_seconds() -> float:
     """CPU seconds of this process and all that it has started, those that have ended too."""
-    parents: dict[int, int] = {}
-    ticks: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has ended
-        parents[int(folder.name)] = int(fields[1])
-        ticks[int(folder.name)] = sum(map(int, fields[11:15]))
-
-    def is_own(process: int) -> bool:
-        while process and process != os.getpid():
-            process = parents.get(process, 0)
-        return bool(process)
-
-    return sum(ticks[process] for process in ticks if is_own(process)) / TICKS
+    return cpu_seconds(family(os.getpid()))
 
 
 def tried_again(

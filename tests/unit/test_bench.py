@@ -121,7 +121,7 @@ with servers._vllm(Path("weights"), [], {dict(os.environ)!r}) as pipe:
 def test_a_server_to_measure_has_a_bypass_and_room_for_256_streams(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(servers, "mounts", lambda config: {})  # no stand-in has to be there
+    monkeypatch.setattr(servers, "mounts", lambda _, plugins: {})  # no stand-in has to be there
     built = servers.truss(cards.load(name), {**servers.ROOM, "--dtype": metrics.DTYPE}, True)
     for flag, value in {**servers.ROOM, "--dtype": "bfloat16"}.items():
         assert f"{flag} {value}" in built.command

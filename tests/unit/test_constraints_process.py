@@ -15,6 +15,7 @@ import pytest
 from predict.constraints import common, process, trial
 
 from deploy.paths import ROOT
+from tests.support.quick_trials import HEAVY
 
 xgrammar = pytest.importorskip("xgrammar")
 
@@ -137,8 +138,7 @@ def test_a_trial_imports_nothing(kind: str, text: str, monkeypatch: pytest.Monke
 
 def test_many_at_once_are_answered_each(asked: Process) -> None:
     """With a verdict, or without one where the machine has no time for what has idle priority."""
-    slow = "(.{0,300}.{0,300}){0,300}"
-    asked.send({"id": 0, "kind": "regex", "text": slow})
+    asked.send({"id": 0, "kind": "regex", "text": HEAVY})
     asked.send(*({"id": number, "kind": "regex", "text": "a*"} for number in range(1, 6)))
     answers = {answer["id"]: answer for answer in (asked.receive() for _ in range(6))}
     assert set(answers) == set(range(6))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 turns = pytest.importorskip("predict.constraints.turns")
+from tests.support.fake_scheduler import clock_of  # noqa: E402  # needs vLLM too
 
 SLOW, QUICK, MODEL = 0.015, 0.00005, 0.005  # seconds: of masks, and of a step without them
 
@@ -74,10 +75,7 @@ class Scheduler:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Of this module alone: an event loop in a thread would sleep for hours by such a clock."""
-    now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: now.seconds))
-    return now
+    return clock_of(monkeypatch, turns)
 
 
 @pytest.mark.parametrize("count", [1, 64, 256])

@@ -20,6 +20,14 @@ CHOICES = Options(
 )
 
 
+@pytest.fixture
+def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in a variable nor in ~/.trussrc."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("BASETEN_API_KEY", "USER_TRUSSRC_PATH", "BASETEN_TRUSS_AUTH_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_the_header_names_every_choice() -> None:
     text = render(cards.load("pixtral-12b"), CHOICES)
     assert edits.chosen_by(text) == ("pixtral-12b", CHOICES)
@@ -100,6 +108,7 @@ def test_choices_that_are_left_out_are_said(
     assert bool(found) == bool(said)
 
 
+@pytest.mark.usefixtures("no_key")
 @pytest.mark.parametrize("command", [push, deploy], ids=["push", "deploy"])
 def test_another_model_is_not_pushed_by_leaving_it_out(
     command: ModuleType,
@@ -109,9 +118,6 @@ def test_another_model_is_not_pushed_by_leaving_it_out(
 ) -> None:
     config = tmp_path / "config.yaml"
     monkeypatch.setattr(command, "CONFIG", config)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("BASETEN_API_KEY", "USER_TRUSSRC_PATH", "BASETEN_TRUSS_AUTH_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
     for words, lost in ((["MODEL=pixtral-12b"], "MODEL="), (["WEIGHTS=hf://acme/own"], "WEIGHTS=")):
         assert main([*words, "FORCE=1", f"OUTPUT={config}"]) == 0
         written = config.read_text()
@@ -123,6 +129,7 @@ def test_another_model_is_not_pushed_by_leaving_it_out(
         assert command.main(["MODEL=mistral-7b", "GPU=L4:2"]) == 1  # for want of a key
 
 
+@pytest.mark.usefixtures("no_key")
 @pytest.mark.parametrize("command", [push, deploy], ids=["push", "deploy"])
 def test_without_a_key_nothing_is_written(
     command: ModuleType,
@@ -131,9 +138,6 @@ def test_without_a_key_nothing_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(command, "CONFIG", tmp_path / "config.yaml")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("BASETEN_API_KEY", "USER_TRUSSRC_PATH", "BASETEN_TRUSS_AUTH_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
     assert command.main(["MODEL=mistral-7b"]) == 1
     assert "BASETEN_API_KEY is not set" in capsys.readouterr().err
     assert list(tmp_path.glob("*.yaml*")) == []

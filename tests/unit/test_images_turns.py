@@ -8,7 +8,7 @@ import pytest
 
 turns = pytest.importorskip("predict.images.turns")
 from tests.support import fake_scheduler  # noqa: E402  # needs vLLM too
-from tests.support.fake_scheduler import FakeScheduler, constrained, waited  # noqa: E402
+from tests.support.fake_scheduler import FakeScheduler, clock_of, constrained, waited  # noqa: E402
 
 TOKENS = 100  # of a step
 TEXT, IMAGE = 0.02, 1.5  # seconds of a step without and with images, on a slow machine
@@ -44,9 +44,7 @@ class Scheduler(FakeScheduler):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: now.seconds))
-    return now
+    return clock_of(monkeypatch, turns)
 
 
 def flood(count: int, images: int = 5) -> list[Any]:

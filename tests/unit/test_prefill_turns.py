@@ -11,6 +11,7 @@ import pytest
 prefill_turns = pytest.importorskip("predict.prefill_turns")
 from tests.support.fake_scheduler import (  # noqa: E402  # needs vLLM too
     FakeScheduler,
+    clock_of,
     constrained,
     request,
     waited,
@@ -80,9 +81,7 @@ class Scheduler(FakeScheduler):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(prefill_turns, "time", SimpleNamespace(monotonic=lambda: now.seconds))
-    return now
+    return clock_of(monkeypatch, prefill_turns)
 
 
 def flood(count: int, prompt: int = 15_000) -> list[Any]:
