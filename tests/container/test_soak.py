@@ -27,7 +27,7 @@ MINUTE = 60
 GROWTH, SHORT_GROWTH = 1.05, 1.1  # a short one is over before all caches are full
 # p99 of rejections, beyond what hops take here: one has some four of them, through nginx, where a
 # bare server's answer has two, and each waits for a core that the engine and 340 clients want.
-REJECTION_SECONDS, REJECTION_TIMES = 0.05, 6
+REJECTION_SECONDS, REJECTION_TIMES = 0.05, 2
 EXTRA = 20  # clients beyond the queue, so that it is full whenever none of them has other work
 
 pytestmark = [

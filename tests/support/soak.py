@@ -10,6 +10,7 @@ kind, how many were right, refused and wrong, with the first wrong answers.
 import asyncio
 import itertools
 import json
+import os
 import random
 import sys
 import time
@@ -30,7 +31,8 @@ from tests.support.load import CHAT, known
 
 MARK = "quoted-by-the-soak"  # in what users, schemas and bad input say
 LONG = 12  # characters of a text that is in a log only if a request is quoted
-RETRY_SECONDS = 0.5  # at most, for who was refused: a slot that is free is asked for at once
+# At most, for who was refused: a slot that is free is asked for at once. Not all at one moment.
+RETRY_SECONDS = (0.25, 0.75)
 TOOLS = load_dialogues()["tools"]
 SCHEMA = {
     "description": MARK,
@@ -186,7 +188,7 @@ async def load(model: str, seconds: float, streams: int) -> dict[str, Any]:
     async def turn() -> None:
         """Waits until a request has ended, however quick the machine is."""
         refused.append(ended := asyncio.get_running_loop().create_future())
-        await asyncio.wait([ended], timeout=RETRY_SECONDS)
+        await asyncio.wait([ended], timeout=random.uniform(*RETRY_SECONDS))
         if not ended.done():
             refused.remove(ended)
 
@@ -218,4 +220,5 @@ async def load(model: str, seconds: float, streams: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    os.nice(10)  # these clients would be on other machines
     print(json.dumps(asyncio.run(load(sys.argv[1], float(sys.argv[2]), int(sys.argv[3])))))

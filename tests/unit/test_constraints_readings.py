@@ -1,6 +1,9 @@
 """vLLM reads a constraint once, and a structural tag after it was tried."""
 
+import inspect
 import json
+import re
+import sys
 from typing import Any
 
 import pytest
@@ -72,3 +75,12 @@ def test_a_structural_tag_is_not_read_with_the_request(read: list[Any]) -> None:
     for text in ("", "{", "5"):
         with pytest.raises(VLLMValidationError):
             ChatCompletionRequest(**request, structured_outputs={"structural_tag": text})
+
+
+def test_what_vllm_imports_for_a_constraint_is_there_before_one_comes(read: list[Any]) -> None:
+    imported = re.findall(
+        r"from (vllm\.v1\.structured_output\.backend_\w+) import",
+        inspect.getsource(SamplingParams._validate_structured_outputs),
+    )
+    assert len(imported) == len(readings.BACKENDS)
+    assert set(imported) <= sys.modules.keys()

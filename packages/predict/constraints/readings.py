@@ -3,11 +3,14 @@ request anew: up to 20 ms in which nobody else is heard.
 
 Promises: what was read without a fault is not read again. A structural tag, which vLLM reads with
 the request's other fields and so before it is tried, is tried first like every other constraint.
-Errors stay vLLM's. A vLLM without such functions is left as it is.
+What vLLM imports to read its first one is there before clients are. Errors stay vLLM's. A vLLM
+without such functions is left as it is.
 """
 
+import contextlib
 import functools
 import hashlib
+import importlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +20,8 @@ import msgspec
 from predict.constraints.recent import Recent
 
 MOST_KEPT = 1000
+# vLLM imports those of all backends for the first constraint, whichever it then takes: 0.1 s.
+BACKENDS = ("guidance", "lm_format_enforcer", "outlines", "xgrammar")
 
 
 def once(validate: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -59,6 +64,9 @@ def later(validate: Callable[..., None]) -> Callable[..., None]:
 
 
 def install() -> None:
+    for name in BACKENDS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"vllm.v1.structured_output.backend_{name}")
     from vllm.entrypoints.generate.base import protocol
     from vllm.v1.structured_output import backend_xgrammar
 
