@@ -3,7 +3,7 @@
 Promises: the same card and choices give the same bytes; GPUs, context and how many requests run at
 once are deploy/plan.py's; what is written has been loaded by Truss's own TrussConfig first; on any
 error the file is left as it was. Refuses what the plan refuses, a start command that supervisord
-would misread, and a secret's name that is not one.
+would misread or vLLM not start with, and a secret's name that is not one.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
-from deploy import fit, weights
+from deploy import fit, vllm_args, weights
 from deploy.cards import Card
 from deploy.errors import UsageError
 from deploy.example import example_input
@@ -27,7 +27,7 @@ from deploy.options import Options, as_words
 from deploy.paths import ROOT
 from deploy.plan import Plan
 from deploy.sections import adapter_mount
-from deploy.start_command import check_start_command, quoted, start_command
+from deploy.start_command import check_start_command, quoted, serve_arguments, start_command
 from deploy.variables import egress, image_settings, predict_settings
 
 # vLLM's port inside the container; 8080 is nginx's.
@@ -185,7 +185,9 @@ def render(
             **(variables or {}),
         },
     )
-    check_start_command(start_command(text))
+    command = start_command(text)
+    check_start_command(command)
+    vllm_args.check_together(serve_arguments(command)[1:])
     return text
 
 

@@ -1,14 +1,18 @@
 """ENV= and a card's `environment`: further variables of the container.
 
-Promises: any variable but those that hold a secret, which would stand in config.yaml, and those by
-which this Truss is found, guarded or silent. Refuses them with a `UsageError` that says why.
+Promises: any variable but those that hold a secret, which would stand in config.yaml, those by
+which this Truss is found, guarded or silent, and those that a choice such as IMAGE_HOSTS= sets. One
+that begins as vLLM's do is one of vLLM's (templates/vllm_flags.yaml), and has a value that vLLM can
+read; so with the middleware's. Refuses the others with a `UsageError` that says why.
 """
 
 import difflib
 import re
 import shlex
 from collections.abc import Mapping
+from typing import Any
 
+from deploy import vllm_args
 from deploy.errors import UsageError
 from deploy.limits import SETTINGS
 
@@ -29,6 +33,15 @@ REFUSED = {
     "VLLM_MEDIA_CONNECTOR": "it keeps images from being fetched from private addresses",
     "VLLM_PLUGINS": "the media connector is loaded as a plugin",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "clients could load adapters; use ADAPTERS=",
+    "VLLM_LORA_RESOLVER_CACHE_DIR": "clients could load adapters; use ADAPTERS=",
+    "VLLM_LORA_RESOLVER_HF_REPO_LIST": "clients could load adapters; use ADAPTERS=",
+    "PREDICT_ADAPTERS": "use ADAPTERS=, which mounts and serves them as well",
+    "ALLOWED_IMAGE_HOSTS": "use IMAGE_HOSTS=, which sets what the container may reach as well",
+    "HF_HUB_OFFLINE": "use SOURCE=, which says where the weights come from",
+    "VLLM_USE_MODELSCOPE": "use WEIGHTS= and SOURCE=, which say where the weights come from",
+    "VLLM_MODEL_REDIRECT_PATH": "use WEIGHTS=, by which the plan and the tokenizer are chosen",
+    "VLLM_HUMMING_ONLINE_QUANT_CONFIG": "use PRECISION=, by which the memory is planned",
+    "CUDA_VISIBLE_DEVICES": "use GPU=, with a count if need be, as in GPU=A100:2",
     "VLLM_SERVER_DEV_MODE": "it opens routes for developers",
 }
 
@@ -70,10 +83,6 @@ def check(variables: Mapping[str, str], where: str = "ENV") -> None:
                 f"{where}: {name} looks like a secret, and config.yaml must hold none. Create a "
                 "secret on Baseten; SECRET= names the one for the weights"
             )
-        if name.startswith("PREDICT_") and name not in SETTINGS:
-            near = difflib.get_close_matches(name, SETTINGS, n=1)
-            hint = f"did you mean {near[0]}?" if near else "docs/operations.md has them"
-            raise UsageError(f"{where}: {name} is no setting of the middleware; {hint}")
         if why := REFUSED.get(name):
             raise UsageError(f"{where}: {name} cannot be given: {why}")
         if name == "VLLM_LOGGING_LEVEL" and value not in LEVELS:
@@ -81,3 +90,19 @@ def check(variables: Mapping[str, str], where: str = "ENV") -> None:
                 f"{where}: {name} is one of {', '.join(LEVELS)}, got {value!r}; DEBUG logs what "
                 f"requests say: {BY_HAND}"
             )
+        if name.startswith("PREDICT_"):
+            _check_known(name, value, SETTINGS, "no setting of the middleware", where)
+        if name.startswith("VLLM_"):
+            _check_known(name, value, vllm_args.variables(), "no variable of vLLM's", where)
+
+
+def _check_known(
+    name: str, value: str, known: Mapping[str, dict[str, Any]], not_known: str, where: str
+) -> None:
+    """`known`: what a value may be, as `vllm_args.check_value` reads it."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "docs/models.md says which there are"
+        raise UsageError(f"{where}: {name} is {not_known}; {hint}")
+    if value or name not in SETTINGS:  # an empty setting means none
+        vllm_args.check_value(name, value, known[name], where)

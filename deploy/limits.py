@@ -1,7 +1,8 @@
 """The middleware's settings as config.yaml may give them: limits of requests, and the others.
 
 Promises: LIMITS has each with its `default` and `description`; SETTINGS has every variable that
-packages/predict/settings.py reads.
+packages/predict/settings.py reads, with what its value is unless it is empty: a `kind` of
+deploy/vllm_args.py, or any text.
 """
 
 from typing import Any
@@ -13,16 +14,17 @@ from deploy.paths import ROOT
 LIMITS: dict[str, dict[str, Any]] = yaml.safe_load(
     (ROOT / "packages" / "predict" / "limits.yaml").read_text(encoding="utf-8")
 )
-SETTINGS = [f"PREDICT_LIMIT_{name.upper()}" for name in LIMITS] + [
-    "PREDICT_ADAPTERS",
-    "PREDICT_DEFAULTS_FOR_MESSAGES",
-    "PREDICT_MAX_NEW_TOKENS",
-    "PREDICT_MAX_NEW_TOKENS_LIMIT",
-    "PREDICT_MOST_REQUESTS",
-    "PREDICT_STALL_SECONDS",
-    "PREDICT_STREAM_INTERVAL",
-    "PREDICT_TEMPERATURE",
-    "PREDICT_TOKENIZER",
-    "PREDICT_TOP_K",
-    "PREDICT_TOP_P",
-]
+INTEGER, NUMBER, TEXT = {"kind": "integer"}, {"kind": "number"}, dict[str, str]()
+SETTINGS = {f"PREDICT_LIMIT_{name.upper()}": INTEGER for name in LIMITS} | {
+    "PREDICT_ADAPTERS": TEXT,
+    "PREDICT_DEFAULTS_FOR_MESSAGES": INTEGER,
+    "PREDICT_MAX_NEW_TOKENS": INTEGER,
+    "PREDICT_MAX_NEW_TOKENS_LIMIT": INTEGER,
+    "PREDICT_MOST_REQUESTS": INTEGER,
+    "PREDICT_STALL_SECONDS": NUMBER,
+    "PREDICT_STREAM_INTERVAL": INTEGER,
+    "PREDICT_TEMPERATURE": NUMBER,
+    "PREDICT_TOKENIZER": TEXT,
+    "PREDICT_TOP_K": INTEGER,
+    "PREDICT_TOP_P": NUMBER,
+}

@@ -2,7 +2,8 @@
 
 Promises: what is accepted is known to vLLM's parser (templates/vllm_flags.yaml, read from it),
 has as many values as its flag takes, and undoes nothing that this Truss relies on
-(templates/vllm_flags_refused.yaml says what, and why). Names are resolved as vLLM's parser resolves
+(templates/vllm_flags_refused.yaml says what, and why); and no two flags of a start command are a
+pair with which vLLM is sure not to start. Names are resolved as vLLM's parser resolves
 them: underscores, `--flag=value`, unambiguous abbreviations, `--no-flag`, dotted keys.
 Refuses with a `UsageError` that names the flag.
 """
@@ -35,6 +36,24 @@ BOUNDS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "lt": (operator.lt, "below"),
 }
 
+# Pairs of flags with which vLLM does not start, whatever the model and the GPU: in vLLM's own words
+# in vllm/config/scheduler.py, lora.py, parallel.py and observability.py. The first is at most the
+# second, where both are given:
+ORDERED = (
+    ("--max-num-seqs", "--max-num-batched-tokens"),
+    ("--max-num-active-seqs", "--max-num-seqs"),
+    ("--long-prefill-token-threshold", "--max-model-len"),
+    ("--max-loras", "--max-cpu-loras"),
+)
+# The first needs the second:
+NEEDS = {
+    "--numa-bind-nodes": "--numa-bind",
+    "--numa-bind-cpus": "--numa-bind",
+    "--enable-eplb": "--enable-expert-parallel",
+    "--collect-detailed-traces": "--otlp-traces-endpoint",
+}
+WHOLE_PREFILL = ("--max-model-len", "--max-num-batched-tokens")  # with --no-enable-chunked-prefill
+
 UNITS = {
     letter: base**power
     for base, letters in ((1000, "kmgt"), (1024, "KMGT"))
@@ -43,10 +62,21 @@ UNITS = {
 
 
 @cache
-def known() -> dict[str, dict[str, Any]]:
-    """Flag → `values` (none, one, maybe, some), `kind`, `bounds`, `choices`, and `also`, names."""
+def _of_vllm() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = yaml.safe_load(FLAGS.read_text(encoding="utf-8"))
     return found
+
+
+@cache
+def known() -> dict[str, dict[str, Any]]:
+    """Flag → `values` (none, one, maybe, some), `kind`, `bounds`, `choices`, and `also`, names."""
+    return {name: row for name, row in _of_vllm().items() if name.startswith("-")}
+
+
+@cache
+def variables() -> dict[str, dict[str, Any]]:
+    """Environment variable of vLLM's → `kind` or `choices`, or neither where it takes any text."""
+    return {name: row for name, row in _of_vllm().items() if not name.startswith("-")}
 
 
 @cache
@@ -128,6 +158,34 @@ def named(given: Sequence[str]) -> list[str]:
     return [resolve(name) for name, _ in _grouped(given, "VLLM_ARGS")]
 
 
+def check_together(given: Sequence[str]) -> None:
+    """`UsageError` where flags of a whole start command contradict each other. Of a flag that is
+    there twice the last one holds."""
+    found: dict[str, str] = {}
+    off = set[str]()
+    for name, values in _grouped(given, "VLLM_ARGS"):
+        flag = resolve(name)
+        if name.startswith(("--no-", "--no_")) and not flag.startswith("--no-"):
+            off.add(flag)
+            found.pop(flag, None)
+        else:
+            off.discard(flag)
+            found[flag] = " ".join(values)
+    pairs = [*ORDERED, *([WHOLE_PREFILL] if "--enable-chunked-prefill" in off else [])]
+    for lower, upper in pairs:
+        if lower in found and upper in found and _number(found[lower]) > _number(found[upper]):
+            raise UsageError(
+                f"VLLM_ARGS: vLLM would not start: {upper} is {found[upper]}, and cannot be below "
+                f"{lower}, which is {found[lower]}. Change the one that you gave"
+            )
+    for flag, needed in NEEDS.items():
+        if flag in found and needed not in found:
+            raise UsageError(
+                f"VLLM_ARGS: vLLM would not start: {flag} needs {needed}; give it too, or leave "
+                f"{flag} out"
+            )
+
+
 def _check_flag(name: str, values: list[str], variable: str) -> None:
     flag = resolve(name, variable)
     if why := refused().get(flag):
@@ -149,7 +207,7 @@ def _check_flag(name: str, values: list[str], variable: str) -> None:
         case _:
             _expect(bool(values), f"{variable}: {name} takes a value or several", values)
     for value in values:
-        _check_value(name, value, row, variable)
+        check_value(name, value, row, variable)
 
 
 def _expect(holds: bool, what: str, values: list[str]) -> None:
@@ -157,7 +215,9 @@ def _expect(holds: bool, what: str, values: list[str]) -> None:
         raise UsageError(f"{what}, got {' '.join(values) or 'none'!r}")
 
 
-def _check_value(name: str, value: str, row: dict[str, Any], variable: str) -> None:
+def check_value(name: str, value: str, row: dict[str, Any], variable: str) -> None:
+    """`UsageError` unless a value can be that of a flag, or of an environment variable, of `row`;
+    `variable` is where it was given."""
     if (choices := row.get("choices")) and value not in choices:
         shown = ", ".join(choices[:12])
         raise UsageError(f"{variable}: {name} is one of {shown}, got {value!r}")
@@ -178,11 +238,17 @@ def _check_value(name: str, value: str, row: dict[str, Any], variable: str) -> N
 
 
 def _check_bounds(name: str, value: str, bounds: dict[str, float], variable: str) -> None:
-    bare = value.rstrip("".join(UNITS))
-    number = float(bare) * UNITS.get(value[len(bare) :], 1)
+    number = _number(value)
     for bound, (holds, said) in BOUNDS.items():
         if bound in bounds and not holds(number, bounds[bound]):
             raise UsageError(f"{variable}: {name} is {said} {bounds[bound]}, got {value!r}")
+
+
+def _number(value: str) -> float:
+    """That a flag's value stands for: 16k is 16000."""
+    bare = value.rstrip("".join(UNITS))
+    unit: int = UNITS.get(value[len(bare) :], 1)
+    return float(bare) * unit
 
 
 def _is_json(value: str) -> bool:

@@ -82,7 +82,7 @@ def _choices(parser: Parser) -> None:
     parser.add_argument("--rank", help="the largest of the adapters'; default: the card's")
     parser.add_argument("--title", help="the model's name on Baseten; default: the card's")
     parser.add_argument("--vllm-args", help="further flags of vllm serve, checked")
-    parser.add_argument("--env", help="further variables of the container: 'A=1 B=2'")
+    parser.add_argument("--env", help="further variables of the container, checked: 'A=1 B=2'")
 
 
 def _force(parser: Parser) -> None:

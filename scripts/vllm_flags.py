@@ -1,25 +1,33 @@
-"""Writes templates/vllm_flags.yaml: every flag of `vllm serve`, read from its own parser.
+"""Writes templates/vllm_flags.yaml: every flag of `vllm serve`, read from its own parser, and every
+environment variable of vLLM, read from vllm/envs.py.
 
 Run it after moving to a new version of vLLM; deploying reads the list and needs no vLLM.
 """
 
 import argparse
+import ast
 import inspect
 import json
+import os
 import sys
+from collections.abc import Callable, Iterator
+from unittest import mock
 
 from deploy.vllm_args import FLAGS
 from scripts.command import command
 
 HEAD = (
     "# Every flag of `vllm serve` {version}: how many values it takes, of what kind, within which "
-    "bounds, under which names.\n"
-    "# Written by `python -m scripts.vllm_flags` from vLLM's own parser.\n"
+    "bounds, under which names;\n"
+    "# and every environment variable of vLLM's: of what kind, or which values.\n"
+    "# Written by `python -m scripts.vllm_flags` from vLLM's own parser and its envs.py.\n"
 )
 # names of the functions by which vLLM's parser reads a value → the kinds of deploy/vllm_args.py
 JSON = ("parse_dataclass", "loads", "union_dict_and_str", "_parse_type")
 SIZES = ("human_readable_int", "human_readable_int_or_auto")
 KINDS = {int: "integer", float: "number"}
+# How a yes or no may be written; vLLM's variables each take others of these.
+WORDS = {"0": False, "1": True, "false": False, "true": True, "False": False, "True": True}
 
 
 def bounds() -> dict[str, dict[str, float]]:
@@ -41,12 +49,12 @@ def bounds() -> dict[str, dict[str, float]]:
     }
 
 
-def table() -> str:
-    from vllm import __version__
+def flags() -> Iterator[str]:
+    """A line for each."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    lines, limits = [], bounds()
+    limits = bounds()
     for action in make_arg_parser(FlexibleArgumentParser())._actions:
         long = [name for name in action.option_strings if name.startswith("--")]
         if not long or action.dest == "help":
@@ -66,8 +74,49 @@ def table() -> str:
             row["choices"] = [str(choice) for choice in action.choices]
         if others := [other for other in action.option_strings if other != long[0]]:
             row["also"] = others
-        lines.append(f"{long[0]}: {json.dumps(row)}")
-    return HEAD.format(version=__version__.split("+")[0]) + "\n".join(sorted(lines)) + "\n"
+        yield f"{long[0]}: {json.dumps(row)}"
+
+
+def variables() -> Iterator[str]:
+    """A line for each: those that vLLM reads itself, so that it warns of any other VLLM_ name."""
+    from vllm import envs
+
+    tree = ast.parse(inspect.getsource(envs))
+    (typed,) = (node for node in tree.body if isinstance(node, ast.If))  # if TYPE_CHECKING
+    kinds = {
+        ast.unparse(node.target): ast.unparse(node.annotation).removesuffix(" | None")
+        for node in typed.body
+        if isinstance(node, ast.AnnAssign)
+    }
+    for name, read in envs.environment_variables.items():
+        if name.startswith("VLLM_"):
+            yield f"{name}: {json.dumps(variable(name, read, kinds.get(name, '')))}"
+
+
+def variable(name: str, read: Callable[[], object], kind: str) -> dict[str, object]:
+    """The row of a variable of this type, which vLLM reads by `read`. Of a yes or no the words that
+    mean what they say are found by trying: some take 1 alone and others true."""
+
+    def read_as(word: str) -> object:
+        with mock.patch.dict(os.environ, {name: word}):
+            try:
+                return read()
+            except ValueError:
+                return None
+
+    if kind == "bool":
+        return {"choices": [word for word, meant in WORDS.items() if read_as(word) is meant]}
+    if kind.startswith("Literal["):
+        return {"choices": ast.literal_eval(kind.removeprefix("Literal"))}
+    found = {each.__name__: said for each, said in KINDS.items()}.get(kind)
+    return {"kind": found} if found else {}
+
+
+def table() -> str:
+    from vllm import __version__
+
+    lines = [*sorted(flags()), *sorted(variables())]
+    return HEAD.format(version=__version__.split("+")[0]) + "\n".join(lines) + "\n"
 
 
 @command("vllm_flags")

@@ -1,4 +1,4 @@
-"""The list of vLLM's flags and what is made of it, compared with vLLM's own parser."""
+"""The list of vLLM's flags and variables, and what is made of it, compared with vLLM's own."""
 
 import re
 from typing import Any
@@ -7,6 +7,7 @@ import pytest
 
 from deploy import cards, vllm_args
 from deploy.config import render
+from deploy.errors import UsageError
 from deploy.options import Options
 from deploy.paths import ROOT
 from deploy.start_command import serve_arguments, start_command
@@ -70,3 +71,56 @@ def test_every_recipe_of_the_documentation_renders_and_is_accepted(parser: Any, 
         assert parser.parse_args(words)
         for flag in re.findall(r"--[\w-]+", text):
             assert any(word.split(".")[0] == flag for word in words)
+
+
+def test_vllm_reads_a_variable_s_value_where_we_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm import envs
+
+    def theirs(name: str, value: str) -> bool:
+        monkeypatch.setenv(name, value)
+        try:
+            envs.environment_variables[name]()
+        except ValueError:
+            return False
+        finally:
+            monkeypatch.delenv(name)
+        return True
+
+    def ours(name: str, value: str) -> bool:
+        try:
+            vllm_args.check_value(name, value, vllm_args.variables()[name], "ENV")
+        except UsageError:
+            return False
+        return True
+
+    for name, row in vllm_args.variables().items():
+        words = row.get("choices", []) if "kind" not in row else ["3", "-1", "0.5", "abc", ""]
+        assert words or not row
+        for value in words:
+            assert ours(name, value) == theirs(name, value), f"{name}={value}"
+
+
+@pytest.mark.parametrize(
+    ("section", "fields"),
+    [
+        ("SchedulerConfig", {"max_num_batched_tokens": 80, "max_num_seqs": 81}),
+        ("SchedulerConfig", {"max_num_active_seqs": 82, "max_num_seqs": 81}),
+        ("SchedulerConfig", {"long_prefill_token_threshold": 32769}),
+        (
+            "SchedulerConfig",
+            {"enable_chunked_prefill": False, "max_num_batched_tokens": 16000, "max_num_seqs": 81},
+        ),
+        ("LoRAConfig", {"max_loras": 2, "max_cpu_loras": 1}),
+        ("ParallelConfig", {"numa_bind_nodes": [0]}),
+        ("ParallelConfig", {"numa_bind_cpus": ["0"]}),
+        ("ObservabilityConfig", {"collect_detailed_traces": ["all"]}),
+    ],
+)
+def test_vllm_refuses_the_pairs_that_we_refuse(section: str, fields: dict[str, Any]) -> None:
+    """That --enable-eplb needs experts on several GPUs it says on a GPU alone."""
+    from vllm import config
+
+    if section == "SchedulerConfig":
+        fields = {"max_model_len": 32768, "is_encoder_decoder": False, **fields}
+    with pytest.raises(ValueError, match=r"must be|cannot be|is smaller|require"):
+        getattr(config, section)(**fields)

@@ -1,7 +1,12 @@
-import pytest
+from typing import Any
 
-from deploy import environment
+import pytest
+import yaml
+
+from deploy import cards, environment, vllm_args
+from deploy.config import render
 from deploy.errors import UsageError
+from deploy.options import Options
 
 
 def test_variables_are_words_of_a_shell() -> None:
@@ -33,9 +38,68 @@ def test_variables_are_words_of_a_shell() -> None:
         ("VLLM_PLUGINS=", "loaded as a plugin"),
         ("PREDICT_LIMIT_BOY_BYTES=3", "no setting .*; did you mean PREDICT_LIMIT_BODY_BYTES\\?"),
         ("PREDICT_X=3", "no setting of the middleware; did you|no setting .* docs/operations.md"),
+        ("VLLM_IMAGE_FETCH_TIMEOUT=abc", "VLLM_IMAGE_FETCH_TIMEOUT takes an integer, got 'abc'"),
+        ("VLLM_IMAGE_FETCH_TIMEOUT=", "VLLM_IMAGE_FETCH_TIMEOUT takes an integer, got ''"),
+        ("VLLM_MEDIA_CACHE_TTL_HOURS=soon", "takes a number, got 'soon'"),
+        ("VLLM_USE_DEEP_GEMM=true", "VLLM_USE_DEEP_GEMM is one of 0, 1, got 'true'"),
+        ("VLLM_WORKER_MULTIPROC_METHOD=thread", "is one of fork, spawn, got 'thread'"),
+        ("VLLM_IMAGE_FETCH_TIMEOT=5", "no variable of vLLM's; did you mean VLLM_IMAGE_FETCH_TIME"),
+        ("PREDICT_LIMIT_TOOLS=abc", "PREDICT_LIMIT_TOOLS takes an integer, got 'abc'"),
+        ("PREDICT_TEMPERATURE=warm", "PREDICT_TEMPERATURE takes a number, got 'warm'"),
+        ("ALLOWED_IMAGE_HOSTS=a.example", "cannot be given: use IMAGE_HOSTS="),
+        ("HF_HUB_OFFLINE=0", "cannot be given: use SOURCE="),
         ("A=1,B=2", "A would be '1,B=2'; is B another variable\\?"),
     ],
 )
 def test_what_cannot_be_a_variable_of_the_container_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         environment.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "VLLM_IMAGE_FETCH_TIMEOUT=30",
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS=0",
+        "VLLM_MEDIA_CACHE_TTL_HOURS=0.5",
+        "VLLM_LOG_STATS_INTERVAL=60.",
+        "MY_VLLM_SETTING=1 vllm_image_fetch_timeout=abc",
+        "VLLM_MEDIA_CACHE=",
+        "PREDICT_LIMIT_TOOLS=",
+        "NCCL_DEBUG=INFO MAX_JOBS=many",
+    ],
+)
+def test_what_vllm_and_the_middleware_can_read_is_taken(text: str) -> None:
+    assert environment.parse(text)
+
+
+def variables(**options: Any) -> dict[str, str]:
+    """What config.yaml sets for a model with images."""
+    text = render(cards.load("pixtral-12b"), Options(**options))
+    found: dict[str, str] = yaml.safe_load(text)["environment_variables"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"image_hosts": "a.example"},
+        {"source": "hub"},
+        {"gpu": "H100", "precision": "int4"},
+        {"adapters": "legal=hf://acme/legal"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_a_choice_sets_is_the_choice_s_alone(options: dict[str, Any]) -> None:
+    for name in variables().keys() ^ variables(**options).keys():
+        with pytest.raises(UsageError, match=rf"ENV: {name} cannot be given: use [A-Z_]+="):
+            environment.check({name: "1"})
+
+
+@pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
+def test_vllm_s_variables_in_config_yaml_are_ones_that_vllm_knows(card: cards.Card) -> None:
+    set_here = yaml.safe_load(render(card, Options()))["environment_variables"]
+    known = vllm_args.variables()
+    assert {name for name in set_here if name.startswith("VLLM_")} <= known.keys()
+    refused = {name for name in environment.REFUSED if name.startswith("VLLM_")}
+    assert refused <= known.keys()

@@ -1,9 +1,10 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from predict.settings import Settings, read
 
-from deploy import cards
+from deploy import cards, environment
 from deploy.limits import SETTINGS
 from deploy.variables import predict_settings
 
@@ -44,6 +45,19 @@ def test_every_variable_that_is_read_may_be_given() -> None:
 
     read(Variables())
     assert sorted(asked) == sorted(SETTINGS)
+
+
+@pytest.mark.parametrize("value", ["3", "0.5", "many"])
+@pytest.mark.parametrize("name", [name for name, row in SETTINGS.items() if row])
+def test_what_the_start_would_refuse_is_refused_before_the_push(name: str, value: str) -> None:
+    def takes(read: Callable[[dict[str, str]], object]) -> bool:
+        try:
+            read({name: value})
+        except ValueError:
+            return False
+        return True
+
+    assert takes(environment.check) == takes(read)
 
 
 def test_every_card_s_defaults_arrive() -> None:

@@ -1,7 +1,9 @@
 import pytest
 
-from deploy import vllm_args
+from deploy import cards, vllm_args
+from deploy.config import render
 from deploy.errors import UsageError
+from deploy.options import Options
 
 
 @pytest.mark.parametrize(
@@ -110,3 +112,46 @@ def test_what_would_break_the_truss_is_refused_with_the_reason(text: str) -> Non
 def test_every_refused_flag_is_one_of_vllm_s() -> None:
     assert set(vllm_args.refused()) <= set(vllm_args.known())
     assert all(why and not why.endswith(".") for why in vllm_args.refused().values())
+
+
+# Mistral 7B on its A10G: --max-num-seqs 81, --max-model-len 32768
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "--max-num-batched-tokens 80",
+            "--max-num-batched-tokens is 80, and cannot be below --max",
+        ),
+        ("--max_num_batched=0.05k", "--max-num-batched-tokens is 0.05k, and cannot be below"),
+        ("--max-num-batched-tokens 81", ""),
+        ("--max-num-batched-tokens 16 --max-num-batched-tokens 16k", ""),  # the last one holds
+        ("--max-num-active-seqs 82", "--max-num-seqs is 81, and cannot be below --max-num-active"),
+        ("--max-num-active-seqs 81", ""),
+        ("--long-prefill-token-threshold 32769", "--max-model-len is 32768, and cannot be below"),
+        ("--no-enable-chunked-prefill --max-num-batched-tokens 16k", "cannot be below --max-model"),
+        ("--no_enable_chunked --max-num-batched-tokens 32768", ""),
+        ("--no-enable-chunked --enable-chunked-prefill --max-num-batched 16k", ""),
+        ("--numa-bind-nodes 0", "--numa-bind-nodes needs --numa-bind; give it too"),
+        ("--numa-bind --numa-bind-nodes 0", ""),
+        ("--enable-eplb", "--enable-eplb needs --enable-expert-parallel"),
+        ("--collect-detailed-traces all", "needs --otlp-traces-endpoint"),
+    ],
+)
+def test_flags_with_which_vllm_would_not_start_are_refused(text: str, message: str) -> None:
+    if not message:
+        assert render(cards.load("mistral-7b"), Options(vllm_args=text))
+        return
+    with pytest.raises(UsageError, match=f"vLLM would not start: .*{message}") as refused:
+        render(cards.load("mistral-7b"), Options(vllm_args=text))
+    assert len(str(refused.value)) < 300
+
+
+def test_adapters_need_room_in_the_cpu_s_memory_too() -> None:
+    options = Options(adapters="a=hf://acme/a,b=hf://acme/b", vllm_args="--max-cpu-loras 1")
+    with pytest.raises(UsageError, match="--max-cpu-loras is 1, and cannot be below --max-loras"):
+        render(cards.load("mistral-7b"), options)
+
+
+def test_every_flag_of_a_pair_is_one_of_vllm_s() -> None:
+    pairs = [*vllm_args.ORDERED, *vllm_args.NEEDS.items(), vllm_args.WHOLE_PREFILL]
+    assert {flag for pair in pairs for flag in pair} <= vllm_args.known().keys()
