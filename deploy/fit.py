@@ -116,7 +116,12 @@ def _refusal(tried: Plan) -> str | None:
         name = precision.name
         return f"PRECISION={name} is a repo of the card's; say QUANTIZED={name} of your own weights"
     if precision.repo and precision.name not in quantized_repos(card):
-        return f"{card.name}.yaml names no {precision.name.upper()} repo under quantized"
+        name = precision.name
+        return (
+            f"{card.name}.yaml names no {name.upper()} repo under quantized, and PRECISION={name} "
+            f"quantizes nothing itself; weights that are so: WEIGHTS=hf://owner/name "
+            f"QUANTIZED={name}"
+        )
     if tried.count not in _counts(card, gpu):
         return (
             f"{tried.where} do not divide the {shape.heads} heads and {shape.kv_heads} "
@@ -146,7 +151,8 @@ def _does_not_fit(tried: Plan) -> str:
 
 def _advice(tried: Plan, count: int | None) -> Iterator[str]:
     """Options that run, near the one that does not: a context the model has, the longest that fits
-    there, other hardware. `count` is None where it was left open."""
+    there, other hardware. `count` is None where it was left open. A choice that would cut the
+    model's context says so in brackets."""
     card, asked = tried.card, tried.asked_context
     context, changed = asked, ""
     if asked is not None:
@@ -165,20 +171,20 @@ def _advice(tried: Plan, count: int | None) -> Iterator[str]:
 def _other_hardware(tried: Plan, count: int | None, context: int | None) -> Iterator[str]:
     """Another number of the same GPU, a smaller precision on as many, or else another GPU."""
     card, gpu, precision = tried.card, tried.gpu, tried.precision
-    numbers = []
+    numbers = list[Plan]()
     if count is not None and count not in _counts(card, gpu):
-        every = _counts(card, gpu)
-        numbers = [number for number in every if _found(card, gpu, number, precision, context)]
+        every = (_found(card, gpu, number, precision, context) for number in _counts(card, gpu))
+        numbers = [found for found in every if found]
     elif count is not None and (more := _found(card, gpu, None, precision, context)):
-        numbers = [more.count]
-    yield from (f"{number}×{gpu.name}" for number in numbers)
+        numbers = [more]
+    yield from (f"{found.where}{_cut(found)}" for found in numbers)
     bits = precision.bits or PRECISIONS["int4"].bits or 0
     given = card.own_weights and card.own_weights.quantized
     every_smaller = [] if given else [PRECISIONS[name] for name in ("fp16", "fp8", "int8", "int4")]
     smaller = [one for one in every_smaller if one != precision and (one.bits or 0) <= bits]
     for one in smaller:
-        if _found(card, gpu, count, one, context):
-            yield f"PRECISION={one.name}"
+        if found := _found(card, gpu, count, one, context):
+            yield f"PRECISION={one.name}{_cut(found)}"
             return
     if numbers:
         return
@@ -186,7 +192,12 @@ def _other_hardware(tried: Plan, count: int | None, context: int | None) -> Iter
     larger.sort(key=lambda other: (not other.listed, other.usable))  # first what Baseten's page has
     for one in (precision, *smaller):
         for other in larger:
-            if _found(card, other, None, one, context):
+            if found := _found(card, other, None, one, context):
                 changed = f" PRECISION={one.name}" if one != precision else ""
-                yield f"GPU={other.name}{changed}"
+                yield f"GPU={other.name}{changed}{_cut(found)}"
                 return
+
+
+def _cut(found: Plan) -> str:
+    """What is left of the context where no context was asked for and the whole does not fit."""
+    return f" (context {found.context} of {whole})" if (whole := found.whole_context) else ""

@@ -147,6 +147,12 @@ class Plan:
         return self.asked_context or self.longest_context
 
     @property
+    def whole_context(self) -> int | None:
+        """The model's, where nobody asked for a shorter one and it does not fit."""
+        whole = self.card.context.length
+        return whole if self.asked_context is None and self.context < whole else None
+
+    @property
     def full_context_requests(self) -> int:
         return self._requests(self.context)
 
@@ -181,13 +187,14 @@ class Plan:
         where = f"{short(self.card)} in {self.precision.name} fits on {self.where}"
         note = f" ({self.note})" if self.note else ""
         full = self.full_context_requests
+        cut = f" of the model's {self.whole_context}" if self.whole_context else ""
         usual = f", or {self.requests_2k} of {USUAL_REQUEST} tokens"
         if self.context < USUAL_REQUEST:
             usual = ""
         return (
             f"{where}{note}: {gib(self.weights)} of weights, about "
             f"{gib(self.beside * self.count)} beside, {gib(self.kv_memory * self.count)} of KV "
-            f"cache; a context of {self.context} tokens, {full} such "
+            f"cache; a context of {self.context}{cut} tokens, {full} such "
             f"request{'' if full == 1 else 's'} at once{usual}."
         )
 

@@ -123,6 +123,11 @@ def parse(name: str) -> Precision:
     for spelling, meant in known.items():
         if _bare(spelling) == _bare(name):
             return PRECISIONS[meant]
+    if (read := _bare(name)) in CHECKPOINTS:
+        raise PrecisionError(
+            f"PRECISION={name!r} is not one that weights are given here; of weights that are so "
+            f"already: WEIGHTS=hf://owner/name QUANTIZED={read}"
+        )
     raise PrecisionError(
         f"PRECISION={name!r} is not known; use one of {', '.join(PRECISIONS)} "
         f"(or {', '.join(SPELLINGS)})"

@@ -37,8 +37,9 @@ def on_fewer_gpus(chosen: Plan) -> str:
         if found.longest_context < min(chosen.context, fit.WORTHWHILE_CONTEXT):
             continue
         least = f"GPU={found.accelerator} PRECISION=fp8"
+        cut = f", not {chosen.context}" if found.context < chosen.context else ""
         return (
-            f"{least} has {found.context} tokens of context, "
+            f"{least} has {found.context} tokens of context{cut}, "
             f"{found.concurrency_target} requests at a time"
         )
     return ""
@@ -78,8 +79,7 @@ def summary(card: Card, choices: Options) -> str:
     """What config.yaml holds, for its user."""
     card = weights.applied(card, choices)
     chosen = planned(card, choices)
-    shorter = card.context.length - chosen.context if choices.context is None else 0
-    less = f"; the model's {card.context.length} do not fit" if shorter else ""
+    less = f"; the model's {whole} do not fit" if (whole := chosen.whole_context) else ""
     listed = "" if chosen.gpu.listed else f"; not on Baseten's page, ask for it: {INSTANCES}"
     lines = [
         card.title,

@@ -108,7 +108,8 @@ def _show(found: list[Row], console: Console, counted: bool) -> None:
         parameters = memory.parameters(card.architecture).total
         per_token = memory.kv_bytes_per_token(card.architecture) // 1024
         usual = _usual(card, mine[0].tried.asked_context)
-        about = f": {parameters / 1e9:.2f} B parameters, {per_token} KiB of KV cache a token"
+        about = f": {parameters / 1e9:.2f} B parameters, {card.context.length} tokens of context"
+        about += f", {per_token} KiB of KV cache a token"
         about += f", by default on {usual.where} {usual.precision.name}" if usual else ""
         console.print(Text.assemble((card.title, "bold"), about))
         if plans := [row.tried for row in mine if row.refusal is None]:

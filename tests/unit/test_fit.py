@@ -25,7 +25,7 @@ from tests.support.plans import GPUS, a_card, accepted
             "bf16",
             None,
             r"^Mixtral 8x7B in bf16 needs 87 GiB for weights; 1×A100 has 80 GiB\. "
-            r"Use 2×A100, or PRECISION=fp8$",
+            r"Use 2×A100, or PRECISION=fp8$",  # with the whole context
         ),
         ("pixtral-12b", "T4", "bf16", None, r"bf16 needs compute capability 8\.0, and T4 has 7\.5"),
         (
@@ -57,7 +57,15 @@ from tests.support.plans import GPUS, a_card, accepted
         ("mistral-7b", "A100:", "bf16", None, "GPU='A100:': there are instances with"),
         ("mistral-7b", "A1000", "bf16", None, "GPU='A1000' is not known; did you mean A100.*GB300"),
         ("mistral-7b", "A100", "int3", None, "PRECISION='int3' is not known; use one of bf16, fp1"),
-        ("mistral-7b", "A100", "gptq", None, "mistral-7b.yaml names no GPTQ repo under quantized"),
+        (
+            "mistral-7b",
+            "A100",
+            "gptq",
+            None,
+            "mistral-7b.yaml names no GPTQ repo under quantized, and PRECISION=gptq quantizes "
+            r"nothing itself; weights that are so: WEIGHTS=hf://owner/name QUANTIZED=gptq\. Use ",
+        ),
+        ("mistral-7b", "A100", "W4A16", None, "already: WEIGHTS=hf://owner/name QUANTIZED=w4a16$"),
         (
             "mistral-7b",
             "A100",
@@ -87,7 +95,7 @@ from tests.support.plans import GPUS, a_card, accepted
             "bf16",
             None,
             r"needs 24 GiB for weights, about 2\.\d GiB beside, and a KV cache; 1×A10G has 24 GiB, "
-            r"of which vLLM gets 20 GiB\. Use 2×A10G, or PRECISION=fp8",
+            r"of which vLLM gets 20 GiB\. Use 2×A10G \(context \d+ of 128000\), or PRECISION=fp8 ",
         ),
     ],
 )
@@ -113,7 +121,11 @@ def test_what_is_advised_can_be_had(
         fit.fit(card, *asked, precision, context)
     advice = str(refused.value).rsplit(". Use ", 1)[1]
     for choice in advice.replace(", or ", ", ").split(", "):
-        assert followed(choice, card, *asked, precision, context)
+        choice, cut, left = choice.removesuffix(")").partition(" (context ")
+        found = followed(choice, card, *asked, precision, context)
+        whole = card.context.length
+        assert left == (f"{found.context} of {whole}" if cut else "")
+        assert bool(cut) == (found.asked_context is None and found.context < whole)
 
 
 def followed(

@@ -12,8 +12,12 @@ from deploy.summary import PRICES, summary
     [
         ("mistral-7b", Options(), ""),
         ("mistral-7b", Options(gpu="T4"), "GPU=T4:1 PRECISION=fp8 has 32768 tokens of context"),
-        ("pixtral-12b", Options(gpu="L4"), "GPU=L4:1 PRECISION=fp8 has 27648 tokens of context"),
-        ("mixtral-8x7b", Options(), "GPU=A100:1 PRECISION=fp8 has 32768 tokens of context"),
+        (
+            "pixtral-12b",
+            Options(gpu="L4"),
+            "GPU=L4:1 PRECISION=fp8 has 27648 tokens of context, not ",
+        ),
+        ("mixtral-8x7b", Options(), "GPU=A100:1 PRECISION=fp8 has 32768 tokens of context, 109 r"),
         ("mixtral-8x7b", Options(gpu="A10G", precision="fp8"), ""),
         ("mistral-7b", Options(gpu="T4:2", context=8192), "GPU=T4:1 PRECISION=fp8 has 8192 tokens"),
     ],
