@@ -1,6 +1,7 @@
 """What the commands that call Baseten share: the key, ids, addresses, and what an error says.
 
-Promises: the key is read from the environment and goes nowhere but into the request's header.
+Promises: one key for all commands: the environment's BASETEN_API_KEY, or without it what truss has
+(`truss login`); it goes nowhere but into the request's header, or into truss's environment.
 Refuses, with a `BasetenError` of one line that says what to do: a missing key, something that is no
 id, an address that would send the key unencrypted to another machine.
 """
@@ -8,6 +9,7 @@ id, an address that would send the key unencrypted to another machine.
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ KEY = "BASETEN_API_KEY"
 TRUSS_KEY, TRUSS_URL = "BASETEN_TRUSS_AUTH_API_KEY", "BASETEN_TRUSS_AUTH_REMOTE_URL"
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 MANAGEMENT_API = "https://api.baseten.co"
+APP = "https://app.baseten.co"
 ATTEMPTS = 6
 LONGEST_WAIT = 60.0  # seconds
 APPLIED_ATTEMPTS = 15  # a change of settings is applied some time after it was accepted
@@ -36,8 +39,9 @@ class BasetenError(CommandError):
     """Why Baseten could not be asked or did not do it, and what to do, in one line."""
 
 
-def stored_key() -> str:
-    """The key that `truss login` has stored for Baseten itself; empty without one."""
+def truss_remote() -> tuple[str, str]:
+    """The address and the key that truss has, of `truss login` or its own variables; empty without
+    them."""
     from truss.remote.remote_factory import RemoteFactory  # takes seconds to import
 
     try:
@@ -45,9 +49,14 @@ def stored_key() -> str:
         name = names[0] if len(names) == 1 else "baseten"
         found = RemoteFactory.load_remote_config(name).configs if name in names else {}
     except Exception:  # whatever is wrong with its file, truss says when it is used
-        return ""
-    host = urlsplit(str(found.get("remote_url"))).hostname or ""
-    return str(found.get("api_key") or "").strip() if host.endswith(".baseten.co") else ""
+        found = {}
+    return str(found.get("remote_url") or "").strip(), str(found.get("api_key") or "").strip()
+
+
+def stored_key() -> str:
+    """The key that truss has for Baseten itself; empty without one."""
+    address, key = truss_remote()
+    return key if _is_baseten(address) else ""
 
 
 def api_key(
@@ -68,16 +77,33 @@ def api_key(
     return key
 
 
-def truss_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables to run `truss` with: where nobody has logged in, the key that the other
-    commands take is its key too. `BasetenError` without one."""
+def truss_environment(
+    environment: Mapping[str, str] = os.environ,
+    remote: Callable[[], tuple[str, str]] = truss_remote,
+) -> dict[str, str]:
+    """The variables to run `truss` with, so that it takes the key that the other commands take, and
+    says so where it has another itself. `BasetenError` without one."""
     found = dict(environment)
     home = Path(found.get("HOME", "~")).expanduser()
-    stored = Path(found.get("USER_TRUSSRC_PATH") or home / ".trussrc")
-    if not stored.exists() and TRUSS_KEY not in found and TRUSS_URL not in found:
-        key = api_key(found, lambda: "")
-        found |= {TRUSS_KEY: key, TRUSS_URL: "https://app.baseten.co"}
-    return found
+    trussrc = Path(found.get("USER_TRUSSRC_PATH") or home / ".trussrc")
+    address = APP
+    if trussrc.exists() or TRUSS_KEY in found or TRUSS_URL in found:
+        if not found.get(KEY, "").strip():
+            return found  # truss has its own
+        address, own = remote()
+        address = address or APP
+        if own == api_key(found) or not (_is_baseten(address) or _host(address) in THIS_MACHINE):
+            return found
+        print(f"the key is that of {KEY}; truss has another, which is not taken", file=sys.stderr)
+    return found | {TRUSS_KEY: api_key(found, lambda: ""), TRUSS_URL: address}
+
+
+def _host(address: str) -> str:
+    return urlsplit(address).hostname or ""
+
+
+def _is_baseten(address: str) -> bool:
+    return _host(address).endswith(".baseten.co")
 
 
 def checked_id(name: str, value: str) -> str:
@@ -128,7 +154,10 @@ def refusal(response: httpx.Response, what: str) -> BasetenError:
     said = message(response.text)
     match response.status_code:
         case 401 | 403:
-            return BasetenError(f"the key in {KEY} was refused ({said}); make one on {KEYS_PAGE}")
+            return BasetenError(
+                f"the key was refused ({said}): {KEY}'s, or where that is not set truss login's; "
+                f"make one on {KEYS_PAGE}"
+            )
         case 404:
             return BasetenError(f"{what} was not found with this key ({said})")
         case status:

@@ -11,9 +11,10 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from deploy import environment, vllm_args
+from deploy import environment, gpus, precisions, vllm_args
 from deploy.errors import UsageError
 
 Source = Literal["bdn", "hub"]
@@ -139,6 +140,25 @@ def from_arguments(options: argparse.Namespace, workers: int | None = None) -> O
         vllm_args=options.vllm_args,
         env=options.env,
     )
+
+
+def hardware(options: argparse.Namespace) -> Options:
+    """GPU=, PRECISION= and CONTEXT= of a command that takes no other choice. `UsageError` for a
+    word that no model can be given; whether it fits, the plan says."""
+    if options.gpu:
+        gpus.parse(options.gpu)
+    if options.precision:
+        precisions.parse(options.precision)
+    context = context_of(options.context)
+    return Options(gpu=options.gpu, precision=options.precision, context=context)
+
+
+def check_files(config: Path | None = None, report: Path | None = None) -> None:
+    """`UsageError` for a CONFIG= that is not there, or a REPORT= that cannot be."""
+    if config and not config.is_file():
+        raise UsageError(f"CONFIG={config}: there is no such file; it is the one that was pushed")
+    if report and (report.is_dir() or not report.parent.is_dir()):
+        raise UsageError(f"REPORT={report}: it is a file to write, in a folder that is there")
 
 
 def from_words(words: Iterable[str]) -> Options:

@@ -4,13 +4,20 @@ Promises: says what was chosen by itself, where the same model runs on fewer of 
 what the plan does not know: a GPU that Baseten does not list, flags that change the KV cache.
 """
 
+import re
+from pathlib import Path
+
+import yaml
+
 from deploy import fit, vllm_args, weights
 from deploy.cards import Card
 from deploy.config import planned
+from deploy.errors import UsageError
 from deploy.fit import PlanError
 from deploy.options import Options
 from deploy.plan import USUAL_REQUEST, Plan
 from deploy.precisions import PRECISIONS
+from deploy.start_command import argument, serve_arguments, start_command
 
 PRICES = "https://www.baseten.co/pricing"
 INSTANCES = "https://docs.baseten.co/deployment/resources"
@@ -23,6 +30,8 @@ OF_THE_KV_CACHE = (
     "--speculative-config",
     "--cpu-offload-gb",
 )
+
+ADAPTER = re.compile(r"([^=]+)=(?:/tmp)?/adapters/")  # name=folder, of --lora-modules
 
 
 def on_fewer_gpus(chosen: Plan) -> str:
@@ -101,3 +110,31 @@ def summary(card: Card, choices: Options) -> str:
         allowed = "any public address" if choices.image_hosts is None else named
         lines.append(f"  images from  {allowed}")
     return "\n".join(lines)
+
+
+def in_a_line(path: Path) -> str:
+    """What the config.yaml at `path` holds, as it is, changes by hand included; nothing of one that
+    is not as `make config` writes it. `UsageError` where there is none."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(
+            f"{path.name} cannot be read ({error.strerror}); make config MODEL=… writes it"
+        ) from error
+    try:
+        config, command = yaml.safe_load(text), start_command(text)
+        served = serve_arguments(command)
+        variables = config.get("environment_variables") or {}
+        sources = [str(entry["source"]) for entry in config.get("weights") or []]
+        said = {
+            "": f"{config['model_name']} on {config['resources']['accelerator']}",
+            "weights ": [*sources, *served][0],
+            "adapters ": " ".join(found[1] for word in served if (found := ADAPTER.match(word))),
+            "dtype ": argument(command, "--dtype"),
+            "quantization ": argument(command, "--quantization"),
+            "as ": variables.get("VLLM_HUMMING_ONLINE_QUANT_CONFIG"),
+            "context ": argument(command, "--max-model-len"),
+        }
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError):
+        return f"{path.name}, which is not as `make config` writes it"
+    return ", ".join(f"{name}{value}" for name, value in said.items() if value)

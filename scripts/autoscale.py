@@ -21,13 +21,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from deploy import baseten, cards, gpus, precisions
+from deploy import baseten, cards
 from deploy.baseten import MANAGEMENT_API, BasetenError, Management, Settings, differing
 from deploy.cards import Card
 from deploy.config import most_requests, planned
 from deploy.edits import chosen_by
 from deploy.errors import UsageError
-from deploy.options import Options, context_of
+from deploy.options import Options, check_files, hardware
 from deploy.paths import ROOT
 from deploy.plan import Plan
 from deploy.sections import Autoscaling, Count
@@ -46,25 +46,19 @@ class Wanted(Autoscaling):
 
 def planned_concurrency(card: Card, options: argparse.Namespace, config: Path) -> tuple[int, str]:
     """The plan's concurrency target, and where it was found."""
-    found, hardware = _read_config(config), _hardware(options)
-    if found and found.card == card and hardware == Options() and found.concurrency:
+    found, given = _read_config(config), hardware(options)
+    if found and found.card == card and given == Options() and found.concurrency:
         return found.concurrency, config.name
     plan = _plan(card, options, config)
     return plan.concurrency_target, f"the plan for {plan.accelerator}, {plan.precision.name}"
 
 
-def _hardware(options: argparse.Namespace) -> Options:
-    return Options(
-        gpu=options.gpu, precision=options.precision, context=context_of(options.context)
-    )
-
-
 def _plan(card: Card, options: argparse.Namespace, config: Path) -> Plan:
     """Of config.yaml where that is this model's, on the hardware that is named, if any."""
-    found, hardware = _read_config(config), _hardware(options)
+    found, given = _read_config(config), hardware(options)
     if found and found.card == card:
-        hardware = found.options if hardware == Options() else found.options.on(hardware)
-    return planned(card, hardware)
+        given = found.options if given == Options() else found.options.on(given)
+    return planned(card, given)
 
 
 def too_many(card: Card, target: int, options: argparse.Namespace) -> str:
@@ -180,13 +174,10 @@ def _given(options: argparse.Namespace) -> dict[str, int | None]:
 
 
 def check_words(options: argparse.Namespace) -> None:
-    """`UsageError` for hardware or figures that no model can be given."""
+    """`UsageError` for hardware, figures or a file that no model can be given."""
     _check_bounds(None, _given(options))
-    if options.gpu:
-        gpus.parse(options.gpu)
-    if options.precision:
-        precisions.parse(options.precision)
-    context_of(options.context)
+    hardware(options)
+    check_files(config=options.config)
 
 
 def autoscale(
@@ -228,10 +219,10 @@ def main(options: argparse.Namespace) -> None:
     check_words(options)
     if card:
         chosen(card, options)  # an impossible choice is refused before anybody is asked
-    key = baseten.api_key()
     baseten.checked_id("MODEL_ID", options.model_id)
     baseten.checked_id("ENVIRONMENT", options.environment or PRODUCTION)
-    client = baseten.client(options.base_url or MANAGEMENT_API, key)
+    url = baseten.checked_address(options.base_url or MANAGEMENT_API)
+    client = baseten.client(url, baseten.api_key())
     with client:
         autoscale(options, card, Management(client, time.sleep, console.print), console)
 

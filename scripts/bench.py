@@ -98,8 +98,9 @@ def writable(to: Path) -> Path:
 
 def measure_deployment(options: argparse.Namespace, console: Console) -> Path:
     """Measures what is at --url → the page."""
+    to = writable(options.output) if options.output else None
     where = deployment.target(options.url)
-    to = writable(options.output or CACHE / where.name)
+    to = to or writable(CACHE / where.name)
     run = opened(where.base, options, to, console)
     results = {
         "from": machine(),

@@ -15,8 +15,9 @@ from pathlib import Path
 from deploy import baseten
 from deploy.baseten import MANAGEMENT_API, BasetenError, Management
 from deploy.edits import write_config
-from deploy.options import RECORDED, from_arguments
+from deploy.options import RECORDED, check_files, from_arguments
 from deploy.paths import ROOT
+from deploy.summary import in_a_line
 from scripts.command import command
 
 CONFIG = ROOT / "config.yaml"
@@ -89,16 +90,20 @@ def step(name: str, *words: str) -> None:
 def main(options: argparse.Namespace) -> None:
     environment = options.environment or PRODUCTION
     baseten.checked_id("ENVIRONMENT", environment)
+    check_files(report=options.report)
+    management = baseten.checked_address(options.management_url or MANAGEMENT_API, "MANAGEMENT_URL")
+    if options.base_url:
+        baseten.checked_address(options.base_url)
     if any(getattr(options, name) is not None for name in ("model", *RECORDED)):
         chosen, ready = from_arguments(options), baseten.api_key
         print(write_config(options.model, chosen, CONFIG, options.force, ready))
-    key = baseten.api_key()
-    _say(f"1 of 4: push to {environment}")
+    what, key = in_a_line(CONFIG), baseten.api_key()
+    _say(f"1 of 4: push to {environment}: {what}")
     model, deployment, logs = push(environment, options.team)
     _say(f"2 of 4: wait until {deployment} of the model {model} is up. Baseten builds an image and")
     _say("mirrors the weights, which takes a while the first time; Ctrl-C leaves it going. Logs:")
     _say(logs)
-    with baseten.client(options.management_url or MANAGEMENT_API, key) as client:
+    with baseten.client(management, key) as client:
         wait(Management(client, time.sleep, _say), model, deployment, logs, environment)
     where = (f"MODEL_ID={model}", f"ENVIRONMENT={environment}")
     _say("3 of 4: autoscaling")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploy import baseten
 from deploy.baseten import BasetenError
+from deploy.errors import UsageError
 from deploy.paths import ROOT
 from scripts.command import command
 
@@ -20,7 +21,15 @@ DATA = json.dumps(
 def main(options: argparse.Namespace) -> int:
     if not (ROOT / "config.yaml").is_file():
         raise BasetenError("config.yaml, which names the model, is missing; make config writes it")
-    words = ["predict", "--published", f"--data={DATA if options.data is None else options.data}"]
+    data = DATA if options.data is None else options.data
+    try:
+        json.loads(data)
+    except ValueError as error:
+        raise UsageError(
+            f"DATA= is not JSON ({error}); it is a request's body, as in "
+            """DATA='{"prompt": "What is the Mistral wind?"}'"""
+        ) from error
+    words = ["predict", "--published", f"--data={data}"]
     done = subprocess.run(
         [Path(sys.executable).with_name("truss"), *words],
         cwd=ROOT,

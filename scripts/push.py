@@ -2,11 +2,12 @@
 
 Promises: without a choice config.yaml is pushed as it is; with MODEL= or any other choice it is
 written first, as by `make config`, and an impossible choice, or hand-made changes that would be
-lost, push nothing; without a key it is left as it was. Truss's own output is shown, and its exit
-code is the command's.
+lost, push nothing; without a key it is left as it was. A line says what is pushed; Truss's own
+output is shown, and its exit code is the command's.
 """
 
 import argparse
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from deploy import baseten
 from deploy.edits import write_config
 from deploy.options import from_arguments
 from deploy.paths import ROOT
+from deploy.summary import in_a_line
 from scripts.command import command
 
 CONFIG = ROOT / "config.yaml"
@@ -42,13 +44,16 @@ def arguments(options: argparse.Namespace) -> list[str]:
 @command("push")
 def main(options: argparse.Namespace) -> int:
     choices = {name: value for name, value in vars(options).items() if name not in NOT_CHOICES}
+    if options.environment:
+        baseten.checked_id("ENVIRONMENT", options.environment)
+    ready = functools.cache(baseten.truss_environment)  # the key, if there is one
     if any(value is not None for value in choices.values()):
-        chosen, ready = from_arguments(options), baseten.truss_environment  # the key, if any
-        print(write_config(options.model, chosen, CONFIG, options.force, ready))
-    words = arguments(options)
-    print(f"truss {' '.join(words)}", flush=True)
+        print(write_config(options.model, from_arguments(options), CONFIG, options.force, ready))
+    what = in_a_line(CONFIG)
+    words, environment = arguments(options), ready()
+    print(f"make push: {what}\ntruss {' '.join(words)}", flush=True)
     truss = Path(sys.executable).with_name("truss")
-    done = subprocess.run([truss, *words], cwd=ROOT, env=baseten.truss_environment())
+    done = subprocess.run([truss, *words], cwd=ROOT, env=environment)
     if done.returncode == 0:
         print(AFTER_ENVIRONMENT if options.environment else AFTER)
     return done.returncode

@@ -22,7 +22,7 @@ from deploy.checks import TIMEOUT, Checks, Row, run, target
 from deploy.config import planned, render, vllm_version
 from deploy.edits import chosen_by
 from deploy.errors import UsageError
-from deploy.options import Options, context_of
+from deploy.options import Options, check_files, hardware
 from deploy.paths import ROOT
 from deploy.verify import Comparison
 from scripts.command import command
@@ -115,15 +115,16 @@ def report(where: str, rows: list[Row], said: str, compared: list[Comparison]) -
 @command("smoke")
 def main(options: argparse.Namespace) -> int:
     console = Console()
-    hardware = Options(
-        gpu=options.gpu, precision=options.precision, context=context_of(options.context)
-    )
+    given = hardware(options)
+    check_files(options.config, options.report)
+    if options.timeout is not None and not options.timeout > 0:
+        raise UsageError(f"TIMEOUT={options.timeout:g} is not a number of seconds above 0")
     environment = options.environment or "production"
     where = target(options.model_id or "", environment, options.base_url, baseten.api_key)
     checks = Checks(where, options.timeout or TIMEOUT)
     rows, listed = run(checks, console)
     config = options.config or ROOT / "config.yaml"
-    compared, said = comparisons(checks, listed, hardware, config)
+    compared, said = comparisons(checks, listed, given, config)
     console.print(table(rows))
     console.print(said)
     if compared:

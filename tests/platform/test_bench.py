@@ -121,7 +121,7 @@ def test_a_wrong_key_is_one_line(
     monkeypatch.setenv(baseten.KEY, "wrong")
     code, said = measured(service, "abc/v1", tmp_path, capsys)
     assert code == 1
-    assert "the key in BASETEN_API_KEY was refused (the API key is missing or wrong)" in said
+    assert "the key was refused (the API key is missing or wrong): BASETEN_API_KEY's" in said
 
 
 def test_a_missing_key_is_one_line(

@@ -194,3 +194,23 @@ def test_a_push_says_that_a_later_one_serves_nobody_yet(user: User) -> None:
     done = user.make("push", "MODEL=mistral-7b")
     assert done.returncode == 0, done.stderr
     assert "ENVIRONMENT=production makes it the one that does" in done.stdout
+
+
+def test_a_push_says_what_is_pushed(user: User) -> None:
+    done = user.make("push", "MODEL=mistral-7b", "GPU=L4", "CONTEXT=8192")
+    assert done.returncode == 0, done.stderr
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("make push: Mistral")]
+    assert said.startswith("make push: Mistral 7B Instruct v0.3 on L4:1, weights hf://mistralai/")
+    assert said.endswith(", dtype float16, context 8192")
+
+
+def test_the_key_in_the_variable_is_taken_before_that_of_a_login(user: User) -> None:
+    trussrc = user.home / ".trussrc"
+    before = trussrc.read_text()
+    try:
+        trussrc.write_text(before.replace(user.baseten.key, "wrong"))
+        done = user.make("push", "MODEL=mistral-7b")
+        assert done.returncode == 0, done.stderr
+        assert "the key is that of BASETEN_API_KEY; truss has another" in done.stderr
+    finally:
+        trussrc.write_text(before)

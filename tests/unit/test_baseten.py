@@ -1,11 +1,13 @@
 """What the commands that call Baseten share: the key, ids, addresses, errors, waiting."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
 from deploy import baseten
-from deploy.baseten import BasetenError
+from deploy.baseten import APP, BasetenError
+from scripts.command import Program
 
 
 def test_only_what_is_not_so_yet_differs() -> None:
@@ -28,12 +30,32 @@ def test_the_variable_is_truss_s_key_too_where_nobody_has_logged_in(tmp_path: Pa
     found = baseten.truss_environment(given)
     assert found["BASETEN_TRUSS_AUTH_API_KEY"] == "key"
     assert found["BASETEN_TRUSS_AUTH_REMOTE_URL"] == "https://app.baseten.co"
-    other = {**given, "BASETEN_TRUSS_AUTH_API_KEY": "own"}
-    assert baseten.truss_environment(other) == other
     with pytest.raises(BasetenError, match="is not set, and truss has no key either"):
         baseten.truss_environment({"HOME": str(tmp_path)})
-    (tmp_path / ".trussrc").touch()
-    assert baseten.truss_environment(given) == given
+
+
+@pytest.mark.parametrize("where", ["file", "variables"])
+def test_the_variable_is_truss_s_key_too_where_truss_has_another(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"HOME": str(tmp_path)}
+    if where == "file":
+        (tmp_path / ".trussrc").touch()
+    else:
+        given |= {"BASETEN_TRUSS_AUTH_API_KEY": "own", "BASETEN_TRUSS_AUTH_REMOTE_URL": APP}
+
+    def found(key: str, remote: tuple[str, str] = (APP, "own")) -> dict[str, str]:
+        return baseten.truss_environment({**given, "BASETEN_API_KEY": key}, lambda: remote)
+
+    for same in (found(""), found("own"), found("key", ("https://elsewhere.example", "own"))):
+        assert same == given | {"BASETEN_API_KEY": same["BASETEN_API_KEY"]}
+    assert capsys.readouterr().err == ""
+    for remote in ((APP, "own"), (APP, ""), ("", "")):  # a login by the browser has no key
+        other = found("key", remote)
+        assert other["BASETEN_TRUSS_AUTH_API_KEY"] == "key"
+        assert other["BASETEN_TRUSS_AUTH_REMOTE_URL"] == APP
+        said = capsys.readouterr().err
+        assert said == "the key is that of BASETEN_API_KEY; truss has another, which is not taken\n"
 
 
 @pytest.mark.parametrize("key", ["abc\ndef", "abc def", "clé"])
@@ -70,3 +92,47 @@ def test_the_key_is_not_sent_unencrypted_to_another_machine() -> None:
 )
 def test_an_error_is_read_in_each_of_its_shapes(body: str, said: str) -> None:
     assert baseten.message(body) == said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["smoke", "MODEL_ID=abc", "GPU=NOPE"], "GPU='NOPE' is not known"),
+        (["smoke", "MODEL_ID=abc", "PRECISION=int3"], "PRECISION='int3' is not known"),
+        (["smoke", "MODEL_ID=abc", "CONTEXT=long"], "CONTEXT='long' is not a number of tokens"),
+        (["smoke", "MODEL_ID=abc", "TIMEOUT=0"], "TIMEOUT=0 is not a number of seconds above 0"),
+        (["smoke", "MODEL_ID=abc", "CONFIG=none.yaml"], "CONFIG=none.yaml: there is no such file"),
+        (["smoke", "MODEL_ID=abc", "REPORT=none/a.md"], "REPORT=none/a.md: it is a file to write"),
+        (["smoke", "MODEL_ID=a b"], "MODEL_ID= is 'a b', which is not an id"),
+        (["smoke", "MODEL_ID=abc", "BASE_URL=abc"], "BASE_URL='abc' is not an address"),
+        (["autoscale", "MODEL_ID=abc", "GPU=NOPE"], "GPU='NOPE' is not known"),
+        (["autoscale", "MODEL_ID=a b"], "MODEL_ID= is 'a b', which is not an id"),
+        (["autoscale", "MODEL_ID=abc", "BASE_URL=abc"], "BASE_URL='abc' is not an address"),
+        (["autoscale", "MODEL_ID=abc", "CONFIG=none.yaml"], "CONFIG=none.yaml: there is no such"),
+        (["push", "MODEL=mistral-7b", "GPU=NOPE"], "GPU='NOPE' is not known"),
+        (["push", "ENVIRONMENT=a b"], "ENVIRONMENT= is 'a b', which is not an id"),
+        (["deploy", "MODEL=mistral-7b", "GPU=NOPE"], "GPU='NOPE' is not known"),
+        (["deploy", "ENVIRONMENT=a b"], "ENVIRONMENT= is 'a b', which is not an id"),
+        (["deploy", "BASE_URL=abc"], "BASE_URL='abc' is not an address"),
+        (["deploy", "MANAGEMENT_URL=abc"], "MANAGEMENT_URL='abc' is not an address"),
+        (["deploy", "REPORT=none/a.md"], "REPORT=none/a.md: it is a file to write"),
+        (["predict", "DATA={"], "DATA= is not JSON"),
+    ],
+    ids=lambda it: " ".join(it) if isinstance(it, list) else "",
+)
+def test_what_is_given_is_looked_at_before_the_key(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def asked(*of: object) -> str:
+        raise AssertionError("the key was asked for first")
+
+    monkeypatch.setattr(baseten, "api_key", asked)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    command, *given = words
+    main: Program = importlib.import_module(f"scripts.{command}").main
+    assert main(given) != 0
+    assert said in capsys.readouterr().err

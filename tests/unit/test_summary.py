@@ -1,10 +1,14 @@
 """What is said of a config.yaml that was written."""
 
+from pathlib import Path
+
 import pytest
 
 from deploy import cards
+from deploy.config import render
+from deploy.errors import UsageError
 from deploy.options import Options
-from deploy.summary import PRICES, summary
+from deploy.summary import PRICES, in_a_line, summary
 
 
 @pytest.mark.parametrize(
@@ -148,3 +152,47 @@ def test_a_flag_that_the_plan_does_not_count_is_said(flags: str, said: str) -> N
     text = summary(cards.load("mistral-7b"), Options(vllm_args=flags))
     assert ("  not counted  " in text) == bool(said)
     assert f"  not counted  {said}: " in text or not said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            Options(),
+            "Mistral 7B Instruct v0.3 on A10G:1, weights hf://mistralai/Mistral-7B-Instruct-v0.3@"
+            "c170c708c41dac9275d15a8fff4eca08d52bab71, dtype float16, context 32768",
+        ),
+        (
+            Options(
+                gpu="L4",
+                precision="fp8",
+                weights="s3://bucket/own",
+                title="Own",
+                adapters="legal=hf://acme/legal,med=hf://acme/med",
+            ),
+            "Own on L4:1, weights s3://bucket/own, adapters legal med, dtype float16, quantization "
+            "fp8_per_channel, context 32768",
+        ),
+        (
+            Options(source="hub", precision="int4", adapters="legal=hf://acme/legal"),
+            "Mistral 7B Instruct v0.3 on A10G:1, weights mistralai/Mistral-7B-Instruct-v0.3, "
+            'adapters legal, dtype float16, quantization humming, as {"dtype": "int4", '
+            '"group_size": 128}, context 32768',
+        ),
+    ],
+)
+def test_what_is_pushed_is_said_in_a_line(tmp_path: Path, options: Options, said: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(render(cards.load("mistral-7b"), options))
+    assert in_a_line(path) == said
+    path.write_text(path.read_text().replace("--max-model-len 32768", "--max-model-len 4096"))
+    assert in_a_line(path).endswith("context 4096")
+
+
+@pytest.mark.parametrize("text", ["", "[", "model_name: mine", "docker_server: {start_command: x}"])
+def test_what_is_not_ours_is_pushed_and_said_to_be_so(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    with pytest.raises(UsageError, match=r"cannot be read .*; make config MODEL=… writes it"):
+        in_a_line(path)
+    path.write_text(text)
+    assert in_a_line(path) == "config.yaml, which is not as `make config` writes it"
