@@ -16,8 +16,9 @@ GIVEN = $(foreach v,$(filter-out PYTHON,$(NAMES)),$(call quoted,$v=$(value $v)))
 unexport $(NAMES)
 
 # Before anything is done: `make push pixtral-12b` must not push and then look for "pixtral-12b".
-UNKNOWN := $(filter-out help $(COMMANDS),$(MAKECMDGOALS))
-$(if $(UNKNOWN),$(error '$(firstword $(UNKNOWN))' is not a command of this project; `make help` lists them. What one is given is written NAME=value, as in MODEL=pixtral-12b))
+# scripts.command says so, and what may have been meant.
+UNKNOWN := $(firstword $(filter-out help $(COMMANDS),$(MAKECMDGOALS)))
+$(if $(UNKNOWN),$(error $(or $(shell $(PYTHON) -m scripts.command $(call quoted,$(UNKNOWN)) 2>&1 >/dev/null),'$(UNKNOWN)' is not a command of this project)))
 
 # `make help push` is one command, and push is what it is asked about.
 ABOUT := $(if $(filter help,$(MAKECMDGOALS)),$(filter-out help,$(MAKECMDGOALS)))

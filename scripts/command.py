@@ -214,8 +214,12 @@ def main(words: Sequence[str]) -> int:
         return run("help", lambda: help_with(given))
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
-        said = f"did you mean make {near[0]}?" if near else "make help lists all"
-        print(f"make {name}: not a command of this project; {said}", file=sys.stderr)
+        said = f"did you mean make {near[0]}? " if near else ""
+        print(
+            f"'{name}' is not a command of this project; {said}`make help` lists them. What one is "
+            "given is written NAME=value, as in MODEL=pixtral-12b",
+            file=sys.stderr,
+        )
         return 2
     parse(name, given)
     for word in ignored(name, given):

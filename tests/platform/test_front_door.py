@@ -97,6 +97,14 @@ def test_a_word_that_is_not_a_command_stops_all(words: list[str], python: Path) 
     assert "is not a command of this project" in done.stderr
 
 
+@pytest.mark.parametrize(("word", "near"), [("psuh", "push"), ("smok", "smoke"), ("L4", None)])
+def test_a_misspelt_command_is_refused_with_the_nearest(word: str, near: str | None) -> None:
+    (line,) = make(word).stderr.splitlines()
+    assert f"'{word}' is not a command of this project; " in line
+    assert f"did you mean make {near}?" in line or (near is None and "did you mean" not in line)
+    assert "written NAME=value" in line
+
+
 def test_help_lists_the_commands() -> None:
     for words in ([], ["help"]):
         done = make(*words)
