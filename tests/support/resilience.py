@@ -1,7 +1,8 @@
 """docs/resilience.md, written by the tests themselves while they do to a container what it lists.
 
 Promises: a row says what was done and what was seen in this run; a test that failed has none, and
-the page names it and what it found. Without --resilience=FILE rows are collected and dropped.
+the page names it and what it found; what stands in the page that was there between `BY_HAND` and
+`END` is kept as it is. Without --resilience=FILE rows are collected and dropped.
 """
 
 import time
@@ -30,6 +31,9 @@ HEAD = """\
 What was done to the local container, through nginx, and what was seen. The tests do it and check
 it; `make resilience` writes their results here. Nothing here was run on Baseten or on a GPU.
 """
+# Between them stands what the figures mean, which no test can say.
+BY_HAND = "<!-- by hand: kept by make resilience; read it again beside new figures -->"
+END = "<!-- end of by hand -->"
 
 
 class Report:
@@ -48,10 +52,10 @@ class Report:
             why = crash.message.partition("\n")[0] if crash else report.when
             self.failed.append(f"- `{report.nodeid.rpartition('/')[2]}`: `{why}`")
 
-    def page(self) -> str:
+    def page(self, by_hand: str = "\n") -> str:
         about = f"Machine: {machine()}. vLLM {vllm_version()} on CPU, stand-ins for the weights, "
         about += f"commit {commit()}, {time.strftime('%Y-%m-%d')}."
-        lines = [HEAD, about]
+        lines = [HEAD, about, "", f"{BY_HAND}{by_hand}{END}"]
         if self.failed:
             lines += ["", "**Tests of this run failed; what they did is missing here:**", ""]
             lines += self.failed
@@ -62,4 +66,6 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def write(self, to: Path) -> None:
-        to.write_text(self.page(), encoding="utf-8")
+        before = to.read_text(encoding="utf-8") if to.is_file() else ""
+        kept = before.partition(BY_HAND)[2].partition(END)[0] or "\n"
+        to.write_text(self.page(kept), encoding="utf-8")
