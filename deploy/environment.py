@@ -22,6 +22,11 @@ BY_HAND = "to debug, set it under environment_variables in config.yaml, then: ma
 # Names of Python's levels that log nothing of a request.
 LEVELS = ("INFO", "WARNING", "ERROR", "CRITICAL")
 
+ADAPTERS = "clients could load adapters; use ADAPTERS=, or a card's adapters"
+# As templates/vllm_flags_refused.yaml says of --data-parallel-size and the flags beside it
+ENGINES = "limits, slots and the liveness check count the requests of one API server and one engine"
+FRONTEND = "it is of vLLM's server in Rust, in which this middleware does not run"
+
 REFUSED = {
     "PATH": "programs of the image are found by it",
     "PORT": "Baseten sets it",
@@ -32,10 +37,21 @@ REFUSED = {
     "VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "the log must not show what is answered",
     "VLLM_MEDIA_CONNECTOR": "it keeps images from being fetched from private addresses",
     "VLLM_PLUGINS": "the media connector is loaded as a plugin",
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "clients could load adapters; use ADAPTERS=",
-    "VLLM_LORA_RESOLVER_CACHE_DIR": "clients could load adapters; use ADAPTERS=",
-    "VLLM_LORA_RESOLVER_HF_REPO_LIST": "clients could load adapters; use ADAPTERS=",
-    "PREDICT_ADAPTERS": "use ADAPTERS=, which mounts and serves them as well",
+    "VLLM_USE_RUST_FRONTEND": FRONTEND,
+    "VLLM_USE_RUST_BENCH": FRONTEND,
+    "VLLM_RUST_FRONTEND_PATH": FRONTEND,
+    "VLLM_DP_SIZE": ENGINES,
+    "VLLM_DP_RANK": ENGINES,
+    "VLLM_DP_RANK_LOCAL": ENGINES,
+    "VLLM_DP_MASTER_IP": ENGINES,
+    "VLLM_DP_MASTER_PORT": ENGINES,
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "vLLM's processes would run code that they are sent",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": ADAPTERS,
+    "VLLM_LORA_RESOLVER_CACHE_DIR": ADAPTERS,
+    "VLLM_LORA_RESOLVER_HF_REPO_LIST": ADAPTERS,
+    "PREDICT_ADAPTERS": "use ADAPTERS=, or a card's adapters, which mounts and serves them as well",
+    "PREDICT_TOKENIZER": "it follows from the tokenizer's file among the card's weights",
+    "PREDICT_MOST_REQUESTS": "packages/start/prepare.sh sets it, to what nginx has connections for",
     "ALLOWED_IMAGE_HOSTS": "use IMAGE_HOSTS=, which sets what the container may reach as well",
     "HF_HUB_OFFLINE": "use SOURCE=, which says where the weights come from",
     "VLLM_USE_MODELSCOPE": "use WEIGHTS= and SOURCE=, which say where the weights come from",

@@ -47,6 +47,9 @@ def test_variables_are_words_of_a_shell() -> None:
         ("PREDICT_LIMIT_TOOLS=abc", "PREDICT_LIMIT_TOOLS takes an integer, got 'abc'"),
         ("PREDICT_TEMPERATURE=warm", "PREDICT_TEMPERATURE takes a number, got 'warm'"),
         ("ALLOWED_IMAGE_HOSTS=a.example", "cannot be given: use IMAGE_HOSTS="),
+        ("VLLM_USE_RUST_FRONTEND=1", "server in Rust, in which this middleware does not run"),
+        ("PREDICT_TOKENIZER=v9", "it follows from the tokenizer's file"),
+        ("PREDICT_MOST_REQUESTS=9999", "cannot be given: packages/start/prepare.sh sets it"),
         ("HF_HUB_OFFLINE=0", "cannot be given: use SOURCE="),
         ("A=1,B=2", "A would be '1,B=2'; is B another variable\\?"),
     ],
@@ -91,9 +94,22 @@ def variables(**options: Any) -> dict[str, str]:
     ids=lambda options: next(iter(options)),
 )
 def test_what_a_choice_sets_is_the_choice_s_alone(options: dict[str, Any]) -> None:
-    for name in variables().keys() ^ variables(**options).keys():
+    changed = variables().keys() ^ variables(**options).keys()
+    assert changed
+    for name in changed:
         with pytest.raises(UsageError, match=rf"ENV: {name} cannot be given: use [A-Z_]+="):
             environment.check({name: "1"})
+
+
+@pytest.mark.parametrize("part", ["VLLM_DP_", "RUST_FRONTEND", "LORA_RESOLVER"])
+def test_all_of_vllm_s_variables_of_a_refused_kind_are_refused(part: str) -> None:
+    found = {name for name in vllm_args.variables() if part in name}
+    assert found
+    assert found <= environment.REFUSED.keys()
+
+
+def test_one_engine_has_the_reason_that_its_flags_have() -> None:
+    assert vllm_args.refused()["--data-parallel-size"] == environment.ENGINES
 
 
 @pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
