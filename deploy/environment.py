@@ -3,18 +3,18 @@
 Promises: any variable but those that hold a secret, which would stand in config.yaml, those by
 which this Truss is found, guarded or silent, and those that a choice such as IMAGE_HOSTS= sets. One
 that begins as vLLM's do is one of vLLM's (templates/vllm_flags.yaml), and has a value that vLLM can
-read; so with the middleware's. Refuses the others with a `UsageError` that says why.
+read; so with the middleware's (deploy/limits.py), but for lists, of which the name alone is looked
+at. Refuses the others with a `UsageError` that says why.
 """
 
 import difflib
 import re
 import shlex
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from deploy import vllm_args
 from deploy.errors import UsageError
-from deploy.limits import SETTINGS
+from deploy.limits import IMAGES, SETTINGS, Row
 
 SECRET = re.compile(r"(.*_)?(TOKEN|SECRET|PASSWORD|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS)")
 
@@ -61,6 +61,19 @@ REFUSED = {
     "VLLM_SERVER_DEV_MODE": "it opens routes for developers",
 }
 
+# What older versions of vLLM had, and has no name near it in today's.
+REMOVED = {
+    "VLLM_ATTENTION_BACKEND": "use VLLM_ARGS='--attention-backend …'",
+    "VLLM_FLASH_ATTN_VERSION": "use VLLM_ARGS='--attention-config.flash_attn_version …'",
+    "VLLM_USE_V1": "it has no other engine; leave it out",
+}
+# How names begin that are known → the names, what another is not, and where they are listed.
+KNOWN: dict[str, tuple[Callable[[], dict[str, Row]], str, str]] = {
+    "PREDICT_": (lambda: SETTINGS, "no setting of the middleware", "docs/operations.md#limits"),
+    "ALLOWED_IMAGE_": (lambda: IMAGES, "no setting of the middleware", "docs/operations.md#images"),
+    "VLLM_": (vllm_args.variables, "no variable of vLLM's", "templates/vllm_flags.yaml"),
+}
+
 
 def parse(text: str) -> dict[str, str]:
     """ENV='A=1 B="two words"' → names and values."""
@@ -101,24 +114,20 @@ def check(variables: Mapping[str, str], where: str = "ENV") -> None:
             )
         if why := REFUSED.get(name):
             raise UsageError(f"{where}: {name} cannot be given: {why}")
-        if name == "VLLM_LOGGING_LEVEL" and value not in LEVELS:
+        if name == "VLLM_LOGGING_LEVEL" and value.upper() not in LEVELS:
             raise UsageError(
                 f"{where}: {name} is one of {', '.join(LEVELS)}, got {value!r}; DEBUG logs what "
                 f"requests say: {BY_HAND}"
             )
-        if name.startswith("PREDICT_"):
-            _check_known(name, value, SETTINGS, "no setting of the middleware", where)
-        if name.startswith("VLLM_"):
-            _check_known(name, value, vllm_args.variables(), "no variable of vLLM's", where)
+        for begin, (known, not_known, listed) in KNOWN.items():
+            if name.startswith(begin):
+                _check_known(name, known(), f"{where}: {name} is {not_known}; ", listed)
+                if value or begin == "VLLM_":  # an empty setting of the middleware means none
+                    vllm_args.check_value(name, value, known()[name], where)
 
 
-def _check_known(
-    name: str, value: str, known: Mapping[str, dict[str, Any]], not_known: str, where: str
-) -> None:
-    """`known`: what a value may be, as `vllm_args.check_value` reads it."""
+def _check_known(name: str, known: Mapping[str, Row], said: str, listed: str) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "docs/models.md says which there are"
-        raise UsageError(f"{where}: {name} is {not_known}; {hint}")
-    if value or name not in SETTINGS:  # an empty setting means none
-        vllm_args.check_value(name, value, known[name], where)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        hint = f"did you mean {near[0]}?" if near else f"{listed} has them"
+        raise UsageError(said + REMOVED.get(name, hint))

@@ -1,8 +1,8 @@
 """The middleware's settings as config.yaml may give them: limits of requests, and the others.
 
 Promises: LIMITS has each with its `default` and `description`; SETTINGS has every variable that
-packages/predict/settings.py reads, with what its value is unless it is empty: a `kind` of
-deploy/vllm_args.py, or any text.
+packages/predict/settings.py reads, with what its value is unless it is empty: a `kind` and `bounds`
+of deploy/vllm_args.py, or any text. So has IMAGES those that packages/predict/images reads.
 """
 
 from typing import Any
@@ -14,8 +14,12 @@ from deploy.paths import ROOT
 LIMITS: dict[str, dict[str, Any]] = yaml.safe_load(
     (ROOT / "packages" / "predict" / "limits.yaml").read_text(encoding="utf-8")
 )
-INTEGER, NUMBER, TEXT = {"kind": "integer"}, {"kind": "number"}, dict[str, str]()
-SETTINGS = {f"PREDICT_LIMIT_{name.upper()}": INTEGER for name in LIMITS} | {
+Row = dict[str, Any]
+ABOVE_NOTHING = {"bounds": {"ge": 0}}
+INTEGER: Row = {"kind": "integer", **ABOVE_NOTHING}
+NUMBER: Row = {"kind": "number", **ABOVE_NOTHING}
+TEXT: Row = {}
+SETTINGS: dict[str, Row] = {f"PREDICT_LIMIT_{name.upper()}": INTEGER for name in LIMITS} | {
     "PREDICT_ADAPTERS": TEXT,
     "PREDICT_DEFAULTS_FOR_MESSAGES": INTEGER,
     "PREDICT_MAX_NEW_TOKENS": INTEGER,
@@ -25,6 +29,9 @@ SETTINGS = {f"PREDICT_LIMIT_{name.upper()}": INTEGER for name in LIMITS} | {
     "PREDICT_STREAM_INTERVAL": INTEGER,
     "PREDICT_TEMPERATURE": NUMBER,
     "PREDICT_TOKENIZER": TEXT,
-    "PREDICT_TOP_K": INTEGER,
+    "PREDICT_TOP_K": {"kind": "integer", "bounds": {"ge": -1}},  # vLLM's way to say all tokens
     "PREDICT_TOP_P": NUMBER,
+}
+IMAGES: dict[str, Row] = {
+    f"ALLOWED_IMAGE_{name}": TEXT for name in ("ADDRESSES", "FORMATS", "HOSTS", "PORTS")
 }

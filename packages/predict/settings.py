@@ -1,7 +1,8 @@
 """Settings of the middleware, from the environment variables that config.yaml sets.
 
 Promises: a variable that is not set means the default of limits.yaml, or none; an empty one means
-none. Refuses a variable that cannot be read, with a `ValueError` that names it, at the start.
+none. Refuses a variable that cannot be read or is below 0, with a `ValueError` that names it, at
+the start.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,9 +49,13 @@ def read(environment: Mapping[str, str]) -> Settings:
     def value(name: str, kind: Callable[[str], Any]) -> Any:
         text = environment.get(name, "")
         try:
-            return kind(text) if text else None
+            number = kind(text) if text else None
         except ValueError:
             raise ValueError(f"{name} is {text!r}, which is not {kind.__name__}") from None
+        least = -1 if name == "PREDICT_TOP_K" else 0  # -1: vLLM's way to say all tokens
+        if number is not None and not number >= least:
+            raise ValueError(f"{name} is {text!r}; it is at least {least}")
+        return number
 
     kinds = {"temperature": float, "top_p": float, "top_k": int}
     sampling = {name: value(f"PREDICT_{name.upper()}", kind) for name, kind in kinds.items()}

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -37,7 +38,16 @@ def test_variables_are_words_of_a_shell() -> None:
         ("VLLM_LOGGING_LEVEL=DEBUG", "DEBUG logs what requests say: to debug, set it under"),
         ("VLLM_PLUGINS=", "loaded as a plugin"),
         ("PREDICT_LIMIT_BOY_BYTES=3", "no setting .*; did you mean PREDICT_LIMIT_BODY_BYTES\\?"),
-        ("PREDICT_X=3", "no setting of the middleware; did you|no setting .* docs/operations.md"),
+        ("PREDICT_X=3", "no setting of the middleware; docs/operations.md#limits has them"),
+        ("ALLOWED_IMAGE_X=3", "no setting of the middleware; docs/operations.md#images has them"),
+        ("ALLOWED_IMAGE_ADRESSES=10.1.2.3", "did you mean ALLOWED_IMAGE_ADDRESSES"),
+        ("PREDICT_LIMIT_TOOLS=-1", "PREDICT_LIMIT_TOOLS is at least 0, got '-1'"),
+        ("PREDICT_STALL_SECONDS=-1", "PREDICT_STALL_SECONDS is at least 0"),
+        ("VLLM_ATTENTION_BACKEND=X", "no variable of vLLM's; use VLLM_ARGS='--attention-backend"),
+        ("VLLM_FLASH_ATTN_VERSION=3", "use VLLM_ARGS='--attention-config.flash_attn_version"),
+        ("VLLM_USE_V1=1", "it has no other engine; leave it out"),
+        ("VLLM_TORCH_PROFILER_DIR=x", "no variable of vLLM's; templates/vllm_flags.yaml has them"),
+        ("VLLM_FOO=1", "no variable of vLLM's; templates/vllm_flags.yaml has them"),
         ("VLLM_IMAGE_FETCH_TIMEOUT=abc", "VLLM_IMAGE_FETCH_TIMEOUT takes an integer, got 'abc'"),
         ("VLLM_IMAGE_FETCH_TIMEOUT=", "VLLM_IMAGE_FETCH_TIMEOUT takes an integer, got ''"),
         ("VLLM_MEDIA_CACHE_TTL_HOURS=soon", "takes a number, got 'soon'"),
@@ -70,6 +80,9 @@ def test_what_cannot_be_a_variable_of_the_container_is_refused(text: str, messag
         "VLLM_MEDIA_CACHE=",
         "PREDICT_LIMIT_TOOLS=",
         "NCCL_DEBUG=INFO MAX_JOBS=many",
+        "PREDICT_TOP_K=-1 PREDICT_LIMIT_TOOLS=0",
+        "ALLOWED_IMAGE_PORTS=8080 ALLOWED_IMAGE_ADDRESSES=10.1.2.3",
+        "VLLM_LOGGING_LEVEL=warning",
     ],
 )
 def test_what_vllm_and_the_middleware_can_read_is_taken(text: str) -> None:
@@ -106,6 +119,13 @@ def test_all_of_vllm_s_variables_of_a_refused_kind_are_refused(part: str) -> Non
     found = {name for name in vllm_args.variables() if part in name}
     assert found
     assert found <= environment.REFUSED.keys()
+
+
+def test_what_takes_a_removed_variable_s_place_is_there() -> None:
+    assert not environment.REMOVED.keys() & vllm_args.variables().keys()
+    for advice in environment.REMOVED.values():
+        if found := re.search(r"VLLM_ARGS='(\S+)", advice):
+            vllm_args.check([found[1], "1"])
 
 
 def test_one_engine_has_the_reason_that_its_flags_have() -> None:
