@@ -75,7 +75,8 @@ def known() -> dict[str, dict[str, Any]]:
 
 @cache
 def variables() -> dict[str, dict[str, Any]]:
-    """Environment variable of vLLM's → `kind` or `choices`, or neither where it takes any text."""
+    """Environment variable of vLLM's → `kind`, or `choices` and whether several of them are a
+    `list` with commas, or nothing where it takes any text."""
     return {name: row for name, row in _of_vllm().items() if not name.startswith("-")}
 
 
@@ -218,7 +219,10 @@ def _expect(holds: bool, what: str, values: list[str]) -> None:
 def check_value(name: str, value: str, row: dict[str, Any], variable: str) -> None:
     """`UsageError` unless a value can be that of a flag, or of an environment variable, of `row`;
     `variable` is where it was given."""
-    if (choices := row.get("choices")) and value not in choices:
+    given = [value]
+    if row.get("list"):
+        given = [word.strip() for word in value.split(",") if word.strip()]
+    if (choices := row.get("choices")) and not set(given) <= set(choices):
         shown = ", ".join(choices[:12])
         raise UsageError(f"{variable}: {name} is one of {shown}, got {value!r}")
     wanted: str | None = None
@@ -231,6 +235,8 @@ def check_value(name: str, value: str, row: dict[str, Any], variable: str) -> No
             wanted = "an integer, or one such as 16k (of 1000) or 16K (of 1024)"
         case "json" if not _is_json(value):
             wanted = f"JSON, or dotted keys ({name}.key value)"
+        case "object" if not (value.startswith("{") and _is_json(value)):
+            wanted = "a JSON object"
     if wanted:
         raise UsageError(f"{variable}: {name} takes {wanted}, got {value!r}")
     if row.get("kind") in ("integer", "number", "size"):

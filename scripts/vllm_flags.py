@@ -94,8 +94,9 @@ def variables() -> Iterator[str]:
 
 
 def variable(name: str, read: Callable[[], object], kind: str) -> dict[str, object]:
-    """The row of a variable of this type, which vLLM reads by `read`. Of a yes or no the words that
-    mean what they say are found by trying: some take 1 alone and others true."""
+    """The row of a variable of this type, which vLLM reads by `read`; some have no type there. What
+    it takes is found by trying: of a yes or no the words that mean what they say, for some take 1
+    alone and others true."""
 
     def read_as(word: str) -> object:
         with mock.patch.dict(os.environ, {name: word}):
@@ -104,10 +105,14 @@ def variable(name: str, read: Callable[[], object], kind: str) -> dict[str, obje
             except ValueError:
                 return None
 
-    if kind == "bool":
+    if kind == "bool" or (not kind and (read_as("0"), read_as("1")) == (False, True)):
         return {"choices": [word for word, meant in WORDS.items() if read_as(word) is meant]}
     if kind.startswith("Literal["):
         return {"choices": ast.literal_eval(kind.removeprefix("Literal"))}
+    if read_as("abc") is None and read_as("{}") == {}:
+        return {"kind": "object"}
+    if kind == "set[str]" and read_as("abc") is None:  # vllm/envs.py, env_set_with_choices
+        return {"choices": inspect.getclosurevars(read).nonlocals["choices"], "list": True}
     found = {each.__name__: said for each, said in KINDS.items()}.get(kind)
     return {"kind": found} if found else {}
 
