@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ def has(card: Card, source: str) -> bool:
     return source == "bdn" or all(remote.on_hub for remote in remotes)
 
 
-RENDERED = [
-    pytest.param(card, Options(source), id=f"{card.name}-{source}")
+RENDERED = {
+    f"{card.name}-{source}": (card, Options(source))
     for card, source in itertools.product(cards.load_all(), SOURCES)
     if has(card, source)
-]
-every_config = pytest.mark.parametrize(("card", "choices"), RENDERED)
+}
+every_config = pytest.mark.parametrize(("card", "choices"), RENDERED.values(), ids=RENDERED)
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +54,40 @@ def test_the_committed_config_is_what_the_default_renders_to() -> None:
     assert (ROOT / "config.yaml").read_text() == expected, "run: make config MODEL=mistral-7b"
 
 
-@every_config
-def test_truss_builds_it_with_its_own_command(card: Card, choices: Options, tmp_path: Path) -> None:
-    truss, context = tmp_path / "truss", tmp_path / "context"
-    truss.mkdir()
-    stage(render(card, choices), truss)
+# `truss image build-context` for each folder: to import truss takes longer than to build.
+BUILD = """
+import sys
+from truss.cli.cli import truss_cli
+for folder in sys.argv[1:]:
+    print(folder, file=sys.stderr)
+    words = ["image", "build-context", f"{folder}/context", f"{folder}/truss"]
+    truss_cli(words, standalone_mode=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The name of each of RENDERED → its build context."""
+    folders = {}
+    for name, (card, choices) in RENDERED.items():
+        folders[name] = folder = tmp_path_factory.mktemp("built")
+        (folder / "truss").mkdir()
+        stage(render(card, choices), folder / "truss")
     build = subprocess.run(
-        [ROOT / ".venv" / "bin" / "truss", "image", "build-context", context, truss],
+        [sys.executable, "-c", BUILD, *folders.values()],
         env={**os.environ, "TRUSS_NO_UPDATE_CHECK": "1"},  # it would ask the network
         capture_output=True,
         text=True,
     )
     assert build.returncode == 0, build.stderr
+    return {name: folder / "context" for name, folder in folders.items()}
+
+
+@every_config
+def test_truss_builds_it_with_its_own_command(
+    card: Card, choices: Options, contexts: dict[str, Path]
+) -> None:
+    context = contexts[f"{card.name}-{choices.source}"]
     supervisord = (context / "supervisord.conf").read_text()
     for flag in flags(serve_arguments(start_command(render(card, choices)))):
         assert flag in supervisord

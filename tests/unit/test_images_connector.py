@@ -126,6 +126,28 @@ def test_an_image_s_share_of_memory_ends_with_it(connector: Any) -> None:
     run(load)
 
 
+def test_behind_an_image_that_cannot_be_decoded_no_other_is(connector: Any) -> None:
+    decoded: list[Any] = []
+
+    async def counted(share: Share, *arguments: Any) -> Any:
+        decoded.append(share)
+        return await run_on(share, *arguments)
+
+    async def load() -> list[Any]:
+        broken = picture(size=(640, 480))[:-100]
+        urls = [data_url(broken), *(data_url(picture(colour=(red, 0, 0))) for red in range(4))]
+        with image_batch(RequestMemory(1 << 30)):
+            every = [connector.fetch_image_async(url) for url in urls]
+            return await asyncio.gather(*every, return_exceptions=True)
+
+    run_on = Share.run
+    with pytest.MonkeyPatch.context() as counting:
+        counting.setattr(Share, "run", counted)
+        outcomes = asyncio.run(load())
+    assert all(isinstance(outcome, Exception) for outcome in outcomes)
+    assert len(decoded) == 1
+
+
 def test_a_request_s_images_are_freed_without_the_garbage_collector(connector: Any) -> None:
     """vLLM's tracker of a request refers to its images' URLs, 40 MB of them."""
     from vllm.renderers import chat_utils

@@ -50,6 +50,8 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
         {"num_return_sequences": 3, "bad_words_ids": [[1]]},
         {"generation_config": {"num_return_sequences": 3}, "stop_strings": ["a", "b"]},
     ),
+    ("repeated_bytes", 50, {"n": 2, "echo": True}, {"n": 3, "echo": True}),
+    ("repeated_bytes", 9, {"return_token_ids": True}, {"n": 2, "return_token_ids": 1}),
     (
         "repetition_tokens",
         8,

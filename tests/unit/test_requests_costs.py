@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from predict.legacy.parameters import REFUSED
 from predict.requests.limits import COUNTED, NUMBERS
+from predict.requests.work import REPEATING
 from predict.settings import DEFAULT_LIMITS
 from pydantic import BaseModel
 
@@ -52,6 +53,13 @@ CONSTANT |= {"frequency_penalty", "presence_penalty", "repetition_penalty"}
 CONSTANT |= {"stream_interval", "stream_options", "max_tool_calls", "reasoning", "thinking"}
 
 HARMLESS: tuple[Any, ...] = (bool, str, type(None))
+# Of what is on or off, what repeats the prompt in each answer is bounded with `n`; the others cost
+# the same for each token, or once for a request.
+FLAGS = {*REPEATING, "add_generation_prompt", "add_special_tokens", "background"}
+FLAGS |= {"continue_final_message", "enable_response_messages", "ignore_eos", "include_reasoning"}
+FLAGS |= {"include_stop_str_in_output", "logprobs", "parallel_tool_calls", "return_prompt_text"}
+FLAGS |= {"return_token_strs", "return_tokens_as_token_ids", "skip_special_tokens", "store"}
+FLAGS |= {"spaces_between_special_tokens", "stream", "use_beam_search"}
 
 
 def kinds(annotation: Any) -> Iterator[Any]:
@@ -80,6 +88,12 @@ def fields(path: str) -> dict[str, Any]:
 @pytest.mark.parametrize("path", sorted({path for path, _, _ in VLLM}))
 def test_what_grows_with_what_a_client_says_is_bounded(path: str) -> None:
     assert fields(path).keys() <= BOUNDED.keys() | CONTEXT | CONSTANT | REFUSED.keys()
+
+
+def test_every_field_that_is_on_or_off_was_looked_at() -> None:
+    rows = [(name, row) for _, model, _ in VLLM for name, row in model.model_fields.items()]
+    flags = {row.alias or name for name, row in rows if bool in kinds(row.annotation)}
+    assert flags - REFUSED.keys() == FLAGS
 
 
 def test_the_tables_have_no_field_that_is_gone_or_twice() -> None:

@@ -129,6 +129,8 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
         downloaded = 0 if fetched is None else len(data)
         share = await batch.share(ImageCost(downloaded, width * height, kept))
         async with batch.decoding:  # one at a time, as memory.py counts
+            if batch.failure is not None:  # of one that was decoded before
+                raise batch.failure
             image = await share.run(global_thread_pool, decode)
         batch.sizes[url] = image.media.size
         return image

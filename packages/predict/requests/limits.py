@@ -104,7 +104,7 @@ def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
     for fields in work.parameters(body):
         _check_fields(fields, limits)
     _check_sequences(body, limits)
-    work.check(body, limits)
+    work.check(body, size, limits)
     structured_outputs.check(opened, limits)
     seen = Seen()
     for name in ("messages", "input", "system"):

@@ -14,6 +14,8 @@ from predict.settings import RequestLimits
 # What each token of an answer is compared with.
 WORDS = ("stop", "stop_strings", "bad_words", "bad_words_ids")
 LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
+# What has vLLM repeat the prompt in each answer, as text or as tokens.
+REPEATING = ("echo", "return_token_ids")
 
 
 def parameters(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -22,7 +24,8 @@ def parameters(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     return (body, config) if isinstance(config, dict) else (body,)
 
 
-def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
+def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
+    """`size`: bytes of the request."""
     every = parameters(body)
     logprobs = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
     logprobs = max(logprobs, _entries(body, "logprob_token_ids"))
@@ -38,6 +41,14 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
             f"'n' is too large beside the rest: {answers} answers × (1 + {words} stop strings and "
             f"bad words + {LOGPROB_WORK} × {logprobs} log probabilities) is {work}; at most "
             f"{limits['work']} is allowed",
+            "n",
+        )
+    repeated = next((name for name in REPEATING if body.get(name)), None)
+    most = limits["repeated_bytes"]
+    if repeated and each > 1 and most is not None and each * size > most:
+        raise RequestError(
+            f"'n' is {each}, and '{repeated}' repeats the prompt in each answer: {each} × {size} "
+            f"bytes of the request; at most {most} are allowed",
             "n",
         )
     repetition = body.get("repetition_detection")
