@@ -82,7 +82,8 @@ def truss_environment(
     remote: Callable[[], tuple[str, str]] = truss_remote,
 ) -> dict[str, str]:
     """The variables to run `truss` with, so that it takes the key that the other commands take, and
-    says so where it has another itself. `BasetenError` without one."""
+    says so where it has another itself; where it asks elsewhere than Baseten it keeps its own, and
+    says that. `BasetenError` without one."""
     found = dict(environment)
     home = Path(found.get("HOME", "~")).expanduser()
     trussrc = Path(found.get("USER_TRUSSRC_PATH") or home / ".trussrc")
@@ -91,10 +92,22 @@ def truss_environment(
         if not found.get(KEY, "").strip():
             return found  # truss has its own
         address, own = remote()
-        address = address or APP
-        if own == api_key(found) or not (_is_baseten(address) or _host(address) in THIS_MACHINE):
+        if own == api_key(found):
             return found
-        print(f"the key is that of {KEY}; truss has another, which is not taken", file=sys.stderr)
+        if address and not (_is_baseten(address) or _host(address) in THIS_MACHINE):
+            print(
+                f"truss asks {address}, which is not {APP}: the key is truss's own, not that of "
+                f"{KEY}. To change that: .venv/bin/truss login",
+                file=sys.stderr,
+            )
+            return found
+        if address:
+            print(
+                f"the key is that of {KEY}; what truss has itself, key and team, is not taken (the "
+                "team of a push is TEAM=)",
+                file=sys.stderr,
+            )
+        address = address or APP
     return found | {TRUSS_KEY: api_key(found, lambda: ""), TRUSS_URL: address}
 
 
@@ -103,7 +116,8 @@ def _host(address: str) -> str:
 
 
 def _is_baseten(address: str) -> bool:
-    return _host(address).endswith(".baseten.co")
+    """Whether it is Baseten's, and encrypts the key on its way."""
+    return urlsplit(address).scheme == "https" and _host(address).endswith(".baseten.co")
 
 
 def checked_id(name: str, value: str) -> str:

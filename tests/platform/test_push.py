@@ -211,6 +211,6 @@ def test_the_key_in_the_variable_is_taken_before_that_of_a_login(user: User) -> 
         trussrc.write_text(before.replace(user.baseten.key, "wrong"))
         done = user.make("push", "MODEL=mistral-7b")
         assert done.returncode == 0, done.stderr
-        assert "the key is that of BASETEN_API_KEY; truss has another" in done.stderr
+        assert "the key is that of BASETEN_API_KEY; what truss has itself" in done.stderr
     finally:
         trussrc.write_text(before)

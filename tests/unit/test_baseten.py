@@ -47,15 +47,35 @@ def test_the_variable_is_truss_s_key_too_where_truss_has_another(
     def found(key: str, remote: tuple[str, str] = (APP, "own")) -> dict[str, str]:
         return baseten.truss_environment({**given, "BASETEN_API_KEY": key}, lambda: remote)
 
-    for same in (found(""), found("own"), found("key", ("https://elsewhere.example", "own"))):
-        assert same == given | {"BASETEN_API_KEY": same["BASETEN_API_KEY"]}
+    def unchanged(key: str, remote: tuple[str, str] = (APP, "own")) -> bool:
+        return found(key, remote) == given | {"BASETEN_API_KEY": key}
+
+    assert unchanged("")
+    assert unchanged("own")
     assert capsys.readouterr().err == ""
+    for elsewhere in ("https://elsewhere.example", "http://app.baseten.co", "app.baseten.co"):
+        assert unchanged("key", (elsewhere, "own"))
+        said = capsys.readouterr().err
+        assert f"truss asks {elsewhere}, which is not {APP}: the key is truss's own" in said
     for remote in ((APP, "own"), (APP, ""), ("", "")):  # a login by the browser has no key
         other = found("key", remote)
         assert other["BASETEN_TRUSS_AUTH_API_KEY"] == "key"
         assert other["BASETEN_TRUSS_AUTH_REMOTE_URL"] == APP
         said = capsys.readouterr().err
-        assert said == "the key is that of BASETEN_API_KEY; truss has another, which is not taken\n"
+        assert said.startswith("the key is that of BASETEN_API_KEY; what truss has") == any(remote)
+        assert said.count("TEAM=") == any(remote)
+
+
+def test_the_key_that_truss_has_is_taken_for_baseten_alone_and_encrypted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stored(address: str) -> str:
+        monkeypatch.setattr(baseten, "truss_remote", lambda: (address, "own"))
+        return baseten.stored_key()
+
+    assert stored(APP) == "own"
+    for other in ("http://app.baseten.co", "https://elsewhere.example", "app.baseten.co", ""):
+        assert stored(other) == ""
 
 
 @pytest.mark.parametrize("key", ["abc\ndef", "abc def", "clé"])
