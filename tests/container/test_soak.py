@@ -153,9 +153,9 @@ def test_a_soak(
         "A soak",
         f"{seconds} s of chats, slow readers, clients that leave, legacy requests, schemas, bad "
         f"input, tools and images, {most + EXTRA} and more at once, {most} admitted",
-        f"{right} answered as they must be, {refused} refused with 503, none wrong; memory beside "
-        f"the engine's {beside / before - 1:+.1%} since the first minute, all "
-        f"{after / middle - 1:+.1%} since half of the time; all slots taken {full:.0%} of the time; "
+        f"{right} answered as they must be, {refused} refused with 503, none wrong; memory "
+        f"beside the engine's {beside / before - 1:+.1%} since the first minute, all "
+        f"{after / middle - 1:+.1%} since half of the time; all slots taken {full:.0%} of it; "
         f"rejections: {in_ms(waits)}; beside them a bare uvicorn's 404: {in_ms(bare_seconds)}; "
         "no slot leaked; no request quoted in the log",
     )

@@ -134,8 +134,7 @@ def test_behind_an_image_that_cannot_be_decoded_no_other_is(connector: Any) -> N
         return await run_on(share, *arguments)
 
     async def load() -> list[Any]:
-        broken = picture(size=(640, 480))[:-100]
-        urls = [data_url(broken), *(data_url(picture(colour=(red, 0, 0))) for red in range(4))]
+        urls = [data_url(picture(size=(640, 480), colour=(red, 0, 0))[:-100]) for red in range(4)]
         with image_batch(RequestMemory(1 << 30)):
             every = [connector.fetch_image_async(url) for url in urls]
             return await asyncio.gather(*every, return_exceptions=True)
