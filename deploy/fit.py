@@ -119,7 +119,7 @@ def _refusal(tried: Plan) -> str | None:
         name = precision.name
         return (
             f"{card.name}.yaml names no {name.upper()} repo under quantized, and PRECISION={name} "
-            f"quantizes nothing itself; weights that are so: WEIGHTS=hf://owner/name "
+            f"does not quantize; for weights that already are: WEIGHTS=hf://owner/name "
             f"QUANTIZED={name}"
         )
     if tried.count not in _counts(card, gpu):

@@ -156,9 +156,15 @@ def hardware(options: argparse.Namespace) -> Options:
 def check_files(config: Path | None = None, report: Path | None = None) -> None:
     """`UsageError` for a CONFIG= that is not there, or a REPORT= that cannot be."""
     if config and not config.is_file():
-        raise UsageError(f"CONFIG={config}: there is no such file; it is the one that was pushed")
-    if report and (report.is_dir() or not report.parent.is_dir()):
-        raise UsageError(f"REPORT={report}: it is a file to write, in a folder that is there")
+        raise UsageError(
+            f"CONFIG={config}: there is no such file; give the config.yaml that was pushed"
+        )
+    if report and report.is_dir():
+        raise UsageError(f"REPORT={report} is a folder; name a file")
+    if report and not report.parent.is_dir():
+        raise UsageError(
+            f"REPORT={report}: the folder {report.parent} does not exist; create it or name another"
+        )
 
 
 def from_words(words: Iterable[str]) -> Options:

@@ -125,8 +125,8 @@ def parse(name: str) -> Precision:
             return PRECISIONS[meant]
     if (read := _bare(name)) in CHECKPOINTS:
         raise PrecisionError(
-            f"PRECISION={name!r} is not one that weights are given here; of weights that are so "
-            f"already: WEIGHTS=hf://owner/name QUANTIZED={read}"
+            f"PRECISION={name!r} is not a precision that this project quantizes to; for weights "
+            f"that are already quantized so: WEIGHTS=hf://owner/name QUANTIZED={read}"
         )
     raise PrecisionError(
         f"PRECISION={name!r} is not known; use one of {', '.join(PRECISIONS)} "

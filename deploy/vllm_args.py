@@ -175,15 +175,17 @@ def check_together(given: Sequence[str]) -> None:
     pairs = [*ORDERED, *([WHOLE_PREFILL] if "--enable-chunked-prefill" in off else [])]
     for lower, upper in pairs:
         if lower in found and upper in found and _number(found[lower]) > _number(found[upper]):
+            advice = f"give {lower} at most {found[upper]}"
+            if lower in refused():  # it follows from the plan
+                advice = f"give {upper} at least {found[lower]}"
             raise UsageError(
-                f"VLLM_ARGS: vLLM would not start: {upper} is {found[upper]}, and cannot be below "
-                f"{lower}, which is {found[lower]}. Change the one that you gave"
+                f"vLLM would not start: {upper} is {found[upper]}, and cannot be below {lower}, "
+                f"which is {found[lower]}; in VLLM_ARGS=, or a card's vllm_args, {advice}"
             )
     for flag, needed in NEEDS.items():
         if flag in found and needed not in found:
             raise UsageError(
-                f"VLLM_ARGS: vLLM would not start: {flag} needs {needed}; give it too, or leave "
-                f"{flag} out"
+                f"vLLM would not start: {flag} needs {needed}; give it too, or leave {flag} out"
             )
 
 

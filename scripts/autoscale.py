@@ -174,7 +174,7 @@ def _given(options: argparse.Namespace) -> dict[str, int | None]:
 
 
 def check_words(options: argparse.Namespace) -> None:
-    """`UsageError` for hardware, figures or a file that no model can be given."""
+    """`UsageError` for hardware or figures that no model can be given, or a CONFIG= not there."""
     _check_bounds(None, _given(options))
     hardware(options)
     check_files(config=options.config)

@@ -186,13 +186,18 @@ def help_of(name: str) -> str:
     return "\n".join(lines)
 
 
+def not_a_command(word: str, before: str) -> str:
+    """What is said of a word in a command's place, with what was meant after `before`."""
+    near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.6)
+    said = f"did you mean {before}{near[0]}? " if near else ""
+    return f"'{word}' is not a command of this project; {said}`make help` lists them."
+
+
 def help_with(words: Sequence[str]) -> int:
     """`make help`, or `make help push smoke`."""
     for word in words:
         if word not in COMMANDS:
-            said = f"{word} is not a command; it takes the name of one, as in make help push"
-            print(f"make help: {said}", file=sys.stderr)
-            return 2
+            raise UsageError(not_a_command(word, "make help "))
     print("\n\n".join(map(help_of, words)) or help_text(), flush=True)
     return 0
 
@@ -213,13 +218,8 @@ def main(words: Sequence[str]) -> int:
     if name == "help":
         return run("help", lambda: help_with(given))
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
-        said = f"did you mean make {near[0]}? " if near else ""
-        print(
-            f"'{name}' is not a command of this project; {said}`make help` lists them. What one is "
-            "given is written NAME=value, as in MODEL=pixtral-12b",
-            file=sys.stderr,
-        )
+        written = "What one is given is written NAME=value, as in MODEL=pixtral-12b"
+        print(f"{not_a_command(name, 'make ')} {written}", file=sys.stderr)
         return 2
     parse(name, given)
     for word in ignored(name, given):

@@ -169,7 +169,7 @@ def test_help_of_a_command_names_its_options(name: str, capsys: pytest.CaptureFi
 
 def test_help_is_for_commands_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["help", "GPU=L4"]) == 2
-    assert "GPU=L4 is not" in capsys.readouterr().err
+    assert "'GPU=L4' is not a command" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -203,6 +203,9 @@ def test_a_command_that_is_not_one_is_refused_with_the_nearest(
 ) -> None:
     assert command.main(["psuh"]) == 2
     assert "did you mean make push?" in capsys.readouterr().err
+    assert command.main(["help", "psuh"]) == 2
+    refused = "make help: 'psuh' is not a command of this project; did you mean make help push? "
+    assert capsys.readouterr().err.startswith(refused)
 
 
 def test_every_command_is_a_file_of_scripts_and_every_file_a_command() -> None:

@@ -62,10 +62,10 @@ from tests.support.plans import GPUS, a_card, accepted
             "A100",
             "gptq",
             None,
-            "mistral-7b.yaml names no GPTQ repo under quantized, and PRECISION=gptq quantizes "
-            r"nothing itself; weights that are so: WEIGHTS=hf://owner/name QUANTIZED=gptq\. Use ",
+            "mistral-7b.yaml names no GPTQ repo under quantized, and PRECISION=gptq does "
+            r"not quantize; for weights that already are: WEIGHTS=.* QUANTIZED=gptq\. Use ",
         ),
-        ("mistral-7b", "A100", "W4A16", None, "already: WEIGHTS=hf://owner/name QUANTIZED=w4a16$"),
+        ("mistral-7b", "A100", "W4A16", None, "quantized so: WEIGHTS=.* QUANTIZED=w4a16$"),
         (
             "mistral-7b",
             "A100",

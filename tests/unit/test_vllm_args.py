@@ -120,12 +120,13 @@ def test_every_refused_flag_is_one_of_vllm_s() -> None:
     [
         (
             "--max-num-batched-tokens 80",
-            "--max-num-batched-tokens is 80, and cannot be below --max",
+            "--max-num-batched-tokens is 80, and cannot be below --max-num-seqs, which is 81; "
+            "in VLLM_ARGS=, or a card's vllm_args, give --max-num-batched-tokens at least 81",
         ),
         ("--max_num_batched=0.05k", "--max-num-batched-tokens is 0.05k, and cannot be below"),
         ("--max-num-batched-tokens 81", ""),
         ("--max-num-batched-tokens 16 --max-num-batched-tokens 16k", ""),  # the last one holds
-        ("--max-num-active-seqs 82", "--max-num-seqs is 81, and cannot be below --max-num-active"),
+        ("--max-num-active-seqs 82", "is 82; in .*, give --max-num-active-seqs at most 81"),
         ("--max-num-active-seqs 81", ""),
         ("--long-prefill-token-threshold 32769", "--max-model-len is 32768, and cannot be below"),
         ("--no-enable-chunked-prefill --max-num-batched-tokens 16k", "cannot be below --max-model"),
@@ -141,7 +142,7 @@ def test_flags_with_which_vllm_would_not_start_are_refused(text: str, message: s
     if not message:
         assert render(cards.load("mistral-7b"), Options(vllm_args=text))
         return
-    with pytest.raises(UsageError, match=f"vLLM would not start: .*{message}") as refused:
+    with pytest.raises(UsageError, match=f"^vLLM would not start: .*{message}") as refused:
         render(cards.load("mistral-7b"), Options(vllm_args=text))
     assert len(str(refused.value)) < 300
 
@@ -155,3 +156,8 @@ def test_adapters_need_room_in_the_cpu_s_memory_too() -> None:
 def test_every_flag_of_a_pair_is_one_of_vllm_s() -> None:
     pairs = [*vllm_args.ORDERED, *vllm_args.NEEDS.items(), vllm_args.WHOLE_PREFILL]
     assert {flag for pair in pairs for flag in pair} <= vllm_args.known().keys()
+
+
+def test_of_an_ordered_pair_one_may_be_given() -> None:
+    for pair in [*vllm_args.ORDERED, vllm_args.WHOLE_PREFILL]:
+        assert len(vllm_args.refused().keys() & set(pair)) == 1
