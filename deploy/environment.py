@@ -2,7 +2,7 @@
 
 Promises: any variable but those that hold a secret, which would stand in config.yaml, those by
 which this Truss is found, guarded or silent, and those that a choice such as IMAGE_HOSTS= sets. One
-that begins as vLLM's do is one of vLLM's (templates/vllm_flags.yaml), and has a value that vLLM can
+that begins as vLLM's do is one of vLLM's (templates/vllm_variables.yaml), with a value that it can
 read; so with the middleware's (deploy/limits.py), but for lists, of which the name alone is looked
 at. Refuses the others with a `UsageError` that says why.
 """
@@ -11,10 +11,16 @@ import difflib
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from functools import cache
 
-from deploy import vllm_args
+import yaml
+
 from deploy.errors import UsageError
-from deploy.limits import IMAGES, SETTINGS, Row
+from deploy.limits import IMAGES, SETTINGS
+from deploy.paths import ROOT
+from deploy.values import Row, check_value
+
+VARIABLES = ROOT / "templates" / "vllm_variables.yaml"
 
 SECRET = re.compile(r"(.*_)?(TOKEN|SECRET|PASSWORD|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS)")
 
@@ -67,11 +73,20 @@ REMOVED = {
     "VLLM_FLASH_ATTN_VERSION": "use VLLM_ARGS='--attention-config.flash_attn_version …'",
     "VLLM_USE_V1": "it has no other engine; leave it out",
 }
+
+
+@cache
+def variables() -> dict[str, Row]:
+    """Environment variable of vLLM's → what its value may be."""
+    found: dict[str, Row] = yaml.safe_load(VARIABLES.read_text(encoding="utf-8"))
+    return found
+
+
 # How names begin that are known → the names, what another is not, and where they are listed.
 KNOWN: dict[str, tuple[Callable[[], dict[str, Row]], str, str]] = {
     "PREDICT_": (lambda: SETTINGS, "no setting of the middleware", "docs/operations.md#limits"),
     "ALLOWED_IMAGE_": (lambda: IMAGES, "no setting of the middleware", "docs/operations.md#images"),
-    "VLLM_": (vllm_args.variables, "no variable of vLLM's", "templates/vllm_flags.yaml"),
+    "VLLM_": (variables, "no variable of vLLM's", "templates/vllm_variables.yaml"),
 }
 
 
@@ -123,7 +138,7 @@ def check(variables: Mapping[str, str], where: str = "ENV") -> None:
             if name.startswith(begin):
                 _check_known(name, known(), f"{where}: {name} is {not_known}; ", listed)
                 if value or begin == "VLLM_":  # an empty setting of the middleware means none
-                    vllm_args.check_value(name, value, known()[name], where)
+                    check_value(name, value, known()[name], where)
 
 
 def _check_known(name: str, known: Mapping[str, Row], said: str, listed: str) -> None:

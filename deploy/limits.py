@@ -2,7 +2,7 @@
 
 Promises: LIMITS has each with its `default` and `description`; SETTINGS has every variable that
 packages/predict/settings.py reads, with what its value is unless it is empty: a `kind` and `bounds`
-of deploy/vllm_args.py, or any text. So has IMAGES those that packages/predict/images reads.
+of deploy/values.py, or any text. So has IMAGES those that packages/predict/images reads.
 """
 
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from deploy.paths import ROOT
+from deploy.values import Row
 
 LIMITS: dict[str, dict[str, Any]] = yaml.safe_load(
     (ROOT / "packages" / "predict" / "limits.yaml").read_text(encoding="utf-8")
 )
-Row = dict[str, Any]
 ABOVE_NOTHING = {"bounds": {"ge": 0}}
 INTEGER: Row = {"kind": "integer", **ABOVE_NOTHING}
 NUMBER: Row = {"kind": "number", **ABOVE_NOTHING}

@@ -9,18 +9,16 @@ Refuses with a `UsageError` that names the flag.
 """
 
 import difflib
-import json
-import operator
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
 
 import yaml
 
 from deploy.errors import UsageError
 from deploy.paths import ROOT
+from deploy.values import Row, check_value, number
 
 FLAGS = ROOT / "templates" / "vllm_flags.yaml"
 REFUSED = ROOT / "templates" / "vllm_flags_refused.yaml"
@@ -28,13 +26,6 @@ REFUSED = ROOT / "templates" / "vllm_flags_refused.yaml"
 # What supervisord's configuration file cuts a line at, even within quotes (facts of Truss's build).
 CUT = (" ;", " #")
 
-
-BOUNDS: dict[str, tuple[Callable[[float, float], bool], str]] = {
-    "ge": (operator.ge, "at least"),
-    "gt": (operator.gt, "above"),
-    "le": (operator.le, "at most"),
-    "lt": (operator.lt, "below"),
-}
 
 # Pairs of flags with which vLLM does not start, whatever the model and the GPU: in vLLM's own words
 # in vllm/config/scheduler.py, lora.py, parallel.py and observability.py. The first is at most the
@@ -54,30 +45,12 @@ NEEDS = {
 }
 WHOLE_PREFILL = ("--max-model-len", "--max-num-batched-tokens")  # with --no-enable-chunked-prefill
 
-UNITS = {
-    letter: base**power
-    for base, letters in ((1000, "kmgt"), (1024, "KMGT"))
-    for power, letter in enumerate(letters, 1)
-}
-
 
 @cache
-def _of_vllm() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load(FLAGS.read_text(encoding="utf-8"))
+def known() -> dict[str, Row]:
+    """Flag → `values` (none, one, maybe, some), `also`, names, and what a value may be."""
+    found: dict[str, Row] = yaml.safe_load(FLAGS.read_text(encoding="utf-8"))
     return found
-
-
-@cache
-def known() -> dict[str, dict[str, Any]]:
-    """Flag → `values` (none, one, maybe, some), `kind`, `bounds`, `choices`, and `also`, names."""
-    return {name: row for name, row in _of_vllm().items() if name.startswith("-")}
-
-
-@cache
-def variables() -> dict[str, dict[str, Any]]:
-    """Environment variable of vLLM's → `kind`, or `choices` and whether several of them are a
-    `list` with commas, or nothing where it takes any text."""
-    return {name: row for name, row in _of_vllm().items() if not name.startswith("-")}
 
 
 @cache
@@ -174,7 +147,7 @@ def check_together(given: Sequence[str]) -> None:
             found[flag] = " ".join(values)
     pairs = [*ORDERED, *([WHOLE_PREFILL] if "--enable-chunked-prefill" in off else [])]
     for lower, upper in pairs:
-        if lower in found and upper in found and _number(found[lower]) > _number(found[upper]):
+        if lower in found and upper in found and number(found[lower]) > number(found[upper]):
             advice = f"give {lower} at most {found[upper]}"
             if lower in refused():  # it follows from the plan
                 advice = f"give {upper} at least {found[lower]}"
@@ -216,53 +189,3 @@ def _check_flag(name: str, values: list[str], variable: str) -> None:
 def _expect(holds: bool, what: str, values: list[str]) -> None:
     if not holds:
         raise UsageError(f"{what}, got {' '.join(values) or 'none'!r}")
-
-
-def check_value(name: str, value: str, row: dict[str, Any], variable: str) -> None:
-    """`UsageError` unless a value can be that of a flag, or of an environment variable, of `row`;
-    `variable` is where it was given."""
-    given = [value]
-    if row.get("list"):
-        given = [word.strip() for word in value.split(",") if word.strip()]
-    if (choices := row.get("choices")) and not set(given) <= set(choices):
-        shown = ", ".join(choices[:12])
-        raise UsageError(f"{variable}: {name} is one of {shown}, got {value!r}")
-    wanted: str | None = None
-    match row.get("kind"):
-        case "integer" if not re.fullmatch(r"-?\d+", value):
-            wanted = "an integer"
-        case "number" if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
-            wanted = "a number"
-        case "size" if not re.fullmatch(r"\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]", value):
-            wanted = "an integer, or one such as 16k (of 1000) or 16K (of 1024)"
-        case "json" if not _is_json(value):
-            wanted = f"JSON, or dotted keys ({name}.key value)"
-        case "object" if not (value.startswith("{") and _is_json(value)):
-            wanted = "a JSON object"
-    if wanted:
-        raise UsageError(f"{variable}: {name} takes {wanted}, got {value!r}")
-    if row.get("kind") in ("integer", "number", "size"):
-        _check_bounds(name, value, row.get("bounds", {}), variable)
-
-
-def _check_bounds(name: str, value: str, bounds: dict[str, float], variable: str) -> None:
-    number = _number(value)
-    for bound, (holds, said) in BOUNDS.items():
-        if bound in bounds and not holds(number, bounds[bound]):
-            raise UsageError(f"{variable}: {name} is {said} {bounds[bound]}, got {value!r}")
-
-
-def _number(value: str) -> float:
-    """That a flag's value stands for: 16k is 16000."""
-    bare = value.rstrip("".join(UNITS))
-    unit: int = UNITS.get(value[len(bare) :], 1)
-    return float(bare) * unit
-
-
-def _is_json(value: str) -> bool:
-    """Where it begins as JSON; vLLM takes names for some of these flags too, as ngram."""
-    try:
-        json.loads(value if value.lstrip().startswith(("{", "[")) else "0")
-    except ValueError:
-        return False
-    return True

@@ -294,8 +294,8 @@ def modelinfos(parser: Parser) -> None:
 
 @command(WHOLE)
 def vllm_flags(parser: Parser) -> None:
-    """Writes templates/vllm_flags.yaml, after vLLM's version has changed."""
-    parser.add_argument("--output", type=Path, help="default: templates/vllm_flags.yaml")
+    """Writes vLLM's flags and variables to templates/, after its version has changed."""
+    parser.add_argument("--output", type=Path, help="folder; default: templates")
 
 
 @command(WHOLE)

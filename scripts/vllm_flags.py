@@ -1,7 +1,7 @@
-"""Writes templates/vllm_flags.yaml: every flag of `vllm serve`, read from its own parser, and every
-environment variable of vLLM, read from vllm/envs.py.
+"""Writes templates/vllm_flags.yaml, every flag of `vllm serve`, read from its own parser, and
+templates/vllm_variables.yaml, every environment variable of vLLM, read from vllm/envs.py.
 
-Run it after moving to a new version of vLLM; deploying reads the list and needs no vLLM.
+Run it after moving to a new version of vLLM; deploying reads the lists and needs no vLLM.
 """
 
 import argparse
@@ -13,16 +13,18 @@ import sys
 from collections.abc import Callable, Iterator
 from unittest import mock
 
+from deploy.environment import VARIABLES
 from deploy.vllm_args import FLAGS
 from scripts.command import command
 
-HEAD = (
-    "# Every flag of `vllm serve` {version}: how many values it takes, of what kind, within which "
-    "bounds, under which names;\n"
-    "# and every environment variable of vLLM's: of what kind, or which values.\n"
-    "# Written by `python -m scripts.vllm_flags` from vLLM's own parser and its envs.py.\n"
-)
-# names of the functions by which vLLM's parser reads a value → the kinds of deploy/vllm_args.py
+HEADS = {
+    FLAGS.name: "# Every flag of `vllm serve` {version}: how many values it takes, of what kind, "
+    "within which bounds, under which names.\n"
+    "# Written by `python -m scripts.vllm_flags` from vLLM's own parser.\n",
+    VARIABLES.name: "# Every environment variable of vLLM {version}: of what kind, or which values."
+    "\n# Written by `python -m scripts.vllm_flags` from vLLM's envs.py.\n",
+}
+# names of the functions by which vLLM's parser reads a value → the kinds of deploy/values.py
 JSON = ("parse_dataclass", "loads", "union_dict_and_str", "_parse_type")
 SIZES = ("human_readable_int", "human_readable_int_or_auto")
 KINDS = {int: "integer", float: "number"}
@@ -117,18 +119,24 @@ def variable(name: str, read: Callable[[], object], kind: str) -> dict[str, obje
     return {"kind": found} if found else {}
 
 
-def table() -> str:
+def tables() -> dict[str, str]:
+    """The two files, by name."""
     from vllm import __version__
 
-    lines = [*sorted(flags()), *sorted(variables())]
-    return HEAD.format(version=__version__.split("+")[0]) + "\n".join(lines) + "\n"
+    lines = {FLAGS.name: sorted(flags()), VARIABLES.name: sorted(variables())}
+    version = __version__.split("+")[0]
+    return {
+        name: HEADS[name].format(version=version) + "\n".join(rows) + "\n"
+        for name, rows in lines.items()
+    }
 
 
 @command("vllm_flags")
 def main(options: argparse.Namespace) -> None:
-    output = options.output or FLAGS
-    output.write_text(table(), encoding="utf-8")
-    print(f"wrote {output}")
+    for name, text in tables().items():
+        output = (options.output or FLAGS.parent) / name
+        output.write_text(text, encoding="utf-8")
+        print(f"wrote {output}")
 
 
 if __name__ == "__main__":

@@ -46,8 +46,11 @@ def test_variables_are_words_of_a_shell() -> None:
         ("VLLM_ATTENTION_BACKEND=X", "no variable of vLLM's; use VLLM_ARGS='--attention-backend"),
         ("VLLM_FLASH_ATTN_VERSION=3", "use VLLM_ARGS='--attention-config.flash_attn_version"),
         ("VLLM_USE_V1=1", "it has no other engine; leave it out"),
-        ("VLLM_TORCH_PROFILER_DIR=x", "no variable of vLLM's; templates/vllm_flags.yaml has them"),
-        ("VLLM_FOO=1", "no variable of vLLM's; templates/vllm_flags.yaml has them"),
+        (
+            "VLLM_TORCH_PROFILER_DIR=x",
+            "of vLLM's; templates/vllm_variables.yaml has them",
+        ),
+        ("VLLM_FOO=1", "of vLLM's; templates/vllm_variables.yaml has them"),
         ("VLLM_IMAGE_FETCH_TIMEOUT=abc", "VLLM_IMAGE_FETCH_TIMEOUT takes an integer, got 'abc'"),
         ("VLLM_IMAGE_FETCH_TIMEOUT=", "VLLM_IMAGE_FETCH_TIMEOUT takes an integer, got ''"),
         ("VLLM_MEDIA_CACHE_TTL_HOURS=soon", "takes a number, got 'soon'"),
@@ -120,13 +123,13 @@ def test_what_a_choice_sets_is_the_choice_s_alone(options: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("part", ["VLLM_DP_", "RUST_FRONTEND", "LORA_RESOLVER"])
 def test_all_of_vllm_s_variables_of_a_refused_kind_are_refused(part: str) -> None:
-    found = {name for name in vllm_args.variables() if part in name}
+    found = {name for name in environment.variables() if part in name}
     assert found
     assert found <= environment.REFUSED.keys()
 
 
 def test_what_takes_a_removed_variable_s_place_is_there() -> None:
-    assert not environment.REMOVED.keys() & vllm_args.variables().keys()
+    assert not environment.REMOVED.keys() & environment.variables().keys()
     for advice in environment.REMOVED.values():
         if found := re.search(r"VLLM_ARGS='(\S+)", advice):
             vllm_args.check([found[1], "1"])
@@ -139,7 +142,7 @@ def test_one_engine_has_the_reason_that_its_flags_have() -> None:
 @pytest.mark.parametrize("card", cards.load_all(), ids=lambda card: card.name)
 def test_vllm_s_variables_in_config_yaml_are_ones_that_vllm_knows(card: cards.Card) -> None:
     set_here = yaml.safe_load(render(card, Options()))["environment_variables"]
-    known = vllm_args.variables()
+    known = environment.variables()
     assert {name for name in set_here if name.startswith("VLLM_")} <= known.keys()
     refused = {name for name in environment.REFUSED if name.startswith("VLLM_")}
     assert refused <= known.keys()

@@ -1,0 +1,80 @@
+"""What a value may be, of a flag, of a variable of vLLM's or of a setting of the middleware.
+
+Promises: a row of templates/vllm_flags.yaml, vllm_variables.yaml or deploy/limits.py says it: its
+`kind` (integer, number, size, json, object) with `bounds`, or its `choices`, of which a `list` has
+several with commas between them; a row with none of these takes any text. Refuses the others with a
+`UsageError` that says what is taken.
+"""
+
+import json
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+from deploy.errors import UsageError
+
+Row = dict[str, Any]
+
+BOUNDS: dict[str, tuple[Callable[[float, float], bool], str]] = {
+    "ge": (operator.ge, "at least"),
+    "gt": (operator.gt, "above"),
+    "le": (operator.le, "at most"),
+    "lt": (operator.lt, "below"),
+}
+
+UNITS = {
+    letter: base**power
+    for base, letters in ((1000, "kmgt"), (1024, "KMGT"))
+    for power, letter in enumerate(letters, 1)
+}
+
+
+def check_value(name: str, value: str, row: Row, variable: str) -> None:
+    """`UsageError` unless a value can be that of a flag, or of an environment variable, of `row`;
+    `variable` is where it was given."""
+    given = [value]
+    if row.get("list"):
+        given = [word.strip() for word in value.split(",") if word.strip()]
+    if (choices := row.get("choices")) and not set(given) <= set(choices):
+        shown = ", ".join(choices[:12])
+        raise UsageError(f"{variable}: {name} is one of {shown}, got {value!r}")
+    wanted: str | None = None
+    match row.get("kind"):
+        case "integer" if not re.fullmatch(r"-?\d+", value):
+            wanted = "an integer"
+        case "number" if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
+            wanted = "a number"
+        case "size" if not re.fullmatch(r"\d+|\d+(\.\d+)?[kmgt]|\d+[KMGT]", value):
+            wanted = "an integer, or one such as 16k (of 1000) or 16K (of 1024)"
+        case "json" if not _is_json(value):
+            wanted = f"JSON, or dotted keys ({name}.key value)"
+        case "object" if not (value.startswith("{") and _is_json(value)):
+            wanted = "a JSON object"
+    if wanted:
+        raise UsageError(f"{variable}: {name} takes {wanted}, got {value!r}")
+    if row.get("kind") in ("integer", "number", "size"):
+        _check_bounds(name, value, row.get("bounds", {}), variable)
+
+
+def _check_bounds(name: str, value: str, bounds: dict[str, float], variable: str) -> None:
+    found = number(value)
+    for bound, (holds, said) in BOUNDS.items():
+        if bound in bounds and not holds(found, bounds[bound]):
+            raise UsageError(f"{variable}: {name} is {said} {bounds[bound]}, got {value!r}")
+
+
+def number(value: str) -> float:
+    """That a flag's value stands for: 16k is 16000."""
+    bare = value.rstrip("".join(UNITS))
+    unit: int = UNITS.get(value[len(bare) :], 1)
+    return float(bare) * unit
+
+
+def _is_json(value: str) -> bool:
+    """Where it begins as JSON; vLLM takes names for some of these flags too, as ngram."""
+    try:
+        json.loads(value if value.lstrip().startswith(("{", "[")) else "0")
+    except ValueError:
+        return False
+    return True
