@@ -1,5 +1,5 @@
 #!/bin/sh
-# nginx with a graceful stop: the image has this as /usr/local/bin/nginx, in front of the real one on
+# nginx with a graceful stop and more connections: the image has this as /usr/local/bin/nginx, in front of the real one on
 # PATH (build_commands in config.yaml), and Truss's supervisord runs it.
 #
 # At a stop supervisord tells nginx first, by SIGTERM, which ends it and every stream at once. Here
@@ -11,6 +11,13 @@ case "$*" in
 *"daemon off"*) ;;
 *) exec "$nginx" "$@" ;;
 esac
+
+# The image's nginx.conf has 768 connections for each worker process, one of which may get them all. A
+# request takes two, and without any left nginx answers 500 where vLLM would answer 503.
+config=/tmp/nginx.conf
+[ "$(ulimit -n)" -ge 8192 ] 2>/dev/null || ulimit -n 8192 2>/dev/null
+sed 's/worker_connections [0-9]*;/worker_connections 4096;/' /etc/nginx/nginx.conf >"$config" &&
+    "$nginx" -t -q -c "$config" 2>/dev/null && set -- -c "$config" "$@"
 
 stop() {
     trap '' TERM

@@ -20,9 +20,9 @@ percent="$(printf '\045')"
 # The process of vLLM, which this shell becomes: what nginx.sh, beside this file, tells to stop.
 echo $$ >/tmp/model-server.pid
 
-# nginx has 768 connections for each of its processes, one of which may get them all; a request takes
-# two, and without any left it answers 500: 128 are kept for the requests that are rejected. Where
-# Truss has built the image without nginx, the card's queue alone counts.
+# The image's nginx.conf has 768 connections for each of nginx's processes, one of which may get them
+# all; a request takes two. nginx.sh has nginx use more, for those that are rejected, where it can.
+# Where Truss has built the image without nginx, the card's queue alone counts.
 if [ -e /etc/nginx/conf.d/proxy.conf ]; then
     export PREDICT_MOST_REQUESTS=320
 fi
