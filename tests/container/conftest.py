@@ -1,13 +1,12 @@
 """One container a model, made from what was pushed, shared by every test that names it."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from deploy import cards
-from local.standins import cache
 from local.standins.corpus import chat, dialogues
-from tests.support import turns
+from tests.support import asked, turns
 from tests.support.baseten import Deployment
 from tests.support.container import MOST_TESTED, SPAWN, SPAWNED, Running, run_container
 from tests.support.faults import STALL_SECONDS
@@ -31,35 +30,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [
         item
         for item in items
-        if (chosen and chosen not in models_of(item))
+        if (chosen and chosen not in asked.models_of(item))
         or (not quiet and item.get_closest_marker("only_resilience"))
     ]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
 
 
-def models_of(item: pytest.Item) -> set[str]:
-    """The models that a test asks: its container's, or those that its parameters or its module
-    name; a test that names none starts the default model's."""
-    parameters = (
-        item.callspec.params
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-        else {}
-    )
-    named = {value for value in parameters.values() if value in cards.names()}
-    return named or {getattr(getattr(item, "module", None), "MODEL", cards.DEFAULT_MODEL)}
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test says which stand-ins it asked, or would have."""
-    report = yield
-    if report.failed:
-        keys = [f"{name}-{cache.key(cards.load(name))}" for name in sorted(models_of(item))]
-        report.sections.append(("stand-ins", ", ".join(keys)))
-    return report
+pytest_runtest_makereport = asked.pytest_runtest_makereport  # pytest looks for it here
 
 
 @pytest.fixture(scope="session")

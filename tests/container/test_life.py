@@ -144,7 +144,7 @@ def test_a_taken_vllm_port_is_refused_in_one_line(container: None) -> None:
         second = refused()
     assert second.returncode == 1
     (line,) = second.stderr.splitlines()
-    assert "port 8000, which vLLM needs, is taken" in line
+    assert f"port 8000, which vLLM needs, is taken by process {os.getpid()} (" in line
 
 
 @alone

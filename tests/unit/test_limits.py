@@ -13,70 +13,13 @@ from predict.settings import DEFAULT_LIMITS, NO_LIMITS, read, variable
 
 from deploy import cards
 from deploy.variables import predict_settings
+from tests.support.limits import AT_MOST, user
 
 
 def refused(body: dict[str, Any], **given: int) -> str:
     with pytest.raises(RequestError) as error:
         limits.check(body, len(json.dumps(body)), {**NO_LIMITS, **given})
     return str(error.value)
-
-
-def user(*parts: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": list(parts)}]}
-
-
-SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
-AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
-    ("values", 3, {"user": [[], []]}, {"user": [[], [], []]}),
-    ("depth", 3, {"a": [[]]}, {"a": [[[]]]}),
-    ("messages", 2, {"messages": [{"role": "a"}] * 2}, {"messages": [{"role": "a"}] * 3}),
-    ("messages", 1, {"input": [{"role": "a"}]}, {"input": [{"type": "a"}] * 2}),
-    ("parts", 2, user({"type": "text"}, "a"), user({"type": "text"}, "a", "b")),
-    ("parts", 2, user({"content": [{}]}), user({"content": [{}, {}]})),
-    ("prompts", 2, {"prompt": ["a", "b"]}, {"prompt": ["a", "b", "c"]}),
-    ("prompts", 2, {"prompt": [[1, 2, 3]] * 2}, {"prompt": [[1]] * 3}),
-    ("prompts", 4, {"prompt": ["a", "b"], "n": 2}, {"prompt": ["a", "b"], "n": "3"}),
-    ("answers", 2, {"n": 2}, {"n": 3}),
-    ("answers", 2, {"n": "2"}, {"n": "3"}),
-    ("answers", 2, {"num_return_sequences": 2}, {"num_return_sequences": 3.0}),
-    ("answers", 2, {"generation_config": {}}, {"generation_config": {"num_return_sequences": 3}}),
-    ("work", 20, {"n": 10, "stop": ["a"]}, {"n": 10, "stop": ["a", "b"]}),
-    ("work", 14, {"n": 2, "top_logprobs": 1}, {"n": 2, "top_logprobs": 2}),
-    ("work", 4, {"prompt": ["a", "b"], "n": 2}, {"prompt": ["a", "b"], "n": 3}),
-    ("work", 14, {"n": 2, "logprob_token_ids": [1]}, {"n": 2, "logprob_token_ids": [1, 2]}),
-    (
-        "work",
-        6,
-        {"num_return_sequences": 3, "bad_words_ids": [[1]]},
-        {"generation_config": {"num_return_sequences": 3}, "stop_strings": ["a", "b"]},
-    ),
-    ("repeated_bytes", 50, {"n": 2, "echo": True}, {"n": 3, "echo": True}),
-    ("repeated_bytes", 9, {"return_token_ids": True}, {"n": 2, "return_token_ids": 1}),
-    (
-        "repetition_tokens",
-        8,
-        {"repetition_detection": {"max_pattern_size": 4, "min_count": 2}},
-        {"repetition_detection": {"max_pattern_size": 5, "min_count": "2"}},
-    ),
-    ("stop_strings", 1, {"stop": ["a"]}, {"stop": ["a", "b"]}),
-    ("stop_strings", 1, {"stop_sequences": ["a"]}, {"stop_sequences": ["a", "b"]}),
-    ("string_length", 2, {"stop": "ab"}, {"stop": "abc"}),
-    ("string_length", 2, {"bad_words": ["ab"]}, {"bad_words": ["a", "abc"]}),
-    ("bad_words", 1, {"bad_words": ["a"]}, {"bad_words": ["a", "b"]}),
-    ("token_ids", 1, {"logit_bias": {"1": 1}}, {"logit_bias": {"1": 1, "2": 1}}),
-    ("token_ids", 1, {"suppress_tokens": [1]}, {"suppress_tokens": [1, 2]}),
-    ("vocabulary", 9, {"tokens": [0, 8]}, {"tokens": [9]}),
-    ("vocabulary", 9, {"logit_bias": {"8": 1}}, {"logit_bias": {"-1": 1}}),
-    ("vocabulary", 9, {"bad_words_ids": [[8, 8]]}, {"bad_words_ids": [[8], [8, 9]]}),
-    ("vocabulary", 9, {"eos_token_id": 8}, {"eos_token_id": 9}),
-    ("logprobs", 2, {"top_logprobs": 2}, {"top_logprobs": 3}),
-    ("logprobs", 2, {"logprobs": True}, {"logprobs": 3}),
-    ("prompt_logprobs", 2, {"prompt_logprobs": 2}, {"prompt_logprobs": 3}),
-    ("tools", 1, {"tools": [{}]}, {"tools": [{}, {}]}),
-    ("schema_bytes", 60, {"text": SCHEMA}, {"tools": [SCHEMA, SCHEMA]}),
-    ("schema_depth", 3, {"text": SCHEMA}, {"text": {"format": SCHEMA}}),
-    ("text_bytes", 20, {"prompt": "abc"}, {"prompt": "abcdefghijk"}),
-]
 
 
 @pytest.mark.parametrize(("limit", "most", "allowed", "too_much"), AT_MOST, ids=str)

@@ -1,7 +1,10 @@
 """Bodies: what is read and judged is what vLLM gets."""
 
 import asyncio
+import copy
 import json
+import re
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,9 +13,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from predict import memory
 from predict.legacy.parameters import CHAT, REFUSED
-from predict.requests import bodies, middleware
-from predict.requests.middleware import READ, decoded, encoded
+from predict.requests import bodies, limits, middleware
+from predict.requests.middleware import PREDICT, READ, decoded, encoded
+from predict.requests.routes import CHAT_COMPLETIONS, COMPLETIONS
+from predict.settings import variable
 
+from tests.support.limits import AT_MOST
 from tests.support.middleware import CHAT_PATH, post
 
 IMAGE = "data:image/png;base64," + "QUJD" * 30_000
@@ -77,11 +83,42 @@ def test_any_request_of_openai_s_names_comes_out_equal(request: Any, ascii_only:
     assert got.bodies == [body] if status == 200 else status == 400
 
 
-@given(st.dictionaries(st.text("ab$"), json_values))
-def test_bodies_are_read_and_written_without_a_change(request: Any) -> None:
+def spelled(value: Any, chance: Random) -> str:
+    """JSON as nobody writes it: names that come before with another value, names and texts in
+    escapes, white space, numbers in other forms."""
+    space = chance.choice(("", "", " ", "\r\n\t"))
+    if isinstance(value, dict):
+        others = (None, -(10**30), [value], "data:" + "A" * 2990, {"role": "user", "content": "é"})
+        before = [(name, chance.choice(others)) for name in value if chance.random() < 0.2]
+        inner = [
+            f"{spelled(name, chance)}:{spelled(held, chance)}"
+            for name, held in [*before, *value.items()]
+        ]
+        return f"{space}{{{space}{','.join(inner)}{space}}}"
+    if isinstance(value, list):
+        return f"{space}[{space}{','.join(spelled(held, chance) for held in value)}]{space}"
+    if type(value) is int:
+        ends = ("", "", "", ".0", "E2", "e-1", "E+270", "0" * 20 if value else "")
+        return f"{space}{'' if value else '-'}{value}{chance.choice(ends)}{space}"
+    if isinstance(value, str) and len(value) < 20 and chance.random() < 0.3:
+        return '"' + re.sub("(....)", r"\\u\1", value.encode("utf-16-be").hex()) + f'"{space}'
+    return json.dumps(value, ensure_ascii=chance.random() < 0.5) + space
+
+
+def raw(value: Any, chance: Random) -> bytes:
+    return chance.choice((b"", b"", b"\xef\xbb\xbf")) + spelled(value, chance).encode()
+
+
+CHANCES = st.integers(0, 2**32).map(Random)
+
+
+@given(st.dictionaries(st.text("ab$"), json_values), CHANCES)
+def test_bodies_are_read_and_written_without_a_change(request: Any, chance: Random) -> None:
     assert decoded(encoded(request)) == request
     assert decoded(json.dumps(request).encode()) == request
-    assert decoded(b"\xef\xbb\xbf" + json.dumps(request).encode()) == request
+    body = raw(request, chance)
+    # with the types, the signs of zeros and the order of names
+    assert repr(decoded(body)) == repr(json.loads(body)), body
 
 
 # Limits that the generated bodies lie around, and what they are made of: images, strings that look
@@ -117,30 +154,68 @@ ENTRIES = st.sampled_from(sorted(FIELDS)).flatmap(
     lambda name: FIELDS[name].map(lambda value: (name, value))
 )
 
+# What a route needs to answer at all.
+HI = [{"role": "user", "content": "hi"}]
+NEEDED: dict[str, Any] = {
+    "/v1/responses": {"input": HI},
+    "/detokenize": {"tokens": [1]},
+    COMPLETIONS: {"prompt": ""},
+}
 
-@examples(max_examples=60, deadline=None)
-@given(st.sampled_from(sorted(READ)), st.lists(ENTRIES, max_size=7))
-def test_what_is_judged_is_what_vllm_gets(path: str, entries: Any) -> None:
-    """Names may come twice: the last one counts, here and in vLLM."""
-    written = ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in entries)
-    body = b"{" + written.encode() + b"}"
-    last = dict(entries)
-    vllm, status, _ = post(path, body, **SMALL)
-    images = sum(len(url) for url in image_urls(last))
-    fits = len(body) - images <= 3000
-    if status != 200:
-        assert vllm.bodies == []
-        assert status in (400, 413)
-        return
-    (got,) = vllm.bodies
-    read = json.loads(got)
-    assert fits
-    assert len(read.get("stop") or "") <= 40
-    assert read.get("kv_transfer_params") is None
-    if path == CHAT_PATH and "prompt" in last:
-        return  # the legacy format, which is rewritten
-    for name in read.keys() - {"messages", "input", "system"}:  # conversations are repaired
-        assert read[name] == last[name]
+
+@pytest.mark.parametrize("path", sorted(READ | {PREDICT}))
+def test_what_is_judged_is_what_vllm_gets(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names may come twice, wherever: the last one counts, here and in vLLM."""
+    chat = path in (CHAT_COMPLETIONS, PREDICT)
+    check = limits.check
+    judged: list[Any] = []
+    as_they_came: list[bytes] = []
+    rewritten: list[bytes] = []
+
+    def judge(body: Any, *more: Any) -> bool:
+        judged.append(copy.deepcopy(body))
+        return check(body, *more)
+
+    monkeypatch.setattr(limits, "check", judge)
+
+    @examples(max_examples=30)
+    @given(st.lists(ENTRIES, max_size=4), CHANCES)
+    def asked(entries: Any, chance: Random) -> None:
+        judged.clear()
+        request = NEEDED.get(path, {"messages": HI}) | dict(entries)
+        body = raw(request, chance)
+        read = json.loads(body)
+        vllm, status, _ = post(path, body, **SMALL)
+        as_read = judged == [read]  # long texts, whose comparison is not to be explained
+        if status != 200:
+            assert (vllm.bodies, status in (400, 413)) == ([], True)
+            assert as_read or not judged
+            return
+        (got,) = vllm.bodies
+        assert as_read
+        assert len(body) - sum(map(len, image_urls(read))) <= 3000
+        assert len(read.get("stop") or "") <= 40
+        assert read.get("kv_transfer_params") is None
+        (as_they_came if got == body else rewritten).append(got)
+        sent = json.loads(got)
+        if chat and "prompt" in read:  # the legacy format
+            sent = {"prompt": sent["messages"][-1]["content"]}
+        for name in sent.keys() - {"messages", "input", "system"}:  # conversations are repaired
+            assert sent[name] == read[name]
+
+    asked()
+    assert as_they_came
+
+
+@pytest.mark.parametrize(("limit", "most", "_", "too_much"), AT_MOST, ids=str)
+def test_what_is_too_much_reaches_vllm_by_no_route(
+    limit: str, most: int, _: Any, too_much: dict[str, Any]
+) -> None:
+    for path in sorted(READ | {PREDICT}):
+        given: Any = {variable(limit): str(most)}
+        vllm, status, answer = post(path, json.dumps(too_much).encode(), **given)
+        assert (vllm.bodies, status in (400, 413)) == ([], True)
+        assert str(most - (limit == "vocabulary")) in answer["error"]["message"]
 
 
 def image_urls(body: dict[str, Any]) -> list[str]:
@@ -150,6 +225,7 @@ def image_urls(body: dict[str, Any]) -> list[str]:
         for name in ("messages", "input", "system")
         for entry in body.get(name, ())
         for part in entry.get("content", [entry])
+        if isinstance(part, dict)
     ]
     urls = [
         part["source"]["data"] if "source" in part else part["image_url"]
