@@ -88,7 +88,7 @@ def spelled(value: Any, chance: Random) -> str:
     escapes, white space, numbers in other forms."""
     space = chance.choice(("", "", " ", "\r\n\t"))
     if isinstance(value, dict):
-        others = (None, -(10**30), [value], "data:" + "A" * 2990, {"role": "user", "content": "é"})
+        others = (None, -(10**30), ["b"], "data:" + "A" * 2990, {"role": "user", "content": "é"})
         before = [(name, chance.choice(others)) for name in value if chance.random() < 0.2]
         inner = [
             f"{spelled(name, chance)}:{spelled(held, chance)}"
