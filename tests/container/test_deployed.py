@@ -94,7 +94,8 @@ def test_deploy_pushes_waits_sets_autoscaling_and_checks(container: Running, use
     assert production.deployment is baseten.newest
     assert production.settings["target_utilization_percentage"] == 50
     said = [line for line in done.stdout.splitlines() if line.startswith("[deploy]")]
-    assert said[0] == "[deploy] 1 of 4: push to production"
+    first = "[deploy] 1 of 4: push to production: Mistral 7B, deployed on A10G:1, "
+    assert said[0].startswith(first)
     assert "[deploy] BUILDING, after 0 min" in said
     assert f"model-{model.id}.api.baseten.co/environments/production/sync/v1" in said[-1]
     assert "| vLLM | 0." in report.read_text()
