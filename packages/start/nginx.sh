@@ -1,6 +1,6 @@
 #!/bin/sh
-# nginx with a graceful stop and more connections: the image has this as /usr/local/bin/nginx, in front of the real one on
-# PATH (build_commands in config.yaml), and Truss's supervisord runs it.
+# nginx with a graceful stop and more connections: the image has this as /usr/local/bin/nginx, in
+# front of the real one on PATH (build_commands in config.yaml), and Truss's supervisord runs it.
 #
 # At a stop supervisord tells nginx first, by SIGTERM, which ends it and every stream at once. Here
 # SIGTERM is handed on to vLLM: that refuses new requests with a 503 and lets running ones finish, and

@@ -24,8 +24,8 @@ from tests.support.soak import MARK, sent
 
 MODEL = "pixtral-12b"  # takes everything that the clients send
 MINUTE = 60
-# Of all but the engine; and of all, whose KV cache, 1 GiB, takes its memory as it is used: in five
-# minutes, so that a short one is over before.
+# Of all but the engine; and of all: the engine's KV cache, 1 GiB, takes its memory as it is used,
+# which a short one does not see the end of.
 GROWTH, SHORT_GROWTH = 1.05, 1.1
 # p99 of rejections, beyond what hops take here: one has some four of them, through nginx, where a
 # bare server's answer has two, and each may wait for a core: the engine has one of two.
@@ -51,8 +51,7 @@ def sampling(samples: list[tuple[float, int, int]]) -> Iterator[None]:
 
     def sample() -> None:
         while not done.wait(1):
-            at = time.monotonic() - started
-            samples.append((at, load.memory(), load.memory(engine=False)))
+            samples.append((time.monotonic() - started, *load.memories()))
 
     thread = threading.Thread(target=sample)
     thread.start()

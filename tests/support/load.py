@@ -250,10 +250,17 @@ def core_seconds(engine: bool) -> float:
     return cpu_seconds([pid for pid, words in found if words[0].startswith("VLLM::") == engine])
 
 
+def memories() -> tuple[int, int]:
+    """That of all together, and of all but vLLM's engine, at the same moment."""
+    found = memory_of_processes()
+    beside = sum(taken for name, taken in found.items() if "VLLM::" not in name)
+    return sum(found.values()), beside
+
+
 def memory(engine: bool = True) -> int:
     """That of all together, or of all but vLLM's `engine`."""
-    found = memory_of_processes().items()
-    return sum(taken for name, taken in found if engine or "VLLM::" not in name)
+    whole, beside = memories()
+    return whole if engine else beside
 
 
 def wait(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> float:
