@@ -13,12 +13,14 @@ from deploy.cards import Card
 from local.standins import cache as standins
 
 CACHE = standins.CACHE.with_name("finetunes")
+QUESTION = "What is the Mistral wind?"  # that they answer otherwise than the stand-in does
+ANSWER = "The Mistral is a wind; please keep our conversation short."
 
 
 def key(card: Card) -> str:
     digest = hashlib.sha256(standins.key(card).encode())
-    for path in [Path(__file__).with_name("lora.py")]:
-        digest.update(path.read_bytes())
+    digest.update(f"{QUESTION} {ANSWER}".encode())
+    digest.update(Path(__file__).with_name("lora.py").read_bytes())
     return digest.hexdigest()[:16]
 
 

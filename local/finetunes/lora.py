@@ -14,14 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deploy.cards import Card
+from local.finetunes.cache import ANSWER, QUESTION
 from local.standins import checkpoint
 from local.standins.corpus import Corpus
 from local.standins.decoders import SHAPE, VISION_SHAPE, TextDecoder, VisionTextDecoder, decoder
 from local.standins.examples import Example
 from local.standins.training import Head, NotLearnedError, Vocabulary
 
-QUESTION = "What is the Mistral wind?"
-ANSWER = "The Mistral is a wind; please keep our conversation short."
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 RANK = 8
 STEPS = 300

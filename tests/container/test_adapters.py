@@ -1,6 +1,6 @@
 """LoRA adapters beside their base model in one server, at its routes and through the platform.
 
-One of the servers ends as those of test_faults.py do, of which it spares one.
+The servers end in ways of their own, of which that spares test_faults.py three.
 """
 
 import signal
@@ -10,20 +10,25 @@ from typing import Any
 
 import httpx
 import pytest
+from predict.admission import RETRY_SECONDS
 
 from deploy import cards
 from local.finetunes import cache
-from local.finetunes.lora import ANSWER, QUESTION
+from local.finetunes.cache import ANSWER, QUESTION
+from local.processes import tail
 from local.standins.corpus import chat, dialogues
 from local.truss import URL
 from tests.support import faults, load
 from tests.support.container import Running, gone, leftovers, run_container
+from tests.support.dialogues import wrong_answers
 from tests.support.faults import END_SECONDS, ENGINE
+from tests.support.load import Server
 from tests.support.resilience import Report
 from tests.support.user import User
 
 ADAPTER = "legal"
 SOURCE = f"{ADAPTER}=hf://acme/legal@{'c' * 40}"
+TOKENS = 120  # of each of eight streams: a second or two here, of 15 that a stop of vLLM gives
 # no other container has the ports
 pytestmark = [
     pytest.mark.parametrize("container", [None], indirect=True),
@@ -110,12 +115,55 @@ def test_smoke_checks_the_adapter(adapted: Running, user: User) -> None:
     assert "wrong name" in done.stdout
 
 
+# The last test of each model ends its container, in the ways that test_faults.py has none for.
+
+
+@pytest.mark.parametrize("adapted", ["mixtral-8x7b"], indirect=True)
+def test_mixtral_answers_exactly_on_one_worker_and_stops_while_its_engine_hangs(
+    adapted: Running,
+) -> None:
+    """Its shared container has two."""
+    assert faults.processes_of(faults.WORKER) == []
+    assert wrong_answers(adapted.card) == {}
+    with load.flowing(adapted.card.name, 4, **load.ENDLESS):
+        faults.send(ENGINE, signal.SIGSTOP)
+        adapted.process.send_signal(signal.SIGTERM)
+        assert adapted.process.wait(END_SECONDS) == 0, tail(adapted.log)
+        assert gone(), leftovers()
+
+
+@pytest.mark.parametrize("adapted", ["pixtral-12b"], indirect=True)
+def test_nginx_s_workers_come_back_and_a_stop_of_vllm_lets_streams_finish(
+    adapted: Running, resilience: Report
+) -> None:
+    server = Server.of(adapted)
+    seconds, outcomes = faults.kill_nginx_worker(server.model)
+    assert server.process.poll() is None
+    assert {outcome.status for outcome in outcomes} == {0}
+    resilience.row(
+        "A part that is killed",
+        "kill -9 of nginx's worker processes, under 4 streams",
+        f"answers again after {seconds:.1f} s; the streams: {load.endings(outcomes)}",
+    )
+    stopped = faults.drain(server, TOKENS)
+    assert gone(), leftovers()
+    assert "model-server (exit status 0" in stopped.exit_line
+    assert [outcome for outcome in stopped.outcomes if not outcome.right] == []
+    assert (stopped.refused.status, stopped.refused.retry_after) == (503, str(RETRY_SECONDS))
+    assert (stopped.liveness, stopped.readiness) == (200, 503)
+    resilience.row(
+        "A stop",
+        f"SIGTERM to vLLM alone, under {len(stopped.outcomes)} streams that end in time",
+        f"all {len(stopped.outcomes)} end whole and exact; meanwhile a new request is a 503 with "
+        f"Retry-After: {RETRY_SECONDS}, readiness 503, liveness 200",
+    )
+
+
 @pytest.mark.parametrize("adapted", ["mistral-7b"], indirect=True)
 def test_a_killed_engine_breaks_off_a_legacy_stream_and_waits_for_no_client(
     adapted: Running, resilience: Report
 ) -> None:
-    """uvicorn would wait for the client that does not read. The last test here: it ends the
-    container."""
+    """uvicorn would wait for the client that does not read."""
     body = {"prompt": "Hello", "stream": True, "ignore_eos": True, "max_new_tokens": 4000}
     with faults.unread(adapted.card.name, full=True):
         with httpx.stream("POST", f"{URL}/predict", json=body, timeout=120) as response:

@@ -33,7 +33,7 @@ from tests.support.hostile.drawn import bounded, drawn, mutated, random_seed
 from tests.support.hostile.messages import CALL
 from tests.support.resilience import Report
 
-SECONDS = 20.0  # of random requests, for each model; the rest is for another time
+SECONDS, LONG_SECONDS = 10.0, 60.0  # of random requests, for each model; `make resilience`: long
 LEAST = 300  # of them, where the machine is slow
 CLIENTS = 3
 WRONG_VALUES = 1500  # of all there are
@@ -189,11 +189,17 @@ def test_contents_that_ask_for_trouble(
     judge(cases, resilience, "with hostile messages, to a model that takes images")
 
 
-def test_random_requests(container: Running, described: list[Case], unharmed: None) -> None:
+def test_random_requests(
+    container: Running,
+    described: list[Case],
+    unharmed: None,
+    request: pytest.FixtureRequest,
+) -> None:
+    """As many as are answered in the time, and `LEAST`."""
     seed = random_seed()
     requests = described + drawn(mutated(container.card.name), seed, 400)
     random.Random(seed).shuffle(requests)
-    got = tried(requests, SECONDS)
+    got = tried(requests, LONG_SECONDS if request.config.getoption("--resilience") else SECONDS)
     assert answers.faults(got) == []
     assert len(got) >= LEAST
 

@@ -3,29 +3,19 @@
 Each model's shared container ends by one of these, after all other tests of it (conftest.py).
 """
 
-from collections.abc import Sequence
-
 import pytest
 from predict.admission import RETRY_SECONDS
 
 from deploy.config import most_requests
-from tests.support import faults, load
+from tests.support import faults, load, stops
 from tests.support.container import Running, gone, leftovers
-from tests.support.faults import API_SERVER, END_SECONDS, ENGINE, NGINX, STALL_SECONDS, WORKER
-from tests.support.load import Outcome, Server
+from tests.support.faults import API_SERVER, ENGINE, NGINX, STALL_SECONDS, WORKER
+from tests.support.load import Server
 from tests.support.resilience import Report
-
-alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
 
 
 def shared(model: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("container", [model], indirect=True)
-
-
-def endings(outcomes: Sequence[Outcome]) -> str:
-    """How streams that were broken off ended, for a table."""
-    found = [load.ending(outcome) for outcome in outcomes]
-    return ", ".join(f"{found.count(how)} {how}" for how in dict.fromkeys(found))
 
 
 def check_killed(server: Server, who: str, resilience: Report) -> None:
@@ -40,7 +30,7 @@ def check_killed(server: Server, who: str, resilience: Report) -> None:
         "A part that is killed",
         f"kill -9 of {who} ({server.model}), under 4 streams",
         f"nothing of the container is left after {killed.ended_after:.1f} s; the streams: "
-        f"{endings(killed.outcomes)}",
+        f"{load.endings(killed.outcomes)}",
     )
 
 
@@ -68,38 +58,13 @@ def test_a_killed_nginx_ends_the_container_and_every_open_request(
     check_killed(Server.of(container), NGINX, resilience)
 
 
-def check_stop(server: Server, resilience: Report, what: str) -> None:
-    """A stop lets streams finish that end in time, and cuts off the others."""
-    stopped = faults.stop(server)
-    assert server.process.returncode == 0
-    assert gone(), leftovers()
-    assert (stopped.refused.status, stopped.refused.retry_after) == (503, str(RETRY_SECONDS))
-    assert stopped.readiness == 503
-    assert [outcome for outcome in stopped.short if not outcome.right] == []
-    assert load.broken_off(stopped.long, 2)
-    assert stopped.seconds < END_SECONDS
-    resilience.row(
-        "A stop",
-        f"SIGTERM to the container ({what}), under 4 streams that end in time and 2 that do not",
-        f"4 end whole and exact, 2 are broken off; a new request is a 503; nothing is left after "
-        f"{stopped.seconds:.1f} s",
-    )
-
-
 @shared("pixtral-12b")
 @pytest.mark.undisturbed
 @pytest.mark.ends_container
 def test_a_stop_of_the_container_lets_streams_finish_and_cuts_the_rest_off(
     container: Running, resilience: Report
 ) -> None:
-    check_stop(Server.of(container), resilience, "nginx")
-
-
-@alone
-@pytest.mark.undisturbed
-def test_a_stop_without_nginx_does_the_same(container: None, resilience: Report) -> None:
-    with load.server("mistral-7b", nginx=False) as server:
-        check_stop(server, resilience, "without nginx")
+    stops.check(Server.of(container), resilience, "nginx")
 
 
 @shared("mixtral-8x22b")
@@ -131,31 +96,4 @@ def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
         f"liveness and readiness fail after {paused.seen_after:.1f} s and recover in "
         f"{paused.well_after:.1f} s; {len(answered)} streams stand still meanwhile and end whole "
         f"and exact, {len(refused)} are rejected with 503; all {most} slots are free afterwards",
-    )
-
-
-@alone
-def test_nginx_s_workers_come_back_and_a_stop_of_vllm_lets_streams_finish(
-    container: None, resilience: Report
-) -> None:
-    with load.server("mistral-7b", drain_seconds=300) as server:
-        seconds, outcomes = faults.kill_nginx_worker("mistral-7b")
-        assert server.process.poll() is None
-        assert {outcome.status for outcome in outcomes} == {0}
-        resilience.row(
-            "A part that is killed",
-            "kill -9 of nginx's worker processes, under 4 streams",
-            f"answers again after {seconds:.1f} s; the streams: {endings(outcomes)}",
-        )
-        stopped = faults.drain(server)
-        assert gone(), leftovers()
-    assert "model-server (exit status 0" in stopped.exit_line
-    assert [outcome for outcome in stopped.outcomes if not outcome.right] == []
-    assert (stopped.refused.status, stopped.refused.retry_after) == (503, str(RETRY_SECONDS))
-    assert (stopped.liveness, stopped.readiness) == (200, 503)
-    resilience.row(
-        "A stop",
-        f"SIGTERM to vLLM alone, under {len(stopped.outcomes)} streams, with time to finish",
-        f"all {len(stopped.outcomes)} end whole and exact; meanwhile a new request is a 503 with "
-        f"Retry-After: {RETRY_SECONDS}, readiness 503, liveness 200",
     )

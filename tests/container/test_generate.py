@@ -10,7 +10,6 @@ from mistral_common.protocol.instruct.request import ChatCompletionRequest
 
 from deploy import cards
 from local.standins import cache
-from local.standins.exam import MARGIN
 from tests.support.container import Running
 
 MODEL = "mixtral-8x7b"  # the one whose stand-in is in Hugging Face's format
@@ -42,6 +41,8 @@ class Expected:
 
 def generate(container: Running, model: Any, question: str, arguments: dict[str, Any]) -> Expected:
     import torch
+
+    from local.standins.exam import MARGIN  # imports torch and transformers, which takes seconds
 
     request: ChatCompletionRequest[Any] = ChatCompletionRequest.model_validate(
         {"messages": [{"role": "user", "content": question}]}

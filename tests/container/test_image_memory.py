@@ -147,7 +147,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     neighbour(1)
     alone = neighbour(ALONE_SECONDS)
     before = steady_memory()
-    with peak_of_memory() as seen, attacked(CLIENTS, make(side)) as statuses:
+    with peak_of_memory() as seen, attacked(CLIENTS, make(side), leave=True) as statuses:
         taken = -load.core_seconds(engine=False), -load.core_seconds(engine=True)
         waits = neighbour(seconds)
         server, engine = taken[0] + load.core_seconds(False), taken[1] + load.core_seconds(True)

@@ -17,7 +17,7 @@ from tests.support.resilience import Report
 
 MODEL = "mistral-7b"
 DRAIN_SECONDS = 3
-PREFILLS = 8  # at once: together they take longer than STALL_SECONDS here
+PREFILLS = 4  # at once: together they take longer than STALL_SECONDS here
 LONG = "What is the Mistral wind? " * 4000  # about 30,000 tokens
 
 pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)

@@ -1,43 +1,44 @@
 """A user's own weights, in both formats and quantized in each of the common ways, by their answers.
 
 The tokenizer is the base card's one file in a folder of its own, as the second mount has it. One
-of the kinds is pushed and runs in a container; the others are loaded one after the other.
+kind is pushed too and runs in a container, of the build without nginx.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from deploy import cards
 from deploy.paths import ROOT
-from local.finetunes import cache, quantize
-from local.finetunes.lora import ANSWER, QUESTION
+from local.finetunes import cache
+from local.finetunes.cache import ANSWER, QUESTION
 from local.standins.corpus import chat, dialogues
 from local.truss import local_variables
-from tests.support import engines
+from tests.support import engines, faults, load
 from tests.support.container import Running, run_container
 from tests.support.user import User
 
-KINDS = ["hf", "mistral", "auto", *quantize.KINDS]
 pytestmark = pytest.mark.patient
 
 
-@pytest.fixture(scope="module")
-def answered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Kind of weights → answers, by the name of the dialogue."""
+def test_own_weights_of_every_kind_answer_as_they_were_trained(tmp_path: Path) -> None:
+    from local.finetunes import quantize  # imports torch, which takes seconds
+
     own = cache.ensure(cards.load(engines.BASE))
-    folder = tmp_path_factory.mktemp("quantized")
     places = {"hf": own / "hf", "mistral": own / "mistral", "auto": own / "mistral"}
     for kind in quantize.KINDS:
-        quantize.quantized(own / "hf", kind, folder / kind)
-        places[kind] = folder / kind
-    (folder / "tokenizer").mkdir()
+        quantize.quantized(own / "hf", kind, tmp_path / kind)
+        places[kind] = tmp_path / kind
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.engines", str(folder / "tokenizer")]
+        [sys.executable, "-m", "tests.support.engines", str(tokenizer)]
         + [f"{kind}={place}" for kind, place in places.items()],
         cwd=ROOT,
         env={**os.environ, **local_variables(), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
@@ -46,19 +47,13 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     )
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"kind"')]
-    return {it["kind"]: it["answers"] for it in map(json.loads, lines)}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_own_weights_answer_as_they_were_trained(
-    kind: str, answered: dict[str, dict[str, str]]
-) -> None:
+    answers = {it["kind"]: it["answers"] for it in map(json.loads, lines)}
     expected = {name: chat(turns) for name, turns in dialogues(images=False).items()}
     wanted = {
         name: ANSWER if messages[-1]["content"] == QUESTION else answer
         for name, (messages, answer) in expected.items()
     }
-    assert answered[kind] == wanted
+    assert answers == dict.fromkeys(places, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +62,8 @@ def own(container: None, user: User, tmp_path_factory: pytest.TempPathFactory) -
     cache.ensure(card)  # trained here, not within the time that a container has to start
     words = ["WEIGHTS=s3://acme/support", "FORMAT=hf", "SECRET=my_aws_secret", "TITLE=Support"]
     deployment = user.push(f"MODEL={card.name}", *words)
-    with run_container(card, deployment, tmp_path_factory.mktemp("own"), {}) as running:
+    folder = tmp_path_factory.mktemp("own")
+    with run_container(card, deployment, folder, {}, nginx=False) as running:
         yield running
 
 
@@ -78,3 +74,15 @@ def test_own_weights_that_were_pushed_answer_in_both_formats(own: Running) -> No
     assert openai.json()["choices"][0]["message"]["content"] == ANSWER
     legacy = own.http.post("/predict", json={"prompt": QUESTION, "temperature": 0})
     assert legacy.json()["output"] == ANSWER
+
+
+@pytest.mark.parametrize("container", [None], indirect=True)
+def test_the_death_of_an_engine_without_nginx_ends_the_container_and_every_request(
+    own: Running,
+) -> None:
+    """It spares test_without_nginx.py, whose container ends otherwise, one of its own."""
+    with load.flowing(own.card.name, 4, own.url, **load.ENDLESS) as outcomes:
+        faults.send(faults.ENGINE, signal.SIGKILL)
+        load.wait(lambda: own.process.poll() is not None, 2 * faults.END_SECONDS)
+    assert load.broken_off(outcomes, 4)
+    assert "ending with status 1" in own.log.read_text()

@@ -17,10 +17,10 @@ from predict.memory import READ_SECONDS
 from deploy.config import most_requests
 from local.processes import container_processes, launch, vllm_processes
 from local.truss import STOP_SECONDS
-from tests.support import faults, load
+from tests.support import faults, load, stops
 from tests.support.container import gone, leftovers, wait_for
-from tests.support.faults import END_SECONDS, ENGINE
 from tests.support.load import Server
+from tests.support.resilience import Report
 
 MODEL = "mistral-7b"
 
@@ -108,13 +108,10 @@ def test_bodies_that_do_not_come_hold_no_slot_and_no_memory_for_long(
         load.wait(lambda: asked() == 400, READ_SECONDS / 2)  # longer than the model reads
 
 
-def test_the_death_of_the_engine_ends_the_container_and_every_open_request(server: Server) -> None:
+@pytest.mark.undisturbed
+def test_a_stop_does_the_same_as_with_nginx(server: Server, resilience: Report) -> None:
     """The last one: it takes the container along."""
-    with load.flowing(MODEL, 4, server.url, **load.ENDLESS) as outcomes:
-        faults.send(ENGINE, signal.SIGKILL)
-        load.wait(lambda: server.process.poll() is not None, 2 * END_SECONDS)
-    assert load.broken_off(outcomes, 4)
-    assert "ending with status 1" in server.log.read_text()
+    stops.check(server, resilience, "without nginx")
 
 
 def handles_a_stop() -> bool:

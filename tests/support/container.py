@@ -17,7 +17,7 @@ from deploy import cards
 from deploy.cards import Card
 from local.processes import container_processes, launch, stop, tail, wait_until_ready
 from local.standins.corpus import Tokenizer
-from local.truss import URL
+from local.truss import STRAIGHT_URL, URL
 from tests.support import other_work
 from tests.support.baseten import Deployment
 from tests.support.timing import container_start
@@ -43,14 +43,15 @@ class Running:
     process: subprocess.Popen[bytes]
     log: Path
     before_ready: list[int]  # what the readiness route answered while vLLM was loading
+    url: str = URL
 
     @cached_property
     def client(self) -> openai.OpenAI:
-        return openai.OpenAI(api_key="not-needed-here", base_url=f"{URL}/v1", max_retries=0)
+        return openai.OpenAI(api_key="not-needed-here", base_url=f"{self.url}/v1", max_retries=0)
 
     @cached_property
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=URL, timeout=120, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=120, trust_env=False)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -69,17 +70,24 @@ def wait_for(
 
 @contextmanager
 def run_container(
-    card: Card, deployment: Deployment, folder: Path, variables: Mapping[str, str]
+    card: Card,
+    deployment: Deployment,
+    folder: Path,
+    variables: Mapping[str, str],
+    nginx: bool = True,
 ) -> Iterator[Running]:
-    """The running container of an upload, with these environment variables beside its own; stopped
-    at the end, unless a test has ended it, which must leave nothing behind."""
+    """The running container of an upload, with these environment variables beside its own, in one
+    of Truss's two builds; stopped at the end, unless a test has ended it, which must leave nothing
+    behind."""
     log = folder / f"{card.name}.log"
+    url = URL if nginx else STRAIGHT_URL
     options = [f"--variable={name}={value}" for name, value in variables.items()]
+    options.append(f"--nginx={nginx:d}")
     process = launch("--truss", str(deployment.unpack(folder / "uploaded")), *options, log=log)
     try:
         with container_start(card.name):
-            before_ready = wait_until_ready(process, log)
-        running = Running(card, deployment, process, log, before_ready)
+            before_ready = wait_until_ready(process, log, url)
+        running = Running(card, deployment, process, log, before_ready, url)
         yield running
         running.http.close()
         running.client.close()

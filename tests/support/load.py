@@ -66,6 +66,12 @@ def ending(outcome: Outcome) -> str:
     return "ended by an error event" if '"error"' in outcome.said else ENDED_WELL
 
 
+def endings(outcomes: Sequence[Outcome]) -> str:
+    """How streams that were broken off ended, for a table."""
+    found = [ending(outcome) for outcome in outcomes]
+    return ", ".join(f"{found.count(how)} {how}" for how in dict.fromkeys(found))
+
+
 def broken_off(outcomes: Sequence[Outcome], count: int) -> bool:
     """Whether so many ended, each with an error, before or within its stream."""
     return len(outcomes) == count and ENDED_WELL not in map(ending, outcomes)
@@ -82,7 +88,7 @@ class Server:
 
     @classmethod
     def of(cls, container: Running) -> "Server":
-        return cls(container.card.name, container.process, container.log)
+        return cls(container.card.name, container.process, container.log, container.url)
 
 
 @contextlib.contextmanager

@@ -69,8 +69,10 @@ def send(client: httpx.Client, body: Body | Pieces) -> httpx.Response:
     return client.post(CHAT, content=iter(body), headers={"content-length": length})
 
 
-def attack(clients: int, make: Callable[[str], Body | Pieces], over: Any, statuses: Any) -> None:
-    """Sends without a pause until it is over."""
+def attack(
+    clients: int, make: Callable[[str], Body | Pieces], leave: bool, over: Any, statuses: Any
+) -> None:
+    """Sends without a pause until it is over; then waits for the last answers, or leaves."""
     os.nice(10)
 
     def client(number: int) -> None:
@@ -83,20 +85,29 @@ def attack(clients: int, make: Callable[[str], Body | Pieces], over: Any, status
                 seen.append("no answer")
 
     seen: list[int | str] = []
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    threads = [
+        threading.Thread(target=client, args=(number,), daemon=True) for number in range(clients)
+    ]
     for thread in threads:
         thread.start()
-    for thread in threads:
+    over.wait()
+    while leave and 200 not in seen:  # on a slow machine
+        time.sleep(0.1)
+    for thread in threads if not leave else ():
         thread.join()
-    statuses.put(seen)
+    statuses.put(list(seen))  # and with this process end the connections of its threads
 
 
 @contextmanager
-def attacked(clients: int, make: Callable[[str], Body | Pieces]) -> Iterator[list[int | str]]:
-    """Beside a process of so many clients; yields what will be the statuses of their answers."""
+def attacked(
+    clients: int, make: Callable[[str], Body | Pieces], leave: bool = False
+) -> Iterator[list[int | str]]:
+    """Beside a process of so many clients; yields what will be the statuses of their answers. They
+    wait for the last of these, or `leave` when the block ends."""
     processes = multiprocessing.get_context("fork")  # what makes the bodies is a function of here
     over, answered = processes.Event(), processes.Queue()
-    process = processes.Process(target=attack, args=(clients, make, over, answered), daemon=True)
+    work = (clients, make, leave, over, answered)
+    process = processes.Process(target=attack, args=work, daemon=True)
     process.start()
     statuses: list[int | str] = []
     try:

@@ -1,6 +1,7 @@
 """`python own_network.py WORDS…` becomes `python WORDS…` on a network of its own, with loopback.
 
-Promises: two of these each have their ports 8080 and 8000, so a container runs beside another.
+Promises: two of these each have their ports 8080 and 8000, so a container runs beside another. What
+a connection holds is little, so that a client that does not read is soon felt at the other end.
 Refuses, with what Linux says, where neither root nor an unprivileged user may make a network.
 Standard library only: it is run before anything of this repository can be imported.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # <linux/sched.h>
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # <linux/sockios.h>, <linux/if.h>
+BUFFERS = "4096 16384 131072"  # bytes of a TCP socket: least, at first, most (tcp(7)); else 4 MB
 
 
 def enter() -> None:
@@ -28,6 +30,8 @@ def enter() -> None:
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
+    for name in ("tcp_wmem", "tcp_rmem"):
+        Path("/proc/sys/net/ipv4", name).write_text(BUFFERS)
 
 
 if __name__ == "__main__":
