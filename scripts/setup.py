@@ -13,6 +13,7 @@ import ast
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import os
 import platform
 import re
@@ -204,7 +205,7 @@ def find_uv() -> Path:
         draft = CACHE / ".uv"
         shutil.rmtree(draft, ignore_errors=True)
         with _step(f"uv {wanted}"):
-            words: list[str | Path] = [sys.executable, "-m", "pip", "install", "--quiet"]
+            words = [*pip(), "install", "--quiet"]
             words += ["--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
             words += ["--require-hashes", "-r", UV, "--target", draft]
             run(words, {"PIP_ROOT_USER_ACTION": "ignore"})
@@ -216,9 +217,15 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(".")))
 
 
+def pip() -> list[str | Path]:
+    """pip's command: this Python's, or, as .venv has none, that of the Python it was made of."""
+    has_it = importlib.util.find_spec("pip") is not None
+    return [sys.executable if has_it else sys._base_executable, "-m", "pip"]  # type: ignore[attr-defined]
+
+
 def pip_settings() -> dict[str, str]:
     """pip's own, by name: those of its files, and over them those of PIP_ variables."""
-    words = [sys.executable, "-m", "pip", "config", "list"]
+    words = [*pip(), "config", "list"]
     listed = subprocess.run(words, capture_output=True, text=True).stdout
     return parse_pip_settings(listed)
 
