@@ -51,6 +51,7 @@ REFUSED = {
     "VLLM_DP_RANK_LOCAL": ENGINES,
     "VLLM_DP_MASTER_IP": ENGINES,
     "VLLM_DP_MASTER_PORT": ENGINES,
+    "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "a container without an engine has to end",
     "VLLM_ALLOW_INSECURE_SERIALIZATION": "vLLM's processes would run code that they are sent",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": ADAPTERS,
     "VLLM_LORA_RESOLVER_CACHE_DIR": ADAPTERS,
