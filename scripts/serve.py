@@ -1,10 +1,12 @@
 """Runs the Truss here, in the foreground, until Ctrl-C or SIGTERM."""
 
 import argparse
+import os
 import re
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from deploy import cards
@@ -37,8 +39,15 @@ def _say(text: str) -> None:
     print(f"[serve] {text}", flush=True)
 
 
+def age() -> float:
+    """Seconds since this process began, which set up what was missing (scripts/command.py)."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _show_how_to_call(card: Card | None, url: str) -> None:
-    _say(f"{card.title if card else 'the model'} answers at {url}; Ctrl-C stops it. Try:")
+    _say(f"{card.title if card else 'the model'} answers at {url}; Ctrl-C stops it.")
+    _say(f"From this command's beginning to here: {age():.0f} s. Try:")
     print(
         f"""
 curl --no-buffer {url}/predict \\

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -178,5 +179,8 @@ def test_two_containers_start_their_engine_as_the_image_does(container: Running)
 @pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 def test_the_printed_curl_line_works_when_pasted(container: Running) -> None:
     text = container.log.read_text()
+    (start,) = re.findall(r"^\[serve\] ready after (\d+) s$", text, re.MULTILINE)
+    (whole,) = re.findall(r"^\[serve\] From .* to here: (\d+) s\. Try:$", text, re.MULTILINE)
+    assert int(whole) >= int(start)
     pasted = text[text.index("\ncurl --no-buffer") :].split("\n\n")[0]
     assert subprocess.run(["sh", "-c", f"{pasted} --fail"], capture_output=True).returncode == 0
