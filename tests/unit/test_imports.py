@@ -1,7 +1,10 @@
-"""Imports go one way: scripts → bench → local → deploy; packages/predict imports none of them."""
+"""Imports go one way: scripts → bench → local → deploy; packages/predict imports none of them. Unit
+tests import vLLM and torch where these are the subject."""
 
 import ast
 import functools
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +22,81 @@ MAY_IMPORT = {
 }
 OURS = {"scripts", "bench", "local", "deploy", "predict", "tests"}
 
+# What takes seconds to import, and the files of unit tests that do so when they are collected
+SLOW = {"vllm", "torch", "transformers", "xgrammar"}
+IMPORT_SLOW = {
+    "constraints_masks",
+    "constraints_process",
+    "constraints_readings",
+    "constraints_trial",
+    "constraints_turns",
+    "constraints_verdicts",
+    "continuing",
+    "images_turns",
+    "per_token",
+    "prefill_turns",
+    "prompt_logprobs",
+    "requests_costs",
+    "requests_fields",
+    "requests_json_schemas",
+    "requests_loosening",
+    "standins",
+    "standins_json",
+    "tokenizing",
+    "tool_parser",
+}
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """What import statements name."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
 
 @functools.cache
 def imported(path: Path) -> frozenset[str]:
     """The modules that a file imports, wherever in it, by their full names."""
+    return frozenset(names(ast.walk(parsed(path))))
+
+
+def imported_at_once(path: Path) -> Iterator[str]:
+    """What is imported when the file is: not by its functions, nor for types alone, which are the
+    only things that are imported under an `if`."""
+    yield from names(parsed(path).body)
+    for node in parsed(path).body:
+        if isinstance(node, ast.Assign):  # … = pytest.importorskip("vllm.exceptions")
+            yield from re.findall(r"importorskip\('([\w.]+)'\)", ast.unparse(node))
+
+
+def files_of(module: str) -> Iterator[Path]:
+    """Our files that are run when a module, or a name of one, is imported."""
+    words = module.split(".")
+    for folder in (ROOT, ROOT / "packages"):
+        for end in range(1, len(words) + 1):
+            place = folder.joinpath(*words[:end])
+            yield from (
+                it for it in (place / "__init__.py", place.with_suffix(".py")) if it.is_file()
+            )
+
+
+def slow_imports(path: Path, seen: set[Path]) -> set[str]:
+    """What of SLOW is imported with a file, by it or by those of ours that it imports."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(found)
+    for module in imported_at_once(path):
+        found |= {module.split(".")[0]} & SLOW
+        for file in set(files_of(module)) - seen:
+            seen.add(file)
+            found |= slow_imports(file, seen)
+    return found
 
 
 def folder_of(module: str) -> str | None:
@@ -55,3 +121,9 @@ def test_nobody_imports_a_command_and_no_test_imports_a_test() -> None:
         layers = {name for name in imported(path) if folder_of(name) not in (None, "support")}
         wrong = {name for name in layers if name.startswith("tests.")}
         assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(sorted(wrong))}"
+
+
+def test_unit_tests_import_vllm_and_torch_where_these_are_the_subject() -> None:
+    """Another imports them in the test that needs them, or leaves them alone."""
+    found = {path for path in (ROOT / "tests" / "unit").glob("*.py") if slow_imports(path, {path})}
+    assert {path.stem.removeprefix("test_") for path in found} == IMPORT_SLOW
