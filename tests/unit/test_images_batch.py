@@ -38,7 +38,8 @@ def test_a_request_takes_one_share_once_the_sizes_of_all_images_are_known() -> N
                 await asyncio.sleep(0)
                 if late:
                     await may_go.wait()
-                await batch.share(COST)
+                async with batch.share(COST):
+                    pass
 
         with image_batch(memory) as batch:
             images = [asyncio.create_task(image(late)) for late in (False, False, True)]
@@ -63,7 +64,8 @@ def test_where_one_image_fails_no_other_takes_memory() -> None:
                 await asyncio.sleep(0)
                 if bad:
                     raise OSError("the reason")
-                await batch.share(COST)
+                async with batch.share(COST):
+                    pass
 
         with image_batch(memory) as batch:
             results = await asyncio.gather(
@@ -88,7 +90,8 @@ def test_where_there_is_no_room_the_images_of_a_request_wait_once(
         async def image(batch: ImageBatch) -> None:
             with batch.image():
                 await asyncio.sleep(0)
-                await batch.share(COST)
+                async with batch.share(COST):
+                    pass
 
         with image_batch(memory) as batch:
             errors = await asyncio.gather(*map(image, [batch] * 5), return_exceptions=True)
@@ -105,7 +108,8 @@ def test_a_share_is_given_back_however_a_request_ends(ended_by: type[BaseExcepti
         async def request() -> None:
             with image_batch(memory) as batch:
                 with batch.image():
-                    await batch.share(COST)
+                    async with batch.share(COST):
+                        pass
                 assert memory.taken == cost_of([COST])[0]
                 await batch.download(100)
                 raise ended_by
@@ -127,7 +131,8 @@ def test_a_body_is_incoming_until_the_request_has_a_share_or_needs_none() -> Non
                 assert (memory.incoming.taken, memory.shares.taken) == (batch.body.size, 0)
                 if images:
                     with batch.image():
-                        await batch.share(COST)
+                        async with batch.share(COST):
+                            pass
                     assert memory.shares.taken == batch.body.size + cost_of([COST])[0]
                 else:
                     batch.body.settle()

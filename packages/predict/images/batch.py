@@ -10,8 +10,8 @@ vLLM's media connector.
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +33,6 @@ class ImageBatch:
     deadline: float | None = None  # on the monotonic clock, set by the first fetch
     running: int = 0
     started: int = 0
-    decoding: asyncio.Lock = field(default_factory=asyncio.Lock)
     lookups: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(LOOKUPS_PER_REQUEST)
     )
@@ -43,7 +42,7 @@ class ImageBatch:
     all_known: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
     shares: list[Share] = field(default_factory=list)
-    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of an image, to be decoded
     downloaded: int = 0
     body: BodyRoom = field(init=False)  # the request's
 
@@ -75,20 +74,22 @@ class ImageBatch:
             if not self.running and not self.open:
                 self._end_round()
 
-    async def share(self, cost: ImageCost) -> Share:
-        """The share of memory of all images of the request, once the costs of all are known."""
+    @asynccontextmanager
+    async def share(self, cost: ImageCost) -> AsyncIterator[Share]:
+        """The share of memory of all images of the request, once the costs of all are known; each
+        has it in its turn, as memory.py counts, unless another has failed."""
         self.costs.append(cost)
         if len(self.costs) == self.running:
             self.all_known.set()
         await self.all_known.wait()
-        async with self.taking:
+        async with self.turn:
             if self.failure is not None:  # of another image, or there was no room for all of them
                 raise self.failure
             if not self.shares:
                 self.shares.append(await Share.take(self.memory, self.costs, self.body.size))
                 self._forget_downloads()
                 self.body.settle()
-        return self.shares[0]
+            yield self.shares[0]
 
     async def download(self, size: int) -> None:
         """Counts downloaded bytes, once there is room for them."""

@@ -127,10 +127,7 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
 
         kept = self.encoder.size(width, height) if self.encoder else 0
         downloaded = 0 if fetched is None else len(data)
-        share = await batch.share(ImageCost(downloaded, width * height, kept))
-        async with batch.decoding:  # one at a time, as memory.py counts
-            if batch.failure is not None:  # of one that was decoded before
-                raise batch.failure
+        async with batch.share(ImageCost(downloaded, width * height, kept)) as share:
             image = await share.run(global_thread_pool, decode)
         batch.sizes[url] = image.media.size
         return image
