@@ -34,6 +34,9 @@ def predict_settings(card: Card, most_requests: int | None = None) -> dict[str, 
     found = {name: str(value) for name, value in settings.items() if value is not None}
     found["VLLM_MAX_STOP_STRINGS"] = str(card.request_limits["stop_strings"] or NO_STOP_LIMIT)
     limits = dict(card.request_limits)
+    if (size := limits["bad_words_bytes"]) is not None:  # each with a space before it, and without
+        tokens = 2 * (size + (limits["bad_words"] or 0))
+        found["VLLM_MAX_BAD_WORDS_TOTAL_TOKENS"] = str(tokens)
     if most_requests is not None:
         limits["prompts"] = min(limits["prompts"] or most_requests, most_requests)
     for name, most in limits.items():

@@ -14,6 +14,8 @@ from predict.requests.work import REPEATING
 from predict.settings import DEFAULT_LIMITS
 from pydantic import BaseModel
 
+from deploy import cards
+from deploy.variables import predict_settings
 from tests.support.vllm_requests import VLLM
 
 # What bounds each, by the limits of limits.yaml, …
@@ -21,14 +23,14 @@ BOUNDED = {
     "n": "answers, work",
     "stop": "stop_strings, string_length, work",
     "stop_sequences": "stop_strings, string_length, work",
-    "bad_words": "bad_words, string_length, work",
+    "bad_words": "bad_words, string_length, bad_words_bytes, work",
     "logprobs": "logprobs, work",
     "top_logprobs": "logprobs, work",
     "logprob_token_ids": "token_ids, work",
     "prompt_logprobs": "prompt_logprobs, prompt_work",
-    "allowed_token_ids": "token_ids",
-    "stop_token_ids": "token_ids",
-    "logit_bias": "token_ids",
+    "allowed_token_ids": "token_ids, work",
+    "stop_token_ids": "stop_tokens, work",
+    "logit_bias": "token_ids, work",
     "repetition_detection": "repetition_tokens",
     "structured_outputs": "schema_bytes, schema_depth",
     "response_format": "schema_bytes, schema_depth",
@@ -129,3 +131,18 @@ def test_the_parts_of_an_object_are_decided_on_too(name: str) -> None:
         hints = typing.get_type_hints(kind)
         parts = {part.name: hints[part.name] for part in dataclasses.fields(kind)}
     assert {part for part, annotation in parts.items() if grows(annotation)} == PARTS[name]
+
+
+def test_what_the_engine_has_room_for_is_what_it_is_given_at_most() -> None:
+    """With one more vLLM's second model runner raises an error in the engine, which ends it."""
+    from vllm.v1.worker.gpu.sample import logit_bias
+
+    most = {name: limit or 0 for name, limit in DEFAULT_LIMITS.items()}
+    assert most["token_ids"] <= logit_bias.MAX_NUM_ALLOWED_TOKEN_IDS
+    assert most["token_ids"] <= logit_bias.MAX_NUM_LOGIT_BIAS_TOKENS
+    own = 8  # that the model's configuration may add
+    assert most["stop_tokens"] + own <= logit_bias.MAX_NUM_STOP_TOKEN_IDS
+    variables = predict_settings(cards.load("mistral-7b"))
+    # a word is read with a space before it and without, and has no more tokens than bytes and one
+    room = int(variables["VLLM_MAX_BAD_WORDS_TOTAL_TOKENS"])
+    assert 2 * (most["bad_words_bytes"] + most["bad_words"]) <= room

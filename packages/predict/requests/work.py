@@ -1,4 +1,4 @@
-"""What costs time in combination, for each token of each answer.
+"""What costs time in combination, for each token of each answer, and what the engine has room for.
 
 Promises: pure functions; refuses with a `RequestError` what would keep the engine or the server so
 long that others notice, whichever of its names a field has.
@@ -13,6 +13,16 @@ from predict.settings import RequestLimits
 
 # What each token of an answer is compared with.
 WORDS = ("stop", "stop_strings", "bad_words", "bad_words_ids")
+BANNED = ("bad_words", "bad_words_ids")
+# What becomes `logit_bias`, of which vLLM's second model runner has room for 1024 tokens of a
+# request (v1/worker/gpu/sample/logit_bias.py): with one more the engine ends, and so it does with
+# too many bad words or stop tokens. Nothing before it counts them.
+BIASED = ("logit_bias", "sequence_bias", "suppress_tokens", "bad_words_ids")
+# Token ids of each answer that cost as much as a stop string. With n 128, 1024 `allowed_token_ids`
+# take the engine 180 ms as the answers begin (in vLLM's first model runner); 1024 in `logit_bias`
+# 21 ms whenever a request comes or goes; to read them all from the API server 38 ms.
+TOKENS = ("allowed_token_ids", "stop_token_ids", "eos_token_id")
+TOKENS_FOR_ONE = 8
 LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
 # What has vLLM repeat the prompt in each answer, as text or as tokens.
 REPEATING = ("echo", "return_token_ids")
@@ -35,12 +45,14 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     asked = ("n", "num_return_sequences")
     each = max(1, *(_count(fields, name) for fields in every for name in asked))
     answers = each * (len(prompt) if isinstance(prompt, list) and many else 1)
-    work = answers * (1 + words + LOGPROB_WORK * logprobs)
+    biased = sum(_entries(fields, name) for fields in every for name in BIASED)
+    ids = biased + sum(_entries(fields, name) for fields in every for name in TOKENS)
+    work = answers * (1 + words + LOGPROB_WORK * logprobs + ids // TOKENS_FOR_ONE)
     if limits["work"] is not None and work > limits["work"]:
         raise RequestError(
             f"'n' is too large beside the rest: {answers} answers × (1 + {words} stop strings and "
-            f"bad words + {LOGPROB_WORK} × {logprobs} log probabilities) is {work}; at most "
-            f"{limits['work']} is allowed",
+            f"bad words + {LOGPROB_WORK} × {logprobs} log probabilities + {ids} token ids / "
+            f"{TOKENS_FOR_ONE}) is {work}; at most {limits['work']} is allowed",
             "n",
         )
     repeated = next((name for name in REPEATING if body.get(name)), None)
@@ -50,6 +62,19 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             f"'n' is {each}, and '{repeated}' repeats the prompt in each answer: {each} × {size} "
             f"bytes of the request; at most {most} are allowed",
             "n",
+        )
+    if limits["token_ids"] is not None and biased > limits["token_ids"]:
+        named = ", ".join(name for name in BIASED if any(_entries(one, name) for one in every))
+        raise RequestError(
+            f"{biased} tokens have a bias ({named}); at most {limits['token_ids']} are allowed",
+            named.partition(",")[0],
+        )
+    banned = sum(_sizes(fields.get(name)) for fields in every for name in BANNED)
+    if limits["bad_words_bytes"] is not None and banned > limits["bad_words_bytes"]:
+        raise RequestError(
+            f"'bad_words' have {banned} bytes or tokens together; at most "
+            f"{limits['bad_words_bytes']} are allowed",
+            next(name for name in BANNED if any(fields.get(name) for fields in every)),
         )
     repetition = body.get("repetition_detection")
     if isinstance(repetition, dict) and limits["repetition_tokens"] is not None:
@@ -64,7 +89,15 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
 
 
 def _entries(body: Mapping[str, Any], name: str) -> int:
-    return len(body[name]) if isinstance(body.get(name), list) else 0
+    return len(body[name]) if isinstance(body.get(name), (list, dict)) else 0
+
+
+def _sizes(words: Any) -> int:
+    """Bytes of texts, and tokens of lists."""
+    if not isinstance(words, list):
+        return 0
+    sizes = (word.encode(errors="replace") if isinstance(word, str) else word for word in words)
+    return sum(len(word) for word in sizes if isinstance(word, (bytes, list)))
 
 
 def _count(body: Mapping[str, Any], name: str) -> int:
