@@ -17,6 +17,7 @@ from local.truss import URL
 
 CHAT = f"{URL}/v1/chat/completions"
 COMPLETIONS = f"{URL}/v1/completions"
+TOKENIZE = f"{URL}/tokenize"
 QUESTION = [{"role": "user", "content": "What is the Mistral wind?"}]
 UNDER_WAY_SECONDS = 1.0  # until all clients of an attack have sent something
 PATIENCE_SECONDS = 300  # an image behind a flood of others
@@ -64,7 +65,8 @@ def outcome(response: httpx.Response) -> int | str:
 
 def send(client: httpx.Client, body: Body | Pieces) -> httpx.Response:
     if isinstance(body, dict):
-        return client.post(CHAT if "messages" in body else COMPLETIONS, json=body)
+        url = CHAT if "messages" in body else COMPLETIONS
+        return client.post(TOKENIZE if "return_token_strs" in body else url, json=body)
     length = str(sum(map(len, body)))
     return client.post(CHAT, content=iter(body), headers={"content-length": length})
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from predict import tokenizing
+from starlette.responses import JSONResponse
 from vllm.entrypoints.serve.tokenize.protocol import (
     TokenizeChatRequest,
     TokenizeCompletionRequest,
@@ -62,3 +63,9 @@ def test_tokens_are_not_spelt_beyond_what_the_model_reads() -> None:
     assert caught.value.parameter == "return_token_strs"
     answer, threads = spelt(6, strings=False)
     assert (answer.token_strs, threads) == (None, [])
+
+
+def test_an_answer_is_written_as_vllm_writes_it() -> None:
+    answer = TokenizeResponse(count=2, max_model_len=5, tokens=[7, 8], token_strs=["ä", '"\n'])
+    content = answer.model_dump()
+    assert tokenizing.QuickResponse(content).body == JSONResponse(content).body
