@@ -13,6 +13,7 @@ from predict import (
     long_prompts,
     per_token,
     prompt_logprobs,
+    running,
     settings,
     tokenizing,
     upgrades,
@@ -33,6 +34,7 @@ class Gateway:
         tokenizing.install()
         inner = RequestMiddleware(app, found)
         self.limits = found.limits
+        self.memory = inner.memory
         self.app = AdmissionMiddleware(inner, found, inner.memory.free_slots)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,6 +51,7 @@ class Gateway:
         async def heard() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                running.publish_memory(lambda: self.memory.taken)
                 engine = scope["app"].state.engine_client
                 long_prompts.install(engine)
                 prompt_logprobs.install(engine, self.limits["prompt_work"])

@@ -1,7 +1,9 @@
-"""What runs, as one line of /metrics, for `make smoke` to compare with what was planned.
+"""What runs, as one line of /metrics, for `make smoke` to compare with what was planned; and the
+memory that requests take.
 
 Promises: `predict:config_info` has in its labels what vLLM made of its flags and the GPU it found;
-`vllm:cache_config_info`, vLLM's own, has the KV cache. A label that cannot be read is empty:
+`vllm:cache_config_info`, vLLM's own, has the KV cache. `predict:request_memory_bytes` is what
+bodies and images take now of the limit `image_memory_bytes`. A label that cannot be read is empty:
 nothing here keeps the server from starting.
 """
 
@@ -14,6 +16,7 @@ from typing import Any
 from prometheus_client import Gauge
 
 METRIC = "predict:config_info"
+MEMORY = "predict:request_memory_bytes"
 DRIVER = Path("/proc/driver/nvidia/version")
 
 log = logging.getLogger("vllm.predict")
@@ -48,6 +51,14 @@ def publish(state: Any) -> None:
         Gauge(METRIC, "What this server was made of", list(found)).labels(**found).set(1)
     except Exception as error:
         log.warning("%s: no metric %s", type(error).__name__, METRIC)
+
+
+def publish_memory(taken: Callable[[], int]) -> None:
+    """Adds what is taken when somebody looks."""
+    try:
+        Gauge(MEMORY, "What bodies and images of requests take now").set_function(taken)
+    except Exception as error:
+        log.warning("%s: no metric %s", type(error).__name__, MEMORY)
 
 
 def _text(read: Callable[[], Any]) -> str:

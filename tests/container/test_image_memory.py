@@ -8,16 +8,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from local.processes import tail
+from local.truss import URL
 from tests.support import load
 from tests.support.container import Running
-from tests.support.image_host import bomb, data_url, numbered, picture
+from tests.support.image_host import ImageHost, bomb, data_url, numbered, picture
 from tests.support.images import ask, part
 from tests.support.neighbours import Body, Pieces, attacked, neighbour
 from tests.support.resilience import Report
@@ -180,19 +181,58 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     )
 
 
-def test_requests_that_fail_at_their_last_image_keep_no_memory(container: Running) -> None:
-    """Were their shares kept, the fourth would wait in vain."""
-    good, broken = data_url(bomb(SIDE, SIDE)), data_url(picture(size=(1000, 1000))[:-100])
+GOOD, LARGE = data_url(bomb(512, 512)), data_url(bomb(SIDE, SIDE))
+BROKEN = data_url(picture(size=(1000, 1000))[:-100])
 
-    def ask_with(*urls: str) -> httpx.Response:
-        content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1}
-        return container.http.post(load.CHAT, json=body)
+# How a request with images ends: their URLs, or paths of the test's host; what else it has; and the
+# status of the answer.
+WAYS_OUT: dict[str, tuple[list[str], Body, int]] = {
+    "the first image is broken": ([BROKEN, LARGE, LARGE], {}, 400),
+    "the last image is broken": ([LARGE, LARGE, BROKEN], {}, 400),
+    "an image has too many pixels": ([GOOD, data_url(bomb(SIDE, SIDE + 1))], {}, 400),
+    "a host has no such image": ([GOOD, "/status/404"], {}, 400),
+    "a host breaks off": ([GOOD, "/short"], {}, 400),
+    "a host is silent": ([GOOD, "/stall"], {}, 400),
+    "too many tokens are asked for": ([GOOD, GOOD], {"max_tokens": 10**6}, 400),
+    "several answers": ([GOOD], {"n": 3, "temperature": 1}, 200),
+    "a stream": ([GOOD, GOOD], {"stream": True}, 200),
+}
 
-    for _ in range(6):
-        response = ask_with(good, good, good, good, broken)
-        assert response.status_code == 400
-        assert "image 5 of the request: it is not an image" in response.text
+
+def taken() -> float:
+    """Bytes that bodies and images of requests take now."""
+    return load.metrics()["predict:request_memory_bytes"]
+
+
+def with_images(urls: list[str], **more: Any) -> Body:
+    content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return {"messages": [{"role": "user", "content": content}], "max_tokens": 1, **more}
+
+
+@pytest.mark.parametrize("name", WAYS_OUT)
+def test_a_request_with_images_keeps_no_memory_however_it_ends(
+    container: Running, image_host: ImageHost, name: str
+) -> None:
+    urls, more, status = WAYS_OUT[name]
+    body = with_images([image_host.url(u) if u[0] == "/" else u for u in urls], **more)
+    response = container.http.post(load.CHAT, json=body)
+    assert response.status_code == status, response.text
+    load.wait(lambda: taken() == 0)
+
+
+def test_clients_that_leave_keep_no_memory(container: Running) -> None:
+    """While their images are decoded, or wait for a turn: there is room for two such requests."""
+
+    def leave(_: int) -> None:
+        patience, body = httpx.Timeout(30, read=2), with_images([LARGE] * 5)
+        with suppress(httpx.ReadTimeout):
+            httpx.post(f"{URL}{load.CHAT}", json=body, timeout=patience, trust_env=False)
+
+    with ThreadPoolExecutor(5) as threads:
+        leaving = threads.map(leave, range(5))
+        load.wait(lambda: taken() > 0)
+        list(leaving)
+    load.wait(lambda: taken() == 0)
 
 
 def test_500_different_images_leave_no_more_than_the_cache_keeps(
