@@ -70,6 +70,9 @@ def test_a_full_tmp_harms_nobody(
             load.CHAT, json={"messages": hello, "response_format": schema, "max_tokens": 5}
         )
         refused = container.http.post(load.CHAT, json={"messages": large, "max_tokens": 1})
+    outcomes += load.streams(MODEL, 1)  # it is empty again
+    padded = data_url(picture(size=(48, 48)) + bytes(6 << 20))  # what a decoder passes over
+    assert ask(container, {"type": "image_url", "image_url": {"url": padded}}) == RED
     assert [outcome for outcome in outcomes if not outcome.right] == []
     assert answer.json()["choices"][0]["message"]["content"] == "7"
     assert refused.status_code in (400, 413), refused.text
@@ -77,7 +80,8 @@ def test_a_full_tmp_harms_nobody(
         SECTION,
         "/tmp is full",
         f"{len(outcomes)} of {len(outcomes)} streams, an image and a schema are answered right; a "
-        f"body of 3 MB gets its {refused.status_code}",
+        f"body of 3 MB gets its {refused.status_code}; the last stream, and an image in a body of "
+        "8 MB, came when it was empty again",
     )
 
 
