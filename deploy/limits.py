@@ -33,5 +33,8 @@ SETTINGS: dict[str, Row] = {f"PREDICT_LIMIT_{name.upper()}": INTEGER for name in
     "PREDICT_TOP_P": NUMBER,
 }
 IMAGES: dict[str, Row] = {
-    f"ALLOWED_IMAGE_{name}": TEXT for name in ("ADDRESSES", "FORMATS", "HOSTS", "PORTS")
+    "ALLOWED_IMAGE_ADDRESSES": {"kind": "networks"},
+    "ALLOWED_IMAGE_FORMATS": TEXT,  # that Pillow and vLLM read is seen at the start
+    "ALLOWED_IMAGE_HOSTS": TEXT,
+    "ALLOWED_IMAGE_PORTS": {"kind": "ports"},
 }

@@ -1,15 +1,16 @@
 """What a value may be, of a flag, of a variable of vLLM's or of a setting of the middleware.
 
 Promises: a row of templates/vllm_flags.yaml, vllm_variables.yaml or deploy/limits.py says it: its
-`kind` (integer, number, size, json, object) with `bounds`, or its `choices`, of which a `list` has
-several with commas between them; a row with none of these takes any text. Refuses the others with a
-`UsageError` that says what is taken.
+`kind` (integer, number, size, json, object, ports, networks) with `bounds`, or its `choices`, of
+which a `list` has several with commas between them; a row with none of these takes any text.
+Refuses the others with a `UsageError` that says what is taken.
 """
 
 import json
 import operator
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 from deploy.errors import UsageError
@@ -35,7 +36,7 @@ def check_value(name: str, value: str, row: Row, variable: str) -> None:
     `variable` is where it was given."""
     given = [value]
     if row.get("list"):
-        given = [word.strip() for word in value.split(",") if word.strip()]
+        given = _words(value)
     if (choices := row.get("choices")) and not set(given) <= set(choices):
         shown = ", ".join(choices[:12])
         raise UsageError(f"{variable}: {name} is one of {shown}, got {value!r}")
@@ -49,6 +50,12 @@ def check_value(name: str, value: str, row: Row, variable: str) -> None:
             wanted = "an integer, or one such as 16k (of 1000) or 16K (of 1024)"
         case "json" if not _is_json(value):
             wanted = f"JSON, or dotted keys ({name}.key value)"
+        case "ports" if not all(map(_is_port, _words(value))):
+            wanted = "ports, 1 to 65535, with commas between them"
+        case "networks" if not all(map(_is_network, _words(value))):
+            wanted = (
+                "addresses as 10.1.2.3, 10.1.0.0/16 or [fd12::1]:8123, with commas between them"
+            )
         case "object" if not (value.startswith("{") and _is_json(value)):
             wanted = "a JSON object"
     if wanted:
@@ -69,6 +76,24 @@ def number(value: str) -> float:
     bare = value.rstrip("".join(UNITS))
     unit: int = UNITS.get(value[len(bare) :], 1)
     return float(bare) * unit
+
+
+def _words(value: str) -> list[str]:
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 0 < int(text) < 65536
+
+
+def _is_network(text: str) -> bool:
+    """As packages/predict/images/urls.py reads one, which deploying has no libraries for."""
+    parts = re.fullmatch(r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?", text)
+    try:
+        ip_network((parts[1] or parts[2]) if parts else "")
+    except ValueError:
+        return False
+    return parts is None or parts[3] is None or _is_port(parts[3])
 
 
 def _is_json(value: str) -> bool:

@@ -41,6 +41,15 @@ def test_variables_are_words_of_a_shell() -> None:
         ("PREDICT_X=3", "no setting of the middleware; docs/operations.md#limits has them"),
         ("ALLOWED_IMAGE_X=3", "no setting of the middleware; docs/operations.md#images has them"),
         ("ALLOWED_IMAGE_ADRESSES=10.1.2.3", "did you mean ALLOWED_IMAGE_ADDRESSES"),
+        (
+            "ALLOWED_IMAGE_PORTS=443,http",
+            "ALLOWED_IMAGE_PORTS takes ports, 1 to 65535, .*'443,http'",
+        ),
+        ("ALLOWED_IMAGE_PORTS=65536", "ALLOWED_IMAGE_PORTS takes ports"),
+        ("ALLOWED_IMAGE_ADDRESSES=localhost", "takes addresses as 10.1.2.3, .* got 'localhost'"),
+        ("ALLOWED_IMAGE_ADDRESSES=::1", "ALLOWED_IMAGE_ADDRESSES takes addresses"),
+        ("ALLOWED_IMAGE_ADDRESSES=10.1.2.3/8", "ALLOWED_IMAGE_ADDRESSES takes addresses"),
+        ("ALLOWED_IMAGE_ADDRESSES=127.0.0.1:99999", "ALLOWED_IMAGE_ADDRESSES takes addresses"),
         ("PREDICT_LIMIT_TOOLS=-1", "PREDICT_LIMIT_TOOLS is at least 0, got '-1'"),
         ("PREDICT_STALL_SECONDS=-1", "PREDICT_STALL_SECONDS is at least 0"),
         ("VLLM_ATTENTION_BACKEND=X", "no variable of vLLM's; use VLLM_ARGS='--attention-backend"),
@@ -89,6 +98,7 @@ def test_what_cannot_be_a_variable_of_the_container_is_refused(text: str, messag
         "NCCL_DEBUG=INFO MAX_JOBS=many",
         "PREDICT_TOP_K=-1 PREDICT_LIMIT_TOOLS=0",
         "ALLOWED_IMAGE_PORTS=8080 ALLOWED_IMAGE_ADDRESSES=10.1.2.3",
+        "ALLOWED_IMAGE_ADDRESSES='127.0.0.1:8123, 10.1.0.0/16,[fd12::]:81,[::/0]'",
         "VLLM_LOGGING_LEVEL=warning",
     ],
 )
