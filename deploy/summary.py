@@ -102,6 +102,8 @@ def summary(card: Card, choices: Options) -> str:
         lines.append("  tools        none: the model's tokenizer has no tokens for them")
     if flags := not_counted(chosen, choices):
         lines.append(f"  not counted  {flags}: context and requests are planned without it")
+    if choices.variables:
+        lines.append(f"  environment  {', '.join(choices.variables)}")
     if fewer := on_fewer_gpus(chosen):
         lines.append(f"  fewer GPUs   {fewer}")
     lines.append(f"  prices       {PRICES}")

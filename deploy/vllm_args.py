@@ -4,8 +4,8 @@ Promises: what is accepted is known to vLLM's parser (templates/vllm_flags.yaml,
 has as many values as its flag takes, and undoes nothing that this Truss relies on
 (templates/vllm_flags_refused.yaml says what, and why); and no two flags of a start command are a
 pair with which vLLM is sure not to start. Names are resolved as vLLM's parser resolves
-them: underscores, `--flag=value`, unambiguous abbreviations, `--no-flag`, dotted keys.
-Refuses with a `UsageError` that names the flag.
+them: underscores, `--flag=value`, `--no-flag`, dotted keys; but not abbreviations, which a new vLLM
+may take for another flag. Refuses with a `UsageError` that names the flag.
 """
 
 import difflib
@@ -117,13 +117,9 @@ def resolve(name: str, variable: str = "VLLM_ARGS") -> str:
     spelled = bare.replace("_", "-") if bare.startswith("--") else bare
     if spelled in names():
         return names()[spelled]
-    begun = sorted({name for name in names() if name.startswith(spelled)})
-    if spelled.startswith("--") and len(spelled) > 2 and begun:
-        if len({names()[one] for one in begun}) == 1:
-            return names()[begun[0]]
-        raise UsageError(f"{variable}: {name} may be {', '.join(begun[:6])}; write it in full")
-    near = difflib.get_close_matches(spelled, list(names()), n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = sorted({it for it in names() if it.startswith(spelled)} if len(spelled) > 2 else ())
+    near = near[:6] or difflib.get_close_matches(spelled, list(names()), n=1, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise UsageError(f"{variable}: {name} is not a flag of `vllm serve`{hint}")
 
 

@@ -7,6 +7,7 @@ here (liveness.py). All errors have OpenAI's format, and vLLM's 503s a Retry-Aft
 needs Truss's nginx in front, which an image may be built without.
 """
 
+import difflib
 import re
 import signal
 from collections.abc import Callable
@@ -79,7 +80,8 @@ class AdmissionMiddleware:
         path, method = scope["path"], scope["method"]
         methods = methods_of(path)
         if methods is None:
-            await refuse(send, 404, "NotFoundError", f"there is no route {path[:100]!r} here")
+            message = f"there is no route {path[:100]!r} here{did_you_mean(path)}"
+            await refuse(send, 404, "NotFoundError", message)
         elif path in (LIVENESS, HEALTH) and method in methods:
             await self._probe(path, send)
         elif method not in methods and (method != "OPTIONS" or path in (LIVENESS, HEALTH)):
@@ -203,6 +205,17 @@ def methods_of(path: str) -> tuple[str, ...] | None:
     if stored := STORED_RESPONSE.fullmatch(path):
         return ("POST",) if stored[1] else ("GET",)
     return ("GET",) if MODEL.fullmatch(path) else None
+
+
+def did_you_mean(path: str) -> str:
+    """What may have been meant by a path where nothing is, to stand behind the error."""
+    bare = path.rstrip("/")
+    while bare.startswith("/v1/v1/"):
+        bare = bare.removeprefix("/v1")
+    if (found := f"/v1{bare}") in ROUTES:
+        return f"; did you mean {found}? (an OpenAI client's base_url ends in /v1)"
+    near = difflib.get_close_matches(bare[:40], sorted(ROUTES), n=1, cutoff=0.85)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 async def put_off(send: Send, message: str) -> None:

@@ -235,3 +235,22 @@ def test_a_slot_is_free_as_soon_as_its_client_has_the_whole_answer() -> None:
         return [*seen, door.running]
 
     assert asyncio.run(scene()) == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions? (an OpenAI client's base_url ends in /v1)"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions?"),
+        ("/v1/chat/completion", "/v1/chat/completions?"),
+        ("/v1/chat/completions/", "/v1/chat/completions?"),
+        ("/predict/", "/predict?"),
+        ("/v1/embeddings", ""),
+        ("/" * 5000, ""),
+    ],
+)
+def test_a_route_that_is_nearly_one_is_told_which(path: str, meant: str) -> None:
+    status, _, body, asked = ask(path)
+    assert (status, asked) == (404, False)
+    said = body["error"]["message"]
+    assert said.partition(" here")[2] == (f"; did you mean {meant}" if meant else "")

@@ -225,6 +225,21 @@ def test_a_response_format_of_any_form_is_taken(sent: Any, meant: Any) -> None:
     assert (got is body) == (sent == meant)
 
 
+@pytest.mark.parametrize("inner", [{}, {"json_schema": {"name": "a"}}, {"json_schema": None}])
+def test_a_schema_that_is_promised_and_not_there_is_named(inner: dict[str, Any]) -> None:
+    notes = Notes()
+    body = {"response_format": {"type": "json_schema", **inner}}
+    got = formats.settled(CHAT, body, notes)
+    assert got == {"response_format": {"type": "json_object"}}
+    assert list(notes.names) == ["response_format.json_schema"]
+
+
+def test_a_tool_without_a_function_is_told_its_form() -> None:
+    with pytest.raises(RequestError, match=r"'tools\[0\]' has no function; it takes {") as got:
+        settled(CHAT, {"tools": [{"type": "function"}]})
+    assert got.value.param == "tools[0]"
+
+
 @pytest.mark.parametrize("kind", ["jsn", "regex", "", 5])
 def test_a_response_format_of_no_known_type_says_which_are(kind: Any) -> None:
     with pytest.raises(RequestError, match=r"one of text, json_object, .*regex") as got:

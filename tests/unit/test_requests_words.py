@@ -31,6 +31,8 @@ SEEN = [{"role": "user", "content": "a"}, {"role": "user", "content": [TEXT, IMA
         ("Token id 5 is out of vocabulary", {"prompt": [5]}, "prompt"),
         ("The decoder prompt cannot be empty", {"prompt": []}, "prompt"),
         ("You must pass at least one prompt", {"prompt": []}, "prompt"),
+        ("Either prompt or prompt_embeds must be provided and non-empty.", {}, "prompt"),
+        ("n must be 1 when using greedy sampling, got 2.", {"n": 2, "temperature": 0}, "n"),
         (
             "You must use one kind of structured outputs constraint but",
             {"structured_outputs": {"a": 5}},

@@ -196,3 +196,9 @@ def test_what_is_not_ours_is_pushed_and_said_to_be_so(tmp_path: Path, text: str)
         in_a_line(path)
     path.write_text(text)
     assert in_a_line(path) == "config.yaml, which is not as `make config` writes it"
+
+
+def test_variables_that_were_given_are_named() -> None:
+    card = cards.load("mistral-7b")
+    assert "  environment  A, LD_PRELOAD" in summary(card, Options(env="A=1 LD_PRELOAD=x"))
+    assert "  environment  " not in summary(card, Options())

@@ -56,7 +56,9 @@ def _nested(chosen: Body, notes: Notes) -> Body:
         if isinstance(schema, dict) and schema:
             schema = _compilable(schema, "response_format.schema", notes)
             return {"type": "json_schema", "json_schema": {"name": NAME, "schema": schema}}
-        return chosen if kind == "json_object" or schema is not None else {"type": "json_object"}
+        if kind == "json_object" or schema is not None:
+            return chosen
+        return _any_json(chosen, notes)
     if kind is not None and kind not in KINDS:
         where = "response_format.type"
         raise RequestError(
@@ -68,11 +70,18 @@ def _nested(chosen: Body, notes: Notes) -> Body:
         return chosen
     if not isinstance(inner.get("schema"), dict):
         if "schema" in inner or "name" in inner:
-            return {"type": "json_object"} if inner.get("schema") is None else chosen
+            return _any_json(chosen, notes) if inner.get("schema") is None else chosen
         inner = {"name": NAME, "schema": inner}  # the schema itself
     schema = _compilable(inner["schema"], "response_format.json_schema.schema", notes)
     inner = _with(inner, "schema", schema)
     return _with(chosen, "json_schema", inner if inner.get("name") else {**inner, "name": NAME})
+
+
+def _any_json(chosen: Body, notes: Notes) -> Body:
+    """A schema was promised, and none is there."""
+    if chosen["type"] == "json_schema":
+        notes.add("response_format.json_schema")
+    return {"type": "json_object"}
 
 
 def _flat(chosen: Body, place: str, notes: Notes) -> Body:

@@ -17,8 +17,10 @@ from predict.vllm_internals import (
     CONTEXT_LENGTH,
     EMPTY_CHOICE,
     EMPTY_PROMPTS,
+    GREEDY,
     NO_CONSTRAINT,
     NO_IMAGES,
+    NO_PROMPT,
     OUT_OF_VOCABULARY,
     SEVERAL_CONSTRAINTS,
     TOOL_SCHEMA,
@@ -60,6 +62,12 @@ def explained(message: str, param: str | None, request: Request) -> tuple[str, s
         return f"'{place}' is []; it takes a list of the texts to choose from", place
     if message.startswith(EMPTY_PROMPTS):
         return f"'{about}' is empty; it takes at least one token", about
+    if GREEDY in message:
+        got = f"'n' is {shown(request.get('n'))}, and with a 'temperature' of 0 all answers are one"
+        return f"{got}; send a higher temperature, or leave n out", "n"
+    if message.startswith(NO_PROMPT):
+        got = f"is {shown(request['prompt'])}" if "prompt" in request else "is missing"
+        return f"'prompt' {got}; it takes a text, or a list of texts or token ids", "prompt"
     if OUT_OF_VOCABULARY in message or message.startswith(CONTEXT_LENGTH):
         return message, about
     if UNKNOWN_MODEL in message:
