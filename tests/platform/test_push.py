@@ -97,11 +97,17 @@ def test_the_working_tree_s_config_is_left_alone(uploaded: Deployment) -> None:
 # --- choices ---
 
 
-def test_a_second_push_is_another_deployment_of_the_same_model(
+def test_a_second_push_says_what_it_is_and_serves_nobody_yet(
     pushed: Callable[[str], Deployment], user: User
 ) -> None:
     first = pushed("mistral-7b")
-    second = user.push("MODEL=mistral-7b")
+    done = user.make("push", "MODEL=mistral-7b", "GPU=L4", "CONTEXT=8192")
+    assert done.returncode == 0, done.stderr
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("make push: Mistral")]
+    assert said.startswith("make push: Mistral 7B Instruct v0.3 on L4:1, weights hf://mistralai/")
+    assert said.endswith(", dtype float16, context 8192")
+    assert "ENVIRONMENT=production makes it the one that does" in done.stdout
+    second = user.baseten.newest
     assert second.model is first.model
     assert second is not first
     assert first.model.environments["production"].deployment is first
@@ -188,20 +194,6 @@ def test_a_push_without_a_choice_pushes_config_yaml_as_it_is(user: User) -> None
         assert b"PREDICT_LIMIT_TOOLS" not in user.push("FORCE=1", "GPU=L4").files()["config.yaml"]
     finally:
         config.write_text(before)
-
-
-def test_a_push_says_that_a_later_one_serves_nobody_yet(user: User) -> None:
-    done = user.make("push", "MODEL=mistral-7b")
-    assert done.returncode == 0, done.stderr
-    assert "ENVIRONMENT=production makes it the one that does" in done.stdout
-
-
-def test_a_push_says_what_is_pushed(user: User) -> None:
-    done = user.make("push", "MODEL=mistral-7b", "GPU=L4", "CONTEXT=8192")
-    assert done.returncode == 0, done.stderr
-    (said,) = [line for line in done.stdout.splitlines() if line.startswith("make push: Mistral")]
-    assert said.startswith("make push: Mistral 7B Instruct v0.3 on L4:1, weights hf://mistralai/")
-    assert said.endswith(", dtype float16, context 8192")
 
 
 def test_the_key_in_the_variable_is_taken_before_that_of_a_login(user: User) -> None:

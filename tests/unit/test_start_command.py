@@ -3,40 +3,22 @@ import shlex
 import subprocess
 
 import hypothesis
-import pytest
 from hypothesis import strategies as st
 
 from deploy.start_command import argument, quoted, serve_arguments
 
+WORDS = ['{"k": "v"}', "50%", "a;b&c|d", "$HOME", "$(id)", "`id`", "*", "~", "it's", "é ü"]
+WORDS += ["%(x)s", ""]
 
-def as_sh_gets_it(word: str) -> list[list[str]]:
-    """What a real sh hands to vLLM: run by supervisord, which splits and expands, and by sh."""
+
+def test_words_reach_vllm_as_they_were() -> None:
+    """Of a real sh, and of supervisord, which splits and expands before sh does."""
     percent = 'percent="$(printf "\\045")"'  # as in packages/start/prepare.sh
-    line = f"exec sh -c '{percent}; python3 -c \"import sys; print(sys.argv[1:])\" {quoted(word)}'"
-    ways = (shlex.split(line % {})[1:], ["sh", "-c", line])
-    done = [subprocess.run(words, capture_output=True, text=True, check=True) for words in ways]
-    return [ast.literal_eval(one.stdout) for one in done]
-
-
-@pytest.mark.parametrize(
-    "word",
-    [
-        '{"k": "v"}',
-        "50%",
-        "a;b&c|d",
-        "$HOME",
-        "$(id)",
-        "`id`",
-        "*",
-        "~",
-        "it's",
-        "é ü",
-        "%(x)s",
-        "",
-    ],
-)
-def test_a_word_reaches_vllm_as_it_was(word: str) -> None:
-    assert as_sh_gets_it(word) == [[word], [word]]
+    given = " ".join(map(quoted, WORDS))
+    line = f"exec sh -c '{percent}; python3 -c \"import sys; print(sys.argv[1:])\" {given}'"
+    for words in (shlex.split(line % {})[1:], ["sh", "-c", line]):
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        assert ast.literal_eval(done.stdout) == WORDS
 
 
 @hypothesis.given(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20))
