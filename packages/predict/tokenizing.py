@@ -2,18 +2,19 @@
 
 pydantic reads the calls of a message when they are asked for. vLLM asks before it makes the prompt
 of a chat, and forgets to on `/tokenize`, where mistral-common then finds no list. And it spells
-tokens in the event loop, where a megabyte of digits held all requests up for more than a second,
-and writes the ids of two there in 0.2 s.
+tokens in the event loop, of texts of any length: a megabyte of digits held all requests up for more
+than a second, and its ids alone for 0.2 s.
 
-Promises: the calls of messages are read; tokens are spelt in a thread, those of a text that the
-model can read, and others refused with a 400; an answer is written by msgspec, in a tenth of the
-time. A vLLM that has no such function any more is left as it is.
+Promises: the calls of messages are read; a text with more tokens than the model reads is a 400, as
+on other routes (long_prompts.py); tokens are spelt in a thread; an answer is written by msgspec, in
+a tenth of the time. A vLLM that has no such function any more is left as it is.
 """
 
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -37,7 +38,6 @@ def with_calls(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
 
 def spelt_apart(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """`tokenize(self, request, …)`, which spells tokens in a thread."""
-    from vllm.exceptions import VLLMValidationError
 
     @functools.wraps(tokenize)
     async def tokenized(self: Any, request: Any, *given: Any, **named: Any) -> Any:
@@ -47,13 +47,6 @@ def spelt_apart(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaita
         answer = await tokenize(self, request, *given, **named)
         if (tokens := getattr(answer, "tokens", None)) is None:
             return answer  # an error
-        if len(tokens) > answer.max_model_len:
-            raise VLLMValidationError(
-                f"the text has {len(tokens)} tokens, and the strings of up to "
-                f"{answer.max_model_len} are given, which the model reads; leave out "
-                "'return_token_strs', or send a part of the text",
-                parameter="return_token_strs",
-            )
         spell = self.renderer.get_tokenizer().convert_ids_to_tokens
         loop = asyncio.get_running_loop()
         answer.token_strs = await loop.run_in_executor(_apart, spell, tokens)
@@ -67,13 +60,26 @@ class QuickResponse(JSONResponse):
         return msgspec.json.encode(content)
 
 
+def no_longer_than_read(parameters: Callable[..., Any]) -> Callable[..., Any]:
+    """`build_tok_params(self, model_config)` with the length that prompts may have."""
+
+    @functools.wraps(parameters)
+    def build(self: Any, model_config: Any) -> Any:
+        return replace(parameters(self, model_config), max_total_tokens=model_config.max_model_len)
+
+    return build
+
+
 def install() -> None:
-    from vllm.entrypoints.serve.tokenize import api_router
+    from vllm.entrypoints.serve.tokenize import api_router, protocol
     from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 
     name = "create_tokenize"
     if hasattr(ServingTokenization, name):
         changed = spelt_apart(with_calls(getattr(ServingTokenization, name)))
         setattr(ServingTokenization, name, changed)
+    for request in (protocol.TokenizeCompletionRequest, protocol.TokenizeChatRequest):
+        if parameters := getattr(request, "build_tok_params", None):
+            setattr(request, "build_tok_params", no_longer_than_read(parameters))  # noqa: B010
     if hasattr(api_router, "JSONResponse"):
         setattr(api_router, "JSONResponse", QuickResponse)  # noqa: B010  # FastAPI's elsewhere

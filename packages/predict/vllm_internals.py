@@ -108,6 +108,12 @@ NAMES: dict[str, str] = {
     "vllm.entrypoints.serve.tokenize.serving:ServingTokenization.create_tokenize": (
         "tokenizing.py reads the calls of a history"
     ),
+    "vllm.entrypoints.serve.tokenize.protocol:TokenizeChatRequest.build_tok_params": (
+        "tokenizing.py gives it the model's length"
+    ),
+    "vllm.entrypoints.serve.tokenize.protocol:TokenizeCompletionRequest.build_tok_params": (
+        "tokenizing.py gives it the model's length"
+    ),
     "vllm.entrypoints.serve.tokenize:api_router": "tokenizing.py changes it",
     "vllm.entrypoints.serve.tokenize.api_router:JSONResponse": (
         "tokenizing.py writes a million tokens quickly"

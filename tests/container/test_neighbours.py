@@ -217,10 +217,6 @@ def test_a_neighbour_waits_little_while_prompts_are_shown(
     request: pytest.FixtureRequest,
     name: str,
 ) -> None:
-    if container.card.name == "mistral-7b" and name.startswith("the longest"):
-        # sentencepiece reads seven such texts a second, where tekken reads two
-        why = "the event loop is at the ids of such answers all the time: 20 to 40 times alone"
-        request.applymarker(pytest.mark.xfail(reason=why, strict=False))
     most = container.card.request_limits["text_bytes"]
     assert most is not None
     size = most - 100_000  # for what stands around the text

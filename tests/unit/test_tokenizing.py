@@ -1,4 +1,4 @@
-"""/tokenize gets the calls of a history as lists, and spells what the model can read."""
+"""/tokenize gets the calls of a history as lists, and no more text than the model can read."""
 
 import asyncio
 import threading
@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from predict import tokenizing
+from predict.long_prompts import most_of
 from starlette.responses import JSONResponse
 from vllm.entrypoints.serve.tokenize.protocol import (
     TokenizeChatRequest,
     TokenizeCompletionRequest,
     TokenizeResponse,
 )
-from vllm.exceptions import VLLMValidationError
 
 CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 MESSAGES = [
@@ -34,7 +34,7 @@ def test_calls_are_read() -> None:
 
 
 def spelt(tokens: int, strings: bool) -> tuple[Any, list[threading.Thread]]:
-    """The answer for so many tokens, by a model that reads five, and what spelt them."""
+    """The answer for so many tokens, and what spelt them."""
     threads: list[threading.Thread] = []
 
     def convert(ids: list[int]) -> list[str]:
@@ -57,12 +57,13 @@ def test_tokens_are_spelt_in_a_thread() -> None:
     assert threads != [threading.main_thread()]
 
 
-def test_tokens_are_not_spelt_beyond_what_the_model_reads() -> None:
-    with pytest.raises(VLLMValidationError, match="has 6 tokens") as caught:
-        spelt(6, strings=True)
-    assert caught.value.parameter == "return_token_strs"
-    answer, threads = spelt(6, strings=False)
-    assert (answer.token_strs, threads) == (None, [])
+@pytest.mark.parametrize("request_", [TokenizeChatRequest, TokenizeCompletionRequest])
+def test_a_text_may_have_as_many_tokens_as_the_model_reads(request_: Any) -> None:
+    build = tokenizing.no_longer_than_read(request_.build_tok_params)
+    request = request_(messages=MESSAGES[:1], prompt="hi")
+    parameters = build(request, SimpleNamespace(max_model_len=5))
+    assert (parameters.max_total_tokens, parameters.truncate_prompt_tokens) == (5, None)
+    assert most_of(parameters) == 5
 
 
 def test_an_answer_is_written_as_vllm_writes_it() -> None:
