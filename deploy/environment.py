@@ -56,6 +56,7 @@ REFUSED = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": ADAPTERS,
     "VLLM_LORA_RESOLVER_CACHE_DIR": ADAPTERS,
     "VLLM_LORA_RESOLVER_HF_REPO_LIST": ADAPTERS,
+    "VLLM_MAX_BAD_WORDS_TOTAL_TOKENS": "it follows from bad_words_bytes of the card's limits",
     "PREDICT_ADAPTERS": "use ADAPTERS=, or a card's adapters, which mounts and serves them as well",
     "PREDICT_TOKENIZER": "it follows from the tokenizer's file among the card's weights",
     "PREDICT_MOST_REQUESTS": "packages/start/prepare.sh sets it, to what nginx has connections for",
@@ -138,8 +139,10 @@ def check(variables: Mapping[str, str], where: str = "ENV") -> None:
         for begin, (known, not_known, listed) in KNOWN.items():
             if name.startswith(begin):
                 _check_known(name, known(), f"{where}: {name} is {not_known}; ", listed)
-                if value or begin == "VLLM_":  # an empty setting of the middleware means none
-                    check_value(name, value, known()[name], where)
+                row = known()[name]
+                # an empty setting of the middleware means none, of which some have to be
+                if value or begin == "VLLM_" or "le" in row.get("bounds", {}):
+                    check_value(name, value, row, where)
 
 
 def _check_known(name: str, known: Mapping[str, Row], said: str, listed: str) -> None:

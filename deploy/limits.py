@@ -19,7 +19,16 @@ ABOVE_NOTHING = {"bounds": {"ge": 0}}
 INTEGER: Row = {"kind": "integer", **ABOVE_NOTHING}
 NUMBER: Row = {"kind": "number", **ABOVE_NOTHING}
 TEXT: Row = {}
+# What vLLM's engine on a GPU has room for; with more, one request ends it.
+ROOM = ("token_ids", "stop_tokens", "bad_words_bytes")
 SETTINGS: dict[str, Row] = {f"PREDICT_LIMIT_{name.upper()}": INTEGER for name in LIMITS} | {
+    **{
+        f"PREDICT_LIMIT_{name.upper()}": {
+            "kind": "integer",
+            "bounds": {"ge": 0, "le": LIMITS[name]["default"]},
+        }
+        for name in ROOM
+    },
     "PREDICT_ADAPTERS": TEXT,
     "PREDICT_DEFAULTS_FOR_MESSAGES": INTEGER,
     "PREDICT_MAX_NEW_TOKENS": INTEGER,

@@ -47,7 +47,7 @@ def age() -> float:
 
 def _show_how_to_call(card: Card | None, url: str) -> None:
     _say(f"{card.title if card else 'the model'} answers at {url}; Ctrl-C stops it.")
-    _say(f"From this command's beginning to here: {age():.0f} s. Try:")
+    _say(f"Ready {age():.0f} s after the command began. Try:")
     print(
         f"""
 curl --no-buffer {url}/predict \\

@@ -19,7 +19,7 @@ prompt_logprobs.py  counts the tokens of prompts whose log probabilities are ask
 scheduling.py has what the turns in the engine share
 logs.py       keeps requests out of the logs; logging.json is vLLM's logging configuration
 hub_token.py  reads the secret at the start
-running.py    what runs, as a line of /metrics for `make smoke`
+running.py    what runs, as a line of /metrics for `make smoke`, and the memory of requests
 
 What is changed of vLLM itself, each to be deleted when vLLM does it (vllm_internals.py lists all we
 rely on): per_token.py and tool_parser.py spare CPU, continuing.py continues Anthropic's answers,

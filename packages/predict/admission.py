@@ -214,6 +214,8 @@ def did_you_mean(path: str) -> str:
         bare = bare.removeprefix("/v1")
     if (found := f"/v1{bare}") in ROUTES:
         return f"; did you mean {found}? (an OpenAI client's base_url ends in /v1)"
+    if (found := bare.removeprefix("/v1")) in ROUTES:
+        return f"; did you mean {found}?"
     near = difflib.get_close_matches(bare[:40], sorted(ROUTES), n=1, cutoff=0.85)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -1,5 +1,5 @@
-"""What runs, as one line of /metrics, for `make smoke` to compare with what was planned; and the
-memory that requests take.
+"""What this project adds to /metrics: what runs, which `make smoke` compares with what was planned,
+and the memory that requests take.
 
 Promises: `predict:config_info` has in its labels what vLLM made of its flags and the GPU it found;
 `vllm:cache_config_info`, vLLM's own, has the KV cache. `predict:request_memory_bytes` is what

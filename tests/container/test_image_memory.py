@@ -8,15 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import httpx
 import pytest
 
 from local.processes import tail
-from local.truss import URL
-from tests.support import load
+from tests.support import faults, load
 from tests.support.container import Running
 from tests.support.image_host import ImageHost, bomb, data_url, numbered, picture
 from tests.support.images import ask, part
@@ -149,10 +147,11 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     alone = neighbour(ALONE_SECONDS)
     before = steady_memory()
     with peak_of_memory() as seen, attacked(CLIENTS, make(side), leave=True) as statuses:
-        taken = -load.core_seconds(engine=False), -load.core_seconds(engine=True)
+        began = load.core_seconds(engine=False), load.core_seconds(engine=True)
         waits = neighbour(seconds)
-        server, engine = taken[0] + load.core_seconds(False), taken[1] + load.core_seconds(True)
-    load.wait(lambda: load.under_way() == 0)
+        server, engine = load.core_seconds(False) - began[0], load.core_seconds(True) - began[1]
+    load.wait(lambda: load.under_way() == 0 and taken() == 0)
+    ask(container, part("blue"))
     # that some are refused depends on the machine; tests/unit/test_images_memory.py provokes it
     assert set(statuses) in ({200}, {200, 503}), tail(container.log)
     after = load.memory_of_processes()
@@ -171,7 +170,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     resilience.row(
         "Bad images",
         f"{CLIENTS} clients for {seconds} s, each with five different images of {side} x {side} "
-        f"pixels at a time{what}",
+        f"pixels at a time{what}; then they leave",
         f"memory {grown / 2**30:+.1f} GiB at most, of {limit / 2**30:.1f} GiB allowed, "
         f"{kept / 2**20:+.0f} MiB afterwards; {statuses.count(200)} answered, "
         f"{statuses.count(503)} refused with 503; the TTFT of a neighbour with text, "
@@ -223,15 +222,11 @@ def test_a_request_with_images_keeps_no_memory_however_it_ends(
 def test_clients_that_leave_keep_no_memory(container: Running) -> None:
     """While their images are decoded, or wait for a turn: there is room for two such requests."""
 
-    def leave(_: int) -> None:
-        patience, body = httpx.Timeout(30, read=2), with_images([LARGE] * 5)
-        with suppress(httpx.ReadTimeout):
-            httpx.post(f"{URL}{load.CHAT}", json=body, timeout=patience, trust_env=False)
-
-    with ThreadPoolExecutor(5) as threads:
-        leaving = threads.map(leave, range(5))
+    fresh = flood(SIDE)
+    with ExitStack() as connections:
+        for number in range(5):
+            connections.enter_context(faults.asked(fresh(f"leave{number}")))
         load.wait(lambda: taken() > 0)
-        list(leaving)
     load.wait(lambda: taken() == 0)
 
 

@@ -1,5 +1,6 @@
 """More requests than there are slots, clients that leave or do not read, an engine that hangs."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,12 +13,12 @@ from local.truss import READINESS, URL
 from tests.support import faults, load
 from tests.support.container import gone, leftovers
 from tests.support.faults import END_SECONDS, FREE_SECONDS, STALL_SECONDS
-from tests.support.load import AT_ONCE, LIVENESS, Server
+from tests.support.load import AT_ONCE, LIVENESS, Outcome, Server
 from tests.support.resilience import Report
 
 MODEL = "mistral-7b"
 DRAIN_SECONDS = 3
-PREFILLS = 4  # at once: together they take longer than STALL_SECONDS here
+PREFILLS = 4  # at once, again and again for longer than STALL_SECONDS
 LONG = "What is the Mistral wind? " * 4000  # about 30,000 tokens
 
 pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
@@ -188,13 +189,20 @@ def test_liveness_holds_under_load_through_long_prefills_and_with_a_client_that_
     server: Server,
 ) -> None:
     long: dict[str, Any] = {"messages": [{"role": "user", "content": LONG}], "max_tokens": 5}
-    seen = set()
+    seen, end = set(), time.monotonic() + 1.5 * STALL_SECONDS
+
+    def prefill() -> list[Outcome]:
+        found = load.streams(MODEL, PREFILLS, **long)
+        while time.monotonic() < end:
+            found += load.streams(MODEL, PREFILLS, **long)
+        return found
+
     with (
         faults.unread(MODEL),
-        load.meanwhile(lambda: load.streams(MODEL, PREFILLS, **long)) as prefills,
+        load.meanwhile(prefill) as prefills,
         load.meanwhile(lambda: load.streams(MODEL, 100, ignore_eos=True, max_tokens=300)),
     ):
-        while len(prefills) < PREFILLS:
+        while not prefills:
             seen.add(load.status(LIVENESS))
     load.wait(lambda: load.under_way() == 0)
     assert seen == {200}

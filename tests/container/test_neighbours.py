@@ -204,18 +204,14 @@ def check(
 def test_a_neighbour_waits_little_for_the_worst_that_is_accepted(
     container: Running, alone: float, resilience: Report, name: str
 ) -> None:
-    if name == LONG_TOOL and container.card.context.length > 2 * 32768:
+    if name == LONG_TOOL and container.card.context.length > 65536:
         pytest.skip("its model reads so many tokens: a long prompt, as test_long_prompts.py has")
     check(ATTACKERS, name, ATTACKS[name], container, alone, resilience)
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_neighbour_waits_little_while_prompts_are_shown(
-    container: Running,
-    alone: float,
-    resilience: Report,
-    request: pytest.FixtureRequest,
-    name: str,
+    container: Running, alone: float, resilience: Report, name: str
 ) -> None:
     most = container.card.request_limits["text_bytes"]
     assert most is not None

@@ -41,5 +41,5 @@ def test_the_planned_kv_cache_is_the_one_vllm_reports(container: Running) -> Non
 
 @pytest.mark.parametrize("container", ["mixtral-8x7b"], indirect=True)
 def test_mixtral_runs_on_two_workers(container: Running) -> None:
-    """Of which test_answers.py asks everything; test_adapters.py has one on one worker."""
+    """test_answers.py asks them everything; test_adapters.py has Mixtral on one worker."""
     assert len(faults.processes_of(faults.WORKER)) == 2

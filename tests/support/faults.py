@@ -73,7 +73,7 @@ def send(who: str, number: int) -> None:
 def leave(model: str, **more: Any) -> float:
     """Asks, waits until the engine has the request, hangs up. Seconds until its slot is free."""
     busy = under_way()
-    with _asked({"messages": known(model)[0][0], "max_tokens": 30000, "ignore_eos": True, **more}):
+    with asked({"messages": known(model)[0][0], "max_tokens": 30000, "ignore_eos": True, **more}):
         wait(lambda: under_way() > busy)
     return wait(lambda: under_way() <= busy)
 
@@ -88,13 +88,13 @@ def leave_during_download(model: str, image: str, **more: Any) -> float:
         return HTTP.post(f"{URL}{CHAT}", content=b"").status_code == 503
 
     with crowd(model, most_requests(plan_of(model)) - 1):
-        with _asked(body):
+        with asked(body):
             wait(full)
         return wait(lambda: not full())
 
 
 @contextlib.contextmanager
-def _asked(body: dict[str, Any], url: str = URL) -> Iterator[socket.socket]:
+def asked(body: dict[str, Any], url: str = URL) -> Iterator[socket.socket]:
     """A request that was sent and whose answer nobody reads; hung up at the end."""
     host, port = url.removeprefix("http://").split(":")
     content = json.dumps(body).encode()
@@ -117,7 +117,7 @@ def crowd(model: str, count: int, n: int = 1, url: str = URL) -> Iterator[None]:
     wait(lambda: under_way(url) == 0)
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            stack.enter_context(_asked(body, url))
+            stack.enter_context(asked(body, url))
         wait(lambda: under_way(url) == count * n)
         yield
     wait(lambda: under_way(url) == 0)
@@ -132,7 +132,7 @@ def unread_streams(model: str, count: int, tokens: int) -> Iterator[list[int]]:
     made = metrics()["vllm:generation_tokens_total"]
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            stack.enter_context(_asked(body))
+            stack.enter_context(asked(body))
         wait(lambda: metrics()["vllm:generation_tokens_total"] >= made + count * tokens, 600)
         yield unsent()
 
@@ -154,7 +154,7 @@ def unread(model: str, full: bool = False) -> Iterator[None]:
     n = 16 if full else 1
     more = {"stream": True, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
     more |= {"n": n, "temperature": 1}
-    with _asked({"messages": known(model)[0][0], "max_tokens": 30000, **more}):
+    with asked({"messages": known(model)[0][0], "max_tokens": 30000, **more}):
         wait(lambda: metrics()["vllm:num_requests_running"] == n)
         if full:
             wait(lambda: _stuck(PORT))
@@ -189,7 +189,7 @@ def hang_and_leave(model: str) -> float:
     liveness is well again once the engine goes on."""
     send(ENGINE, signal.SIGSTOP)
     try:
-        with _asked({"messages": known(model)[0][0], "max_tokens": 5}):
+        with asked({"messages": known(model)[0][0], "max_tokens": 5}):
             wait(lambda: status(LIVENESS) == 503)
         time.sleep(1)
         assert status(LIVENESS) == 503

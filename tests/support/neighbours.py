@@ -93,7 +93,8 @@ def attack(
     for thread in threads:
         thread.start()
     over.wait()
-    while leave and 200 not in seen:  # on a slow machine
+    end = time.monotonic() + PATIENCE_SECONDS
+    while leave and 200 not in seen and time.monotonic() < end:  # on a slow machine
         time.sleep(0.1)
     for thread in threads if not leave else ():
         thread.join()

@@ -6,6 +6,7 @@ Refuses, with what Linux says, where neither root nor an unprivileged user may m
 Standard library only: it is run before anything of this repository can be imported.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -30,8 +31,9 @@ def enter() -> None:
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
-    for name in ("tcp_wmem", "tcp_rmem"):
-        Path("/proc/sys/net/ipv4", name).write_text(BUFFERS)
+    with contextlib.suppress(OSError):  # where /proc/sys may not be written, they take their time
+        for name in ("tcp_wmem", "tcp_rmem"):
+            Path("/proc/sys/net/ipv4", name).write_text(BUFFERS)
 
 
 if __name__ == "__main__":

@@ -245,6 +245,7 @@ def test_a_slot_is_free_as_soon_as_its_client_has_the_whole_answer() -> None:
         ("/v1/chat/completion", "/v1/chat/completions?"),
         ("/v1/chat/completions/", "/v1/chat/completions?"),
         ("/predict/", "/predict?"),
+        ("/v1/predict", "/predict?"),
         ("/v1/embeddings", ""),
         ("/" * 5000, ""),
     ],

@@ -137,7 +137,7 @@ def test_what_the_engine_has_room_for_is_what_it_is_given_at_most() -> None:
     """With one more vLLM's second model runner raises an error in the engine, which ends it."""
     from vllm.v1.worker.gpu.sample import logit_bias
 
-    most = {name: limit or 0 for name, limit in DEFAULT_LIMITS.items()}
+    most = {name: limit for name, limit in DEFAULT_LIMITS.items() if limit is not None}
     assert most["token_ids"] <= logit_bias.MAX_NUM_ALLOWED_TOKEN_IDS
     assert most["token_ids"] <= logit_bias.MAX_NUM_LOGIT_BIAS_TOKENS
     own = 8  # that the model's configuration may add

@@ -69,7 +69,7 @@ def _nested(chosen: Body, notes: Notes) -> Body:
     if kind != "json_schema" or not isinstance(inner, dict):
         return chosen
     if not isinstance(inner.get("schema"), dict):
-        if "schema" in inner or "name" in inner:
+        if "schema" in inner or "name" in inner or not inner:
             return _any_json(chosen, notes) if inner.get("schema") is None else chosen
         inner = {"name": NAME, "schema": inner}  # the schema itself
     schema = _compilable(inner["schema"], "response_format.json_schema.schema", notes)

@@ -235,7 +235,7 @@ def _read_messages(name: str, messages: list[Any], seen: Seen, limits: RequestLi
         if not isinstance(message, dict):
             raise RequestError(f"'{where}' takes an object, got {shown(message)}", where)
         if not isinstance(message.get("role", message.get("type")), str):
-            raise RequestError(f'\'{where}\' has no role, such as "role": "user"', where)
+            raise RequestError(f"'{where}' has no role, such as 'user'", where)
         for field in ("content", "output"):
             if isinstance(message.get(field), list):
                 _read_parts(f"{where}.{field}", message[field], seen, limits)

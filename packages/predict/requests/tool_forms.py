@@ -44,7 +44,7 @@ def _parts(tool: Any, place: str) -> tuple[str, dict[str, Any]] | None:
         return "chat", tool["function"]
     if isinstance(tool.get("input_schema"), dict) and kind in (None, "custom"):
         return "anthropic", tool
-    if kind == "function" and tool.get("name") is None:
+    if kind == "function" and tool.keys() == {"type"}:
         form = '{"type": "function", "function": {"name": …, "parameters": …}}'
         raise RequestError(f"'{place}' has no function; it takes {form}", place)
     if kind == "function" or (kind is None and "name" in tool):

@@ -17,7 +17,7 @@ BANNED = ("bad_words", "bad_words_ids")
 # What becomes `logit_bias`, of which vLLM's second model runner has room for 1024 tokens of a
 # request (v1/worker/gpu/sample/logit_bias.py): with one more the engine ends, and so it does with
 # too many bad words or stop tokens. Nothing before it counts them.
-BIASED = ("logit_bias", "sequence_bias", "suppress_tokens", "bad_words_ids")
+BIASED = ("logit_bias", "sequence_bias", "suppress_tokens", "bad_words_ids")  # of one token each
 # Token ids of each answer that cost as much as a stop string. With n 128, 1024 `allowed_token_ids`
 # take the engine 180 ms as the answers begin (in vLLM's first model runner); 1024 in `logit_bias`
 # 21 ms whenever a request comes or goes; to read them all from the API server 38 ms.
@@ -45,8 +45,9 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     asked = ("n", "num_return_sequences")
     each = max(1, *(_count(fields, name) for fields in every for name in asked))
     answers = each * (len(prompt) if isinstance(prompt, list) and many else 1)
-    biased = sum(_entries(fields, name) for fields in every for name in BIASED)
-    ids = biased + sum(_entries(fields, name) for fields in every for name in TOKENS)
+    biased = sum(_biased(fields, name) for fields in every for name in BIASED)
+    listed = {*BIASED, *TOKENS} - {*WORDS}
+    ids = sum(_entries(fields, name) for fields in every for name in listed)
     work = answers * (1 + words + LOGPROB_WORK * logprobs + ids // TOKENS_FOR_ONE)
     if limits["work"] is not None and work > limits["work"]:
         raise RequestError(
@@ -64,17 +65,18 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             "n",
         )
     if limits["token_ids"] is not None and biased > limits["token_ids"]:
-        named = ", ".join(name for name in BIASED if any(_entries(one, name) for one in every))
+        named = ", ".join(name for name in BIASED if any(_biased(one, name) for one in every))
         raise RequestError(
             f"{biased} tokens have a bias ({named}); at most {limits['token_ids']} are allowed",
             named.partition(",")[0],
         )
     banned = sum(_sizes(fields.get(name)) for fields in every for name in BANNED)
     if limits["bad_words_bytes"] is not None and banned > limits["bad_words_bytes"]:
+        name = next(name for name in BANNED if any(fields.get(name) for fields in every))
         raise RequestError(
-            f"'bad_words' have {banned} bytes or tokens together; at most "
+            f"'{name}' has {banned} bytes or tokens together; at most "
             f"{limits['bad_words_bytes']} are allowed",
-            next(name for name in BANNED if any(fields.get(name) for fields in every)),
+            name,
         )
     repetition = body.get("repetition_detection")
     if isinstance(repetition, dict) and limits["repetition_tokens"] is not None:
@@ -86,6 +88,13 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
                 f"most {limits['repetition_tokens']} is allowed",
                 "repetition_detection",
             )
+
+
+def _biased(fields: Mapping[str, Any], name: str) -> int:
+    held = fields.get(name)
+    if name == "bad_words_ids" and isinstance(held, list):  # of several tokens they are bad words
+        return sum(isinstance(ids, list) and len(ids) == 1 for ids in held)
+    return _entries(fields, name)
 
 
 def _entries(body: Mapping[str, Any], name: str) -> int:
