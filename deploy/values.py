@@ -89,11 +89,13 @@ def _is_port(text: str) -> bool:
 def _is_network(text: str) -> bool:
     """As packages/predict/images/urls.py reads one, which deploying has no libraries for."""
     parts = re.fullmatch(r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?", text)
+    if not parts:
+        return False
     try:
-        ip_network((parts[1] or parts[2]) if parts else "")
+        ip_network(parts[1] or parts[2])
     except ValueError:
         return False
-    return parts is None or parts[3] is None or _is_port(parts[3])
+    return parts[3] is None or _is_port(parts[3])
 
 
 def _is_json(value: str) -> bool:

@@ -7,7 +7,7 @@ from tests.support.images import IMAGES, ask, part
 
 pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
-SIZES = [(16, 16), (64, 64), (200, 300), (300, 200), (384, 512), (512, 384)]
+SIZES = [tuple(size) for size in IMAGES["sizes"]]  # those of the stand-in's exam
 
 
 @pytest.mark.parametrize("colour", IMAGES["colours"])

@@ -1,7 +1,9 @@
 """Which of vLLM's routes are reachable, through nginx and at vLLM's own port."""
 
+import json
 import re
 import socket
+import subprocess
 from typing import Any
 
 import httpx
@@ -51,6 +53,16 @@ def test_every_route_that_is_let_through_is_one_of_vllm_s(container: Running) ->
         ("GET",),
         ("POST",),
     )
+
+
+@mistral
+@ports
+def test_a_request_that_offers_http_2_is_answered(container: Running, port: int) -> None:
+    """As curl's --http2 does, and the HTTP client of Java."""
+    body = json.dumps({"prompt": "What is the Mistral wind?"})
+    command = ["curl", "--silent", "--http2", f"http://127.0.0.1:{port}/predict", "-d", body]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert "Mistral" in json.loads(done.stdout)["output"]
 
 
 @mistral

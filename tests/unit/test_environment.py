@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import yaml
+from predict.images.urls import read_policy
 
 from deploy import cards, environment, vllm_args
 from deploy.config import render
@@ -160,3 +161,36 @@ def test_vllm_s_variables_in_config_yaml_are_ones_that_vllm_knows(card: cards.Ca
     assert {name for name in set_here if name.startswith("VLLM_")} <= known.keys()
     refused = {name for name in environment.REFUSED if name.startswith("VLLM_")}
     assert refused <= known.keys()
+
+
+@pytest.mark.parametrize("name", ["ALLOWED_IMAGE_ADDRESSES", "ALLOWED_IMAGE_PORTS"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("10.1.2.3", "10.1.0.0/16, [fd12::]:81", "127.0.0.1:0", "127.0.0.1:65536", "[fd12::1"),
+        *(
+            "::1",
+            "443, 8080",
+            "0",
+            "65536",
+            "+1",
+            "٤٤٣",
+            "http",
+            "10.1.2.3/8",
+            "a:1",
+            ":80",
+            "[]:80",
+        ),
+    ],
+)
+def test_what_the_container_could_not_read_is_what_is_refused(name: str, value: str) -> None:
+    refused = unread = False
+    try:
+        environment.check({name: value})
+    except UsageError:
+        refused = True
+    try:
+        read_policy({name: value})
+    except ValueError:
+        unread = True
+    assert refused == unread

@@ -1,6 +1,7 @@
 import fcntl
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,29 @@ def test_a_set_up_that_fails_leaves_no_stamp_and_says_why(
         setup.ready(DEPLOY)
     assert not setup.STAMP.exists()
     assert capfd.readouterr().out == "[setup] Python … failed\n"
+
+
+def test_a_set_up_that_is_killed_is_not_taken_for_whole(venv: Path) -> None:
+    setup.STAMP.write_text("deploy of other pins\n")
+    program = venv / "uv"
+    program.write_text("#!/bin/sh\necho begun >&2\nexec sleep 60\n")
+    program.chmod(0o755)
+    code = (
+        "from pathlib import Path; from scripts import setup;"
+        f"setup.VENV = Path({str(setup.VENV)!r}); setup.STAMP = Path({str(setup.STAMP)!r});"
+        f"setup.CACHE = Path({str(setup.CACHE)!r});"
+        f"setup.find_uv = lambda: Path({str(program)!r}); setup.ready('deploy')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, process_group=0
+    )
+    assert process.stdout
+    assert process.stdout.read(1)  # its first step is under way
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not setup.is_made(DEPLOY)
+    with setup._alone():  # the lock went with it
+        pass
 
 
 def test_two_set_ups_do_not_run_at_once(venv: Path) -> None:
