@@ -31,7 +31,7 @@ def parser() -> Any:
     ("text", "name", "value"),
     [
         ("--kv-cache-dtype fp8", "kv_cache_dtype", "fp8"),
-        ("--max_num_batched=2048", "max_num_batched_tokens", 2048),
+        ("--max_num_batched_tokens=2048", "max_num_batched_tokens", 2048),
         ("--enforce-eager", "enforce_eager", True),
         ("--max-num-batched-tokens 16k", "max_num_batched_tokens", 16000),
         ("--safetensors-load-strategy prefetch", "safetensors_load_strategy", "prefetch"),
