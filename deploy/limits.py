@@ -20,15 +20,12 @@ INTEGER: Row = {"kind": "integer", **ABOVE_NOTHING}
 NUMBER: Row = {"kind": "number", **ABOVE_NOTHING}
 TEXT: Row = {}
 # What vLLM's engine on a GPU has room for; with more, one request ends it.
-ROOM = ("token_ids", "stop_tokens", "bad_words_bytes")
-SETTINGS: dict[str, Row] = {f"PREDICT_LIMIT_{name.upper()}": INTEGER for name in LIMITS} | {
-    **{
-        f"PREDICT_LIMIT_{name.upper()}": {
-            "kind": "integer",
-            "bounds": {"ge": 0, "le": LIMITS[name]["default"]},
-        }
-        for name in ROOM
-    },
+ROOM: dict[str, Row] = {
+    name: {"kind": "integer", "bounds": {"ge": 0, "le": LIMITS[name]["default"]}}
+    for name in ("token_ids", "stop_tokens", "bad_words_bytes")
+}
+SETTINGS: dict[str, Row] = {
+    **{f"PREDICT_LIMIT_{name.upper()}": ROOM.get(name, INTEGER) for name in LIMITS},
     "PREDICT_ADAPTERS": TEXT,
     "PREDICT_DEFAULTS_FOR_MESSAGES": INTEGER,
     "PREDICT_MAX_NEW_TOKENS": INTEGER,

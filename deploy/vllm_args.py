@@ -117,8 +117,8 @@ def resolve(name: str, variable: str = "VLLM_ARGS") -> str:
     spelled = bare.replace("_", "-") if bare.startswith("--") else bare
     if spelled in names():
         return names()[spelled]
-    near = sorted({it for it in names() if it.startswith(spelled)} if len(spelled) > 2 else ())
-    near = near[:6] or difflib.get_close_matches(spelled, list(names()), n=1, cutoff=0.6)
+    near = [it for it in sorted(names()) if len(spelled) > 2 and it.startswith(spelled)][:6]
+    near = near or difflib.get_close_matches(spelled, list(names()), n=1, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise UsageError(f"{variable}: {name} is not a flag of `vllm serve`{hint}")
 

@@ -209,9 +209,7 @@ def methods_of(path: str) -> tuple[str, ...] | None:
 
 def did_you_mean(path: str) -> str:
     """What may have been meant by a path where nothing is, to stand behind the error."""
-    bare = path.rstrip("/")
-    while bare.startswith("/v1/v1/"):
-        bare = bare.removeprefix("/v1")
+    bare = re.sub(r"^(?:/v1)+(?=/v1/)", "", path.rstrip("/"))
     if (found := f"/v1{bare}") in ROUTES:
         return f"; did you mean {found}? (an OpenAI client's base_url ends in /v1)"
     if (found := bare.removeprefix("/v1")) in ROUTES:

@@ -116,7 +116,7 @@ NAMES: dict[str, str] = {
     ),
     "vllm.entrypoints.serve.tokenize:api_router": "tokenizing.py changes it",
     "vllm.entrypoints.serve.tokenize.api_router:JSONResponse": (
-        "tokenizing.py writes a million tokens quickly"
+        "tokenizing.py writes token ids quickly"
     ),
     "vllm.parser.mistral:MistralParser.update_stream_state_pre_v11_tokenizer": (
         "tool_parser.py gives it a weak reference, against a leak"

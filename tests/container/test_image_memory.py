@@ -61,17 +61,19 @@ def told(taken: Taken) -> str:
     return ", ".join(f"{name}: {size // 10**6}" for name, size in taken.items() if size > 10**7)
 
 
+def with_images(urls: list[str], **more: Any) -> Body:
+    content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return {"messages": [{"role": "user", "content": content}], "max_tokens": 1, **more}
+
+
 def flood(side: int) -> Callable[[str], Body]:
     """Makes requests with five images each, as large as given, that no cache knows."""
     image = bomb(side, side)
 
     def make(mark: str) -> Body:
         number = int.from_bytes(mark.encode()) * 5
-        content: list[Any] = [
-            {"type": "image_url", "image_url": {"url": data_url(numbered(image, number + i))}}
-            for i in range(5)
-        ]
-        return {"messages": [{"role": "user", "content": content}], "max_tokens": 4}
+        urls = [data_url(numbered(image, number + i)) for i in range(5)]
+        return with_images(urls, max_tokens=4)
 
     return make
 
@@ -110,9 +112,7 @@ def image_seconds(container: Running) -> float:
     most of it, in one step, which nothing interrupts."""
     found = []
     for number in range(3):
-        url = data_url(numbered(bomb(SIDE, SIDE), 10**7 + number))
-        content = [{"type": "image_url", "image_url": {"url": url}}]
-        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1}
+        body = with_images([data_url(numbered(bomb(SIDE, SIDE), 10**7 + number))])
         started = time.monotonic()
         assert container.http.post(load.CHAT, json=body).status_code == 200
         found.append(time.monotonic() - started)
@@ -203,11 +203,6 @@ def taken() -> float:
     return load.metrics()["predict:request_memory_bytes"]
 
 
-def with_images(urls: list[str], **more: Any) -> Body:
-    content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-    return {"messages": [{"role": "user", "content": content}], "max_tokens": 1, **more}
-
-
 @pytest.mark.parametrize("name", WAYS_OUT)
 def test_a_request_with_images_keeps_no_memory_however_it_ends(
     container: Running, image_host: ImageHost, name: str
@@ -221,7 +216,6 @@ def test_a_request_with_images_keeps_no_memory_however_it_ends(
 
 def test_clients_that_leave_keep_no_memory(container: Running) -> None:
     """While their images are decoded, or wait for a turn: there is room for two such requests."""
-
     fresh = flood(SIDE)
     with ExitStack() as connections:
         for number in range(5):
@@ -239,11 +233,7 @@ def test_500_different_images_leave_no_more_than_the_cache_keeps(
 
     def ask_for(numbers: range) -> None:
         for number in numbers:
-            part = {
-                "type": "image_url",
-                "image_url": {"url": data_url(numbered(image, 10**6 + number))},
-            }
-            body = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 1}
+            body = with_images([data_url(numbered(image, 10**6 + number))])
             assert container.http.post(load.CHAT, json=body).status_code == 200
 
     ask_for(range(count, count + 20))

@@ -192,8 +192,8 @@ def test_liveness_holds_under_load_through_long_prefills_and_with_a_client_that_
     seen, end = set(), time.monotonic() + 1.5 * STALL_SECONDS
 
     def prefill() -> list[Outcome]:
-        found = load.streams(MODEL, PREFILLS, **long)
-        while time.monotonic() < end:
+        found: list[Outcome] = []
+        while not found or time.monotonic() < end:
             found += load.streams(MODEL, PREFILLS, **long)
         return found
 

@@ -30,7 +30,7 @@ MEDIAN_TIMES, LONGEST_TIMES = 3, 50
 # more tokens than these.
 TOKENS = 32768
 # What is refused for its length keeps the event loop for 10 ms to be read, and up to seven of the
-# other attackers' stand before a neighbour's; to write a million tokens takes as long.
+# other attackers' stand before a neighbour's; so what is asked of /tokenize.
 REFUSED_TIMES = 10
 
 pytestmark = [

@@ -21,8 +21,9 @@ BIASED = ("logit_bias", "sequence_bias", "suppress_tokens", "bad_words_ids")  # 
 # Token ids of each answer that cost as much as a stop string. With n 128, 1024 `allowed_token_ids`
 # take the engine 180 ms as the answers begin (in vLLM's first model runner); 1024 in `logit_bias`
 # 21 ms whenever a request comes or goes; to read them all from the API server 38 ms.
-TOKENS = ("allowed_token_ids", "stop_token_ids", "eos_token_id")
 TOKENS_FOR_ONE = 8
+TOKENS = ("allowed_token_ids", "stop_token_ids", "eos_token_id")
+LISTED = (*(name for name in BIASED if name not in WORDS), *TOKENS)
 LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
 # What has vLLM repeat the prompt in each answer, as text or as tokens.
 REPEATING = ("echo", "return_token_ids")
@@ -46,8 +47,7 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     each = max(1, *(_count(fields, name) for fields in every for name in asked))
     answers = each * (len(prompt) if isinstance(prompt, list) and many else 1)
     biased = sum(_biased(fields, name) for fields in every for name in BIASED)
-    listed = {*BIASED, *TOKENS} - {*WORDS}
-    ids = sum(_entries(fields, name) for fields in every for name in listed)
+    ids = sum(_entries(fields, name) for fields in every for name in LISTED)
     work = answers * (1 + words + LOGPROB_WORK * logprobs + ids // TOKENS_FOR_ONE)
     if limits["work"] is not None and work > limits["work"]:
         raise RequestError(
