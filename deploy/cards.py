@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from deploy import vllm_args
+from deploy import fast_yaml, vllm_args
 from deploy.errors import UsageError
 from deploy.limits import LIMITS
 from deploy.paths import ROOT
@@ -225,7 +225,7 @@ def titled(title: str, but: str, folder: Path = MODELS) -> str | None:
 def _title(text: str) -> object:
     """A card's title, whatever else it may hold."""
     try:
-        content = yaml.safe_load(text)
+        content = fast_yaml.load(text)
     except yaml.YAMLError:
         return None
     return content.get("title") if isinstance(content, dict) else None
@@ -233,7 +233,7 @@ def _title(text: str) -> object:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = fast_yaml.load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise CardError(f"{path.name}: not valid YAML: {error}") from error
     if not isinstance(content, dict):

@@ -8,8 +8,7 @@ serve` gets. Refuses a command that supervisord would misread.
 import shlex
 from itertools import zip_longest
 
-import yaml
-
+from deploy import fast_yaml
 from deploy.errors import UsageError
 
 
@@ -29,7 +28,7 @@ def quoted(word: str) -> str:
 
 def start_command(config: str) -> str:
     """The start command in the text of a config.yaml."""
-    return str(yaml.safe_load(config)["docker_server"]["start_command"])
+    return str(fast_yaml.load(config)["docker_server"]["start_command"])
 
 
 def serve_arguments(command: str) -> list[str]:
