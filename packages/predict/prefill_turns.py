@@ -13,7 +13,8 @@ in order, and as much of it as takes QUICK_SECONDS, or twice a step without long
 more: a sixteenth to a quarter of a step's tokens.
 Long ones have every second step at least, and all where the short ones do not fit the cache. Where
 all are long, or all short, nothing is changed. Prompts whose log probabilities are asked for cost
-several times as much: they are long ones, of which a step always has a sixteenth at most.
+several times as much, by the vocabulary: they are long ones, of which a step always has as much as
+is quick, and a sixteenth at most.
 """
 
 import functools
@@ -29,6 +30,7 @@ from predict.images.turns import has_image_work
 from predict.scheduling import SchedulerTurns, StepTimes, hold_back, take_turns
 
 QUICK_SECONDS = 0.04  # of a step
+LEAST_COSTLY = 4  # tokens that a step has of a prompt whose log probabilities are asked for
 LATELY_SECONDS = 10.0  # short prompts that came so lately are followed by more
 
 
@@ -58,7 +60,8 @@ class PrefillTurns(SchedulerTurns):
         self.has_room = True  # for one that waits
         self.tokens_a_second = 0.0  # of the last step with long ones
         self.base_seconds = 0.0  # of the last step without: mostly reading the weights
-        self.times = StepTimes()  # marked: the step has long ones
+        self.costly_tokens = 10**9  # of a costly one that are quick, as far as is known
+        self.times = StepTimes()  # marked: the step has long ones, and tokens of costly ones
         self.running: list[Any] = []  # long ones, before the step and those that it admits
         self.refused: set[str] = set()  # looked at in the step before: for a mask it is too early
         self.last: str | None = None  # that vLLM tried to admit to the step
@@ -125,22 +128,31 @@ class PrefillTurns(SchedulerTurns):
         if short:
             self.short_at = now
         any_long = bool(self.running) or any(map(self.is_long, scheduler.waiting))
-        costly = filter(is_costly, itertools.chain(self.running, scheduler.waiting))
-        any_costly = any_long and any(map(self.is_long, costly))
         self.held = any_long and bool(short - self.refused) and not self.held
         self.last, self.refused = None, set()
         self.cut = None
         chunked = scheduler.scheduler_config.enable_chunked_prefill
-        if any_costly and chunked:
-            self.cut = self.rest_tokens
-        elif any_long and chunked and now - self.short_at < LATELY_SECONDS:
-            quick = int(max(QUICK_SECONDS, 2 * self.base_seconds) * self.tokens_a_second)
-            self.cut = max(self.rest_tokens, min(self.long_tokens, quick))
+        if any_long and chunked:
+            self.cut = self.most_of_one(scheduler.waiting, whole)
         self.has_room = not (self.held or (self.cut and self.running))
         later = self.running if self.held else self.running[1:] if self.cut else []
         hold_back(scheduler, later)
         if self.cut and not self.held:
             self.limit(scheduler, self.cut)
+
+    def most_of_one(self, waiting: Iterable[Any], whole: int) -> int | None:
+        """The tokens that a step may have of one long prompt, and of no other; None: of as many as
+        it can."""
+        if any(is_costly(one) and self.is_long(one) for one in self.running[:1] or waiting):
+            return max(LEAST_COSTLY, min(self.rest_tokens, self.costly_tokens))
+        if self.at - self.short_at < LATELY_SECONDS:
+            quick = int(self.quick_seconds() * self.tokens_a_second)
+            return max(self.rest_tokens, min(self.long_tokens, quick))
+        # one that is not costly goes on, and those that are come after it
+        return whole if any(map(is_costly, itertools.chain(self.running, waiting))) else None
+
+    def quick_seconds(self) -> float:
+        return max(QUICK_SECONDS, 2 * self.base_seconds)
 
     def admits(self, request: Any) -> bool:
         return self.has_room or not self.is_long(request)
@@ -159,15 +171,25 @@ class PrefillTurns(SchedulerTurns):
         if self.held and self.last not in tokens:
             self.blocked, self.holders = self.last, ids_of(scheduler.running)
         if tokens:
-            any_long = any(request.request_id in tokens for request in self.running)
-            self.times.begun(output, self.at, any_long)
+            within = [one for one in self.running if one.request_id in tokens]
+            costly = sum(tokens[one.request_id] for one in within if is_costly(one))
+            self.times.begun(output, self.at, (bool(within), costly))
 
     def updated(self, output: Any) -> None:
-        for step, any_long, seconds in self.times.ended(output, time.monotonic()):
-            if any_long:
+        for step, (any_long, costly), seconds in self.times.ended(output, time.monotonic()):
+            if costly:
+                self.adapt(costly, seconds)
+            elif any_long:
                 self.tokens_a_second = step.total_num_scheduled_tokens / max(1e-6, seconds)
             else:
                 self.base_seconds = seconds
+
+    def adapt(self, costly: int, seconds: float) -> None:
+        """A step had so many tokens of a costly prompt. One that had fewer than it might have, for
+        it was the end of a prompt, tells only where those were too many."""
+        quick = int(costly * self.quick_seconds() / max(1e-6, seconds))
+        if quick < costly or costly >= self.costly_tokens:
+            self.costly_tokens = quick
 
     def limit(self, scheduler: Any, tokens: int) -> None:
         """`tokens` of a prompt at most in the step that is scheduled next, or fewer where vLLM's

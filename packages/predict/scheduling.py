@@ -77,13 +77,13 @@ class StepTimes:
     one began (async scheduling). All times in seconds of one clock."""
 
     def __init__(self) -> None:
-        self.under_way: list[tuple[Any, float, bool]] = []
+        self.under_way: list[tuple[Any, float, Any]] = []
         self.last_end = float("-inf")  # of a step that is timed or not
 
-    def begun(self, output: Any, at: float, mark: bool = True) -> None:
+    def begun(self, output: Any, at: float, mark: Any = True) -> None:
         self.under_way.append((output, at, mark))
 
-    def ended(self, output: Any, now: float) -> Iterator[tuple[Any, bool, float]]:
+    def ended(self, output: Any, now: float) -> Iterator[tuple[Any, Any, float]]:
         """The timed steps that are over with this one, their marks and what they took."""
         while any(step is output for step, _, _ in self.under_way):
             step, began, mark = self.under_way.pop(0)

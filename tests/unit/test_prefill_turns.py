@@ -367,6 +367,88 @@ def test_prompts_whose_log_probabilities_are_asked_for_are_long_ones(
         assert waited(ask(scheduler, f"short {number}")) < least + scheduler.seconds(20)
 
 
+COSTLY_SECONDS = 0.002  # of a token whose log probabilities are computed, of a large vocabulary
+
+
+class Costly(Scheduler):
+    """Where a token of some prompts takes longer."""
+
+    token_seconds = COSTLY_SECONDS
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock)
+        self.taken: dict[str, int] = {}  # by a request, the last time
+
+    def seconds_of(self, working: list[Any], tokens: int) -> float:
+        costly = sum(self.taken[one.request_id] for one in working if one.sampling_params)
+        return self.seconds(tokens - costly) + self.token_seconds * costly
+
+    def take(self, one: Any, most: int) -> int:
+        self.taken[one.request_id] = super().take(one, most)
+        return self.taken[one.request_id]
+
+
+def asked(count: int, tokens: int) -> list[Any]:
+    params = SimpleNamespace(prompt_logprobs=0)
+    return [request(f"asked {n}", tokens, sampling_params=params) for n in range(count)]
+
+
+def most_of(scheduler: Scheduler, kind: str, since: int = 0) -> int:
+    steps = scheduler.steps[since:]
+    return max(n for step in steps for name, n in step.items() if name.startswith(kind))
+
+
+@pytest.mark.parametrize("tokens", [30, 1100])
+def test_a_step_has_as_much_as_is_quick_of_what_takes_long_by_its_vocabulary(
+    clock: Any, tokens: int
+) -> None:
+    scheduler = Costly(clock)
+    scheduler.add(*asked(40, tokens))
+    scheduler.step()  # the first tells how long it takes
+    quick = prefill_turns.QUICK_SECONDS
+    for number in range(10):
+        scheduler.step()
+        assert waited(ask(scheduler, f"short {number}", 5)) < quick + scheduler.seconds(5)
+    least = (quick - BASE_SECONDS) / COSTLY_SECONDS
+    assert most_of(scheduler, "asked", since=1) >= 0.9 * min(least, tokens)
+
+
+def test_what_is_quick_anyway_has_its_sixteenth_and_no_less(clock: Any) -> None:
+    scheduler = Costly(clock)
+    scheduler.token_seconds = TOKEN_SECONDS / 2
+    scheduler.add(*asked(3, 1010))
+    while scheduler.waiting or scheduler.running:
+        scheduler.step()
+    assert len(scheduler.steps) == 3 * -(-1010 // (TOKENS // 16))
+
+
+def test_a_step_that_other_work_made_slow_is_forgotten(clock: Any) -> None:
+    scheduler = Costly(clock)
+    scheduler.token_seconds = TOKEN_SECONDS / 2
+    scheduler.add(*asked(1, 5000))
+    scheduler.token_seconds = 10 * COSTLY_SECONDS
+    scheduler.step()
+    scheduler.token_seconds = TOKEN_SECONDS / 2
+    scheduler.step()
+    assert most_of(scheduler, "asked", since=1) == prefill_turns.LEAST_COSTLY
+    scheduler.run(2)
+    assert most_of(scheduler, "asked", since=1) == TOKENS // 16
+
+
+def test_a_long_prompt_is_not_cut_as_those_are_that_come_behind_it(clock: Any) -> None:
+    scheduler = Costly(clock)
+    scheduler.add(*flood(1))
+    scheduler.step()
+    scheduler.add(*asked(3, 1000))
+    scheduler.step()
+    assert scheduler.steps[-1] == {"long 0": TOKENS}
+    ask(scheduler, "short")
+    scheduler.step()
+    quick = prefill_turns.QUICK_SECONDS / TOKEN_SECONDS
+    assert [*scheduler.steps[-1]] == ["long 0"]
+    assert TOKENS // 16 <= scheduler.steps[-1]["long 0"] <= quick
+
+
 def test_vllm_s_adaptive_threshold_undoes_no_cut(clock: Any) -> None:
     scheduler = Scheduler(clock)
     scheduler.scheduler_config.long_prefill_token_threshold = 25
