@@ -30,7 +30,7 @@ IMAGE_WAYS = (BARE, NGINX, OURS)
 PLOT = "overhead.svg"
 MODELS = ("mistral-7b", "mixtral-8x7b", "pixtral-12b")  # measured unless one is named
 REQUESTS = {1: 8, 4: 16, 16: 48, 64: 256, 256: 512}  # by streams
-NEW_TOKENS = 128
+NEW_TOKENS, QUICK_TOKENS = 128, 16
 MAIN = "mistral-7b, text"
 
 
@@ -50,7 +50,10 @@ def groups(model: str | None, quick: bool) -> list[Group]:
     if not quick:
         return found
     few = {
-        label: Point(replace(point.load, requests=2 * point.load.streams + 4), point.ways)
+        label: Point(
+            replace(point.load, requests=2 * point.load.streams + 4, new_tokens=QUICK_TOKENS),
+            point.ways,
+        )
         for label, point in found[0].points.items()
         if label in ("1", "16")
     }
@@ -79,7 +82,8 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
                 if group.model == name:
                     part.measure(bench, group, session)
     measured = part.measured(planned, session)
-    return {"new_tokens": NEW_TOKENS, "measured": measured, "parsing": bodies}
+    tokens = QUICK_TOKENS if quick else NEW_TOKENS
+    return {"new_tokens": tokens, "measured": measured, "parsing": bodies}
 
 
 GOALS = (

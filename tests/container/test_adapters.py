@@ -19,7 +19,7 @@ from local.processes import tail
 from local.standins.corpus import chat, dialogues
 from local.truss import URL
 from tests.support import faults, load
-from tests.support.container import SPAWN, Running, gone, leftovers, run_container
+from tests.support.container import Running, gone, leftovers, run_container
 from tests.support.dialogues import wrong_answers
 from tests.support.faults import END_SECONDS, ENGINE
 from tests.support.load import Server
@@ -50,7 +50,7 @@ def adapted(
     deployment = user.push(
         f"MODEL={card.name}", f"ADAPTERS={SOURCE}", "RANK=8", "GPU=H200:1", title
     )
-    with run_container(card, deployment, tmp_path_factory.mktemp("adapted"), SPAWN) as running:
+    with run_container(card, deployment, tmp_path_factory.mktemp("adapted"), {}) as running:
         yield running
 
 

@@ -200,7 +200,7 @@ def test_liveness_holds_under_load_through_long_prefills_and_with_a_client_that_
     with (
         faults.unread(MODEL),
         load.meanwhile(prefill) as prefills,
-        load.meanwhile(lambda: load.streams(MODEL, 100, ignore_eos=True, max_tokens=300)),
+        load.meanwhile(lambda: load.streams(MODEL, 100, ignore_eos=True, max_tokens=150)),
     ):
         while not prefills:
             seen.add(load.status(LIVENESS))
