@@ -137,8 +137,8 @@ def test_no_set_up_takes_the_environment_away_while_it_is_compiled(
     with (setup.CACHE / "setup.lock").open() as file:
         with pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        Path("go").write_text("")
         assert not setup.COMPILED.exists()
+        Path("go").write_text("")
         assert compiling.wait(60) == 0
         assert setup.COMPILED.exists()  # whatever could not be imported
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
