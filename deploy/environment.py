@@ -13,8 +13,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from functools import cache
 
-import yaml
-
+from deploy import fast_yaml
 from deploy.errors import UsageError
 from deploy.limits import IMAGES, SETTINGS
 from deploy.paths import ROOT
@@ -80,7 +79,7 @@ REMOVED = {
 @cache
 def variables() -> dict[str, Row]:
     """Environment variable of vLLM's → what its value may be."""
-    found: dict[str, Row] = yaml.safe_load(VARIABLES.read_text(encoding="utf-8"))
+    found: dict[str, Row] = fast_yaml.load(VARIABLES.read_text(encoding="utf-8"))
     return found
 
 

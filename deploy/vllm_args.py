@@ -14,8 +14,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-import yaml
-
+from deploy import fast_yaml
 from deploy.errors import UsageError
 from deploy.paths import ROOT
 from deploy.values import Row, check_value, number
@@ -49,7 +48,7 @@ WHOLE_PREFILL = ("--max-model-len", "--max-num-batched-tokens")  # with --no-ena
 @cache
 def known() -> dict[str, Row]:
     """Flag → `values` (none, one, maybe, some), `also`, names, and what a value may be."""
-    found: dict[str, Row] = yaml.safe_load(FLAGS.read_text(encoding="utf-8"))
+    found: dict[str, Row] = fast_yaml.load(FLAGS.read_text(encoding="utf-8"))
     return found
 
 
@@ -64,7 +63,7 @@ def names() -> dict[str, str]:
 @cache
 def refused() -> dict[str, str]:
     """Flag → why it cannot be given."""
-    reasons = yaml.safe_load(REFUSED.read_text(encoding="utf-8"))
+    reasons = fast_yaml.load(REFUSED.read_text(encoding="utf-8"))
     return {flag: why for why, flags in reasons.items() for flag in flags}
 
 
