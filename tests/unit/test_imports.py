@@ -32,6 +32,7 @@ IMPORT_SLOW = {
     "constraints_turns",
     "constraints_verdicts",
     "continuing",
+    "cpu_float16",
     "cpu_sampling",
     "images_turns",
     "per_token",

@@ -1,0 +1,53 @@
+"""local/cpu/cpu_float16.py against torch's own product."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from vllm import _custom_ops
+from vllm.model_executor.layers import utils
+
+from local.cpu import cpu_float16
+
+
+@pytest.fixture
+def refuses_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN, as on a processor without float16, and what a container makes of it; afterwards
+    vLLM's functions are its own again."""
+    create = _custom_ops.create_onednn_mm
+
+    def without_float16(weight: torch.Tensor, *others: Any) -> Any:
+        if weight.dtype == torch.float16:
+            raise RuntimeError("could not create a primitive descriptor")
+        return create(weight, *others)
+
+    monkeypatch.setattr(_custom_ops, "create_onednn_mm", without_float16)
+    monkeypatch.setattr(_custom_ops, "onednn_mm", _custom_ops.onednn_mm)
+    cpu_float16.register()
+
+
+def linear(weight: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """What vLLM multiplies by this weight with."""
+    layer = SimpleNamespace(weight=weight)
+    utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=False)
+    return lambda x, bias: layer.cpu_linear(x, weight, bias)
+
+
+@pytest.mark.parametrize("bias", [None, torch.linspace(-1, 1, 96)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 33])
+def test_the_product_is_torch_s(
+    refuses_float16: None, rows: int, dtype: torch.dtype, bias: torch.Tensor | None
+) -> None:
+    numbers = torch.Generator().manual_seed(7)
+    weight = torch.randn(96, 64, generator=numbers).to(dtype)
+    x = torch.randn(rows, 64, generator=numbers).to(dtype)
+    added = bias if bias is None else bias.to(dtype)
+    product = linear(weight)(x, added)
+    exact = torch.nn.functional.linear(
+        x.double(), weight.double(), bias if added is None else added.double()
+    )
+    assert product.dtype == dtype
+    torch.testing.assert_close(product.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-3)
