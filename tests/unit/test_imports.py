@@ -70,24 +70,30 @@ def imported(path: Path) -> frozenset[str]:
     return frozenset(names(ast.walk(parsed(path))))
 
 
-def imported_at_once(path: Path) -> Iterator[str]:
+@functools.cache
+def imported_at_once(path: Path) -> frozenset[str]:
     """What is imported when the file is: not by its functions, nor for types alone, which are the
     only things that are imported under an `if`."""
-    yield from names(parsed(path).body)
+    found = set(names(parsed(path).body))
     for node in parsed(path).body:
         if isinstance(node, ast.Assign):  # … = pytest.importorskip("vllm.exceptions")
-            yield from re.findall(r"importorskip\('([\w.]+)'\)", ast.unparse(node))
+            found.update(re.findall(r"importorskip\('([\w.]+)'\)", ast.unparse(node)))
+    return frozenset(found)
 
 
-def files_of(module: str) -> Iterator[Path]:
+@functools.cache
+def files_of(module: str) -> frozenset[Path]:
     """Our files that are run when a module, or a name of one, is imported."""
+    if module.split(".")[0] not in OURS:
+        return frozenset()
     words = module.split(".")
-    for folder in (ROOT, ROOT / "packages"):
-        for end in range(1, len(words) + 1):
-            place = folder.joinpath(*words[:end])
-            yield from (
-                it for it in (place / "__init__.py", place.with_suffix(".py")) if it.is_file()
-            )
+    places = [
+        folder.joinpath(*words[:end])
+        for folder in (ROOT, ROOT / "packages")
+        for end in range(1, len(words) + 1)
+    ]
+    files = [file for it in places for file in (it / "__init__.py", it.with_suffix(".py"))]
+    return frozenset(file for file in files if file.is_file())
 
 
 def slow_imports(path: Path, seen: set[Path]) -> set[str]:
@@ -95,7 +101,7 @@ def slow_imports(path: Path, seen: set[Path]) -> set[str]:
     found: set[str] = set()
     for module in imported_at_once(path):
         found |= {module.split(".")[0]} & SLOW
-        for file in set(files_of(module)) - seen:
+        for file in files_of(module) - seen:
             seen.add(file)
             found |= slow_imports(file, seen)
     return found
