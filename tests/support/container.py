@@ -3,11 +3,13 @@
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import openai
@@ -22,6 +24,9 @@ from tests.support import other_work
 from tests.support.baseten import Deployment
 from tests.support.timing import container_start
 from tests.support.tokenizers import tokenizer
+
+Asked = TypeVar("Asked")
+Got = TypeVar("Got")
 
 # A card with a base has that one's stand-in. Where `standin.tests` says all; others have a
 # container for what differs between models.
@@ -127,6 +132,14 @@ def within(seconds: float, measure: Callable[[], float]) -> bool:
     """Whether what `measure` returns, in seconds, is less; tried again where other work had the
     machine's cores meanwhile."""
     return other_work.tried_again(measure, lambda took: took < seconds) < seconds
+
+
+def at_once(ask: Callable[[Asked], Got], asked: Iterable[Asked]) -> list[Got]:
+    """What `ask` returns for each, in their order, all asked at the same time: a step of the engine
+    takes the CPU hardly longer for many than for one."""
+    each = list(asked)
+    with ThreadPoolExecutor(len(each)) as pool:
+        return list(pool.map(ask, each))
 
 
 def flowing(ask: Callable[[], list[str]], least: int) -> list[str]:
