@@ -1,6 +1,5 @@
 """The arguments of generate mean what they mean in transformers, on the same stand-in."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from mistral_common.protocol.instruct.request import ChatCompletionRequest
 
 from deploy import cards
 from local.standins import cache
-from tests.support.container import Running
+from tests.support.container import Running, at_once
 
 MODEL = "mixtral-8x7b"  # the one whose stand-in is in Hugging Face's format
 pytestmark = pytest.mark.parametrize("container", [MODEL], indirect=True)
@@ -100,20 +99,41 @@ def with_ids(container: Running, value: Any) -> Any:
     return token(container, value) if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.filterwarnings("ignore")  # transformers' own, of contradictions it accepts
-def test_the_output_is_that_of_transformers(container: Running, model: Any, name: str) -> None:
-    case = {key: with_ids(container, value) for key, value in CASES[name].items()}
-    arguments = {**GREEDY, **case}
+def arguments_of(container: Running, name: str) -> dict[str, Any]:
+    case = CASES[name]
+    return {**GREEDY, **{key: with_ids(container, value) for key, value in case.items()}}
 
-    def ask(question: str) -> httpx.Response:
-        return container.http.post("/predict", json={"prompt": question, **arguments})
+
+@pytest.fixture(scope="module")
+def responses(container: Running) -> dict[tuple[str, str], httpx.Response]:
+    """By case and question."""
+
+    def ask(asked: tuple[str, str]) -> httpx.Response:
+        name, question = asked
+        body = {"prompt": question, **arguments_of(container, name)}
+        return container.http.post("/predict", json=body)
 
     # An answer without the word that ends it goes on where nothing was trained, by ties.
-    questions = QUESTIONS[:1] if "eos_token_id" in case else QUESTIONS
-    with ThreadPoolExecutor(len(questions)) as pool:
-        responses = list(pool.map(ask, questions))
-    for question, response in zip(questions, responses, strict=True):
+    asked = [
+        (name, question)
+        for name, case in CASES.items()
+        for question in (QUESTIONS[:1] if "eos_token_id" in case else QUESTIONS)
+    ]
+    return dict(zip(asked, at_once(ask, asked), strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore")  # transformers' own, of contradictions it accepts
+def test_the_output_is_that_of_transformers(
+    container: Running,
+    model: Any,
+    responses: dict[tuple[str, str], httpx.Response],
+    name: str,
+) -> None:
+    arguments = arguments_of(container, name)
+    of_case = {question: got for (case, question), got in responses.items() if case == name}
+    assert of_case
+    for question, response in of_case.items():
         assert response.status_code == 200, response.text
         output = response.json()["output"]
         expected = generate(container, model, question, arguments)
