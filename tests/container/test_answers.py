@@ -5,14 +5,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from local.truss import URL
 from tests.support import faults, load
-from tests.support.container import Running, every_card
+from tests.support.container import Running, at_once, every_card
 from tests.support.dialogues import wrong_answers
 
 PREDICT_ROUTES = ["/predict", "/v1/models/model:predict"]
@@ -39,8 +38,7 @@ def ask_streaming(container: Running, messages: list[Any]) -> str:
 def test_openai_client_gets_every_answer(
     container: Running, chats: Chats, how: Callable[[Running, list[Any]], str | None]
 ) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        got = pool.map(lambda chat: how(container, chat[0]), chats.values())
+    got = at_once(lambda chat: how(container, chat[0]), chats.values())
     expected = {name: answer for name, (_, answer) in chats.items()}
     assert dict(zip(chats, got, strict=True)) == expected
 

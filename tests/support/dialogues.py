@@ -9,7 +9,7 @@ from deploy.cards import Card
 from local.standins.corpus import chat, dialogues, load_dialogues
 from local.truss import URL
 
-AT_A_TIME = 16
+AT_A_TIME = 80  # in few steps of the engine, and no more than every model has slots for
 
 
 def everything(card: Card) -> dict[str, tuple[list[dict[str, str]], str]]:
