@@ -26,7 +26,7 @@ from schemathesis import GenerationMode
 
 from local.truss import URL
 from tests.support import hostile, images, load
-from tests.support.container import Running
+from tests.support.container import Running, at_once
 from tests.support.hostile import answers
 from tests.support.hostile.answers import Answer
 from tests.support.hostile.case import CHAT, JSON, Case, valid
@@ -139,11 +139,13 @@ def unharmed(container: Running, chats: Any) -> Iterator[None]:
     """Afterwards the engine answers exactly, and the container has the memory it had once it
     had answered the same before."""
 
+    def ask(messages: list[Any]) -> Any:
+        response = container.http.post(CHAT, json={"messages": messages, "max_tokens": 200})
+        return response.json()["choices"][0]["message"]["content"]
+
     def answer() -> None:
-        for messages, expected in chats.values():
-            body = {"messages": messages, "max_tokens": 200}
-            response = container.http.post(CHAT, json=body)
-            assert response.json()["choices"][0]["message"]["content"] == expected
+        got = at_once(ask, [messages for messages, _ in chats.values()])
+        assert got == [expected for _, expected in chats.values()]
 
     answer()
     before = load.memory()

@@ -13,7 +13,7 @@ import pytest
 
 from local.standins.schemas import MOST_TOKENS, SCHEMAS
 from tests.support import spare_time
-from tests.support.container import Running
+from tests.support.container import Running, at_once
 
 CHAT = "/v1/chat/completions"
 # For a neighbour's answer, which takes some 0.2 s alone and 1 s where the machine has other work. A
@@ -221,9 +221,14 @@ def test_ordinary_expressions_and_schemas_hold(container: Running) -> None:
 
 def test_output_ends_under_any_ordinary_schema(container: Running) -> None:
     """Those of the stand-in's exam, which decodes as the server does."""
-    for name, schema in SCHEMAS.items():
+
+    def ask(schema: Any) -> Any:
         fields = {"structured_outputs": {"json": schema}, "max_tokens": MOST_TOKENS, **GREEDY}
-        (choice,) = asked(container, CHAT, fields).json()["choices"]
+        return asked(container, CHAT, fields).json()
+
+    answers = at_once(ask, SCHEMAS.values())
+    for (name, schema), answer in zip(SCHEMAS.items(), answers, strict=True):
+        (choice,) = answer["choices"]
         text = choice["message"]["content"]
         assert choice["finish_reason"] == "stop", (name, text)
         jsonschema.validate(json.loads(text), schema)
