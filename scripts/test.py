@@ -1,20 +1,22 @@
 """Runs the test suite, or a part of it: tests/unit, tests/platform or tests/container.
 
-Promises: where the machine has room for several containers, unit tests are done first; then
-containers run at once, each on a network of its own with the tests that ask it
-(tests/support/own_network.py), and the platform's tests beside them. Elsewhere one container runs
-at a time, after all else; a line says so where this user may not make a network.
+Promises: unit tests are done first, those that import vLLM beside the others. Where the machine has
+room for several containers these run at once, each on a network of its own with the tests that ask
+it (tests/support/own_network.py), and the platform's tests beside them. Elsewhere one container
+runs at a time, after all else; a line says so where this user may not make a network.
 """
 
 import argparse
 import contextlib
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 from deploy import cards
 from deploy.errors import UsageError
@@ -24,30 +26,44 @@ from local.standins.cache import ensure_all
 from scripts.command import command
 
 OWN_NETWORK = shlex.join([sys.executable, str(ROOT / "tests" / "support" / "own_network.py")])
+WITH_VLLM = "tests/unit/with_vllm"
 INTERRUPTED = 2  # pytest's exit code
 # What a container and its tests take at their most: of cores one, for they often wait. Tests that
 # watch how streams flow and end take turns with all others (tests/support/turns.py).
 CORES, MEMORY = 1, 7 << 30  # bytes
 
 
-def runs(layer: str | None, model: str | None, cores: int, at_once: int) -> list[list[str]]:
-    """The arguments of pytest, of one run after the other. `at_once`: how many containers may run
-    at a time."""
+def runs(layer: str | None, model: str | None, cores: int, at_once: int) -> list[list[list[str]]]:
+    """The arguments of pytest: of the runs that are made at once, one such group after the other.
+    `at_once`: how many containers may run at a time."""
     if model and layer != "container":
         raise UsageError("MODEL= chooses among the tests in the container; add LAYER=container")
-    unit, platform, container = "tests/unit", "tests/platform", "tests/container"
-    spread = [f"--numprocesses={cores}", "--dist=worksteal"] if cores > 1 else []
+    if layer == "unit":
+        return [unit(cores)]
+    if layer == "platform":
+        return [[["tests/platform", *spread(cores)]]]
     apart = []
     if at_once > 1:
         apart = [f"--tx={at_once}*popen//python={OWN_NETWORK}", "--dist=loadgroup"]
         apart.append("--no-loadscope-reorder")
     if layer == "container":
-        return [[container, *apart, *([f"--model={model}"] if model else [])]]
-    if layer:
-        return [[f"tests/{layer}", *spread]]
-    if apart:  # not beside the unit tests, which replace what the fakes of other layers run on
-        return [[unit, *spread], [platform, container, *apart]]
-    return [[unit, platform, *spread], [container]]
+        return [[["tests/container", *apart, *([f"--model={model}"] if model else [])]]]
+    # not beside the unit tests, which replace what the fakes of other layers run on
+    if apart:
+        return [unit(cores), [["tests/platform", "tests/container", *apart]]]
+    return [unit(cores), [["tests/platform", *spread(cores)]], [["tests/container"]]]
+
+
+def unit(cores: int) -> list[list[str]]:
+    """Each of pytest-xdist's processes would import vLLM, for 7 s, to collect the same tests."""
+    if cores < 2:
+        return [["tests/unit"]]
+    others = ["tests/unit", f"--ignore={WITH_VLLM}", *spread(cores - cores // 2)]
+    return [others, [WITH_VLLM, *spread(cores // 2)]]
+
+
+def spread(cores: int) -> list[str]:
+    return [f"--numprocesses={cores}", "--dist=worksteal"] if cores > 1 else []
 
 
 def containers_at_once(cores: int) -> int:
@@ -79,27 +95,42 @@ def main(options: argparse.Namespace) -> int:
         # the table at the end of the last run has the times of all
         table = f"--timings={Path(folder) / 'timings.json'}"
         pytest = [sys.executable, "-m", "pytest", table]
-        codes = [run([*pytest, *words]) for words in wanted]
+        codes = [run([[*pytest, *words] for words in group]) for group in wanted]
     return next((code for code in codes if code), 0)
 
 
-def run(command: list[str]) -> int:
-    """pytest's exit code. Ctrl-C goes to pytest too, which then ends its containers: that is waited
-    for."""
+def run(commands: list[list[str]]) -> int:
+    """Runs of pytest that are made at once → an exit code that is not 0, where one has it. The
+    first is seen as it goes on, the others when they have ended. Ctrl-C goes to pytest too, which
+    then ends its containers: that is waited for."""
     # A machine whose PYTHONDONTWRITEBYTECODE is set would compile pytest, truss and what is tested
     # in each of some hundred processes: 4 s of each that collects the unit tests.
     variables = {name: it for name, it in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    if "--dist=worksteal" in command:  # a process for each core: torch's threads would wait busily
-        variables["OMP_NUM_THREADS"] = "1"
-    process = subprocess.Popen(command, cwd=ROOT, env=variables)
+    if len(commands) > 1 or "--dist=worksteal" in commands[0]:
+        variables["OMP_NUM_THREADS"] = "1"  # there is a process for each core, and threads spin
+    with contextlib.ExitStack() as ended:
+        outputs = [None, *(ended.enter_context(tempfile.TemporaryFile()) for _ in commands[1:])]
+        runs = [
+            (subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output), output)
+            for command, output in zip(commands, outputs, strict=True)
+        ]
+        codes = [finish(*each) for each in runs]
+    if INTERRUPTED in codes:
+        raise KeyboardInterrupt
+    return next((code for code in codes if code), 0)
+
+
+def finish(process: subprocess.Popen[bytes], output: IO[bytes] | None) -> int:
+    """The exit code of a run, whose output, if nobody saw it, is shown."""
     while True:
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             code = process.wait()
-        except KeyboardInterrupt:
-            continue
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt
-        return code
+            break
+    if output:
+        output.seek(0)
+        shutil.copyfileobj(output, sys.stdout.buffer)
+        sys.stdout.flush()
+    return code
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 texts, loggers, metrics.
 
 Promises: nothing private of vLLM stands anywhere else in the package, but for imports that NAMES
-lists as well. tests/unit/test_vllm_internals.py looks each of
+lists as well. tests/unit/with_vllm/test_vllm_internals.py looks each of
 them up in the installed vLLM, and says for each that is gone what relied on it.
 """
 

@@ -1,9 +1,11 @@
 """The table at the end of a test run: seconds by layer, container starts, the slowest tests.
 
 Promises: seconds of a test are those of its set-up, call and tear-down, whichever process ran it.
-With --timings=FILE the table also has the runs that wrote to that file before.
+With --timings=FILE the table also has the runs that wrote to that file before; of runs of a layer
+that are made at once the wall time is the longest's.
 """
 
+import fcntl
 import json
 import os
 import time
@@ -50,6 +52,14 @@ class Timings:
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(vars(self)))
+
+    def added_to(self, path: Path) -> "Timings":
+        """This run and those in a file, which has this one then; others may add theirs at once."""
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            whole = Timings.read(path) + self if path.stat().st_size else self
+            whole.write(path)
+        return whole
 
     def __add__(self, other: "Timings") -> "Timings":
         wall, tests = {**self.wall, **other.wall}, {**self.tests, **other.tests}
@@ -113,11 +123,7 @@ class TimingPlugin:
         found = {layer_of(name) for name in self.run.tests}
         layers = [layer for layer in LAYERS if layer in found]
         self.run.wall["+".join(layers)] = time.monotonic() - self.started
-        whole = self.run
-        if self.file and self.file.exists():
-            whole = Timings.read(self.file) + whole
-        if self.file:
-            whole.write(self.file)
+        whole = self.run.added_to(self.file) if self.file else self.run
         terminalreporter.section("where the time went")
         for line in whole.table():
             terminalreporter.write_line(line)

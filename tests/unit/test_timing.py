@@ -14,30 +14,51 @@ from scripts import test
 from scripts.test import runs
 from tests.support.timing import Timings, layer_of
 
+UNIT = [["tests/unit", "--ignore=tests/unit/with_vllm"], ["tests/unit/with_vllm"]]
+
 
 def test_the_containers_have_a_network_each_and_the_platform_s_tests_beside_them() -> None:
-    unit, others = runs(None, None, cores=2, at_once=2)
-    assert unit == ["tests/unit", "--numprocesses=2", "--dist=worksteal"]
+    unit, (others,) = runs(None, None, cores=2, at_once=2)
+    assert unit == UNIT
     assert others[:2] == ["tests/platform", "tests/container"]
     assert others[2].startswith("--tx=2*popen//python=")
     assert "--dist=loadgroup" in others
 
 
 def test_without_networks_the_containers_run_one_by_one_after_all_else() -> None:
-    spread, alone = runs(None, None, cores=2, at_once=1)
-    assert spread == ["tests/unit", "tests/platform", "--numprocesses=2", "--dist=worksteal"]
-    assert alone == ["tests/container"]
-    assert runs(None, None, cores=1, at_once=1)[0] == ["tests/unit", "tests/platform"]
+    unit, platform, alone = runs(None, None, cores=2, at_once=1)
+    assert unit == UNIT
+    assert platform == [["tests/platform", "--numprocesses=2", "--dist=worksteal"]]
+    assert alone == [["tests/container"]]
 
 
-def test_a_layer_is_one_run_and_a_model_is_for_containers_alone() -> None:
-    assert [words[0] for words in runs("unit", None, cores=2, at_once=1)] == ["tests/unit"]
-    alone = runs("container", "pixtral-12b", cores=2, at_once=1)
+def test_the_unit_tests_take_all_cores() -> None:
+    assert runs("unit", None, cores=1, at_once=1) == [[["tests/unit"]]]
+    ((others, with_vllm),) = runs("unit", None, cores=5, at_once=1)
+    assert ("--numprocesses=3" in others, "--numprocesses=2" in with_vllm) == (True, True)
+
+
+def test_a_layer_is_one_group_and_a_model_is_for_containers_alone() -> None:
+    assert runs("unit", None, cores=2, at_once=1) == [UNIT]
+    (alone,) = runs("container", "pixtral-12b", cores=2, at_once=1)
     assert alone == [["tests/container", "--model=pixtral-12b"]]
-    (apart,) = runs("container", "pixtral-12b", cores=2, at_once=2)
+    (((*apart,),),) = runs("container", "pixtral-12b", cores=2, at_once=2)
     assert (apart[0], apart[-1]) == ("tests/container", "--model=pixtral-12b")
     with pytest.raises(UsageError, match="LAYER=container"):
         runs("unit", "pixtral-12b", cores=2, at_once=1)
+
+
+def test_of_runs_at_once_one_is_seen_and_then_the_others_and_none_that_failed_is_lost(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    first = [sys.executable, "-c", "import time; print('one', flush=True); time.sleep(0.2)"]
+    second = [sys.executable, "-c", "print('two'); raise SystemExit(1)"]
+    assert test.run([first, second]) == 1
+    assert capfdbinary.readouterr().out == b"one\ntwo\n"
+    assert test.run([second, first]) == 1
+    interrupted = [sys.executable, "-c", f"raise SystemExit({test.INTERRUPTED})"]
+    with pytest.raises(KeyboardInterrupt):
+        test.run([first, interrupted])
 
 
 def test_a_user_who_may_make_no_network_is_told_and_has_one_container_at_a_time(
@@ -69,10 +90,10 @@ def test_two_networks_have_the_same_port_each() -> None:
 def test_the_last_table_has_the_times_of_all_runs(tmp_path: Path) -> None:
     file = tmp_path / "timings.json"
     first = Timings({"unit": 3.0}, {"tests/unit/test_a.py::test_b": 2.0})
-    first.write(file)
+    assert first.added_to(file) == first
     start = {"test": "tests/container/test_c.py::test_d", "model": "mistral-7b", "seconds": 20.0}
     second = Timings({"container": 30.0}, {"tests/container/test_c.py::test_d": 25.0}, [start])
-    text = "\n".join((Timings.read(file) + second).table())
+    text = "\n".join(second.added_to(file).table())
     assert "wall time: unit 3 s, container 30 s; together 33 s" in text
     assert "1 container starts, 20 s until ready" in text
     assert text.index("tests/container/test_c.py::test_d") < text.index("tests/unit/test_a.py")

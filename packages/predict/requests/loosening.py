@@ -36,7 +36,7 @@ ABOUT = {
     ),
 }
 # … those by which xgrammar 0.2.8 tells one without `type`, those of which it reads the first and no
-# other (each tried, tests/unit/test_requests_loosening.py), and those that it never reads.
+# other, and those that it never reads; tests/unit/with_vllm/test_requests_loosening.py tries each.
 TELLING = {
     "object": ("properties", "additionalProperties", "unevaluatedProperties"),
     "array": ("items", "prefixItems", "unevaluatedItems"),
