@@ -18,6 +18,7 @@ from local.standins import cache
 from local.standins.corpus import chat, dialogues
 
 BASE = "mistral-7b"
+BLOCKS = 512  # of the KV cache: two of the longest prompts, where a GiB would be zeroed each time
 
 
 def options_of(kind: str) -> Options:
@@ -37,11 +38,13 @@ def answers(kind: str, folder: Path, tokenizer: Path) -> dict[str, str]:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+    gc.freeze()  # what is imported: a start and an end have six collections of garbage
     card = cards.load(BASE)
     words = serve_arguments(start_command(render(card, options_of(kind))))
     parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(words)
     assert parsed.tokenizer == f"/tokenizers/{BASE}"
     parsed.model, parsed.tokenizer = str(folder), str(tokenizer)
+    parsed.num_gpu_blocks_override = BLOCKS
     given = EngineArgs.from_cli_args(parsed)
     model = LLM(**{field.name: getattr(given, field.name) for field in dataclasses.fields(given)})
     known = {name: chat(turns)[0] for name, turns in dialogues(images=False).items()}
