@@ -6,6 +6,7 @@ chooses other random ones, by a number or, as `new`, by chance.
 """
 
 import fcntl
+import gc
 import json
 import pickle
 import random
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -48,8 +50,7 @@ MARKER = "marker-8b1f6c"
 # --- what is sent ---
 
 
-@pytest.fixture(scope="session")
-def openapi() -> Any:
+def described() -> Any:
     """vLLM's own description of its routes, which the container does not show."""
     from vllm.entrypoints.launchers.app import build_app
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
@@ -58,11 +59,11 @@ def openapi() -> Any:
     arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([])
     document: Any = build_app(arguments, ("generate",)).openapi()
     document["paths"] = {path: document["paths"][path] for path in READ}
+    gc.freeze()  # vLLM stays: no collection of garbage looks through it from here on
     return document
 
 
-def names(openapi: Any) -> dict[str, list[str]]:
-    """Route → the names its requests have in vLLM."""
+def names_in(openapi: Any) -> dict[str, list[str]]:
     schemas, found = openapi["components"]["schemas"], {}
     for path, methods in openapi["paths"].items():
         schema = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
@@ -76,12 +77,18 @@ def names(openapi: Any) -> dict[str, list[str]]:
     return found
 
 
+@dataclass(frozen=True)
+class OfVllm:
+    """By vLLM's own description."""
+
+    names: dict[str, list[str]]  # that its requests have, by route
+    cases: list[Case]  # what schemathesis makes of it, valid and not
+
+
 @pytest.fixture(scope="session")
-def described(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> list[Case]:
-    """What schemathesis makes of vLLM's own description, valid and not. It takes its time: a tenth
-    of a second each. Of several processes the first makes it."""
+def of_vllm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OfVllm:
+    """Takes its time: a tenth of a second for each case, and 8 s for vLLM's imports. Of several
+    processes the first makes it."""
     folder = tmp_path_factory.getbasetemp()
     if hasattr(request.config, "workerinput"):
         folder = folder.parent
@@ -89,13 +96,14 @@ def described(
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         if not (kept := file.read()):
-            kept = pickle.dumps(_described(request.getfixturevalue("openapi")))
+            openapi = described()
+            kept = pickle.dumps(OfVllm(names_in(openapi), cases_of(openapi)))
             file.write(kept)
-    made: list[Case] = pickle.loads(kept)
+    made: OfVllm = pickle.loads(kept)
     return made
 
 
-def _described(openapi: Any) -> list[Case]:
+def cases_of(openapi: Any) -> list[Case]:
     schema = schemathesis.openapi.from_dict(openapi)
     seed = random_seed()
     found = []
@@ -176,10 +184,10 @@ def judge(requests: list[Case], resilience: Report, what: str) -> None:
 
 @pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 def test_requests_that_ask_for_trouble(
-    container: Running, openapi: Any, unharmed: None, resilience: Report
+    container: Running, of_vllm: OfVllm, unharmed: None, resilience: Report
 ) -> None:
     model = container.card.name
-    wrong = list(hostile.wrong_values(model, names(openapi)))
+    wrong = list(hostile.wrong_values(model, of_vllm.names))
     some = random.Random(random_seed()).sample(wrong, WRONG_VALUES)
     judge([*hostile.cases(model), *some], resilience, "malformed and hostile requests")
 
@@ -194,13 +202,13 @@ def test_contents_that_ask_for_trouble(
 
 def test_random_requests(
     container: Running,
-    described: list[Case],
+    of_vllm: OfVllm,
     unharmed: None,
     request: pytest.FixtureRequest,
 ) -> None:
     """As many as are answered in the time, and `LEAST`."""
     seed = random_seed()
-    requests = described + drawn(mutated(container.card.name), seed, 400)
+    requests = of_vllm.cases + drawn(mutated(container.card.name), seed, 400)
     random.Random(seed).shuffle(requests)
     got = tried(requests, LONG_SECONDS if request.config.getoption("--resilience") else SECONDS)
     assert answers.faults(got) == []
