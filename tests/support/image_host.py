@@ -59,8 +59,10 @@ def bomb(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     row = bytes(1 + (width + 7) // 8)
+    many = 1 + (1 << 16) // len(row)  # rows at a time
     packer = zlib.compressobj()
-    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    rows = b"".join(packer.compress(row * many) for _ in range(height // many))
+    rows += packer.compress(row * (height % many)) + packer.flush()
     start = b"\x89PNG\r\n\x1a\n"
     return start + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
