@@ -134,11 +134,13 @@ def within(seconds: float, measure: Callable[[], float]) -> bool:
     return other_work.tried_again(measure, lambda took: took < seconds) < seconds
 
 
-def at_once(ask: Callable[[Asked], Got], asked: Iterable[Asked]) -> list[Got]:
-    """What `ask` returns for each, in their order, all asked at the same time: a step of the engine
-    takes the CPU hardly longer for many than for one."""
+def at_once(
+    ask: Callable[[Asked], Got], asked: Iterable[Asked], most: int | None = None
+) -> list[Got]:
+    """What `ask` returns for each, in their order, all asked at the same time, or `most` of them: a
+    step of the engine takes the CPU hardly longer for many than for one."""
     each = list(asked)
-    with ThreadPoolExecutor(len(each)) as pool:
+    with ThreadPoolExecutor(most or len(each)) as pool:
         return list(pool.map(ask, each))
 
 

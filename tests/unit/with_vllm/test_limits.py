@@ -165,9 +165,7 @@ def test_every_field_of_vllm_s_requests_is_decided_on() -> None:
         "/detokenize": [tokenize.DetokenizeRequest],
     }
     assert requests.keys() == OPEN.keys() == READ - {CHAT_COMPLETIONS}
-    every = set(
-        VLLM
-    )  # a chat's, which tests/unit/with_vllm/test_legacy_parameters.py holds against vLLM's
+    every = set(VLLM)  # a chat's, which test_legacy_parameters.py holds against vLLM's
     for path, classes in requests.items():
         fields = {name for request in classes for name in request.model_fields}
         assert fields - VLLM - set(REFUSED) == set(OPEN[path])
