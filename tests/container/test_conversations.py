@@ -26,7 +26,7 @@ from tests.support.client_requests import (
     wind,
     with_tools,
 )
-from tests.support.container import Running
+from tests.support.container import Running, at_once
 
 HISTORIES: list[tuple[list[Any], list[str]]] = [
     ([QUESTION, called(call()), result()], []),
@@ -85,16 +85,16 @@ def test_the_other_routes_answer_the_same_history(container: Running) -> None:
 def test_an_answer_that_was_begun_is_continued(container: Running) -> None:
     whole = wind(container)
     begun = {"role": "assistant", "content": START}
-    for more in ({}, {"prefix": True}):
-        answer, _ = ask(container, CHAT, messages=[WIND, {**begun, **more}])
-        assert START + said(answer) == whole.lstrip()
-    for flags in ({"continue_final_message": True}, {"add_generation_prompt": False}):
-        answer, _ = ask(container, CHAT, messages=[WIND, begun], **flags)
-        assert START + said(answer) == whole.lstrip()
-    answer, _ = ask(container, RESPONSES, input=[WIND, begun])
-    assert START + said(answer) == whole.lstrip()
-    answer, _ = ask(container, ANTHROPIC, messages=[WIND, begun])
-    assert START + said(answer) == whole.lstrip()
+    requests: list[tuple[str, Any]] = [
+        (CHAT, {"messages": [WIND, begun]}),
+        (CHAT, {"messages": [WIND, {**begun, "prefix": True}]}),
+        (CHAT, {"messages": [WIND, begun], "continue_final_message": True}),
+        (CHAT, {"messages": [WIND, begun], "add_generation_prompt": False}),
+        (RESPONSES, {"input": [WIND, begun]}),
+        (ANTHROPIC, {"messages": [WIND, begun]}),
+    ]
+    answers = at_once(lambda request: ask(container, request[0], **request[1])[0], requests)
+    assert [START + said(answer) for answer in answers] == [whole.lstrip()] * len(requests)
 
 
 def test_empty_answers_and_unknown_names_are_ignored_and_named(container: Running) -> None:

@@ -83,12 +83,12 @@ def test_a_conversation_in_the_instruct_format_is_its_turns(
 ) -> None:
     messages, answer = chats["mistral_two_turns"]
     first, said, second = (message["content"] for message in messages)
-    for prompt in (
+    prompts = [
         f"<s> [INST] {first} [/INST] {said}</s> [INST] {second} [/INST]",
         f"[INST]{first}[/INST]{said}</s>[INST]{second}[/INST]",
         f"<s>\n[INST]\n{first}\n[/INST]\n{said} </s><s> [INST] {second} [/INST] ",
-    ):
-        assert output(container, prompt=prompt) == answer
+    ]
+    assert at_once(lambda prompt: output(container, prompt=prompt), prompts) == [answer] * 3
 
 
 def test_an_answer_begun_in_the_prompt_is_continued(container: Running, answer: str) -> None:
@@ -144,8 +144,9 @@ def test_max_length_counts_the_prompt(container: Running, answer: str) -> None:
 def test_the_least_number_of_tokens_is_reached(container: Running, answer: str) -> None:
     usual = post(container, prompt=QUESTION).json()["usage"]
     least = usual["completion_tokens"] + 5
-    for bound in ({"min_new_tokens": least}, {"min_length": usual["prompt_tokens"] + least}):
-        got = post(container, prompt=QUESTION, **bound, max_new_tokens=least + 3).json()
+    bounds = [{"min_new_tokens": least}, {"min_length": usual["prompt_tokens"] + least}]
+    asked = {"prompt": QUESTION, "max_new_tokens": least + 3}
+    for got in at_once(lambda bound: post(container, **asked, **bound).json(), bounds):
         assert got["usage"]["completion_tokens"] >= least
         assert got["output"].startswith(answer)
 
@@ -163,9 +164,15 @@ def test_stop_strings_end_the_answer_and_stay_in_it(container: Running, answer: 
 
 def test_eos_token_id_takes_the_place_of_the_model_s_own(container: Running, answer: str) -> None:
     up_to = answer[: answer.index(" north") + len(" north")]
-    assert output(container, eos_token_id=word_token(container, "north")) == up_to
-    assert output(container, eos_token_id=[2]) == answer  # </s> is not part of the text
-    other = post(container, prompt=QUESTION, eos_token_id=1, max_new_tokens=60).json()
+    arguments: list[Any] = [
+        {"eos_token_id": word_token(container, "north")},
+        {"eos_token_id": [2]},
+        {"eos_token_id": 1, "max_new_tokens": 60},
+    ]
+    got = at_once(lambda argument: post(container, prompt=QUESTION, **argument).json(), arguments)
+    north, usual, other = got
+    assert north["output"] == up_to
+    assert usual["output"] == answer  # </s> is not part of the text
     assert other["usage"]["completion_tokens"] == 60
 
 
@@ -206,12 +213,16 @@ def test_a_bad_word_that_has_no_text_of_its_own_is_refused(container: Running) -
 
 
 def test_return_full_text_puts_the_prompt_first(container: Running, answer: str) -> None:
-    assert output(container, return_full_text=True) == QUESTION + answer
-    assert output(container, return_full_text=False) == answer
-    assert "".join(pieces(container, return_full_text=True)) == QUESTION + answer
     messages = [{"role": "user", "content": QUESTION}]
-    got = post(container, messages=messages, return_full_text=True).json()["output"]
-    assert got == f"<s> [INST] {QUESTION} [/INST] {answer}"
+    requests: list[Any] = [
+        {"prompt": QUESTION, "return_full_text": True},
+        {"prompt": QUESTION, "return_full_text": False},
+        {"messages": messages, "return_full_text": True},
+    ]
+    got = at_once(lambda request: post(container, **request).json()["output"], requests)
+    shown = f"<s> [INST] {QUESTION} [/INST] {answer}"
+    assert got == [QUESTION + answer, answer, shown]
+    assert "".join(pieces(container, return_full_text=True)) == QUESTION + answer
 
 
 def test_beams_are_searched_and_the_best_are_returned(container: Running, answer: str) -> None:
