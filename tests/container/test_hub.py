@@ -1,6 +1,5 @@
 """SOURCE=hub on the container: vLLM downloads from a gated hub, with a token nobody else sees."""
 
-import os
 import secrets
 import subprocess
 import time
@@ -66,14 +65,12 @@ def is_on_a_command_line(token: str) -> bool:
 
 def files_with(token: str) -> list[str]:
     """The files of the container, but for programs and libraries, that hold the token."""
-    root = Path(f"/proc/{container_processes()[0][0]}/root")
-    found = []
-    for top in FOLDERS:
-        for folder, _, names in os.walk(root / top):
-            paths = [Path(folder, name) for name in names]
-            files = [path for path in paths if path.is_file() and not path.is_symlink()]
-            found += [path for path in files if token.encode() in path.read_bytes()]
-    return [f"/{path.relative_to(root)}" for path in found]
+    root = f"/proc/{container_processes()[0][0]}/root"
+    folders = [f"{root}/{top}" for top in FOLDERS if Path(root, top).exists()]
+    search = ["grep", "--recursive", "--files-with-matches", "--fixed-strings", "--file=-"]
+    done = subprocess.run([*search, *folders], input=token, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    return [path.removeprefix(root) for path in done.stdout.splitlines()]
 
 
 @alone
