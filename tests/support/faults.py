@@ -21,10 +21,10 @@ from local.truss import NGINX_PORT, READINESS, READY, URL
 from tests.support.load import (
     CHAT,
     ENDLESS,
-    HTTP,
     LIVENESS,
     Outcome,
     Server,
+    ask,
     flowing,
     known,
     meanwhile,
@@ -85,7 +85,7 @@ def leave_during_download(model: str, image: str, **more: Any) -> float:
     body = {"messages": [{"role": "user", "content": [part]}], **more}
 
     def full() -> bool:  # or else it is a 400
-        return HTTP.post(f"{URL}{CHAT}", content=b"").status_code == 503
+        return ask(f"{URL}{CHAT}", b"")[0] == 503
 
     with crowd(model, most_requests(plan_of(model)) - 1):
         with asked(body):
