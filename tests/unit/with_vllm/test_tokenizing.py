@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,6 +56,26 @@ def test_tokens_are_spelt_in_a_thread() -> None:
     answer, threads = spelt(5, strings=True)
     assert answer.token_strs == ["7"] * 5
     assert threads != [threading.main_thread()]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_thread_rests_for_as_long_as_it_spelt(fails: bool) -> None:
+    times: list[float] = []
+
+    def work() -> None:
+        times.append(time.monotonic())
+        time.sleep(0.1)
+        times.append(time.monotonic())
+        if fails:
+            raise ValueError
+
+    async def two() -> Any:
+        apart = tokenizing.HalfAThread("test")
+        return await asyncio.gather(apart.run(work), apart.run(work), return_exceptions=True)
+
+    assert [isinstance(it, ValueError) for it in asyncio.run(two())] == [fails, fails]
+    began, ended, again, _ = times
+    assert again - ended >= 0.99 * (ended - began)
 
 
 @pytest.mark.parametrize("request_", [TokenizeChatRequest, TokenizeCompletionRequest])
