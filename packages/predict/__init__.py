@@ -5,7 +5,8 @@ app.py        the ASGI class that vLLM loads; reads settings.py (limits.yaml, PR
 admission.py  routes, slots, 503 with Retry-After, probes (liveness.py watches the engine),
               tokens an event while many streams run (pacing.py)
 memory.py     room for bodies, and for the images of all requests
-requests/     reads the body, checks limits, repairs conversations and tools, passes it on
+requests/     reads the body, a large one in its turn, checks limits, repairs conversations and
+              tools, passes it on
 constraints/  tries schemas, expressions and grammars before the engine takes them
 legacy/       `prompt` and arguments of transformers' generate → chat; chat answers → {"output": …}
 images/       fetches and decodes images: vLLM's media connector, with its own rules

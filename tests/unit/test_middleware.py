@@ -8,6 +8,7 @@ import pytest
 from predict import settings
 from predict.images.batch import current_batch
 from predict.requests.middleware import READ, RequestMiddleware
+from predict.requests.reading_turns import ReadingTurns
 
 from tests.support.middleware import CHAT_PATH, Vllm, post
 
@@ -23,6 +24,19 @@ def test_an_openai_request_reaches_vllm_byte_for_byte(path: str) -> None:
     assert vllm.scopes[0]["path"] == CHAT_PATH
     assert (b"content-type", b"application/json") in vllm.scopes[0]["headers"]
     assert (status, answer) == (200, {"choices": [{"message": {"content": "Hi"}}], "usage": {}})
+
+
+@pytest.mark.parametrize("path", ["/predict", "/tokenize", "/v1/completions"])
+def test_every_body_is_read_in_its_turn(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    async def take(self: ReadingTurns, size: int, read: Any) -> Any:
+        sizes.append(size)
+        return read()
+
+    monkeypatch.setattr(ReadingTurns, "take", take)
+    vllm, _, _ = post(path, OPENAI)
+    assert (sizes, vllm.bodies) == ([len(OPENAI)], [OPENAI])
 
 
 STREAMED = b'{ "messages": [{"role":"user","content":"\\u00e9"}],"stream":true }'

@@ -9,6 +9,7 @@ a JSON object in UTF-8, one over a limit (limits.py), and what preparation.py re
 import json
 import logging
 import traceback
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -48,6 +49,7 @@ from predict.memory import BodyRoom, RequestMemory
 from predict.requests import bodies, limits, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
+from predict.requests.reading_turns import ReadingTurns
 from predict.requests.routes import CHAT_COMPLETIONS
 from predict.requests.whole_calls import WholeCalls, asks_as_mistral
 from predict.requests.words import explained, remembered
@@ -82,6 +84,7 @@ class RequestMiddleware:
         self.settings = settings
         behind_nginx = settings.most_requests is not None
         self.memory = RequestMemory(settings.limits["image_memory_bytes"], paced=not behind_nginx)
+        self.turns = ReadingTurns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -165,7 +168,9 @@ class RequestMiddleware:
         if not from_foreign_page(scope):
             scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
         every = scope.get(pacing.SCOPE, 1)
-        request = self._understood(scope, body, answer, every, notes)
+        understood = partial(self._understood, scope, body, answer, every, notes)
+        request = await self.turns.take(len(body), understood)
+        del understood  # as below
         if isinstance(request, LegacyRequest):
             del body  # as below
             await self._legacy(scope, request, receive, answer)
