@@ -55,7 +55,8 @@ def runs(layer: str | None, model: str | None, cores: int, at_once: int) -> list
 
 
 def unit(cores: int) -> list[list[str]]:
-    """Each of pytest-xdist's processes would import vLLM, for 7 s, to collect the same tests."""
+    """The runs of the unit tests: two, for each of pytest-xdist's processes would import vLLM, for
+    7 s, to collect the same tests."""
     if cores < 2:
         return [["tests/unit"]]
     others = ["tests/unit", f"--ignore={WITH_VLLM}", *spread(cores - cores // 2)]
@@ -92,7 +93,7 @@ def main(options: argparse.Namespace) -> int:
         with contextlib.suppress(clients.ClientsError):  # their tests say why
             clients.python(clients.TESTED)  # here, for there is no internet on those networks
     with tempfile.TemporaryDirectory() as folder:
-        # the table at the end of the last run has the times of all
+        # each run has a table at its end, of all that ended before: the last to end has all times
         table = f"--timings={Path(folder) / 'timings.json'}"
         pytest = [sys.executable, "-m", "pytest", table]
         codes = [run([[*pytest, *words] for words in group]) for group in wanted]
@@ -110,11 +111,11 @@ def run(commands: list[list[str]]) -> int:
         variables["OMP_NUM_THREADS"] = "1"  # there is a process for each core, and threads spin
     with contextlib.ExitStack() as ended:
         outputs = [None, *(ended.enter_context(tempfile.TemporaryFile()) for _ in commands[1:])]
-        runs = [
+        started = [
             (subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output), output)
             for command, output in zip(commands, outputs, strict=True)
         ]
-        codes = [finish(*each) for each in runs]
+        codes = [finish(*each) for each in started]
     if INTERRUPTED in codes:
         raise KeyboardInterrupt
     return next((code for code in codes if code), 0)

@@ -8,7 +8,7 @@ to torch, which takes a row of the batch after the other: 9 ms for 16 rows and a
 
 from typing import Any
 
-LARGEST = 32 << 20  # bytes, and less: float32 takes twice the memory, which large models may lack
+LARGEST = 32 << 20  # bytes; such weights and larger stay float16: twice the memory may be too much
 
 
 def register() -> None:

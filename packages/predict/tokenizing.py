@@ -23,9 +23,9 @@ import msgspec
 from starlette.responses import JSONResponse
 
 
-class HalfAThread:
+class RestingExecutor:
     """Runs functions one after the other, apart from the event loop, which waits for Python's lock
-    meanwhile: after each the thread rests for as long as that took, before it runs another."""
+    meanwhile: after each the thread rests for as long as that took of CPU, before another."""
 
     def __init__(self, name: str) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -37,14 +37,14 @@ class HalfAThread:
 
     def _rested(self, function: Callable[..., Any], *given: Any) -> Any:
         time.sleep(max(0.0, self.rested_at - time.monotonic()))
-        began = time.monotonic()
+        began = time.thread_time()
         try:
             return function(*given)
         finally:
-            self.rested_at = 2 * time.monotonic() - began
+            self.rested_at = time.monotonic() + time.thread_time() - began
 
 
-_apart = HalfAThread("spelling")
+_apart = RestingExecutor("spelling")
 
 
 def with_calls(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

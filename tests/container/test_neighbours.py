@@ -170,9 +170,11 @@ def check(
     resilience: Report,
 ) -> None:
     allowed = {400} if name in REFUSED else {200, 400, 503}
-    most = MEDIAN_TIMES * alone * max(1, container.card.architecture.vocabulary / TOKENS)
+    most = MEDIAN_TIMES * alone
     if name in SHOWN:
         most = SHOWN_TIMES * alone
+    elif name not in REFUSED:  # it reaches the engine
+        most *= max(1, container.card.architecture.vocabulary / TOKENS)
     numbers = itertools.count()
 
     def beside() -> tuple[float, float, str]:

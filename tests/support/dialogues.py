@@ -10,8 +10,8 @@ from local.standins.corpus import chat, dialogues, load_dialogues
 from local.truss import URL
 
 AT_A_TIME = 80  # in few steps of the engine, and no more than every model has slots for
-TOKENS = 8  # of an answer's beginning …
-CHARACTERS = 5  # … which has as many at least, and no two answers have the same
+TOKENS = 8  # of an answer's beginning
+CHARACTERS = 5  # that a beginning has at least; no two answers have the same
 
 
 def everything(card: Card) -> dict[str, tuple[list[dict[str, str]], str]]:
@@ -30,10 +30,10 @@ def everything(card: Card) -> dict[str, tuple[list[dict[str, str]], str]]:
 
 
 def wrong_answers(card: Card) -> dict[str, str]:
-    """Name → what came, of those answers that are not exact. Many are asked at a time, so that the
-    engine batches them. Behind all system messages but the last an answer's beginning tells whether
-    the prompt arrived: no other begins so. That such a prompt has the whole answer is for the exam,
-    and that the server computes it as the exam does, for those that are asked whole."""
+    """Name → what came in place of an exact answer, or of its beginning. Many are asked at a time,
+    so that the engine batches them. Answers are whole behind the last system message and behind
+    none. Behind the others the beginning tells whether the prompt arrived, for no other answer
+    begins so; that the whole one follows is asked by the stand-in's exam."""
     cases = everything(card)
     answers = {answer for _, answer in cases.values()}
     assert len({answer[:CHARACTERS] for answer in answers}) == len(answers)

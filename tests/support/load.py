@@ -228,7 +228,7 @@ def with_retries(model: str, count: int) -> list[Outcome]:
 
 def ask(url: str, body: bytes | None = None) -> tuple[int, str]:
     """Status and text of a GET, or of a POST where there is a body; by http.client, for what is
-    asked until something holds: it takes a tenth of httpx's time."""
+    asked until something holds: it takes a third of httpx's time."""
     parts = urlsplit(url)
     with contextlib.closing(HTTPConnection(parts.netloc, timeout=30)) as connection:
         connection.request("GET" if body is None else "POST", parts.path, body)

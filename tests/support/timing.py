@@ -62,8 +62,10 @@ class Timings:
         return whole
 
     def __add__(self, other: "Timings") -> "Timings":
-        wall, tests = {**self.wall, **other.wall}, {**self.tests, **other.tests}
-        return Timings(wall, tests, self.starts + other.starts)
+        wall = {**self.wall, **other.wall}
+        for layer in self.wall.keys() & other.wall.keys():  # at once
+            wall[layer] = max(self.wall[layer], other.wall[layer])
+        return Timings(wall, {**self.tests, **other.tests}, self.starts + other.starts)
 
     def table(self) -> list[str]:
         lines = ["layer        tests  seconds of tests"]

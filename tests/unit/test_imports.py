@@ -107,8 +107,7 @@ def test_nobody_imports_a_command_and_no_test_imports_a_test() -> None:
         assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(sorted(wrong))}"
 
 
-def test_unit_tests_import_vllm_and_torch_where_these_are_the_subject() -> None:
-    """Another imports them in a process of its own, or leaves them alone."""
+def test_no_unit_test_outside_with_vllm_imports_vllm_or_torch_to_be_collected() -> None:
     unit = ROOT / "tests" / "unit"
     slow = [path.name for path in unit.glob("*.py") if slow_imports(path, {path})]
     assert not slow, f"{', '.join(slow)}: into tests/unit/with_vllm"

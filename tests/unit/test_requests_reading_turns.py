@@ -8,14 +8,15 @@ from collections.abc import Callable
 import pytest
 from predict.requests.reading_turns import LARGE, REST, ReadingTurns
 
-SECONDS = 0.02  # that one takes to be read
+SECONDS = 0.02  # of CPU that one takes to be read
 Span = tuple[str, float, float]
 
 
 def reader(spans: list[Span], name: str, fails: bool = False) -> Callable[[], str]:
     def read() -> str:
-        began = time.monotonic()
-        time.sleep(SECONDS)
+        began, used = time.monotonic(), time.thread_time()
+        while time.thread_time() - used < SECONDS:
+            pass
         spans.append((name, began, time.monotonic()))
         if fails:
             raise ValueError(name)
@@ -37,8 +38,8 @@ def test_the_next_one_waits_for_as_long_as_is_left_to_others(fails: bool) -> Non
     said = asyncio.run(three())
     assert [str(it) for it in said] == ["a", "b", "c"] == [name for name, _, _ in spans]
     assert [isinstance(it, ValueError) for it in said] == [fails] * 3
-    for (_, began, ended), (_, again, _) in itertools.pairwise(spans):
-        assert again - ended >= 0.99 * REST * (ended - began)
+    for (_, _, ended), (_, again, _) in itertools.pairwise(spans):
+        assert again - ended >= REST * SECONDS
 
 
 def test_others_have_the_event_loop_meanwhile_and_small_ones_wait_for_nothing() -> None:
@@ -63,7 +64,7 @@ def test_one_alone_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(ReadingTurns().take(LARGE + 1, lambda: "read")) == "read"
 
 
-def test_a_client_that_leaves_gives_its_turn_up() -> None:
+def test_one_that_is_cancelled_gives_its_turn_up() -> None:
     async def leaves() -> str:
         turns = ReadingTurns()
         await turns.take(LARGE + 1, reader([], "first"))

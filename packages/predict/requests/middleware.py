@@ -168,9 +168,9 @@ class RequestMiddleware:
         if not from_foreign_page(scope):
             scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
         every = scope.get(pacing.SCOPE, 1)
-        understood = partial(self._understood, scope, body, answer, every, notes)
-        request = await self.turns.take(len(body), understood)
-        del understood  # as below
+        request = await self.turns.take(
+            len(body), partial(self._understood, scope, body, answer, every, notes)
+        )
         if isinstance(request, LegacyRequest):
             del body  # as below
             await self._legacy(scope, request, receive, answer)

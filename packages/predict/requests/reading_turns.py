@@ -4,8 +4,9 @@ To read one takes the loop up to 4 ms here, for its JSON and our checks, and vLL
 that, for its models and its conversation. Where eight clients send such requests without a pause,
 the loop has no time left for short ones.
 
-Promises: after a large request is read, the next one waits `REST` times as long as that took, in
-order of arrival. One alone waits for nothing, nor does a small one, nor an answer.
+Promises: after a large request is read, the next one waits `REST` times the CPU time that took, in
+order of arrival. One alone waits for nothing, nor does a small one, nor an answer. What vLLM takes
+falls into that time, and is not bounded where it is more.
 """
 
 import asyncio
@@ -31,9 +32,8 @@ class ReadingTurns:
         async with self.order:
             while (left := self.free_at - time.monotonic()) > 0:
                 await asyncio.sleep(left)
-            began = time.monotonic()
+            began = time.thread_time()
             try:
                 return read()
             finally:
-                ended = time.monotonic()
-                self.free_at = ended + REST * (ended - began)
+                self.free_at = time.monotonic() + REST * (time.thread_time() - began)

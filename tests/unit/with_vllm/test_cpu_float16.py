@@ -51,3 +51,12 @@ def test_the_product_is_torch_s(
     )
     assert product.dtype == dtype
     torch.testing.assert_close(product.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-3)
+
+
+def test_large_weights_are_left_to_torch(
+    refuses_float16: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_float16, "LARGEST", 96 * 64 * 2)
+    with pytest.raises(RuntimeError, match="primitive descriptor"):
+        _custom_ops.create_onednn_mm(torch.zeros(96, 64, dtype=torch.float16).t(), 32)
+    assert linear(torch.ones(96, 64).half())(torch.ones(1, 64).half(), None)[0, 0] == 64
