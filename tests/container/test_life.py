@@ -107,9 +107,14 @@ def test_progress_is_shown_and_the_end_of_vllm_said_in_one_line(
     starting: tuple[subprocess.Popen[bytes], Path],
 ) -> None:
     process, log = starting
-    for pid in vllm_processes():  # or a quick machine would be ready before
-        os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: "[serve] waiting for vLLM, 5 s" in log.read_text(), process, log)
+
+    def waits() -> bool:
+        for pid in vllm_processes():  # or a quick machine would be ready before
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        return "[serve] waiting for vLLM, 5 s" in log.read_text()
+
+    wait_for(waits, process, log)
     text = log.read_text()
     assert "[serve] building the Truss context" in text
     assert "supervisord started with pid 1" in text
