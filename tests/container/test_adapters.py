@@ -5,7 +5,6 @@ Each of the servers ends in a way of its own, which saves three containers elsew
 
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -19,7 +18,7 @@ from local.processes import tail
 from local.standins.corpus import chat, dialogues
 from local.truss import URL
 from tests.support import faults, load
-from tests.support.container import Running, gone, leftovers, run_container
+from tests.support.container import Running, at_once, gone, leftovers, run_container
 from tests.support.dialogues import wrong_answers
 from tests.support.faults import END_SECONDS, ENGINE
 from tests.support.load import Server
@@ -69,8 +68,7 @@ def test_base_and_adapter_answer_exactly_in_the_same_batches(adapted: Running) -
         assert got.model == model
         return got.choices[0].message.content, expected(model, messages, answer)
 
-    with ThreadPoolExecutor(len(work)) as pool:
-        assert [pair for pair in pool.map(ask, work) if pair[0] != pair[1]] == []
+    assert [pair for pair in at_once(ask, work) if pair[0] != pair[1]] == []
 
 
 @pytest.mark.parametrize(

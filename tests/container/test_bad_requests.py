@@ -31,6 +31,7 @@ from tests.support import hostile, images, load
 from tests.support.container import Running, at_once
 from tests.support.hostile import answers
 from tests.support.hostile.answers import Answer
+from tests.support.hostile.bodies import in_pieces
 from tests.support.hostile.case import CHAT, JSON, Case, valid
 from tests.support.hostile.drawn import bounded, drawn, mutated, random_seed
 from tests.support.hostile.messages import CALL
@@ -233,9 +234,7 @@ def test_a_body_that_is_too_long_is_a_413(container: Running) -> None:
     assert most is not None
     body = b'{"prompt": "' + b"x" * most
     for headers in ({"Content-Length": str(len(body))}, {}):
-        # in pieces: of one that is large httpx copies the rest for each that it sends
-        pieces = (body[i : i + 65536] for i in range(0, len(body), 65536))
-        response = container.http.post("/predict", content=pieces, headers=headers)
+        response = container.http.post("/predict", content=in_pieces(body), headers=headers)
         assert response.status_code == 413
         assert str(most) in response.json()["error"]["message"]
 
@@ -317,9 +316,8 @@ def test_an_error_shows_nothing_of_another_request(container: Running) -> None:
             body = {"model": mark, "messages": [{"role": "user", "content": mark}]}
         return container.http.post(CHAT, json=body).text
 
-    with ThreadPoolExecutor(8) as pool:
-        for mark, text in zip(marks, pool.map(ask, marks), strict=True):
-            assert set(re.findall(r"mark-\d{4}", text)) <= {mark}
+    for mark, text in zip(marks, at_once(ask, marks, most=8), strict=True):
+        assert set(re.findall(r"mark-\d{4}", text)) <= {mark}
 
 
 @pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)

@@ -3,7 +3,6 @@
 import io
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -13,7 +12,7 @@ from PIL import Image
 from local.processes import tail
 from local.truss import URL
 from tests.support import faults, load
-from tests.support.container import Running, within
+from tests.support.container import Running, at_once, within
 from tests.support.hostile.image_requests import body, refused, resident
 from tests.support.image_host import ImageHost, blank, bomb, data_url, picture
 from tests.support.images import IMAGES, ask, part
@@ -177,11 +176,9 @@ def test_the_images_of_a_request_have_ten_seconds(
         return message, time.monotonic() - started
 
     asked: dict[str, dict[str, Any]] = {"/silent": {}, "/drip": {"max_length": 4000}, "/stall": {}}
-    with (
-        ThreadPoolExecutor(len(asked)) as pool,
-        load.meanwhile(lambda: load.streams(MODEL, 8)) as others,
-    ):
-        answers = dict(zip(asked, pool.map(ask, asked, asked.values()), strict=True))
+    with load.meanwhile(lambda: load.streams(MODEL, 8)) as others:
+        got = at_once(lambda each: ask(*each), asked.items())
+    answers = dict(zip(asked, got, strict=True))
     image_host.wait_until_left()
     for path, (message, seconds) in answers.items():
         assert "in time: the images of a request have 10 s together" in message, path

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from local.processes import tail
 from tests.support import faults, load
-from tests.support.container import Running
+from tests.support.container import Running, at_once
 from tests.support.image_host import ImageHost, bomb, data_url, numbered, picture
 from tests.support.images import ask, part
 from tests.support.neighbours import Body, Pieces, attacked, neighbour
@@ -238,8 +237,7 @@ def test_500_different_images_leave_no_more_than_the_cache_keeps(
 
     ask_for(range(count, count + 20))
     before = load.memory()
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(ask_for, [range(start, count, 8) for start in range(8)]))
+    at_once(ask_for, [range(start, count, 8) for start in range(8)])
     grown = load.memory() - before
     assert grown < 2 * count * side**2 * 6 + (64 << 20)
     resilience.row("Load", f"{count} different images", f"memory {grown / 2**20:+.0f} MiB")

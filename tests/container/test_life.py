@@ -102,6 +102,12 @@ def test_killing_serve_itself_ends_everything(
     assert gone(), leftovers()
 
 
+def send_to_vllm(number: int) -> None:
+    for pid in vllm_processes():  # one that it is starting has its name for a moment
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 @alone
 def test_progress_is_shown_and_the_end_of_vllm_said_in_one_line(
     starting: tuple[subprocess.Popen[bytes], Path],
@@ -109,18 +115,14 @@ def test_progress_is_shown_and_the_end_of_vllm_said_in_one_line(
     process, log = starting
 
     def waits() -> bool:
-        for pid in vllm_processes():  # or a quick machine would be ready before
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+        send_to_vllm(signal.SIGSTOP)  # or a quick machine would be ready before
         return "[serve] waiting for vLLM, 5 s" in log.read_text()
 
     wait_for(waits, process, log)
     text = log.read_text()
     assert "[serve] building the Truss context" in text
     assert "supervisord started with pid 1" in text
-    for pid in vllm_processes():  # one that it is starting has its name for a moment
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    send_to_vllm(signal.SIGKILL)
     assert process.wait(PATIENCE_SECONDS) == 1
     last = log.read_text().splitlines()[-1]
     assert last == "make serve: vLLM ended before it was ready; its log above says why"

@@ -1,6 +1,5 @@
 """Every dialogue that a model's stand-in knows, behind every system message, asked of a server."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -8,6 +7,7 @@ import httpx
 from deploy.cards import Card
 from local.standins.corpus import chat, dialogues, load_dialogues
 from local.truss import URL
+from tests.support.container import at_once
 
 AT_A_TIME = 80  # in few steps of the engine, and no more than every model has slots for
 TOKENS = 8  # of an answer's beginning
@@ -52,8 +52,7 @@ def wrong_answers(card: Card) -> dict[str, str]:
             begun = not whole and len(text) >= CHARACTERS and answer.startswith(text)
             return None if begun or text == answer else text
 
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
-            got = pool.map(ask, cases.values())
+        got = at_once(ask, cases.values(), most=AT_A_TIME)
         return {name: text for name, text in zip(cases, got, strict=True) if text is not None}
 
 

@@ -81,3 +81,8 @@ def transported(path: str, content: bytes) -> Iterator[Case]:
     yield case("with a header of 6 kB", {**JSON, "X-Request-Id": "x" * 6000})
     yield case("that asks for metrics", {**JSON, "endpoint-load-metrics-format": "x\ty"})
     yield case("of 40 MB", JSON, content=b'{"prompt": "' + b"x" * 40_000_000 + b'"}')
+
+
+def in_pieces(body: bytes) -> Iterator[bytes]:
+    """For httpx, which of a large body copies the rest for each piece that it sends."""
+    return (body[i : i + 65536] for i in range(0, len(body), 65536))

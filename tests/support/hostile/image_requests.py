@@ -6,6 +6,7 @@ from typing import Any
 
 from local.processes import vllm_processes
 from tests.support.container import Running
+from tests.support.hostile.bodies import in_pieces
 
 
 def body(*urls: Any, **more: Any) -> dict[str, Any]:
@@ -18,10 +19,8 @@ def body(*urls: Any, **more: Any) -> dict[str, Any]:
 def refused(container: Running, *urls: Any, route: str = "/predict", **more: Any) -> str:
     """The message of the 400 that a request with these images gets."""
     content = json.dumps(body(*urls, **more)).encode()
-    # in pieces: of one that is large httpx copies the rest for each that it sends
-    pieces = (content[i : i + 65536] for i in range(0, len(content), 65536))
     headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
-    response = container.http.post(route, content=pieces, headers=headers)
+    response = container.http.post(route, content=in_pieces(content), headers=headers)
     assert response.status_code == 400, response.text
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
