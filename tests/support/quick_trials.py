@@ -9,7 +9,7 @@ from predict.constraints import process
 from predict.constraints.trial import TrialError
 
 HEAVY = "(.{0,300}.{0,300}){0,300}"
-IMPOSSIBLE = ("(?=a)b", "(?=b)a")
+IMPOSSIBLE = ("(?<=a)b", "(?<=b)a")
 
 
 class Judge:

@@ -1,9 +1,7 @@
 """Unicode's categories in a regular expression mean what they say."""
 
-import json
 import re
 import unicodedata
-from typing import Any
 
 import pytest
 from predict.constraints import categories
@@ -17,7 +15,7 @@ def in_python(regex: str) -> str:
     "regex", [r"^(\w+\s?)+$", r"[\]\[a]", r"\\p{L}", r"[\\p{L}]", "p{L}", "a{2}"]
 )
 def test_what_has_none_stays_as_it_is(regex: str) -> None:
-    assert categories.spelled_out(regex) == regex
+    assert categories.Spelling().regex(regex) == regex
     assert categories.appear(regex) is ("\\p{" in regex)
 
 
@@ -32,13 +30,13 @@ def test_what_has_none_stays_as_it_is(regex: str) -> None:
     ],
 )
 def test_a_category_is_its_ranges(regex: str, good: list[str], bad: list[str]) -> None:
-    pattern = in_python(categories.spelled_out(regex))
+    pattern = in_python(categories.Spelling().regex(regex))
     assert all(re.fullmatch(pattern, text) for text in good)
     assert not any(re.fullmatch(pattern, text) for text in bad)
 
 
 def test_every_letter_is_one() -> None:
-    pattern = re.compile(in_python(categories.spelled_out(r"\p{L}")))
+    pattern = re.compile(in_python(categories.Spelling().regex(r"\p{L}")))
     for code in range(0x10000):
         letter = unicodedata.category(chr(code)).startswith("L")
         assert bool(pattern.fullmatch(chr(code))) is letter, hex(code)
@@ -47,33 +45,10 @@ def test_every_letter_is_one() -> None:
 @pytest.mark.parametrize("name", ["Greek", "", "Script=Greek", "l", "Cs"])
 def test_what_is_not_a_category_is_refused(name: str) -> None:
     with pytest.raises(categories.CategoryError, match="general category"):
-        categories.spelled_out(f"a\\p{{{name}}}")
+        categories.Spelling().regex(f"a\\p{{{name}}}")
 
 
 def test_more_than_a_few_are_refused() -> None:
-    assert len(categories.spelled_out(r"\p{L}" * categories.MOST)) < 100_000
+    assert len(categories.Spelling().regex(r"\p{L}" * categories.MOST)) < 100_000
     with pytest.raises(categories.CategoryError, match="more than"):
-        categories.spelled_out(r"\p{L}" * 10_000)
-    many = json.dumps([{"pattern": r"\p{L}"}] * (categories.MOST + 1))
-    with pytest.raises(categories.CategoryError, match="more than"):
-        categories.spelled_out_in(many)
-
-
-def test_the_patterns_of_a_schema_are_spelled_out_and_nothing_else() -> None:
-    nd = f"[{categories.ranges('Nd', negated=False)}]"
-
-    def schema(pattern: str) -> Any:
-        text = {"type": "string", "pattern": pattern}
-        data = {"pattern": r"\p{Nd}", "description": r"\p{Nd}"}
-        return {
-            "$defs": {"const": text},
-            "properties": {"pattern": {"anyOf": [text]}, r"\p{Nd}": {"const": data}},
-            "patternProperties": {pattern: {"enum": [data]}},
-            "description": r"\p{Nd}",
-        }
-
-    sent = {"format": {"type": "json_schema", "json_schema": schema(r"\p{Nd}")}}
-    text = json.dumps(sent)
-    assert categories.appear(text)
-    spelled = json.loads(categories.spelled_out_in(text))
-    assert spelled == {"format": {"type": "json_schema", "json_schema": schema(nd)}}
+        categories.Spelling().regex(r"\p{L}" * 10_000)

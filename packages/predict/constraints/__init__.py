@@ -4,7 +4,9 @@ trial.py       compiles a constraint and walks it
 process.py     a process of its own that does so, with limits on CPU time and memory
 common.py      what it compiles in advance
 child.py       starts it, and talks to it
-categories.py  before that: what xgrammar would misread in a regular expression
+rewriting.py   before that: regular expressions in the words that xgrammar reads
+categories.py  … Unicode's categories
+lookaround/    … look-ahead and word boundaries
 readings.py    in the API server: vLLM reads a constraint once, and after it was tried
 verdicts.py    in the API server: asks it before vLLM reads a constraint, keeps the answer
 masks.py       in the engine: ends a request whose masks take more than their share of time

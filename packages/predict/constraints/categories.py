@@ -1,20 +1,16 @@
 """Unicode's general categories in a regular expression (`\\p{L}`, `\\P{Nd}`), which xgrammar cannot
 read: in brackets it takes the letters p, L and { for what is meant, and says so in a log only.
 
-Promises: each becomes the ranges it stands for, of the planes that have characters, also in the
-patterns of a JSON schema; everything else stays as it is. A name that is not a category's is
-refused, and so are more than `MOST`, for `L` is 10 kB of ranges. The first one takes a tenth of a
-second, for all of Unicode is looked at: `appear` tells who has none.
+Promises: each becomes the ranges it stands for, of the planes that have characters; everything else
+stays as it is. A name that is not a category's is refused, and so are more than `MOST`, for `L` is
+10 kB of ranges. The first one takes a tenth of a second, for all of Unicode is looked at: `appear`
+tells who has none.
 """
 
 import functools
-import json
 import re
 import sys
 import unicodedata
-from typing import Any
-
-from predict.requests.json_schemas import BY_NAME, VALUES
 
 LAST = 0x323AF  # of the assigned characters, but for tags and private ones
 
@@ -33,16 +29,7 @@ def appear(text: str) -> bool:
     return "\\p{" in text or "\\P{" in text
 
 
-def spelled_out(regex: str) -> str:
-    return _Spelling().regex(regex)
-
-
-def spelled_out_in(schema: str) -> str:
-    """A JSON text of a schema, or of a structural tag, with its patterns spelled out."""
-    return json.dumps(_Spelling().node(json.loads(schema)), ensure_ascii=False)
-
-
-class _Spelling:
+class Spelling:
     """Of one constraint."""
 
     def __init__(self) -> None:
@@ -64,23 +51,6 @@ class _Spelling:
                 within = False
             found.append(text)
         return "".join(found)
-
-    def node(self, node: Any) -> Any:
-        if isinstance(node, list):
-            return [self.node(one) for one in node]
-        if not isinstance(node, dict):
-            return node
-        return {name: self.keyword(name, value) for name, value in node.items()}
-
-    def keyword(self, name: str, value: Any) -> Any:
-        if name == "pattern" and isinstance(value, str):
-            return self.regex(value)
-        if name in VALUES:
-            return value
-        if name in BY_NAME and isinstance(value, dict):
-            spelled = self.regex if name == "patternProperties" else str
-            return {spelled(key): self.node(inner) for key, inner in value.items()}
-        return self.node(value)
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
 from vllm.v1.structured_output.request import get_structured_output_key
 from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
 
-from predict.constraints import categories
+from predict.constraints import rewriting
 from predict.constraints.child import Child, begun
 from predict.constraints.recent import Recent
 from predict.constraints.turns import EXTRA
@@ -108,14 +108,16 @@ class Verdicts:
         self.child: Child | None = None
         self.listening: asyncio.Task[None] | None = None
         self.started = asyncio.Lock()
+        self.rewriting = asyncio.Lock()  # one at a time has Python's lock, beside the event loop
         self.task = background(self._ready())  # long before the first request, mostly
 
     async def check(self, params: Any) -> float:
         """The seconds of its slowest mask; raises what vLLM answers with unless it may go on.
-        Where xgrammar would misread it, it is written in other words."""
+        Where xgrammar cannot read it, it is written in other words."""
         constraint = spelled(params)
-        if constraint is not None and categories.appear(constraint[1]):
-            await asyncio.to_thread(spell_categories_out, params)
+        if constraint is not None and rewriting.needed(constraint[1]):
+            async with self.rewriting:
+                await asyncio.to_thread(rewrite, params)
             constraint = spelled(params)
         if constraint is None:
             return 0.0
@@ -190,17 +192,19 @@ class Verdicts:
             self.child.process.kill()
 
 
-def spell_categories_out(params: Any) -> None:
+def rewrite(params: Any) -> None:
     """Has a constraint in the words that xgrammar reads."""
+    found = rewriting.Rewriting()
     try:
         if params.regex:
-            params.regex = categories.spelled_out(params.regex)
+            regex, params.grammar = found.whole(params.regex)
+            params.regex = regex  # at no time is there neither
         elif params.json is not None:
             text = params.json if isinstance(params.json, str) else json.dumps(params.json)
-            params.json = categories.spelled_out_in(text)
+            params.json = found.schema(text)
         elif params.structural_tag:
-            params.structural_tag = categories.spelled_out_in(params.structural_tag)
-    except categories.CategoryError as error:
+            params.structural_tag = found.schema(params.structural_tag)
+    except rewriting.ERRORS as error:
         raise RefusedConstraintError(f"'{FIELD}' {error}", parameter=FIELD) from None
     except (ValueError, RecursionError):
         return  # not JSON; what vLLM makes of it is tried

@@ -59,6 +59,11 @@ SCHEMAS: dict[str, Any] = {
     "with a pattern that is a number": {"type": "string", "pattern": 5},
     "with a pattern that backtracks": {"type": "string", "pattern": "^(a+)+$"},
     "with a pattern that explodes": {"type": "string", "pattern": "((a{1,100}){1,100}){1,100}"},
+    "with a look-ahead": {"type": "string", "pattern": "^(?!a).*$"},
+    "with a look-ahead at subsets": {"type": "string", "pattern": "(?!(a|b)*a(a|b){30}c).*"},
+    "with a thousand look-aheads": {
+        "anyOf": [{"type": "string", "pattern": f"(?=.*b)[ab]{{{i},}}"} for i in range(1000)]
+    },
     "with a look-behind": {"type": "string", "pattern": "(?<=a)b"},
     "with a back-reference": {"type": "string", "pattern": "(a)\\1"},
     "with an unknown format": {"type": "string", "format": "x"},
@@ -106,6 +111,9 @@ REGEXES: dict[str, Any] = {
     "ten thousand groups": "(" * 10_000 + "a" + ")" * 10_000,
     "ten thousand choices": "|".join(f"word{i}" for i in range(10_000)),
     "a look-ahead": "(?=a)a",
+    "a look-ahead at subsets": "(?=(a|b)*a(a|b){30}c)[abc]*",
+    "look-ahead in look-ahead": "(?=(?!" * 100 + "a" + "))" * 100 + "a",
+    "ten thousand look-aheads": "".join(f"(?=.*a{{{i}}})" for i in range(10_000)) + "a*",
     "a back-reference": "(a)\\1",
     "a named group": "(?P<a>x)(?P=a)",
     "a Unicode class": "\\p{L}+",

@@ -273,28 +273,36 @@ def test_a_slow_constraint_is_for_few_answers(seconds: float, most: int) -> None
     "name",
     ["regex", "json", "structural_tag"],
 )
-def test_categories_are_spelled_out_wherever_they_are(
+def test_what_xgrammar_cannot_read_is_rewritten_wherever_it_is(
     play: Callable[[Scene], None], name: str
 ) -> None:
     pattern = r"[\p{Nd}]{2}"
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}
     tag = {"type": "structural_tag", "format": {"type": "json_schema", "json_schema": schema}}
-    params = StructuredOutputsParams(
-        **{name: {"regex": pattern, "json": schema, "structural_tag": json.dumps(tag)}[name]}
-    )
+    escaped = pattern if name == "regex" else json.dumps(pattern)[1:-1]
+    given = {"regex": pattern, "json": json.dumps(schema), "structural_tag": json.dumps(tag)}
+    params = StructuredOutputsParams(**{name: given[name]})
 
     async def scene(taken: Any) -> None:
         await taken.check(params)
         assert r"\u{660}-\u{669}" in getattr(params, name).replace("\\\\", "\\")
         with pytest.raises(verdicts.RefusedConstraintError, match="general category"):
             await taken.check(regex(r"\p{Greek}"))
+        looking = StructuredOutputsParams(**{name: given[name].replace(escaped, "(?=[ab])[ac]")})
+        await taken.check(looking)
+        if name == "regex":
+            assert (looking.regex, looking.grammar) == (None, 'root ::= [a] s1\ns1 ::= ""\n')
+        else:
+            assert '"pattern": "a"' in getattr(looking, name)
+        with pytest.raises(verdicts.RefusedConstraintError, match="'structured_outputs' has look"):
+            await taken.check(regex(r"(?=.*\d).{8,5000}"))
 
     play(scene)
 
 
 def test_what_cannot_be_read_is_left_to_vllm() -> None:
     params = StructuredOutputsParams(json=r'{"pattern": "\p{L}')
-    verdicts.spell_categories_out(params)
+    verdicts.rewrite(params)
     assert params.json == r'{"pattern": "\p{L}'
 
 

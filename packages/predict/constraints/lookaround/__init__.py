@@ -1,0 +1,61 @@
+"""Look-ahead and word boundaries in regular expressions, which xgrammar does not follow.
+
+Promises: an expression that has them becomes one without, or a grammar, of exactly the same texts:
+each as a whole, and with `.`, `\\d`, `\\w` and `\\s` as xgrammar reads them. Any other one stays as
+it is. Refuses what takes more than `WORK` steps, of all expressions of a constraint together, and
+look-ahead in what Python's parser or reading.py does not know: in a schema's patterns xgrammar
+passes over it, and says so in a log only.
+
+work.py      counts the steps
+reading.py   reads an expression
+formulas.py  what is left of it after each character, which makes it an automaton
+automata.py  an automaton as an expression, or as a grammar
+"""
+
+import re
+
+from predict.constraints.lookaround import automata, formulas, reading
+from predict.constraints.lookaround.work import WORK, LookAroundError, Work
+
+__all__ = ["WORK", "LookAroundError", "Work", "appears", "as_expression", "as_grammar"]
+
+# An escape, a set, or the beginning of look-ahead
+PART = re.compile(r"\\.|\[(?:\\.|[^\]\\])*|(?P<ahead>\(\?[=!])", re.DOTALL)
+
+
+def appears(text: str) -> bool:
+    """Whether a regular expression, or a JSON text of some, may have look-around."""
+    return any(one in text for one in ("(?=", "(?!", "\\b", "\\B"))
+
+
+def as_expression(regex: str, work: Work, in_string: bool = False) -> str:
+    """Of a text, or of a string in JSON."""
+    found = _automaton(regex, work, automata.Words(), in_string)
+    return regex if found is None else automata.expression(*found, work)
+
+
+def as_grammar(regex: str, work: Work) -> str | None:
+    """In EBNF, which xgrammar follows in a thousandth of the time; None where it has none."""
+    found = _automaton(regex, work, automata.EbnfWords(), False)
+    return None if found is None else automata.grammar(*found)
+
+
+def _automaton(
+    regex: str, work: Work, words: automata.Words, in_string: bool
+) -> tuple[automata.Automaton, automata.Words] | None:
+    if not appears(regex):
+        return None
+    try:
+        read = reading.read(regex, work, in_string)
+        if read.plain:  # `[\b]`, `\\b`
+            return None
+        return formulas.automaton(read, work, words).minimized(work), words
+    except LookAroundError:
+        raise
+    except Exception as error:  # also what Python's private parser raises when it is another one
+        if any(part["ahead"] for part in PART.finditer(regex)):
+            raise LookAroundError(
+                "has look-ahead in an expression that cannot be read with it; use no flags, "
+                "back-references or look-behind, and repeat nothing that may be empty"
+            ) from error
+        return None

@@ -1,0 +1,84 @@
+"""Expressions are rewritten wherever a constraint has them, and nothing else of it is."""
+
+import json
+from typing import Any
+
+import pytest
+from predict.constraints import categories, lookaround, rewriting
+
+from deploy.paths import ROOT
+
+PATTERNS = {
+    r"\p{Nd}": f"[{categories.ranges('Nd', negated=False)}]",
+    r"\bfoo\b": "foo",
+    "(?=[ab])[a-z]{9}": "[ab][a-z]{8}",
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_patterns_of_a_schema_are_rewritten_and_nothing_else(pattern: str) -> None:
+    def schema(one: str) -> Any:
+        text = {"type": "string", "pattern": one}
+        data = {"pattern": pattern, "description": pattern}
+        return {
+            "$defs": {"const": text},
+            "properties": {"pattern": {"anyOf": [text]}, pattern: {"const": data}},
+            "patternProperties": {one: {"enum": [data]}},
+            "description": pattern,
+        }
+
+    text = json.dumps({"format": {"type": "json_schema", "json_schema": schema(pattern)}})
+    assert rewriting.needed(text)
+    written = json.loads(rewriting.Rewriting().schema(text))["format"]["json_schema"]
+    assert written == schema(PATTERNS[pattern])
+
+
+def test_look_ahead_at_categories_is_rewritten_too() -> None:
+    found = rewriting.Rewriting().regex(r"(?=\p{Nd}).{2}")
+    assert found.startswith(r"[0-9\u0660-\u0669")
+    assert found.endswith("].")
+
+
+@pytest.mark.parametrize("text", ['{ "pattern": "[\\\\b]" }', '{ "description": "(?=a)" }'])
+def test_a_schema_that_needs_nothing_stays_to_the_letter(text: str) -> None:
+    assert rewriting.needed(text)
+    assert rewriting.Rewriting().schema(text) == text
+
+
+def test_an_expression_that_is_all_is_itself_or_a_grammar() -> None:
+    assert rewriting.Rewriting().whole(r"a\\b") == (r"a\\b", None)
+    assert rewriting.Rewriting().whole(r"\bab?") == (
+        None,
+        "root ::= [a] s1\ns1 ::= [b]?\n",
+    )
+
+
+def test_all_expressions_of_a_constraint_count() -> None:
+    def refused(*patterns: str) -> str:
+        schema = json.dumps([{"pattern": pattern} for pattern in patterns])
+        with pytest.raises(rewriting.ERRORS) as error:
+            rewriting.Rewriting().schema(schema)
+        return str(error.value)
+
+    assert "more than" in refused(*[r"\p{L}"] * (categories.MOST + 1))
+    one = r"^(?=.*\d).{8,%d}$"
+    rewriting.Rewriting().schema(json.dumps({"pattern": one % 20}))
+    assert "too much" in refused(*(one % count for count in range(20, 99)))
+    assert "too much" in refused(*[one % 50] * 1000)  # the same, but the answer is as long
+
+
+def test_work_is_taken_once_for_one_expression() -> None:
+    found = rewriting.Rewriting()
+    for _ in range(50):
+        found.regex(r"^(?=.*\d)[a-z\d]{8,20}$")
+    assert found.work.left > lookaround.WORK / 2
+
+
+def test_the_documents_say_what_is_taken() -> None:
+    told = (ROOT / "docs" / "requests.md").read_text()
+    assert f"{lookaround.WORK:,} steps" in told
+    for regex in (r"^(?=.*\d).{8,64}$", "^(?!-).{1,5000}", r"^(?=.*\d).{8,}$"):
+        rewriting.Rewriting().whole(regex)
+    for regex in (r"^(?=.*\d).{8,5000}$", "^(?=.{1,253}$)([a-z]([a-z-]{0,61}[a-z])?[.])+[a-z]+$"):
+        with pytest.raises(rewriting.ERRORS, match="too much"):
+            rewriting.Rewriting().whole(regex)
