@@ -45,6 +45,13 @@ def test_a_schema_that_needs_nothing_stays_to_the_letter(text: str) -> None:
     assert rewriting.Rewriting().schema(text) == text
 
 
+@pytest.mark.parametrize("pattern", [r"(\u003f=a)[ab]", r"\u0028?=a)[ab]", r"\u005cba"])
+def test_json_s_escapes_hide_nothing(pattern: str) -> None:
+    text = f'{{"pattern": "{pattern}"}}'
+    assert rewriting.needed(text)
+    assert json.loads(rewriting.Rewriting().schema(text)) == {"pattern": "a"}
+
+
 def test_an_expression_that_is_all_is_itself_or_a_grammar() -> None:
     assert rewriting.Rewriting().whole(r"a\\b") == (r"a\\b", None)
     assert rewriting.Rewriting().whole(r"\bab?") == (

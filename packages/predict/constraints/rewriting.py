@@ -18,7 +18,8 @@ ERRORS = (CategoryError, lookaround.LookAroundError)
 
 def needed(text: str) -> bool:
     """Whether a regular expression, or a JSON text of some, may have what xgrammar cannot read."""
-    return appear(text) or lookaround.appears(text)
+    escaped = "\\u00" in text  # JSON's, of any character of ASCII
+    return escaped or appear(text) or lookaround.appears(text)
 
 
 class Rewriting:
