@@ -29,9 +29,6 @@ MEDIAN_TIMES, LONGEST_TIMES = 3, 50
 # A step of the engine that computes masks or log probabilities takes as much longer as there are
 # more tokens than these.
 TOKENS = 32768
-# What is asked of /tokenize keeps the event loop busy after it was read, too, and those of up to
-# seven other attackers stand before a neighbour's.
-SHOWN_TIMES = 6
 
 pytestmark = [
     pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True),
@@ -55,6 +52,14 @@ def tool(parameters: Body) -> Body:
     return {"messages": QUESTION, "tools": [{"type": "function", "function": function}]}
 
 
+def messages(mark: str, words: int = 1) -> list[Body]:
+    return [
+        {"role": role, "content": f"{mark}{number} " + "The mistral blows. " * words}
+        for number in range(999)
+        for role in ("user", "assistant")
+    ]
+
+
 def dependencies(mark: str) -> Body:
     return {"title": mark, "dependencies": {str(number): ["a"] for number in range(5000)}}
 
@@ -64,6 +69,8 @@ CHARACTER = r"""c ::= [^"\\\x00-\x1f] | "\\" e
 e ::= ["\\/bfnrt] | "u" [0-9a-fA-F]{4}"""
 
 LONG_TOOL = "a tool of 5,000 dependencies"  # 80,000 tokens
+MESSAGES = "the most messages, the last one too long"
+LONG_MESSAGE = {"role": "user", "content": "The mistral blows. " * 30_000}
 
 # The n-th request of a client. Most are another constraint each time, so that no verdict is known.
 ATTACKS: dict[str, Callable[[str], Body]] = {
@@ -93,6 +100,7 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         "prompt": [mark + "The mistral blows. " * n for n in [*range(840, 854), 30_000]],
         "max_tokens": 1,
     },
+    MESSAGES: lambda mark: {"messages": [*messages(mark), LONG_MESSAGE], "max_tokens": 1},
     LONG_TOOL: lambda mark: {**tool(dependencies(mark)), "max_tokens": 1},
     "20 log probabilities of each of a prompt's tokens": lambda mark: {
         "prompt": mark + "7" * 1100,
@@ -126,12 +134,7 @@ SHOWN: dict[str, Callable[[str, int], Body]] = {
         "return_token_strs": False,
     },
     "the most messages to /tokenize": lambda mark, size: {
-        "messages": [
-            {"role": role, "content": f"{mark}{number} " + "The mistral blows. " * (size // 76_000)}
-            for number in range(999)
-            for role in ("user", "assistant")
-        ]
-        + QUESTION,
+        "messages": [*messages(mark, size // 76_000), *QUESTION],
         "return_token_strs": False,
     },
 }
@@ -139,8 +142,23 @@ SHOWN: dict[str, Callable[[str, int], Body]] = {
 REFUSED = (
     "more text than the model reads",
     "14 prompts of 16 KB and one that is too long",
+    MESSAGES,
     LONG_TOOL,
 )
+
+
+def answers(mark: str, compared: bool) -> Body:
+    """Ten of 200 tokens, each compared with as much as limits.yaml's `work` allows, or nothing."""
+    body = {"messages": QUESTION, "max_tokens": 200, "temperature": 1, "n": 10, "ignore_eos": True}
+    if not compared:
+        return body
+    return {
+        **body,
+        "stop": [f"{mark}{number}" for number in range(16)],
+        "bad_words": [f"{mark}{number}" for number in range(128)],
+        "logprobs": True,
+        "top_logprobs": 14,
+    }
 
 
 def heavy_schema(mark: str) -> Body:
@@ -171,9 +189,7 @@ def check(
 ) -> None:
     allowed = {400} if name in REFUSED else {200, 400, 503}
     most = MEDIAN_TIMES * alone
-    if name in SHOWN:
-        most = SHOWN_TIMES * alone
-    elif name not in REFUSED:  # it reaches the engine
+    if name not in {*REFUSED, *SHOWN}:  # it reaches the engine
         most *= max(1, container.card.architecture.vocabulary / TOKENS)
     numbers = itertools.count()
 
@@ -225,3 +241,28 @@ def test_a_neighbour_waits_little_while_schemas_are_compiled(
     container: Running, alone: float, resilience: Report
 ) -> None:
     check(COMPILERS, "another heavy schema each time", heavy_schema, container, alone, resilience)
+
+
+def test_a_neighbour_waits_little_longer_for_what_answers_are_compared_with(
+    container: Running, resilience: Report
+) -> None:
+    """So many answers at once take the engine time whatever they are."""
+
+    def beside() -> tuple[float, float]:
+        medians = []
+        for compared in (False, True):
+            with attacked(ATTACKERS, lambda mark, it=compared: answers(mark, it)) as statuses:
+                medians.append(statistics.median(neighbour(SECONDS)))
+            assert set(statuses) == {200}
+        print(f"{medians[1] / medians[0]:.1f} times {medians[0]:.3f} s")
+        return medians[0], medians[1]
+
+    plain, compared = other_work.tried_again(beside, lambda it: it[1] < MEDIAN_TIMES * it[0])
+    assert compared < MEDIAN_TIMES * plain
+    resilience.row(
+        "Costly requests",
+        f"{ATTACKERS} clients ask for 10 answers each, with 16 stop strings, 128 bad words and 14 "
+        f"log probabilities of each token ({container.card.name})",
+        f"the TTFT of a neighbour: median {compared * 1000:.0f} ms; beside as many answers without "
+        f"these {plain * 1000:.0f} ms",
+    )

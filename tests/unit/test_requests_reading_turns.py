@@ -1,12 +1,13 @@
 """Large requests take turns in the event loop, and leave it to others in between."""
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Callable
 
 import pytest
-from predict.requests.reading_turns import LARGE, REST, ReadingTurns
+from predict.requests.reading_turns import LARGE, NOTICED_SECONDS, REST, ReadingTurns
 
 SECONDS = 0.02  # of CPU that one takes to be read
 Span = tuple[str, float, float]
@@ -74,3 +75,74 @@ def test_one_that_is_cancelled_gives_its_turn_up() -> None:
         return await turns.take(LARGE + 1, lambda: "next")
 
     assert asyncio.run(leaves()) == "next"
+
+
+async def answered(turns: ReadingTurns, size: int, *steps: float, fails: bool = False) -> str:
+    """An answer in steps that take the event loop so long."""
+
+    async def answer() -> str:
+        for seconds in steps:
+            used = time.thread_time()
+            while time.thread_time() - used < seconds:
+                pass
+            await asyncio.sleep(0)
+        if fails:
+            raise ValueError
+        return "answer"
+
+    return await turns.answer(size, answer())
+
+
+def test_what_an_answer_takes_of_the_event_loop_counts_and_what_others_take_does_not() -> None:
+    async def beside() -> tuple[float, str]:
+        turns = ReadingTurns()
+        other = asyncio.create_task(answered(turns, LARGE, *[SECONDS] * 5))  # a small one
+        began = time.monotonic()
+        said = await answered(turns, LARGE + 1, SECONDS, NOTICED_SECONDS / 2, 0)
+        rest = turns.free_at - began
+        await other
+        return rest, said
+
+    rest, said = asyncio.run(beside())
+    assert said == "answer"
+    assert REST * SECONDS <= rest < 1.5 * (1 + REST) * SECONDS
+
+
+def test_an_error_of_an_answer_is_its_own_and_one_from_outside_reaches_it() -> None:
+    seen = []
+
+    async def left() -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    async def both() -> None:
+        turns = ReadingTurns()
+        with pytest.raises(ValueError, match=r"^$"):
+            await answered(turns, LARGE + 1, 0, fails=True)
+        leaving = asyncio.create_task(turns.answer(LARGE + 1, left()))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+
+    asyncio.run(both())
+    assert seen == ["cancelled"]
+
+
+def test_an_answer_may_go_on_after_an_error_from_outside() -> None:
+    async def goes_on() -> str:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await asyncio.sleep(0)
+        return "answer"
+
+    async def cancelled() -> str:
+        work = asyncio.create_task(ReadingTurns().answer(LARGE + 1, goes_on()))
+        await asyncio.sleep(0)
+        work.cancel()
+        return str(await work)
+
+    assert asyncio.run(cancelled()) == "answer"

@@ -171,16 +171,17 @@ class RequestMiddleware:
         request = await self.turns.take(
             len(body), partial(self._understood, scope, body, answer, every, notes)
         )
+        size = len(body)
         if isinstance(request, LegacyRequest):
             del body  # as below
-            await self._legacy(scope, request, receive, answer)
+            await self.turns.answer(size, self._legacy(scope, request, receive, answer))
             return
         if request is not body:
             scope = with_length(scope, len(request))
         replayed = replay([request], receive)
         del body, request  # or they would stay for as long as the answer takes
         send = WholeCalls(answer) if notes.whole_calls else answer
-        await self.app(scope, replayed, send)
+        await self.turns.answer(size, self.app(scope, replayed, send))
 
     def _understood(
         self,

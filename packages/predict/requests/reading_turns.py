@@ -1,23 +1,26 @@
 """Large requests take turns in the event loop, and leave it to others in between.
 
-To read one takes the loop up to 4 ms here, for its JSON and our checks, and vLLM up to four times
-that, for its models and its conversation. Where eight clients send such requests without a pause,
-the loop has no time left for short ones.
+To read one takes the loop up to 4 ms here, for its JSON and our checks, and vLLM's part, its models
+and its conversation, over 20 ms. Where eight clients send such requests without a pause, the loop
+has no time left for short ones.
 
-Promises: after a large request is read, the next one waits `REST` times the CPU time that took, in
-order of arrival. One alone waits for nothing, nor does a small one, nor an answer. What vLLM takes
-falls into that time, and is not bounded where it is more.
+Promises: large requests are read in order of arrival, each after a rest of `REST` times the CPU
+time that the loop has spent on those before it, in steps long enough for others to notice. What
+vLLM does in tasks of its own, its conversation, is not counted: it falls into that rest. One alone
+waits for nothing, nor does a small one, nor an answer.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TypeVar
+import types
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar
 
 LARGE = 16384  # bytes; 0.03 ms, where they are text
-REST = 4.0
+REST = 6.0
+NOTICED_SECONDS = 0.0005  # a token of an answer takes a fifth of it
 
-Read = TypeVar("Read")
+Result = TypeVar("Result")
 
 
 class ReadingTurns:
@@ -25,7 +28,7 @@ class ReadingTurns:
         self.order = asyncio.Lock()
         self.free_at = 0.0
 
-    async def take(self, size: int, read: Callable[[], Read]) -> Read:
+    async def take(self, size: int, read: Callable[[], Result]) -> Result:
         """What `read` returns, which reads a request of `size` bytes."""
         if size <= LARGE:
             return read()
@@ -36,4 +39,29 @@ class ReadingTurns:
             try:
                 return read()
             finally:
-                self.free_at = time.monotonic() + REST * (time.thread_time() - began)
+                self.took(time.thread_time() - began)
+
+    async def answer(self, size: int, answered: Awaitable[Result]) -> Result:
+        """What `answered` returns, which answers a request of `size` bytes."""
+        return await (answered if size <= LARGE else self._timed(answered))
+
+    def took(self, seconds: float) -> None:
+        self.free_at = max(self.free_at, time.monotonic()) + REST * seconds
+
+    @types.coroutine
+    def _timed(self, awaited: Awaitable[Result]) -> Generator[Any, Any, Result]:
+        steps, error = awaited.__await__(), None
+        while True:
+            began = time.thread_time()
+            try:
+                future = next(steps) if error is None else steps.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            finally:
+                if (seconds := time.thread_time() - began) > NOTICED_SECONDS:
+                    self.took(seconds)
+            try:
+                error = None
+                yield future
+            except BaseException as raised:
+                error = raised
