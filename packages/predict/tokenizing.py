@@ -6,45 +6,18 @@ tokens in the event loop, of texts of any length: a megabyte of digits held all 
 than a second, and its ids alone for 0.2 s.
 
 Promises: the calls of messages are read; a text with more tokens than the model reads is a 400, as
-on other routes (long_prompts.py); tokens are spelt in a thread, half of the time at most; an answer
-is written by msgspec, in a tenth of the time. A vLLM that has no such function any more is left as
-it is.
+on other routes (long_prompts.py); tokens are spelt in a thread; an answer is written by msgspec, in
+a tenth of the time. A vLLM that has no such function any more is left as it is.
 """
 
 import asyncio
 import functools
-import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 from starlette.responses import JSONResponse
-
-
-class RestingExecutor:
-    """Runs functions one after the other, apart from the event loop, which waits for Python's lock
-    meanwhile: after each the thread rests for as long as that took of CPU, before another."""
-
-    def __init__(self, name: str) -> None:
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self.rested_at = 0.0
-
-    async def run(self, function: Callable[..., Any], *given: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.thread, self._rested, function, *given)
-
-    def _rested(self, function: Callable[..., Any], *given: Any) -> Any:
-        time.sleep(max(0.0, self.rested_at - time.monotonic()))
-        began = time.thread_time()
-        try:
-            return function(*given)
-        finally:
-            self.rested_at = time.monotonic() + time.thread_time() - began
-
-
-_apart = RestingExecutor("spelling")
 
 
 def with_calls(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -72,7 +45,7 @@ def spelt_apart(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaita
         if (tokens := getattr(answer, "tokens", None)) is None:
             return answer  # an error
         spell = self.renderer.get_tokenizer().convert_ids_to_tokens
-        answer.token_strs = await _apart.run(spell, tokens)
+        answer.token_strs = await asyncio.to_thread(spell, tokens)
         return answer
 
     return tokenized

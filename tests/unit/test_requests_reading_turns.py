@@ -5,9 +5,17 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
+from typing import cast
 
 import pytest
-from predict.requests.reading_turns import LARGE, NOTICED_SECONDS, REST, ReadingTurns
+from predict.asgi import App, Message, Receive, Scope, Send
+from predict.requests.reading_turns import (
+    LARGE,
+    NOTICED_SECONDS,
+    REST,
+    ReadingTurns,
+    ShowingTurns,
+)
 
 SECONDS = 0.02  # of CPU that one takes to be read
 Span = tuple[str, float, float]
@@ -146,3 +154,68 @@ def test_an_answer_may_go_on_after_an_error_from_outside() -> None:
         return str(await work)
 
     assert asyncio.run(cancelled()) == "answer"
+
+
+async def show(turns: ShowingTurns, app: App, sent: list[str]) -> None:
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+        await asyncio.sleep(3600 if message["type"] == "slow" else 0)
+
+    await turns.answer(app, {"type": "http"}, cast("Receive", None), send)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_of_what_is_shown_one_is_made_at_a_time_with_a_rest_as_long(fails: bool) -> None:
+    spans: list[Span] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
+        await asyncio.sleep(SECONDS)
+        spans.append(("shown", began, time.monotonic()))
+        if fails:
+            raise ValueError
+        await send({"type": "http.response.start"})
+
+    async def three() -> list[BaseException | None]:
+        turns = ShowingTurns()
+        return await asyncio.gather(
+            *(show(turns, app, []) for _ in range(3)), return_exceptions=True
+        )
+
+    assert [isinstance(it, ValueError) for it in asyncio.run(three())] == [fails] * 3
+    for (_, _, ended), (_, again, _) in itertools.pairwise(spans):
+        assert again - ended >= SECONDS
+
+
+def test_a_client_that_does_not_read_what_is_shown_keeps_no_other_waiting() -> None:
+    kinds = iter(["slow", "quick"])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": next(kinds)})
+
+    async def two() -> list[str]:
+        turns, sent = ShowingTurns(), list[str]()
+        slow = asyncio.create_task(show(turns, app, sent))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await show(turns, app, sent)
+        slow.cancel()
+        return sent
+
+    assert asyncio.run(two()) == ["slow", "quick"]
+
+
+def test_what_is_shown_to_a_client_that_left_is_not_waited_for() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "shown"})
+
+    async def leaves() -> list[str]:
+        turns, sent = ShowingTurns(), list[str]()
+        turns.free_at = time.monotonic() + 0.05
+        gone = asyncio.create_task(show(turns, app, sent))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await show(turns, app, sent)
+        return sent
+
+    assert asyncio.run(leaves()) == ["shown"]

@@ -49,7 +49,7 @@ from predict.memory import BodyRoom, RequestMemory
 from predict.requests import bodies, limits, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
-from predict.requests.reading_turns import ReadingTurns
+from predict.requests.reading_turns import LARGE, SHOWING, ReadingTurns, ShowingTurns
 from predict.requests.routes import CHAT_COMPLETIONS
 from predict.requests.whole_calls import WholeCalls, asks_as_mistral
 from predict.requests.words import explained, remembered
@@ -85,6 +85,7 @@ class RequestMiddleware:
         behind_nginx = settings.most_requests is not None
         self.memory = RequestMemory(settings.limits["image_memory_bytes"], paced=not behind_nginx)
         self.turns = ReadingTurns()
+        self.showing = ShowingTurns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -181,7 +182,10 @@ class RequestMiddleware:
         replayed = replay([request], receive)
         del body, request  # or they would stay for as long as the answer takes
         send = WholeCalls(answer) if notes.whole_calls else answer
-        await self.turns.answer(size, self.app(scope, replayed, send))
+        if size > LARGE and scope["path"] in SHOWING:
+            await self.showing.answer(self.app, scope, replayed, send)
+        else:
+            await self.turns.answer(size, self.app(scope, replayed, send))
 
     def _understood(
         self,

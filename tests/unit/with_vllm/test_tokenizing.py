@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,27 +55,6 @@ def test_tokens_are_spelt_in_a_thread() -> None:
     answer, threads = spelt(5, strings=True)
     assert answer.token_strs == ["7"] * 5
     assert threads != [threading.main_thread()]
-
-
-@pytest.mark.parametrize("fails", [True, False])
-def test_the_thread_rests_for_as_long_as_it_spelt(fails: bool) -> None:
-    times: list[float] = []
-
-    def work() -> None:
-        began = time.thread_time()
-        while time.thread_time() - began < 0.05:
-            pass
-        times.append(time.monotonic())
-        if fails:
-            raise ValueError
-
-    async def two() -> Any:
-        apart = tokenizing.RestingExecutor("test")
-        return await asyncio.gather(apart.run(work), apart.run(work), return_exceptions=True)
-
-    assert [isinstance(it, ValueError) for it in asyncio.run(two())] == [fails, fails]
-    ended, ended_again = times
-    assert ended_again - ended >= 2 * 0.05
 
 
 @pytest.mark.parametrize("request_", [TokenizeChatRequest, TokenizeCompletionRequest])
