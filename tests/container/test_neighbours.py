@@ -9,6 +9,7 @@ import itertools
 import statistics
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -251,7 +252,7 @@ def test_a_neighbour_waits_little_longer_for_what_answers_are_compared_with(
     def beside() -> tuple[float, float]:
         medians = []
         for compared in (False, True):
-            with attacked(ATTACKERS, lambda mark, it=compared: answers(mark, it)) as statuses:
+            with attacked(ATTACKERS, partial(answers, compared=compared)) as statuses:
                 medians.append(statistics.median(neighbour(SECONDS)))
             assert set(statuses) == {200}
         print(f"{medians[1] / medians[0]:.1f} times {medians[0]:.3f} s")
