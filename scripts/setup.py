@@ -102,12 +102,18 @@ def is_made(environment: str) -> bool:
         made = STAMP.read_text(encoding="utf-8")
     except OSError:
         return False
-    return made in {stamp(environment), stamp(WHOLE)}
+    # its Python is a link, to one that may have been upgraded
+    return made in {stamp(environment), stamp(WHOLE)} and (VENV / "bin" / "python").exists()
 
 
 def ready(environment: str) -> None:
     """Sets up what is missing."""
     if environment == WHOLE:
+        if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+            raise SetupError(
+                f"this needs vLLM, whose CPU build is pinned for Linux on x86-64, not "
+                f"{sys.platform} on {platform.machine()}; the commands that deploy work here"
+            )
         system_packages()
     if not is_made(environment):
         with _alone():
@@ -119,11 +125,6 @@ def ready(environment: str) -> None:
 
 def _make(environment: str) -> None:
     started = time.monotonic()
-    if environment == WHOLE and (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        raise SetupError(
-            f"this needs vLLM, whose CPU build is pinned for Linux on x86-64, not {sys.platform} "
-            f"on {platform.machine()}; the commands that deploy work here"
-        )
     with contextlib.suppress(FileNotFoundError):
         STAMP.unlink()
     uv = find_uv()
@@ -132,10 +133,8 @@ def _make(environment: str) -> None:
     clear_remains()
     with _step("Python"):
         run([uv, "venv", "--clear", "--python", python_for(environment), VENV], variables)
-    lock = LOCKS[environment]
-    count = len(re.findall(r"^[A-Za-z].*==", lock.read_text(encoding="utf-8"), re.MULTILINE))
-    with _step(f"{'vLLM, ' if environment == WHOLE else ''}Truss: {count} packages"):
-        run([*install, "--require-hashes", *options, "-r", lock], variables)
+    with _step("vLLM and Truss" if environment == WHOLE else "Truss"):
+        run([*install, "--require-hashes", *options, "-r", LOCKS[environment]], variables)
     if environment == WHOLE:
         with _step(f"{pin('torch')}+cpu"):
             install_torch(install, options, variables)
@@ -202,13 +201,20 @@ def find_uv() -> Path:
     folder = CACHE / f"uv-{wanted}"
     program = folder / "bin" / "uv"
     if not program.exists():
+        if subprocess.run([*pip(), "--version"], capture_output=True).returncode:
+            raise SetupError(
+                f"uv is needed, and {pip()[0]} has no pip to install it with. Install uv, or pip "
+                "(on Debian and Ubuntu: sudo apt-get install python3-pip)"
+            )
         draft = CACHE / ".uv"
         shutil.rmtree(draft, ignore_errors=True)
         with _step(f"uv {wanted}"):
             words = [*pip(), "install", "--quiet"]
             words += ["--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
             words += ["--require-hashes", "-r", UV, "--target", draft]
-            run(words, {"PIP_ROOT_USER_ACTION": "ignore"})
+            # what is set for the user's own installations is not meant for --target
+            own = {"PIP_REQUIRE_VIRTUALENV": "0", "PIP_USER": "0", "PIP_ROOT_USER_ACTION": "ignore"}
+            run(words, own)
         os.replace(draft, folder)
     return program
 
@@ -296,7 +302,7 @@ def run(words: Sequence[str | Path], variables: Mapping[str, str]) -> None:
 
 
 def run_first(ways: Sequence[Sequence[str | Path]], variables: Mapping[str, str]) -> None:
-    """Runs the first of the commands that succeeds."""
+    """Runs the first of the commands that succeeds. Each has the lock of `_alone`, too."""
     said = ""
     for words in ways:
         text = [str(word) for word in words]
@@ -308,6 +314,7 @@ def run_first(ways: Sequence[Sequence[str | Path]], variables: Mapping[str, str]
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            close_fds=False,  # of Python's own files none is inheritable but the lock
         )
         if done.returncode == 0:
             return
@@ -325,4 +332,5 @@ def _alone() -> Iterator[None]:
         except BlockingIOError:
             say("another set-up is running; waiting for it\n")
             fcntl.flock(file, fcntl.LOCK_EX)
+        os.set_inheritable(file.fileno(), True)
         yield

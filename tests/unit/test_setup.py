@@ -1,6 +1,8 @@
 import fcntl
 import os
+import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,8 @@ PINS = re.compile(r"^([A-Za-z0-9][\w.-]*(?:\[\w+\])?)==(\S+)(?: ; (.*?))? \\$", 
 def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A .venv of its own, without a stamp."""
     folder = tmp_path / ".venv"
-    folder.mkdir()
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
     monkeypatch.setattr(setup, "VENV", folder)
     monkeypatch.setattr(setup, "STAMP", folder / "made-from")
     monkeypatch.setattr(setup, "CACHE", tmp_path / ".cache")
@@ -53,6 +56,24 @@ def test_an_environment_of_other_pins_or_another_place_is_made_again(
     assert not setup.is_made(DEPLOY)
 
 
+def test_an_environment_whose_python_is_gone_is_made_again(venv: Path) -> None:
+    setup.STAMP.write_text(setup.stamp(DEPLOY))
+    (venv / "bin" / "python").unlink()
+    (venv / "bin" / "python").symlink_to(venv / "removed")
+    assert not setup.is_made(DEPLOY)
+
+
+def test_another_system_is_told_so_before_it_is_asked_for_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(setup, "SYSTEM_PROGRAMS", {"no-such-program": "no-such-package"})
+    with pytest.raises(setup.SetupError, match="not darwin on arm64; the commands that deploy"):
+        setup.ready(WHOLE)
+
+
 def test_a_set_up_that_fails_leaves_no_stamp_and_says_why(
     venv: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,7 +91,8 @@ def test_a_set_up_that_fails_leaves_no_stamp_and_says_why(
 def test_a_set_up_that_is_killed_is_not_taken_for_whole(venv: Path) -> None:
     setup.STAMP.write_text("deploy of other pins\n")
     program = venv / "uv"
-    program.write_text("#!/bin/sh\necho begun >&2\nexec sleep 60\n")
+    program.write_text(f"#!/bin/sh\necho >{venv}/begun\nexec sleep 60\n")
+    os.mkfifo(venv / "begun")
     program.chmod(0o755)
     code = (
         "from pathlib import Path; from scripts import setup;"
@@ -78,15 +100,15 @@ def test_a_set_up_that_is_killed_is_not_taken_for_whole(venv: Path) -> None:
         f"setup.CACHE = Path({str(setup.CACHE)!r});"
         f"setup.find_uv = lambda: Path({str(program)!r}); setup.ready('deploy')"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, process_group=0
-    )
-    assert process.stdout
-    assert process.stdout.read(1)  # its first step is under way
-    os.killpg(process.pid, signal.SIGKILL)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, process_group=0)
+    (venv / "begun").read_bytes()
+    process.kill()
     process.wait()
     assert not setup.is_made(DEPLOY)
-    with setup._alone():  # the lock went with it
+    with (setup.CACHE / "setup.lock").open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for uv goes on
+    os.killpg(process.pid, signal.SIGKILL)
+    with setup._alone():  # the lock went with the last of them
         pass
 
 
@@ -123,8 +145,6 @@ def test_what_is_compiled_beside_is_there() -> None:
 def test_no_set_up_takes_the_environment_away_while_it_is_compiled(
     venv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (venv / "bin").mkdir()
-    (venv / "bin" / "python").symlink_to(sys.executable)
     (venv / "pyvenv.cfg").touch()
     monkeypatch.setattr(setup, "COMPILED", venv / "compiled")
     monkeypatch.setattr(setup, "IMPORTED", ["no_such_module", "json.tool"])
@@ -145,6 +165,7 @@ def test_no_set_up_takes_the_environment_away_while_it_is_compiled(
 
 
 def test_what_is_written_into_a_removed_environment_is_in_nobody_s_way(venv: Path) -> None:
+    shutil.rmtree(venv / "bin")
     bytecode = venv / "lib" / "__pycache__"
     bytecode.mkdir(parents=True)
     (bytecode / "torch.pyc").touch()
@@ -280,6 +301,27 @@ def test_uv_that_is_older_is_not_used(
     assert setup.find_uv() == program
     older.write_text("#!/bin/sh\necho 'uv 99.0.1 (abc 2029-01-01)'\n")
     assert setup.find_uv() == older
+
+
+def test_uv_is_installed_whatever_pip_is_set_up_to_do_for_its_user(
+    venv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "test $1 = --version || { echo $PIP_USER $PIP_REQUIRE_VIRTUALENV; exit 1; }"
+    monkeypatch.setattr(setup, "pip", lambda: ["sh", "-c", script, "pip"])
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    for name in ("PIP_USER", "PIP_REQUIRE_VIRTUALENV"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(setup.SetupError, match=r"\n0 0$"):
+        setup.find_uv()
+
+
+def test_a_python_without_pip_is_told_what_to_install(
+    venv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "pip", lambda: ["false"])
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(setup.SetupError, match=r"false has no pip .* python3-pip"):
+        setup.find_uv()
 
 
 def test_deploying_imports_nothing_of_the_whole_environment() -> None:
