@@ -116,7 +116,9 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
     """The options of a command; SystemExit with 2 and one line for what is not understood."""
     parser = parser_of(name)
     try:
-        return parser.parse_args(as_options(name, words))
+        options = parser.parse_args(as_options(name, words))
+        COMMANDS[name].check(options)
+        return options
     except UsageError as error:
         parser.error(str(error))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.errors import UsageError
 from deploy.paths import ROOT
 
 Parser = argparse.ArgumentParser
@@ -26,11 +27,13 @@ MAY_BE_EMPTY = ("--image-hosts",)
 @dataclass(frozen=True)
 class Command:
     """`add` adds the options to a parser; the first line of its docstring is the description.
-    `first` is said at once by a command that takes seconds to import what it needs."""
+    `first` is said at once by a command that takes seconds to import what it needs. `check` is a
+    `UsageError` for options that do not go together."""
 
     environment: str
     add: Callable[[Parser], None]
     first: str
+    check: Callable[[argparse.Namespace], None]
 
     @property
     def description(self) -> str:
@@ -41,12 +44,14 @@ COMMANDS: dict[str, Command] = {}
 
 
 def command(
-    environment: str, first: str = ""
+    environment: str,
+    first: str = "",
+    check: Callable[[argparse.Namespace], None] = lambda options: None,
 ) -> Callable[[Callable[[Parser], None]], Callable[[Parser], None]]:
     """Enters a command under the name of the function that adds its options."""
 
     def enter(add: Callable[[Parser], None]) -> Callable[[Parser], None]:
-        COMMANDS[add.__name__] = Command(environment, add, first)
+        COMMANDS[add.__name__] = Command(environment, add, first, check)
         return add
 
     return enter
@@ -138,7 +143,12 @@ def serve(parser: Parser) -> None:
     )
 
 
-@command(WHOLE)
+def _model_of_containers(options: argparse.Namespace) -> None:
+    if options.model and options.layer != "container":
+        raise UsageError("MODEL= chooses among the tests in the container; add LAYER=container")
+
+
+@command(WHOLE, check=_model_of_containers)
 def test(parser: Parser) -> None:
     """Runs the test suite, or a part of it."""
     parser.add_argument("--layer", choices=("unit", "platform", "container"), help="a part of it")

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO
 
 from deploy import cards
-from deploy.errors import UsageError
 from deploy.paths import ROOT
 from local import clients
 from local.standins.cache import ensure_all
@@ -36,8 +35,6 @@ CORES, MEMORY = 1, 7 << 30  # bytes
 def runs(layer: str | None, model: str | None, cores: int, at_once: int) -> list[list[list[str]]]:
     """The arguments of pytest: of the runs that are made at once, one such group after the other.
     `at_once`: how many containers may run at a time."""
-    if model and layer != "container":
-        raise UsageError("MODEL= chooses among the tests in the container; add LAYER=container")
     if layer == "unit":
         return [unit(cores)]
     if layer == "platform":
@@ -93,17 +90,18 @@ def main(options: argparse.Namespace) -> int:
         with contextlib.suppress(clients.ClientsError):  # their tests say why
             clients.python(clients.TESTED)  # here, for there is no internet on those networks
     with tempfile.TemporaryDirectory() as folder:
-        # each run has a table at its end, of all that ended before: the last to end has all times
-        table = f"--timings={Path(folder) / 'timings.json'}"
-        pytest = [sys.executable, "-m", "pytest", table]
-        codes = [run([[*pytest, *words] for words in group]) for group in wanted]
-    return next((code for code in codes if code), 0)
+        timings = Path(folder) / "timings.json"
+        pytest = [sys.executable, "-m", "pytest", f"--timings={timings}"]
+        codes = [code for group in wanted for code in run([[*pytest, *words] for words in group])]
+        if timings.exists():  # none, where no test was found
+            subprocess.run([sys.executable, "-m", "tests.support.timing", timings], cwd=ROOT)
+    return next(filter(None, codes), 0)
 
 
-def run(commands: list[list[str]]) -> int:
-    """Runs of pytest that are made at once → an exit code that is not 0, where one has it. The
-    first is seen as it goes on, the others when they have ended. Ctrl-C goes to pytest too, which
-    then ends its containers: that is waited for."""
+def run(commands: list[list[str]]) -> list[int]:
+    """Runs of pytest that are made at once → their exit codes. The first is seen as it goes on, the
+    others when they have ended. Ctrl-C goes to pytest too, which then ends its containers: that is
+    waited for."""
     # A machine whose PYTHONDONTWRITEBYTECODE is set would compile pytest, truss and what is tested
     # in each of some hundred processes: 4 s of each that collects the unit tests.
     variables = {name: it for name, it in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -111,14 +109,16 @@ def run(commands: list[list[str]]) -> int:
         variables["OMP_NUM_THREADS"] = "1"  # there is a process for each core, and threads spin
     with contextlib.ExitStack() as ended:
         outputs = [None, *(ended.enter_context(tempfile.TemporaryFile()) for _ in commands[1:])]
-        started = [
-            (subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output), output)
-            for command, output in zip(commands, outputs, strict=True)
-        ]
-        codes = [finish(*each) for each in started]
+        started = []
+        try:
+            for command, output in zip(commands, outputs, strict=True):
+                process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output)
+                started.append((process, output))
+        finally:  # of Ctrl-C too, before the last has started
+            codes = [finish(*each) for each in started]
     if INTERRUPTED in codes:
         raise KeyboardInterrupt
-    return next((code for code in codes if code), 0)
+    return codes
 
 
 def finish(process: subprocess.Popen[bytes], output: IO[bytes] | None) -> int:

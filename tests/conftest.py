@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--model", help="only the container tests of this model")
     parser.addoption(
-        "--timings", type=Path, metavar="FILE", help="add the times of this run to those in a file"
+        "--timings", type=Path, metavar="FILE", help="add this run's times to a file; show none"
     )
     parser.addoption("--soak", type=int, default=120, metavar="SECONDS", help="of test_soak.py")
 

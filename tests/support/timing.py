@@ -1,13 +1,14 @@
 """The table at the end of a test run: seconds by layer, container starts, the slowest tests.
 
 Promises: seconds of a test are those of its set-up, call and tear-down, whichever process ran it.
-With --timings=FILE the table also has the runs that wrote to that file before; of runs of a layer
-that are made at once the wall time is the longest's.
+With --timings=FILE a run adds its own to that file, and `python -m tests.support.timing FILE` shows
+the table of all; of runs of a layer that are made at once the wall time is the longest's.
 """
 
 import fcntl
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import pytest
 
 from tests.support import turns
 
+TITLE = "where the time went"
 SLOWEST = 15
 LAYERS = ("unit", "platform", "container")
 _starts: list[dict[str, Any]] = []
@@ -53,13 +55,12 @@ class Timings:
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(vars(self)))
 
-    def added_to(self, path: Path) -> "Timings":
-        """This run and those in a file, which has this one then; others may add theirs at once."""
+    def add_to(self, path: Path) -> None:
+        """Adds this run to those in a file; others may add theirs at once."""
         with path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             whole = Timings.read(path) + self if path.stat().st_size else self
             whole.write(path)
-        return whole
 
     def __add__(self, other: "Timings") -> "Timings":
         wall = {**self.wall, **other.wall}
@@ -125,7 +126,13 @@ class TimingPlugin:
         found = {layer_of(name) for name in self.run.tests}
         layers = [layer for layer in LAYERS if layer in found]
         self.run.wall["+".join(layers)] = time.monotonic() - self.started
-        whole = self.run.added_to(self.file) if self.file else self.run
-        terminalreporter.section("where the time went")
-        for line in whole.table():
+        if self.file:
+            self.run.add_to(self.file)
+            return
+        terminalreporter.section(TITLE)
+        for line in self.run.table():
             terminalreporter.write_line(line)
+
+
+if __name__ == "__main__":
+    print(f" {TITLE} ".center(80, "="), *Timings.read(Path(sys.argv[1])).table(), sep="\n")

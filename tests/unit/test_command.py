@@ -116,6 +116,11 @@ def test_options_may_follow_names_and_have_values_like_names() -> None:
     assert (found.model, found.variable) == ("pixtral-12b", ["A=1"])
 
 
+def test_options_that_do_not_go_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "add LAYER=container" in error_of("test", ["LAYER=unit", "MODEL=pixtral-12b"], capsys)
+    assert command.parse("test", ["LAYER=container", "MODEL=pixtral-12b"]).model == "pixtral-12b"
+
+
 def test_an_option_is_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unrecognized arguments: --mod=x" in error_of("config", ["--mod=x"], capsys)
 
