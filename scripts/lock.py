@@ -2,11 +2,12 @@
 
 Promises: versions that are in the files stay, unless a pin asks for others; a package that both
 environments have is of one version in both, on Pythons that vLLM's can have; to deploy, and for uv,
-there are wheels for each of PLATFORMS and each Python of set-up.
+there are wheels for each of PLATFORMS and each Python of set-up, or nothing is written.
 """
 
 import argparse
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -48,12 +49,14 @@ def versions(lock: str) -> list[str]:
     return re.findall(r"^([A-Za-z0-9][\w.\[\]-]*==[^ ;\\]+)", lock, re.MULTILINE)
 
 
-def check_platforms(uv: Path, places: Sequence[str], variables: Mapping[str, str]) -> None:
+def check_platforms(
+    uv: Path, lock: Path, places: Sequence[str], variables: Mapping[str, str]
+) -> None:
     """`SetupError`, with what uv says, for a platform on which a package would have to be built."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(4) as pool:
         install: list[str | Path] = [uv, "pip", "install", "--dry-run", "--target", folder]
         install += ["--no-deps", "--require-hashes", "--only-binary=:all:", *places]
-        install += ["-r", setup.LOCKS[DEPLOY], "-r", setup.UV]
+        install += ["-r", lock, "-r", setup.UV]
 
         def check(pair: tuple[str, tuple[int, int]]) -> None:
             platform, (major, minor) = pair
@@ -67,22 +70,28 @@ def check_platforms(uv: Path, places: Sequence[str], variables: Mapping[str, str
 def main(options: argparse.Namespace) -> None:
     uv = setup.find_uv()
     places, variables = setup.uv_settings(setup.pip_settings())
-    compile: list[str | Path] = [uv, "pip", "compile", *QUIET]
-    whole, deploy = setup.LOCKS[WHOLE], setup.LOCKS[DEPLOY]
-    links = [place for place in places if place.startswith("--find-links")]
-    words: list[str | Path] = [*compile, PYPROJECT, "--group", "dev", "--python-version", "3.11"]
-    words += ["--python-platform", "x86_64-manylinux_2_28", "--output-file", whole]
-    words += [*(f"--no-emit-package={name}" for name in LEFT_OUT)]
-    setup.run_first([[*words, *links], [*words, "--torch-backend=cpu"]], variables)
-    same = ROOT / ".cache" / "same-versions.txt"
-    lines = [f"{pin} ; {BOTH}" for pin in versions(whole.read_text("utf-8"))]
-    lines += [f"{bound} ; {INTEL_MAC}" for bound in LAST_ON_INTEL_MACS]
-    same.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    words = [*compile, PYPROJECT, "--group", "deploy", "--universal", "--python-version", "3.10"]
-    setup.run([*words, "--constraints", same, "--output-file", deploy], variables)
-    for path in (whole, deploy):
-        print(f"wrote {Path(path).relative_to(ROOT)}")
-    check_platforms(uv, places, variables)
+    resolve: list[str | Path] = [uv, "pip", "compile", PYPROJECT, *QUIET]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        drafts = {folder / lock.name: lock for lock in setup.LOCKS.values()}
+        for draft, lock in drafts.items():
+            shutil.copy(lock, draft)
+        whole, deploy = (folder / setup.LOCKS[it].name for it in (WHOLE, DEPLOY))
+        words = [*resolve, "--group", "dev", "--python-version", "3.11"]
+        words += ["--python-platform", "x86_64-manylinux_2_28", "--output-file", whole]
+        words += [*(f"--no-emit-package={name}" for name in LEFT_OUT)]
+        links = [place for place in places if place.startswith("--find-links")]
+        setup.run_first([[*words, *way] for way in setup.ways_to_torch(links)], variables)
+        same = folder / "same-versions.txt"
+        lines = [f"{pin} ; {BOTH}" for pin in versions(whole.read_text("utf-8"))]
+        lines += [f"{bound} ; {INTEL_MAC}" for bound in LAST_ON_INTEL_MACS]
+        same.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        words = [*resolve, "--group", "deploy", "--universal", "--python-version", "3.10"]
+        setup.run([*words, "--constraints", same, "--output-file", deploy], variables)
+        check_platforms(uv, deploy, places, variables)
+        for draft, lock in drafts.items():
+            shutil.copy(draft, lock)
+            print(f"wrote {lock.relative_to(ROOT)}")
     pythons = ", ".join(f"{major}.{minor}" for major, minor in setup.PYTHONS[DEPLOY])
     print(f"wheels to deploy are there for {', '.join(PLATFORMS)}, each with Python {pythons}")
 

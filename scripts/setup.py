@@ -179,8 +179,13 @@ def install_torch(
     """The CPU build, from where pip finds packages, if that is set up; else from PyTorch's own
     index, as uv knows it. Without a hash: each machine's kind has a file of its own there."""
     torch = f"{pin('torch')}+cpu"
-    ways = [options] if options else []
-    run_first([[*install, *way, torch] for way in [*ways, ["--torch-backend=cpu"]]], variables)
+    run_first([[*install, *way, torch] for way in ways_to_torch(options)], variables)
+
+
+def ways_to_torch(options: list[str]) -> list[list[str]]:
+    """uv's options for torch's CPU build: those given, for what they say may have none, come first.
+    Without any, PyPI's would be taken, with its CUDA packages."""
+    return [*([options] if options else []), ["--torch-backend=cpu"]]
 
 
 def python_for(environment: str) -> str:
