@@ -27,9 +27,8 @@ from typing import Any
 from predict.constraints.turns import awaits_grammar
 from predict.guard import guarded
 from predict.images.turns import has_image_work
-from predict.scheduling import SchedulerTurns, StepTimes, hold_back, take_turns
+from predict.scheduling import QUICK_SECONDS, SchedulerTurns, StepTimes, hold_back, take_turns
 
-QUICK_SECONDS = 0.04  # of a step
 LEAST_COSTLY = 4  # tokens that a step has of a prompt whose log probabilities are asked for
 LATELY_SECONDS = 10.0  # short prompts that came so lately are followed by more
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
 
+QUICK_SECONDS = 0.04  # of a step, which others wait for
+
 Safely = Callable[..., Any]  # calls its first argument with the others, and raises nothing
 
 

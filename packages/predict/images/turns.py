@@ -9,8 +9,9 @@ as many steps as all of it takes.
 Promises: a request without images waits for the image work that is under way when it comes, one
 step (two with async scheduling), and no more, while such requests have had less than OTHERS times
 what that step took. Where a step with images is slow, and text came lately, images leave the engine
-free for that time: most who come find it so. Without text nothing waits. Images go in order, and
-wait for MOST_SECONDS at a time at most. Nothing is reserved for anybody.
+free for that time: most who come find it so. Where text came lately, a step has no more small
+images than take QUICK_SECONDS. Without text nothing waits. Images go in order, and wait for
+MOST_SECONDS at a time at most. Nothing is reserved for anybody.
 """
 
 import functools
@@ -21,7 +22,13 @@ from typing import Any
 
 from predict.constraints.turns import awaits_grammar
 from predict.guard import guarded
-from predict.scheduling import SchedulerTurns, StepTimes, hold_back, take_turns
+from predict.scheduling import (
+    QUICK_SECONDS,
+    SchedulerTurns,
+    StepTimes,
+    hold_back,
+    take_turns,
+)
 
 SHARE = 0.4  # of the time, for images beside text: less than half, see the promise
 OTHERS = (1 - SHARE) / SHARE
@@ -30,13 +37,17 @@ TEXT_SECONDS = 2.0  # where text came so lately, more may come; rare text costs 
 MOST_SECONDS = 10.0  # a paused host may make a step look longer
 
 
-def has_image_work(request: Any) -> bool:
-    """Whether images of its prompt, encoder or tokens, are still to be computed."""
+def image_work(request: Any) -> int:
+    """The tokens of its prompt that are still to be computed, up to the end of its last image."""
     images = request.mm_features
     if not images:
-        return False
+        return 0
     last = images[-1].mm_position
-    return bool(request.num_computed_tokens < last.offset + last.length)
+    return max(0, last.offset + last.length - request.num_computed_tokens)
+
+
+def has_image_work(request: Any) -> bool:
+    return image_work(request) > 0
 
 
 class ImageTurns(SchedulerTurns):
@@ -45,8 +56,10 @@ class ImageTurns(SchedulerTurns):
     def __init__(self) -> None:
         self.failed = False
         self.held = False  # the step that is scheduled works on no images
-        self.running: list[Any] = []  # requests with image work, before that step
-        self.times = StepTimes()  # of steps with images
+        self.running: list[Any] = []  # requests with image work, and those that the step admits
+        self.left: float = 0  # tokens of images that the step may still admit
+        self.times = StepTimes()  # of steps with images; marked: their tokens of those
+        self.tokens_a_second = math.inf  # of the last of them
         self.seconds = SLOW_SECONDS  # what the last of them took
         self.ended = self.text_at = -math.inf  # the last of them; when text had no first token yet
         self.at = -math.inf
@@ -73,6 +86,9 @@ class ImageTurns(SchedulerTurns):
         self.held = images and self.holds(now, wanted)
         if self.held:
             hold_back(scheduler, self.running)
+        self.left = math.inf
+        if now - self.text_at < TEXT_SECONDS:
+            self.left = QUICK_SECONDS * self.tokens_a_second - sum(map(image_work, self.running))
 
     def holds(self, now: float, wanted: bool) -> bool:
         """`wanted`: there is text without its first token."""
@@ -83,19 +99,25 @@ class ImageTurns(SchedulerTurns):
         return slow and now < self.ended + others
 
     def admits(self, request: Any) -> bool:
-        return not (self.held and request.mm_features)
+        return not request.mm_features or (self.left > 0 and not self.held)
+
+    def tried(self, request: Any, ready: bool) -> None:
+        if ready and (tokens := image_work(request)):
+            self.running.append(request)
+            self.left -= tokens
 
     def scheduled(self, scheduler: Any, output: Any) -> None:
         tokens = output.num_scheduled_tokens
-        images = not self.held and any(request.request_id in tokens for request in self.running)
-        if images or any(new.mm_features for new in output.scheduled_new_reqs):
-            self.times.begun(output, self.at)
+        work = [] if self.held else self.running
+        if of_images := sum(tokens.get(one.request_id, 0) for one in work):
+            self.times.begun(output, self.at, of_images)
             self.spent = 0.0
 
     def updated(self, output: Any) -> None:
         now = time.monotonic()
-        for _, _, seconds in self.times.ended(output, now):
+        for _, tokens, seconds in self.times.ended(output, now):
             self.seconds, self.ended = seconds, now
+            self.tokens_a_second = tokens / max(1e-6, seconds)
 
 
 turns = ImageTurns()

@@ -143,6 +143,39 @@ def test_quick_images_leave_no_time_free_for_text_that_may_come(clock: Any) -> N
     assert clock.seconds - began == pytest.approx(10 * (QUICK_IMAGE + TEXT))
 
 
+class SmallImages(Scheduler):
+    """Of which each takes 0.002 s beside the time of a step."""
+
+    step_tokens = max_num_encoder_input_tokens = 100 * TOKENS
+    a_token = 0.002 / TOKENS
+
+    def seconds_of(self, working: list[Any], tokens: int) -> float:
+        of_images = sum(one.num_prompt_tokens for one in working if one.works)
+        if of_images:
+            self.image_steps.append(self.clock.seconds)
+        return 0.01 + of_images * self.a_token
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_step_has_as_many_small_images_as_are_quick_where_text_comes(
+    clock: Any, text: bool
+) -> None:
+    scheduler, lasted = SmallImages(clock), []
+    scheduler.add(*flood(1000, images=1))
+    for number in range(200):
+        if text:
+            scheduler.add(request(f"text {number}"))
+        began, before = clock.seconds, len(scheduler.image_steps)
+        scheduler.step()
+        if len(scheduler.image_steps) > before:
+            lasted.append(clock.seconds - began)
+    if not text:
+        assert lasted[0] > 4 * turns.QUICK_SECONDS
+        return
+    assert len(lasted) > 3
+    assert 0.5 * turns.QUICK_SECONDS < lasted[-1] < 2 * turns.QUICK_SECONDS
+
+
 def test_images_wait_for_no_text_that_was_there_once(clock: Any) -> None:
     scheduler = Scheduler(clock)
     scheduler.add(request("text"), *flood(1, images=1))
