@@ -91,13 +91,12 @@ def contained(truss: Truss, command: Sequence[str] = sandbox.ENTRYPOINT) -> Iter
     try:
         assert container.process.stdout
         yield container.process.stdout
-    finally:
         container.signal(signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             container.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            container.signal(signal.SIGKILL)
-            container.process.wait()
+    finally:  # at once where it was interrupted
+        container.signal(signal.SIGKILL)
+        container.process.wait()
 
 
 def compiling(truss: Truss, shared: Path) -> Truss:

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -141,21 +140,6 @@ class Container:
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid_1, number)
-
-    def stop(self) -> None:
-        """Asks PID 1 to stop everything. In its first second it does not listen yet, and Linux
-        drops a signal that PID 1 does not catch: nothing has begun that must end well, so it is
-        killed."""
-        self.signal(signal.SIGTERM if self.listens() else signal.SIGKILL)
-
-    def listens(self) -> bool:
-        """Whether PID 1 catches SIGTERM."""
-        try:
-            lines = Path(f"/proc/{self.pid_1}/status").read_text().splitlines()
-        except OSError:  # it has ended
-            return False
-        caught = next(line.split()[1] for line in lines if line.startswith("SigCgt"))
-        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def start(

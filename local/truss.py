@@ -276,20 +276,21 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
     """Runs the container until it ends or a signal ends it; 0 when it was asked to stop."""
     asked: list[float] = []  # when, in seconds
     running: list[sandbox.Container] = []
+    ready = False
 
     def stop(number: int, frame: FrameType | None) -> None:
         # The first signal asks, a later one does not wait. One within a second is the same one:
-        # a signal to a process group arrives directly, and again from make.
+        # a signal to a process group arrives directly, and again from make. Until the
+        # container is ready there is nothing to wait for: no request runs, and CACHE= gets files
+        # that are whole or none. A SIGTERM in supervisord's first second is lost: it passes it on
+        # to what it has just forked, where its own handler takes it until exec.
         now = time.monotonic()
         if asked and now - asked[0] < 1:
             return
         for container in running:
-            if asked:
-                container.signal(signal.SIGKILL)
-            else:
-                container.stop()
+            container.signal(signal.SIGTERM if ready and not asked else signal.SIGKILL)
         if not asked:
-            say(f"stopping, {STOP_SECONDS} s at most")
+            say(f"stopping, {STOP_SECONDS} s at most" if ready else "stopping")
         asked.append(now)
 
     for number in SIGNALS:
@@ -299,12 +300,12 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
     )
     running.append(container)
     if asked:  # while it was being started
-        container.stop()
+        container.signal(signal.SIGKILL)
     started = time.monotonic()
     log = threading.Thread(target=_copy_log, args=(container.process.stdout,))
     log.start()
     try:
-        spoken, ready = started, False
+        spoken = started
         while container.process.poll() is None:
             now = time.monotonic()
             if asked and now - asked[0] > STOP_SECONDS:
