@@ -43,7 +43,7 @@ def image_work(request: Any) -> int:
     if not images:
         return 0
     last = images[-1].mm_position
-    return max(0, last.offset + last.length - request.num_computed_tokens)
+    return int(max(0, last.offset + last.length - request.num_computed_tokens))
 
 
 def has_image_work(request: Any) -> bool:

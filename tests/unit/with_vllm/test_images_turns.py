@@ -153,7 +153,7 @@ class SmallImages(Scheduler):
         of_images = sum(one.num_prompt_tokens for one in working if one.works)
         if of_images:
             self.image_steps.append(self.clock.seconds)
-        return 0.01 + of_images * self.a_token
+        return 0.01 + float(of_images) * self.a_token
 
 
 @pytest.mark.parametrize("text", [True, False])
