@@ -5,8 +5,8 @@ app.py        the ASGI class that vLLM loads; reads settings.py (limits.yaml, PR
 admission.py  routes, slots, 503 with Retry-After, probes (liveness.py watches the engine),
               tokens an event while many streams run (pacing.py)
 memory.py     room for bodies, and for the images of all requests
-requests/     reads the body, a large one in its turn, checks limits, repairs conversations and
-              tools, passes it on
+requests/     reads the body, a large one in its turn (turns.py), checks limits, repairs
+              conversations and tools, passes it on
 constraints/  tries schemas, expressions and grammars before the engine takes them
 legacy/       `prompt` and arguments of transformers' generate → chat; chat answers → {"output": …}
 images/       fetches and decodes images: vLLM's media connector, with its own rules
@@ -16,8 +16,9 @@ The process:
 plugin.py     what vLLM loads in each of its processes
 long_prompts.py, prefill_turns.py  keep long prompts from holding short ones up: while they are
               tokenized, and in the engine
+tokenizing.py  what /tokenize shows, quickly
 prompt_logprobs.py  counts the tokens of prompts whose log probabilities are asked for
-scheduling.py has what the turns in the engine share
+scheduling.py has what the turns in the engine share; guard.py keeps their errors from ending it
 logs.py       keeps requests out of the logs; logging.json is vLLM's logging configuration
 hub_token.py  reads the secret at the start
 running.py    what runs, as a line of /metrics for `make smoke`, and the memory of requests

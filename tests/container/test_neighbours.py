@@ -53,16 +53,16 @@ def tool(parameters: Body) -> Body:
     return {"messages": QUESTION, "tools": [{"type": "function", "function": function}]}
 
 
-def messages(mark: str, words: int = 1) -> list[Body]:
+def messages(mark: str, words: int = 1, rounds: int = 999) -> list[Body]:
     return [
         {"role": role, "content": f"{mark}{number} " + "The mistral blows. " * words}
-        for number in range(999)
+        for number in range(rounds)
         for role in ("user", "assistant")
     ]
 
 
-def dependencies(mark: str) -> Body:
-    return {"title": mark, "dependencies": {str(number): ["a"] for number in range(5000)}}
+def dependencies(mark: str, count: int = 5000) -> Body:
+    return {"title": mark, "dependencies": {str(number): ["a"] for number in range(count)}}
 
 
 # A character of a JSON text, as a rule of its own: nothing to compile, and slow masks.
@@ -71,6 +71,9 @@ e ::= ["\\/bfnrt] | "u" [0-9a-fA-F]{4}"""
 
 LONG_TOOL = "a tool of 5,000 dependencies"  # 80,000 tokens
 MESSAGES = "the most messages, the last one too long"
+FEW_MESSAGES = "300 messages in 13 KB, and want too many tokens"
+SHORT_TOOL = "a tool of 1,000 dependencies, and want too many tokens"
+TOO_MANY = 10**6  # tokens
 LONG_MESSAGE = {"role": "user", "content": "The mistral blows. " * 30_000}
 
 # The n-th request of a client. Most are another constraint each time, so that no verdict is known.
@@ -102,7 +105,15 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         "max_tokens": 1,
     },
     MESSAGES: lambda mark: {"messages": [*messages(mark), LONG_MESSAGE], "max_tokens": 1},
+    FEW_MESSAGES: lambda mark: {
+        "messages": [*messages(mark, rounds=150, words=0), *QUESTION],
+        "max_tokens": TOO_MANY,
+    },
     LONG_TOOL: lambda mark: {**tool(dependencies(mark)), "max_tokens": 1},
+    SHORT_TOOL: lambda mark: {**tool(dependencies(mark, 1000)), "max_tokens": TOO_MANY},
+    "look-ahead that is too much to follow": lambda mark: constrained(
+        regex=rf"^(?=.*\d){mark}.{{8,5000}}$"
+    ),
     "20 log probabilities of each of a prompt's tokens": lambda mark: {
         "prompt": mark + "7" * 1100,
         "prompt_logprobs": 20,
@@ -144,7 +155,9 @@ REFUSED = (
     "more text than the model reads",
     "14 prompts of 16 KB and one that is too long",
     MESSAGES,
+    FEW_MESSAGES,
     LONG_TOOL,
+    SHORT_TOOL,
 )
 
 
@@ -242,6 +255,28 @@ def test_a_neighbour_waits_little_while_schemas_are_compiled(
     container: Running, alone: float, resilience: Report
 ) -> None:
     check(COMPILERS, "another heavy schema each time", heavy_schema, container, alone, resilience)
+
+
+def test_a_neighbour_with_a_longer_question_waits_for_what_is_read_before_it(
+    container: Running, resilience: Report
+) -> None:
+    """It is a large request itself, and smaller than theirs."""
+    longer = [{"role": "user", "content": "The mistral blows. " * 300 + QUESTION[0]["content"]}]
+    neighbour(1, longer)
+    alone = statistics.median(neighbour(4, longer))
+    with attacked(ATTACKERS, another(ATTACKS[MESSAGES], 0)) as statuses:
+        during = neighbour(SECONDS, longer)
+    assert set(statuses) == {400}
+    median, longest = statistics.median(during), max(during)
+    print(f"{median / alone:.1f} times {alone:.3f} s, longest {longest:.3f} s")
+    assert longest < LONGEST_TIMES * alone
+    resilience.row(
+        "Costly requests",
+        f"{ATTACKERS} clients send {MESSAGES} without a pause; the neighbour asks with 6 KB "
+        f"({container.card.name})",
+        f"its TTFT, {alone * 1000:.0f} ms alone: median {median * 1000:.0f} ms, longest "
+        f"{longest * 1000:.0f} ms",
+    )
 
 
 def test_a_neighbour_waits_little_longer_for_what_answers_are_compared_with(

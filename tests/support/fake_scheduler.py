@@ -62,6 +62,7 @@ def clock_of(monkeypatch: pytest.MonkeyPatch, module: Any) -> Any:
 class FakeScheduler:
     step_tokens: int
     max_num_active_reqs = 64
+    encodes = True  # the images of a step; else a cache has them
 
     def __init__(self, clock: Any, turns: Any) -> None:
         self.clock, self.turns = clock, turns
@@ -127,7 +128,10 @@ class FakeScheduler:
         working = [one for one in self.running if one.request_id in tokens]
         count = sum(tokens.values())
         output = SimpleNamespace(
-            num_scheduled_tokens=tokens, total_num_scheduled_tokens=count, scheduled_new_reqs=new
+            num_scheduled_tokens=tokens,
+            total_num_scheduled_tokens=count,
+            scheduled_new_reqs=new,
+            scheduled_encoder_inputs=tokens if self.encodes else {},
         )
         self.turns.scheduled(self, output)
         self.clock.seconds += self.seconds_of(working, count) if count else 0.001

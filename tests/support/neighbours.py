@@ -32,8 +32,8 @@ def http() -> httpx.Client:
     return httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False, verify=False)
 
 
-def first_token_seconds(client: httpx.Client) -> float:
-    body = {"messages": QUESTION, "max_tokens": 16, "temperature": 0, "stream": True}
+def first_token_seconds(client: httpx.Client, question: list[Body]) -> float:
+    body = {"messages": question, "max_tokens": 16, "temperature": 0, "stream": True}
     began = time.monotonic()
     with client.stream("POST", CHAT, json=body) as response:
         assert response.status_code == 200
@@ -47,12 +47,12 @@ def first_token_seconds(client: httpx.Client) -> float:
     return seconds
 
 
-def neighbour(seconds: float) -> list[float]:
+def neighbour(seconds: float, question: list[Body] = QUESTION) -> list[float]:
     """The seconds until each first token."""
     end, found = time.monotonic() + seconds, []
     with http() as client:
         while time.monotonic() < end:
-            found.append(first_token_seconds(client))
+            found.append(first_token_seconds(client, question))
             time.sleep(0.1)
     return found
 

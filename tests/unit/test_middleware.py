@@ -8,7 +8,7 @@ import pytest
 from predict import settings
 from predict.images.batch import current_batch
 from predict.requests.middleware import READ, RequestMiddleware
-from predict.requests.reading_turns import ReadingTurns
+from predict.requests.turns import ReadingTurns
 
 from tests.support.middleware import CHAT_PATH, Vllm, post
 
@@ -30,7 +30,7 @@ def test_an_openai_request_reaches_vllm_byte_for_byte(path: str) -> None:
 def test_every_body_is_read_in_its_turn(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    async def take(self: ReadingTurns, size: int, read: Any) -> Any:
+    async def take(self: ReadingTurns, size: int, receive: Any, read: Any) -> Any:
         sizes.append(size)
         return read()
 

@@ -58,7 +58,7 @@ class ImageTurns(SchedulerTurns):
         self.held = False  # the step that is scheduled works on no images
         self.running: list[Any] = []  # requests with image work, and those that the step admits
         self.left: float = 0  # tokens of images that the step may still admit
-        self.times = StepTimes()  # of steps with images; marked: their tokens of those
+        self.times = StepTimes()  # of steps with images; marked: tokens of those that are encoded
         self.tokens_a_second = math.inf  # of the last of them
         self.seconds = SLOW_SECONDS  # what the last of them took
         self.ended = self.text_at = -math.inf  # the last of them; when text had no first token yet
@@ -110,14 +110,16 @@ class ImageTurns(SchedulerTurns):
         tokens = output.num_scheduled_tokens
         work = [] if self.held else self.running
         if of_images := sum(tokens.get(one.request_id, 0) for one in work):
-            self.times.begun(output, self.at, of_images)
+            encoded = bool(output.scheduled_encoder_inputs)  # none is where a cache has all of them
+            self.times.begun(output, self.at, of_images if encoded else 0)
             self.spent = 0.0
 
     def updated(self, output: Any) -> None:
         now = time.monotonic()
         for _, tokens, seconds in self.times.ended(output, now):
             self.seconds, self.ended = seconds, now
-            self.tokens_a_second = tokens / max(1e-6, seconds)
+            if tokens:
+                self.tokens_a_second = tokens / max(1e-6, seconds)
 
 
 turns = ImageTurns()

@@ -49,8 +49,8 @@ from predict.memory import BodyRoom, RequestMemory
 from predict.requests import bodies, limits, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
-from predict.requests.reading_turns import LARGE, SHOWING, ReadingTurns, ShowingTurns
 from predict.requests.routes import CHAT_COMPLETIONS
+from predict.requests.turns import SHOWING, ReadingTurns, ShowingTurns
 from predict.requests.whole_calls import WholeCalls, asks_as_mistral
 from predict.requests.words import explained, remembered
 from predict.settings import Settings
@@ -170,7 +170,7 @@ class RequestMiddleware:
             scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
         every = scope.get(pacing.SCOPE, 1)
         request = await self.turns.take(
-            len(body), partial(self._understood, scope, body, answer, every, notes)
+            len(body), receive, partial(self._understood, scope, body, answer, every, notes)
         )
         size = len(body)
         if isinstance(request, LegacyRequest):
@@ -182,8 +182,8 @@ class RequestMiddleware:
         replayed = replay([request], receive)
         del body, request  # or they would stay for as long as the answer takes
         send = WholeCalls(answer) if notes.whole_calls else answer
-        if size > LARGE and scope["path"] in SHOWING:
-            await self.showing.answer(self.app, scope, replayed, send)
+        if scope["path"] in SHOWING:
+            await self.showing.answer(size, receive, send, partial(self.app, scope, replayed))
         else:
             await self.turns.answer(size, self.app(scope, replayed, send))
 

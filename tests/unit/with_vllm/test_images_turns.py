@@ -1,6 +1,7 @@
 """Images and text take turns in the engine: text waits for one step with images, images for ever
 for nobody."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -174,6 +175,18 @@ def test_a_step_has_as_many_small_images_as_are_quick_where_text_comes(
         return
     assert len(lasted) > 3
     assert 0.5 * turns.QUICK_SECONDS < lasted[-1] < 2 * turns.QUICK_SECONDS
+
+
+def test_a_step_with_images_that_a_cache_has_says_nothing_of_others(clock: Any) -> None:
+    scheduler = SmallImages(clock)
+    scheduler.add(*flood(8, images=1))
+    scheduler.step()
+    known = scheduler.turns.tokens_a_second
+    scheduler.encodes = False
+    scheduler.add(*flood(1, images=1))
+    scheduler.run(1)
+    assert math.isfinite(known)
+    assert scheduler.turns.tokens_a_second == known
 
 
 def test_images_wait_for_no_text_that_was_there_once(clock: Any) -> None:

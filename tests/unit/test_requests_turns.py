@@ -5,12 +5,15 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
-from typing import cast
+from functools import partial
 
 import pytest
-from predict.asgi import App, Message, Receive, Scope, Send
-from predict.requests.reading_turns import (
+from predict.asgi import App, ClientLeftError, Message, Receive, Scope, Send
+from predict.errors import RequestError
+from predict.requests.turns import (
+    AHEAD_BYTES,
     LARGE,
+    MOST_REST,
     NOTICED_SECONDS,
     REST,
     ReadingTurns,
@@ -19,6 +22,15 @@ from predict.requests.reading_turns import (
 
 SECONDS = 0.02  # of CPU that one takes to be read
 Span = tuple[str, float, float]
+
+
+async def stays() -> Message:
+    await asyncio.sleep(3600)
+    raise AssertionError
+
+
+async def leaves() -> Message:
+    return {"type": "http.disconnect"}
 
 
 def reader(spans: list[Span], name: str, fails: bool = False) -> Callable[[], str]:
@@ -41,7 +53,7 @@ def test_the_next_one_waits_for_as_long_as_is_left_to_others(fails: bool) -> Non
 
     async def three() -> list[str | BaseException]:
         turns = ReadingTurns()
-        asked = [turns.take(LARGE + 1, reader(spans, name, fails)) for name in "abc"]
+        asked = [turns.take(LARGE + 1, stays, reader(spans, name, fails)) for name in "abc"]
         return await asyncio.gather(*asked, return_exceptions=True)
 
     said = asyncio.run(three())
@@ -56,9 +68,11 @@ def test_others_have_the_event_loop_meanwhile_and_small_ones_wait_for_nothing() 
 
     async def beside() -> list[str]:
         turns = ReadingTurns()
-        large = [asyncio.create_task(turns.take(LARGE + 1, reader(spans, "l"))) for _ in range(2)]
+        large = [
+            asyncio.create_task(turns.take(LARGE + 1, stays, reader(spans, "l"))) for _ in range(2)
+        ]
         await asyncio.sleep(0)
-        await turns.take(LARGE, lambda: spans.append(("small", 0.0, 0.0)))
+        await turns.take(LARGE, stays, lambda: spans.append(("small", 0.0, 0.0)))
         return list(await asyncio.gather(*large))
 
     assert asyncio.run(beside()) == ["l", "l"]
@@ -70,19 +84,67 @@ def test_one_alone_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"waits {seconds} s")
 
     monkeypatch.setattr(asyncio, "sleep", never)
-    assert asyncio.run(ReadingTurns().take(LARGE + 1, lambda: "read")) == "read"
+    monkeypatch.setattr(ReadingTurns, "_wait", never)
+    assert asyncio.run(ReadingTurns().take(LARGE + 1, stays, lambda: "read")) == "read"
+
+
+def test_who_has_left_is_not_read_and_who_waits_too_long_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("predict.requests.turns.WAIT_SECONDS", 0.05)
+
+    async def three() -> list[str | BaseException]:
+        turns, spans = ReadingTurns(), list[Span]()
+        turns.pause(MOST_REST / 50)
+        gone = turns.take(LARGE + 1, leaves, lambda: pytest.fail("is read"))
+        first = turns.take(LARGE + 1, stays, reader(spans, "first"))
+        late = turns.take(LARGE + 1, stays, lambda: pytest.fail("is read"))
+        return list(await asyncio.gather(gone, first, late, return_exceptions=True))
+
+    gone, first, late = asyncio.run(three())
+    assert isinstance(gone, ClientLeftError)
+    assert first == "first"
+    assert isinstance(late, RequestError)
+    assert late.status == 503
+
+
+def test_a_smaller_one_goes_first_but_not_for_ever() -> None:
+    async def order() -> list[str]:
+        turns, spans = ReadingTurns(), list[Span]()
+        turns.pause(0.2)
+
+        async def take(name: str, size: int, after: float) -> None:
+            await asyncio.sleep(after)
+            await turns.take(size, stays, reader(spans, name))
+
+        tenth = AHEAD_BYTES // 10
+        await asyncio.gather(
+            take("large", LARGE + tenth, 0),
+            take("small", LARGE + 1, 0.05),
+            take("late", LARGE + 1, 0.15),
+        )
+        return [name for name, _, _ in spans]
+
+    assert asyncio.run(order()) == ["small", "large", "late"]
+
+
+def test_nobody_waits_for_long_after_a_step_that_was_long() -> None:
+    turns = ReadingTurns()
+    for _ in range(3):
+        turns.pause(3600)
+    assert turns.free_at <= time.monotonic() + MOST_REST
 
 
 def test_one_that_is_cancelled_gives_its_turn_up() -> None:
-    async def leaves() -> str:
+    async def cancelled() -> str:
         turns = ReadingTurns()
-        await turns.take(LARGE + 1, reader([], "first"))
-        gone = asyncio.create_task(turns.take(LARGE + 1, lambda: pytest.fail("is read")))
+        await turns.take(LARGE + 1, stays, reader([], "first"))
+        gone = asyncio.create_task(turns.take(LARGE + 1, stays, lambda: pytest.fail("is read")))
         await asyncio.sleep(0)
         gone.cancel()
-        return await turns.take(LARGE + 1, lambda: "next")
+        return await turns.take(LARGE + 1, stays, lambda: "next")
 
-    assert asyncio.run(leaves()) == "next"
+    assert asyncio.run(cancelled()) == "next"
 
 
 async def answered(turns: ReadingTurns, size: int, *steps: float, fails: bool = False) -> str:
@@ -161,7 +223,7 @@ async def show(turns: ShowingTurns, app: App, sent: list[str]) -> None:
         sent.append(message["type"])
         await asyncio.sleep(3600 if message["type"] == "slow" else 0)
 
-    await turns.answer(app, {"type": "http"}, cast("Receive", None), send)
+    await turns.answer(LARGE + 1, stays, send, partial(app, {}, stays))
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -209,7 +271,7 @@ def test_what_is_shown_to_a_client_that_left_is_not_waited_for() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "shown"})
 
-    async def leaves() -> list[str]:
+    async def both() -> list[str]:
         turns, sent = ShowingTurns(), list[str]()
         turns.free_at = time.monotonic() + 0.05
         gone = asyncio.create_task(show(turns, app, sent))
@@ -218,4 +280,4 @@ def test_what_is_shown_to_a_client_that_left_is_not_waited_for() -> None:
         await show(turns, app, sent)
         return sent
 
-    assert asyncio.run(leaves()) == ["shown"]
+    assert asyncio.run(both()) == ["shown"]
