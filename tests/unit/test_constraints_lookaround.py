@@ -6,6 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 from predict.constraints import lookaround
+from predict.constraints.lookaround import work
 
 from tests.support.lookaround import KNOWN
 
@@ -92,7 +93,15 @@ def test_what_has_no_look_ahead_and_is_not_understood_stays_as_it_is(regex: str)
         "(?=a)[a--]",
         "(?=a)a{,3}",
         "(?:(?=a)|b?)*",
-        "(" * 2000 + "(?=a)a" + ")" * 2000,
+        # what Python reads, and others do not, or in another way
+        r"(?=a)\N{LATIN SMALL LETTER A}",
+        r"(?=.)[\N{LATIN SMALL LETTER A}]",
+        r"(?=.)\U0001F600",
+        r"(?=.)\a",
+        r"(?=.)\07",
+        r"(?=.)\123",
+        r"(?=.)[\1]",
+        "(?=a)(?#c)a",
     ],
 )
 def test_look_ahead_that_is_not_understood_is_refused(regex: str) -> None:
@@ -109,6 +118,51 @@ def test_another_python_s_parser_is_no_more_than_one_that_reads_nothing(
     assert rewritten(r"\ba") == r"\ba"
     with pytest.raises(lookaround.LookAroundError, match="cannot be read with it"):
         rewritten("(?=a)a")
+
+
+@pytest.mark.parametrize("regex", [r"(?=.)\0a", r"(?=.)[(?#]", r"(?=.)\\N", r"(?=.)\\07"])
+def test_what_only_looks_like_python_s_is_taken(regex: str) -> None:
+    assert rewritten(regex) != regex
+
+
+@pytest.mark.parametrize("look", ["(?=a)", r"\b"])
+@pytest.mark.parametrize(
+    "rest", ["a" * 10_000, "a?" * 200, "(" * 50 + "a" + ")" * 50, "(?:a" * 500 + ")" * 500]
+)
+def test_what_is_long_or_nested_is_too_much(look: str, rest: str) -> None:
+    for rewrite in (lookaround.as_expression, lookaround.as_grammar):
+        with pytest.raises(lookaround.LookAroundError, match="too much"):
+            rewrite(look + rest, lookaround.Work())
+
+
+@pytest.mark.parametrize("look", ["(?=a)", r"\b"])
+def test_a_thousand_letters_are_taken(look: str) -> None:
+    assert rewritten(look + "a" * 1000) == "a" * 1000
+
+
+NESTED = "(?:" * (work.MOST_NESTED - 1)
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [
+        "(?=a)" + "a?" * (work.MOST_DEPTH // 2 - 2),
+        "(?=.*a)" + NESTED + "(a?|b)" + "|a?b){1,2}" * (work.MOST_NESTED - 1),
+        NESTED + "(?=.*b)" + "|a?b?c?){1,2}" * (work.MOST_NESTED - 1),
+        NESTED + r"\b" + "|a?b?c?)?" * (work.MOST_NESTED - 1),
+        NESTED + "(?=.*b)" + "a?b?c?)?" * (work.MOST_NESTED - 1),
+    ],
+)
+def test_the_depth_does_not_depend_on_who_calls(regex: str) -> None:
+    def outcome(calls: int) -> str:
+        if calls:
+            return outcome(calls - 1)
+        try:
+            return rewritten(regex)
+        except lookaround.LookAroundError as error:
+            return str(error)
+
+    assert outcome(0) == outcome(200)
 
 
 @pytest.mark.parametrize("regex", ["(?=a)b", "a(?!b)(?=b).*", r"a\bb", r"(?=.*\d)"])

@@ -53,11 +53,63 @@ def test_json_s_escapes_hide_nothing(pattern: str) -> None:
 
 
 def test_an_expression_that_is_all_is_itself_or_a_grammar() -> None:
-    assert rewriting.Rewriting().whole(r"a\\b") == (r"a\\b", None)
-    assert rewriting.Rewriting().whole(r"\bab?") == (
-        None,
-        "root ::= [a] s1\ns1 ::= [b]?\n",
-    )
+    assert rewriting.in_other_words("regex", r"a\\b") is None
+    grammar = "root ::= [a] s1\ns1 ::= [b]?\n"
+    assert rewriting.in_other_words("regex", r"\bab?") == ("ebnf", grammar)
+    digits = categories.ranges("Nd", negated=False)
+    assert rewriting.in_other_words("regex", r"\p{Nd}") == ("regex", f"[{digits}]")
+
+
+def test_a_keyword_that_nobody_reads_is_left_unless_a_reference_may_lead_there() -> None:
+    schema = {"x-of": {"pattern": r"\p{Greek}"}, "properties": {"x-a": {"pattern": r"\ba"}}}
+    _, text = rewriting.in_other_words("json_schema", json.dumps(schema)) or ("", "{}")
+    assert json.loads(text) == {**schema, "properties": {"x-a": {"pattern": "a"}}}
+    refers = {**schema, "$ref": "#/x-of"}
+    with pytest.raises(rewriting.ERRORS, match="general category"):
+        rewriting.in_other_words("json_schema", json.dumps(refers))
+
+
+@pytest.mark.parametrize("kind", ["ebnf", "lark"])
+def test_a_grammar_has_no_expressions(kind: str) -> None:
+    assert rewriting.in_other_words(kind, r'root ::= "\b(?=a)\p{L}"') is None
+
+
+def test_what_is_not_json_is_left_to_xgrammar() -> None:
+    assert rewriting.in_other_words("json_schema", r'{"pattern": "\p{L}') is None
+
+
+def test_a_letter_beyond_ascii_is_nothing_to_look_at() -> None:
+    assert not rewriting.needed(json.dumps({"description": "schön"}))
+    assert rewriting.needed(r'{"pattern": "\u005cba"}')
+
+
+def test_patterns_that_become_the_same_are_refused_by_name() -> None:
+    schema = {"patternProperties": {r"\bfoo\b": {"type": "string"}, "foo": {"type": "integer"}}}
+    with pytest.raises(rewriting.ERRORS) as error:
+        rewriting.in_other_words("json_schema", json.dumps(schema))
+    assert r'"\\bfoo\\b" and "foo"' in str(error.value)
+
+
+@pytest.mark.parametrize("pattern", [r"^\p{Greek}+$", "(?=a)b", r"(?=.*\d).{8,5000}"])
+def test_an_error_names_the_pattern(pattern: str) -> None:
+    patterns = {"a": {"pattern": "a"}, "b": {"pattern": pattern}, "c": {"pattern": r"\bc"}}
+    with pytest.raises(rewriting.ERRORS) as error:
+        rewriting.in_other_words("json_schema", json.dumps({"properties": patterns}))
+    assert str(error.value).endswith(f"(in the pattern {json.dumps(pattern)})")
+    assert len(str(error.value)) < 260
+    names: Any = {pattern + "." * 100: {}}
+    with pytest.raises(rewriting.ERRORS, match=r"\.…\)$"):
+        rewriting.in_other_words("json_schema", json.dumps({"patternProperties": names}))
+
+
+def test_other_words_are_bounded() -> None:
+    most = {"pattern": r"\p{L}" * categories.MOST}
+    assert rewriting.in_other_words("json_schema", json.dumps(most)) is not None
+    with pytest.raises(rewriting.ERRORS, match="more than 128 KiB"):
+        rewriting.in_other_words("json_schema", json.dumps([most, " " * rewriting.MOST_BYTES]))
+    nested = "[" * 100_000 + r'"\\b"' + "]" * 100_000
+    with pytest.raises(rewriting.ERRORS, match="nested too deeply"):
+        rewriting.in_other_words("json_schema", nested)
 
 
 def test_all_expressions_of_a_constraint_count() -> None:

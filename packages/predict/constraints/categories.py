@@ -3,8 +3,7 @@ read: in brackets it takes the letters p, L and { for what is meant, and says so
 
 Promises: each becomes the ranges it stands for, of the planes that have characters; everything else
 stays as it is. A name that is not a category's is refused, and so are more than `MOST`, for `L` is
-10 kB of ranges. The first one takes a tenth of a second, for all of Unicode is looked at: `appear`
-tells who has none.
+10 kB of ranges. The first one takes a tenth of a second, for all of Unicode is looked at (`table`).
 """
 
 import functools
@@ -54,7 +53,7 @@ class Spelling:
 
 
 @functools.cache
-def _categories() -> dict[str, list[tuple[int, int]]]:
+def table() -> dict[str, list[tuple[int, int]]]:
     """Name, of one letter or two → first and last characters of its ranges."""
     found: dict[str, list[tuple[int, int]]] = {}
     for code in range(LAST + 1):
@@ -69,7 +68,7 @@ def _categories() -> dict[str, list[tuple[int, int]]]:
 
 
 def ranges(name: str, negated: bool) -> str:
-    own = _categories().get(name)
+    own = table().get(name)
     if own is None or name in ("C", "Cn", "Cs", "Cc", "Co"):
         raise CategoryError(
             f"has \\p{{{name[:20]}}}; use a general category, of one letter or two, as in \\p{{L}}"

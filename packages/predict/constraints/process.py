@@ -1,13 +1,15 @@
 """Tries constraints on the output before vLLM sees them: `python -m predict.constraints.process`.
 
-Promises: each constraint is tried (trial.py) in a fork of this process, which may take
-`CPU_SECONDS` and `MEMORY_BYTES` and no more; whatever happens to the fork, this process answers
-with a verdict. While nobody asks it compiles what many constraints have, for the forks to find.
+Promises: each constraint is put into words that xgrammar reads (rewriting.py) and tried (trial.py)
+in a fork of this process, which may take `CPU_SECONDS` and `MEMORY_BYTES` and no more; whatever
+happens to the fork, this process answers with a verdict. While nobody asks it compiles what many
+constraints have, for the forks to find.
 
 Talks in lines of JSON: first {"tokenizer": xgrammar's TokenizerInfo, "separators": …}, then
-requests {"id", "kind", "text"}; answers {"id", "error": text or null, "mask_seconds": of the
-slowest mask, "keep": whether another trial would say the same, "keep_seconds": for how long that is
-so, if not for good, "seconds": CPU, "in_time": false where the machine was too busy for a verdict}.
+requests {"id", "kind", "text"}; answers {"id", "error": text or null, "words": kind and text for
+the engine, or null for those that were sent, "mask_seconds": of the slowest mask, "keep": whether
+another trial would say the same, "keep_seconds": for how long that is so, if not for good,
+"seconds": CPU, "in_time": false where the machine was too busy for a verdict}.
 """
 
 import contextlib
@@ -22,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from predict.constraints import common
+from predict.constraints import common, rewriting
 from predict.constraints.trial import Json, Trial, TrialError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -37,8 +39,11 @@ MOST_WAITING = 256  # constraints that wait for their slice; the newest is the n
 AGAIN_SECONDS = 60.0  # after which what was too slow to read or compile may be tried again
 MOST_LATER = 8  # constraints that wait for the rest of theirs
 
+END = b"\n"  # of what a fork writes
+
 NO_VERDICT: Json = {
     "error": None,
+    "words": None,
     "mask_seconds": 0.0,
     "keep": False,
     "in_time": False,
@@ -68,17 +73,26 @@ def fork(trial: Trial, kind: str, text: str) -> tuple[int, int]:
         nowhere = os.open(os.devnull, os.O_RDWR)  # xgrammar's warnings quote the constraint
         for descriptor in (0, 1, 2):  # the first two end when this process does, not its forks
             os.dup2(nowhere, descriptor)
-        said, keep = "", True
+        said, keep, words = "", True, None
         try:
-            trial(kind, text, has_read)
+            words = rewriting.in_other_words(kind, text)
+            trial(*(words or (kind, text)), has_read)
+        except rewriting.ERRORS as error:
+            said = str(error)
         except TrialError as error:
             said, keep = str(error), error.keep
         except MemoryError:
             said = f"takes more than {MEMORY_BYTES >> 20} MiB"
         except Exception as error:
             said = f"cannot be read: {type(error).__name__}"
-        verdict = {"error": said or None, "keep": keep, "mask_seconds": trial.mask_seconds}
-        os.write(writer, json.dumps(verdict).encode())
+        verdict = {
+            "error": said or None,
+            "words": None if said else words,
+            "mask_seconds": trial.mask_seconds,
+            "keep": keep,
+        }
+        with open(writer, "wb") as whole:  # more than a pipe has room for
+            whole.write(json.dumps(verdict).encode() + END)
     finally:
         os._exit(0)
 
@@ -87,6 +101,7 @@ class Running:
     def __init__(self, request: Json, pid: int, reader: int, idle: bool) -> None:
         self.request, self.pid, self.reader = request, pid, reader
         self.started = time.monotonic()
+        self.written = b""
         self.in_time = True
         self.idle = False
         if idle:
@@ -106,15 +121,23 @@ class Running:
         self.in_time = False
         os.kill(self.pid, signal.SIGKILL)
 
+    def has_ended(self) -> bool:
+        """Once there is something to read."""
+        more = os.read(self.reader, 65536)
+        self.written += more
+        return not more
+
     def verdict(self) -> Json:
-        written = os.read(self.reader, 65536)
+        while not self.has_ended():
+            pass
         os.close(self.reader)
         _, status, used = os.wait4(self.pid, 0)
         seconds = used.ru_utime + used.ru_stime
+        whole = self.written.endswith(END)
         return {
             "id": self.request["id"],
-            **(json.loads(written) if written else died(seconds, os.WTERMSIG(status))),
-            "in_time": bool(written) or self.in_time,
+            **(json.loads(self.written) if whole else died(seconds, os.WTERMSIG(status))),
+            "in_time": whole or self.in_time,
             "seconds": seconds,
         }
 
@@ -128,6 +151,7 @@ def died(seconds: float, number: int) -> Json:
     said += "; use fewer or smaller counts and lengths"
     return {
         "error": said,
+        "words": None,
         "mask_seconds": 0.0,
         "keep": number != signal.SIGKILL,
         "keep_seconds": AGAIN_SECONDS if number == signal.SIGXCPU else None,
@@ -240,7 +264,7 @@ def main() -> None:
         if not ready and not running:
             prepared = not trials.prepare(in_advance)
         for one in running:
-            if one.reader in ready:
+            if one.reader in ready and one.has_ended():
                 trials.ended(one)
         trials.tick(time.monotonic())
         if sys.stdin.fileno() in ready:

@@ -2,24 +2,59 @@
 
 Promises: categories (categories.py) and look-around (lookaround/) are written in other words, in an
 expression and in the patterns of a JSON schema or a structural tag; everything else stays as it is.
-Refuses, with one of `ERRORS`, what is too much of them in a constraint. The first category takes a
-tenth of a second, look-around up to 0.05 s: `needed` tells who has none.
+Refuses, with one of `ERRORS`, what is too much of them in a constraint, what gets longer than
+`MOST_BYTES`, and two `patternProperties` that become one.
 """
 
 import json
+import re
+import sys
 from typing import Any
 
 from predict.constraints import lookaround
 from predict.constraints.categories import CategoryError, Spelling, appear
+from predict.errors import shown
 from predict.requests.json_schemas import BY_NAME, VALUES
 
-ERRORS = (CategoryError, lookaround.LookAroundError)
+MOST_BYTES = 128 << 10  # of a text in Python's memory: eight times \p{L} fit
+ESCAPED = re.compile(r"\\u00[0-7]")  # JSON's, of a character of ASCII
+
+
+class RewritingError(ValueError):
+    """The end of a sentence about the constraint."""
+
+
+ERRORS = (RewritingError, CategoryError, lookaround.LookAroundError)
+
+
+def in_other_words(kind: str, text: str) -> tuple[str, str] | None:
+    """Kind (one of trial.py's) and text of a constraint that xgrammar reads; None where it reads
+    this one as it is, or nobody does."""
+    found = Rewriting()
+    if kind == "regex":
+        words = found.whole(text)
+    elif kind in ("json_schema", "structural_tag") and needed(text):
+        try:
+            words = kind, found.schema(text)
+        except json.JSONDecodeError:
+            return None
+        except RecursionError:
+            raise RewritingError("is nested too deeply") from None
+    else:
+        return None
+    if words == (kind, text):
+        return None
+    if sys.getsizeof(words[1]) > MOST_BYTES:
+        raise RewritingError(
+            f"takes more than {MOST_BYTES >> 10} KiB once its categories (such as \\p{{L}}), "
+            "look-ahead and word boundaries are written in other words; use fewer of them"
+        )
+    return words
 
 
 def needed(text: str) -> bool:
-    """Whether a regular expression, or a JSON text of some, may have what xgrammar cannot read."""
-    escaped = "\\u00" in text  # JSON's, of any character of ASCII
-    return escaped or appear(text) or lookaround.appears(text)
+    """Whether a JSON text may have regular expressions that xgrammar cannot read."""
+    return appear(text) or lookaround.appears(text) or bool(ESCAPED.search(text))
 
 
 class Rewriting:
@@ -29,12 +64,20 @@ class Rewriting:
         self.spelling = Spelling()
         self.work = lookaround.Work()
         self.known: dict[tuple[str, bool], str] = {}
+        self.refers = False  # a reference may lead into any keyword
 
-    def whole(self, regex: str) -> tuple[str | None, str | None]:
+    def whole(self, regex: str) -> tuple[str, str]:
         """Of an expression that is the whole constraint: it, or a grammar in EBNF."""
         spelled = self.spelling.regex(regex)
         grammar = lookaround.as_grammar(spelled, self.work)
-        return (None, grammar) if grammar else (spelled, None)
+        return ("ebnf", grammar) if grammar else ("regex", spelled)
+
+    def pattern(self, regex: str, in_string: bool = True) -> str:
+        """Of one of a schema's expressions, which an error names."""
+        try:
+            return self.regex(regex, in_string)
+        except ERRORS as error:
+            raise RewritingError(f"{error} (in the pattern {shown(regex)})") from None
 
     def regex(self, regex: str, in_string: bool = True) -> str:
         spelled = self.spelling.regex(regex)
@@ -49,6 +92,7 @@ class Rewriting:
     def schema(self, text: str) -> str:
         """A JSON text of a schema, or of a structural tag."""
         read = json.loads(text)
+        self.refers = "$ref" in str(read)
         written = self.node(read)
         return text if written == read else json.dumps(written, ensure_ascii=False)
 
@@ -62,10 +106,22 @@ class Rewriting:
 
     def keyword(self, name: str, value: Any, in_string: bool) -> Any:
         if name == "pattern" and isinstance(value, str):
-            return self.regex(value, in_string)
-        if name in VALUES:
+            return self.pattern(value, in_string)
+        if name in VALUES or (name.startswith("x-") and not self.refers):
             return value
+        if name == "patternProperties" and isinstance(value, dict):
+            return self.by_pattern(value)
         if name in BY_NAME and isinstance(value, dict):
-            spelled = self.regex if name == "patternProperties" else str
-            return {spelled(key): self.node(inner) for key, inner in value.items()}
+            return {key: self.node(inner) for key, inner in value.items()}
         return self.node(value)
+
+    def by_pattern(self, schemas: dict[str, Any]) -> dict[str, Any]:
+        sent = dict[str, str]()
+        for pattern in schemas:
+            other = sent.setdefault(self.pattern(pattern), pattern)
+            if other != pattern:
+                raise RewritingError(
+                    f"has the 'patternProperties' {shown(other)} and {shown(pattern)}, which are "
+                    "of the same names; make them one"
+                )
+        return {words: self.node(schemas[pattern]) for words, pattern in sent.items()}

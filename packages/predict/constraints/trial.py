@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from predict.constraints import categories
+
 # What vLLM does again: in the API server's event loop, and in a thread of the engine.
 READ_SECONDS = 0.02
 COMPILE_SECONDS = 3.5
@@ -87,6 +89,7 @@ class Trial:
 
     def prepare(self, schema: Json) -> None:
         """Compiles a schema whose parts others will have; the compiler's cache keeps them."""
+        categories.table()  # which is kept too
         self.compiler.compile_json_schema(json.dumps(schema), **self.options)
 
     def _earlier(self, tag: Json) -> list[Any]:

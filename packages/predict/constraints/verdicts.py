@@ -1,8 +1,9 @@
 """Asks process.py whether a constraint may go to the engine, before vLLM itself reads it.
 
 Promises: every constraint that would reach vLLM's engine, on whatever route and in whatever field,
-is tried first, as vLLM is going to compile it; a verdict is kept by the constraint's hash, so that
-only its first request waits, unless another trial might say something else. Refuses with a 400 that
+is tried first, as vLLM is going to compile it; a verdict is kept by the hash of what was sent, so
+that only its first request waits, unless another trial might say something else. What xgrammar
+cannot read goes to the engine in the words that were tried (rewriting.py). Refuses with a 400 that
 says what is too slow; with a 503 where there is no verdict in time. A trial process that dies is
 started again. The engine is told the slowest mask that was seen.
 """
@@ -25,13 +26,13 @@ from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
 from vllm.v1.structured_output.request import get_structured_output_key
 from vllm.v1.structured_output.utils import choice_as_grammar, grammar_is_likely_lark
 
-from predict.constraints import rewriting
 from predict.constraints.child import Child, begun
 from predict.constraints.recent import Recent
 from predict.constraints.turns import EXTRA
 from predict.vllm_internals import LOGGER
 
 MOST_KEPT = 10_000
+MOST_REWRITTEN = 200  # … of them in other words, rewriting.MOST_BYTES each
 WAIT_SECONDS = 30.0
 MOST_SECONDS = 1.0  # of the masks for one token of all answers to a prompt
 FIELD = "structured_outputs"  # vLLM's name; errors/ puts the client's in its place
@@ -46,6 +47,7 @@ class Verdict(NamedTuple):
     error: str | None
     mask_seconds: float  # of the slowest mask
     until: float = math.inf  # on the monotonic clock
+    words: tuple[str, str] | None = None  # kind and text, if not those that were sent
 
 
 class RefusedConstraintError(VLLMValidationError):  # type: ignore[misc]
@@ -76,6 +78,23 @@ def spelled(params: Any) -> tuple[str, str] | None:
     return None
 
 
+def put(params: Any, kind: str, text: str) -> None:
+    """The other way round: has the engine follow this one."""
+    match kind:
+        case "json_schema":
+            params.json = text
+        case "structural_tag":
+            params.structural_tag = text
+        case "regex":
+            params.regex = text
+        case "ebnf":
+            params.grammar, params.regex = text, None  # at no time is there neither
+
+
+def hashed(kind: str, text: str) -> bytes:
+    return hashlib.sha256(f"{kind}\0{text}".encode(errors="surrogatepass")).digest()
+
+
 def tokenizer_setup(vllm_config: Any) -> dict[str, Any]:
     """What process.py has to know, from vLLM's own reader of the tokenizer."""
     config = vllm_config.model_config
@@ -102,27 +121,23 @@ class Verdicts:
     def __init__(self, vllm_config: Any) -> None:
         self.vllm_config = vllm_config
         self.known: Recent[Verdict] = Recent(MOST_KEPT)
+        self.rewritten: Recent[Verdict] = Recent(MOST_REWRITTEN)
         self.asked: dict[bytes, asyncio.Task[Verdict]] = {}
         self.waiting: dict[int, asyncio.Future[tuple[Verdict, bool]]] = {}
         self.numbers = itertools.count()
         self.child: Child | None = None
         self.listening: asyncio.Task[None] | None = None
         self.started = asyncio.Lock()
-        self.rewriting = asyncio.Lock()  # one at a time has Python's lock, beside the event loop
         self.task = background(self._ready())  # long before the first request, mostly
 
     async def check(self, params: Any) -> float:
         """The seconds of its slowest mask; raises what vLLM answers with unless it may go on.
-        Where xgrammar cannot read it, it is written in other words."""
+        Where xgrammar cannot read it, it has other words then."""
         constraint = spelled(params)
-        if constraint is not None and rewriting.needed(constraint[1]):
-            async with self.rewriting:
-                await asyncio.to_thread(rewrite, params)
-            constraint = spelled(params)
         if constraint is None:
             return 0.0
-        key = hashlib.sha256("\0".join(constraint).encode(errors="surrogatepass")).digest()
-        verdict = self.known.get(key)
+        key = hashed(*constraint)
+        verdict = self.rewritten.get(key) or self.known.get(key)
         if verdict is None or verdict.until < time.monotonic():
             if key not in self.asked:
                 self.asked[key] = background(self._ask(key, *constraint))
@@ -133,6 +148,8 @@ class Verdicts:
                 raise GracefulHTTPError(BUSY, HTTPStatus.SERVICE_UNAVAILABLE) from None
         if verdict.error is not None:
             raise RefusedConstraintError(f"'{FIELD}' {verdict.error}", parameter=FIELD)
+        if verdict.words is not None:
+            put(params, *verdict.words)
         return verdict.mask_seconds
 
     async def _ask(self, key: bytes, kind: str, text: str) -> Verdict:
@@ -143,7 +160,11 @@ class Verdicts:
             child.ask({"id": number, "kind": kind, "text": text})
             verdict: Verdict
             verdict, keep = await answer
-            if keep:
+            if keep and verdict.words is not None:
+                self.rewritten[key] = verdict
+                again = hashed(*verdict.words)  # as the request's next prompt has it
+                self.known[again] = verdict._replace(words=None)
+            elif keep:
                 self.known[key] = verdict
             return verdict
         finally:
@@ -180,7 +201,9 @@ class Verdicts:
         if said["in_time"]:
             kept = said.get("keep_seconds")
             until = math.inf if kept is None else time.monotonic() + kept
-            answer.set_result((Verdict(said["error"], said["mask_seconds"], until), said["keep"]))
+            words = said["words"] and tuple(said["words"])
+            verdict = Verdict(said["error"], said["mask_seconds"], until, words)
+            answer.set_result((verdict, said["keep"]))
         else:
             answer.set_exception(TimeoutError())
 
@@ -190,24 +213,6 @@ class Verdicts:
                 task.cancel()
         if self.child is not None:
             self.child.process.kill()
-
-
-def rewrite(params: Any) -> None:
-    """Has a constraint in the words that xgrammar reads."""
-    found = rewriting.Rewriting()
-    try:
-        if params.regex:
-            regex, params.grammar = found.whole(params.regex)
-            params.regex = regex  # at no time is there neither
-        elif params.json is not None:
-            text = params.json if isinstance(params.json, str) else json.dumps(params.json)
-            params.json = found.schema(text)
-        elif params.structural_tag:
-            params.structural_tag = found.schema(params.structural_tag)
-    except rewriting.ERRORS as error:
-        raise RefusedConstraintError(f"'{FIELD}' {error}", parameter=FIELD) from None
-    except (ValueError, RecursionError):
-        return  # not JSON; what vLLM makes of it is tried
 
 
 def check_answers(seconds: float, answers: int) -> None:

@@ -102,6 +102,26 @@ def test_what_cannot_be_followed_is_refused_and_the_process_lives(
     assert next_one["error"] is None or not next_one["in_time"]
 
 
+def test_other_words_are_told_and_are_what_is_tried(asked: Process) -> None:
+    words = {r"\bab?": ["ebnf", "root ::= [a] s1\ns1 ::= [b]?\n"], "ab?": None, r"\p{Greek}": None}
+    for text, want in words.items():
+        asked.send({"id": 7, "kind": "regex", "text": text})
+        answer = asked.receive()
+        assert answer["words"] == want
+        assert (answer["error"] is None) is ("Greek" not in text)
+        assert answer["keep"]
+
+
+@pytest.mark.parametrize("written", [b"", b'{"error": nu'])
+def test_what_a_fork_did_not_write_to_the_end_is_no_verdict(written: bytes) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, written)
+    os.close(writer)
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    verdict = process.Running({"id": 1}, pid, reader, idle=False).verdict()
+    assert "could not be read and compiled" in verdict["error"]
+
+
 def test_a_trial_takes_a_small_part_of_what_a_process_of_its_own_would(asked: Process) -> None:
     """By CPU time, of a fork that finds everything imported."""
     started = time.clock_gettime(~asked.process.pid << 3 | 2)  # its clock, as in process.py

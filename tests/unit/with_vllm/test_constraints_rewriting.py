@@ -18,8 +18,7 @@ def accepts(grammar: object, text: str) -> bool:
 @pytest.mark.parametrize("regex", KNOWN)
 def test_an_expression_is_followed_alone_and_in_a_schema(regex: str) -> None:
     good, bad = KNOWN[regex]
-    _, grammar = Rewriting().whole(regex)
-    alone = xgrammar.Grammar.from_ebnf(grammar)
+    alone = xgrammar.Grammar.from_ebnf(Rewriting().whole(regex)[1])
     schema = json.dumps({"type": "string", "pattern": regex})
     within = xgrammar.Grammar.from_json_schema(Rewriting().schema(schema))
     in_tag = xgrammar.Grammar.from_regex(Rewriting().regex(regex, in_string=False))
@@ -36,8 +35,8 @@ def test_a_character_is_of_a_class_as_it_is_without_look_ahead(part: str, form: 
         if form == "schema":
             text = Rewriting().schema(json.dumps({"type": "string", "pattern": regex}))
             return xgrammar.Grammar.from_json_schema(text)
-        if form == "alone" and (ebnf := Rewriting().whole(regex)[1]):
-            return xgrammar.Grammar.from_ebnf(ebnf)
+        if form == "alone" and (words := Rewriting().whole(regex))[0] == "ebnf":
+            return xgrammar.Grammar.from_ebnf(words[1])
         return xgrammar.Grammar.from_regex(Rewriting().regex(regex, in_string=False))
 
     plain, looking = grammar(f"{part}x"), grammar(f"(?!zz){part}x")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from predict.constraints import common, process, trial
+from predict.constraints import categories, common, process, trial
 
 from deploy.paths import ROOT
 
@@ -73,6 +73,14 @@ def test_what_schemas_have_in_common_is_compiled_once() -> None:
     for common_one in common.schemas():
         prepared.prepare(common_one)
     assert seconds(prepared) < seconds(plain) / 3
+
+
+def test_unicode_is_looked_through_before_anybody_asks() -> None:
+    info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
+    one = trial.Trial({"tokenizer": info.serialize_json(), "separators": None})
+    categories.table.cache_clear()
+    one.prepare({})
+    assert categories.table.cache_info().currsize == 1
 
 
 def test_the_figures_in_the_documents_are_these() -> None:

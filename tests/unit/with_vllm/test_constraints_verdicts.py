@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from predict.constraints import child
+from predict.constraints import categories, child, rewriting
 
 from deploy.paths import ROOT
 from tests.support import quick_trials
@@ -69,6 +69,7 @@ def play(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> Callable[[Scene], N
     before."""
     runner, taken = shared
     monkeypatch.setattr(taken, "known", verdicts.Recent(verdicts.MOST_KEPT))
+    monkeypatch.setattr(taken, "rewritten", verdicts.Recent(verdicts.MOST_REWRITTEN))
     monkeypatch.setattr(taken, "numbers", itertools.count())
     return lambda scene: runner.run(scene(taken))
 
@@ -300,10 +301,57 @@ def test_what_xgrammar_cannot_read_is_rewritten_wherever_it_is(
     play(scene)
 
 
-def test_what_cannot_be_read_is_left_to_vllm() -> None:
-    params = StructuredOutputsParams(json=r'{"pattern": "\p{L}')
-    verdicts.rewrite(params)
-    assert params.json == r'{"pattern": "\p{L}'
+def test_other_words_and_their_refusal_are_one_question_and_later_none(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(taken: Any) -> None:
+        first, second = regex(r"\bab?"), regex(r"\bab?")
+        await taken.check(first)
+        for later in (second, first):  # the first as the request's next prompt has it
+            with pytest.raises(StopIteration):  # it ends without a turn of the event loop
+                taken.check(later).send(None)
+        assert second.grammar == first.grammar == "root ::= [a] s1\ns1 ::= [b]?\n"
+        assert second.regex is first.regex is None
+        for _ in range(2):
+            with pytest.raises(verdicts.RefusedConstraintError, match="general category"):
+                await taken.check(regex(r"\p{Greek}"))
+        assert next(taken.numbers) == 2
+
+    play(scene)
+
+
+def test_few_texts_in_other_words_are_kept(play: Callable[[Scene], None]) -> None:
+    async def scene(taken: Any) -> None:
+        taken.rewritten.most = 2
+        for letter in "abc":
+            await taken.check(regex(rf"\b{letter}"))
+        assert len(taken.rewritten) == 2
+
+    play(scene)
+
+
+def test_the_event_loop_never_waits_for_rewriting(
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not here, but in the other process."""
+    monkeypatch.setattr(rewriting, "in_other_words", Mock(side_effect=AssertionError("here")))
+
+    async def scene(taken: Any) -> None:
+        await taken.check(regex(r"\bb"))
+
+    play(scene)
+
+
+def test_other_words_longer_than_a_pipe_are_whole(play: Callable[[Scene], None]) -> None:
+    schema = {"type": "string", "pattern": r"\p{L}" * categories.MOST}
+    params = StructuredOutputsParams(json=schema)
+
+    async def scene(taken: Any) -> None:
+        await taken.check(params)
+        assert len(params.json) > 65536
+        assert json.loads(params.json)["pattern"].startswith(r"[\u{41}-\u{5A}\u{")
+
+    play(scene)
 
 
 def test_a_process_that_dies_is_replaced_though_its_fork_goes_on(

@@ -3,24 +3,24 @@
 Promises: an expression that has them becomes one without, or a grammar, of exactly the same texts:
 each as a whole, and with `.`, `\\d`, `\\w` and `\\s` as xgrammar reads them. Any other one stays as
 it is. Refuses what takes more than `WORK` steps, of all expressions of a constraint together, and
-look-ahead in what Python's parser or reading.py does not know: in a schema's patterns xgrammar
+look-ahead in what Python's parser or parsing.py does not know: in a schema's patterns xgrammar
 passes over it, and says so in a log only.
 
 work.py      counts the steps
-reading.py   reads an expression
+parsing.py   reads an expression
 formulas.py  what is left of it after each character, which makes it an automaton
 automata.py  an automaton as an expression, or as a grammar
 """
 
 import re
 
-from predict.constraints.lookaround import automata, formulas, reading
-from predict.constraints.lookaround.work import WORK, LookAroundError, Work
+from predict.constraints.lookaround import automata, formulas, parsing
+from predict.constraints.lookaround.work import TOO_MUCH, WORK, LookAroundError, Work
 
 __all__ = ["WORK", "LookAroundError", "Work", "appears", "as_expression", "as_grammar"]
 
-# An escape, a set, or the beginning of look-ahead
-PART = re.compile(r"\\.|\[(?:\\.|[^\]\\])*|(?P<ahead>\(\?[=!])", re.DOTALL)
+# What looks around, or an escape or a set, which may only seem to
+LOOKS = re.compile(r"(?P<ahead>\(\?[=!])|(?P<boundary>\\[bB])|\\.|\[(?:\\.|[^\]\\])*", re.DOTALL)
 
 
 def appears(text: str) -> bool:
@@ -45,17 +45,22 @@ def _automaton(
 ) -> tuple[automata.Automaton, automata.Words] | None:
     if not appears(regex):
         return None
+    work.depth = 0
     try:
-        read = reading.read(regex, work, in_string)
+        read = parsing.read(regex, work, in_string)
         if read.plain:  # `[\b]`, `\\b`
             return None
         return formulas.automaton(read, work, words).minimized(work), words
     except LookAroundError:
         raise
     except Exception as error:  # also what Python's private parser raises when it is another one
-        if any(part["ahead"] for part in PART.finditer(regex)):
+        looks = {part.lastgroup for part in LOOKS.finditer(regex)} - {None}
+        if isinstance(error, RecursionError) and looks:
+            raise LookAroundError(TOO_MUCH) from None
+        if "ahead" in looks:
             raise LookAroundError(
-                "has look-ahead in an expression that cannot be read with it; use no flags, "
-                "back-references or look-behind, and repeat nothing that may be empty"
+                "has look-ahead in an expression that cannot be read with it; use JavaScript's "
+                "syntax, no flags, back-references or look-behind, and repeat nothing that may be "
+                "empty"
             ) from error
         return None

@@ -4,7 +4,7 @@ Promises: an expression means the same to both of xgrammar's readers (one for a 
 string in JSON) and to JavaScript.
 """
 
-from predict.constraints.lookaround.reading import ALL, LAST, Node, Ranges, complement, union
+from predict.constraints.lookaround.parsing import ALL, LAST, Node, Ranges, complement, union
 from predict.constraints.lookaround.work import LookAroundError, Work
 
 Row = dict[int, int]  # state → letters that lead there, as bits

@@ -1,7 +1,7 @@
 """Formulas about the text to come, and the automaton that they are the states of.
 
 A formula is a set of alternatives; each is a set of parts that hold at once: an atom's number, or
-~number where the atom does not. An atom is a node of reading.py and the formula of what follows it.
+~number where the atom does not. An atom is a node of parsing.py and the formula of what follows it.
 So a look-ahead is one more part, and the end of the text another, which only an empty text has.
 Promises: exact; each operation pays for what it does.
 """
@@ -9,7 +9,7 @@ Promises: exact; each operation pays for what it does.
 from collections.abc import Iterable
 
 from predict.constraints.lookaround.automata import Automaton, Words
-from predict.constraints.lookaround.reading import ALL, Node, Read
+from predict.constraints.lookaround.parsing import ALL, Node, Read
 from predict.constraints.lookaround.work import Work
 
 Formula = frozenset[frozenset[int]]
@@ -110,6 +110,7 @@ class _Formulas:
     def after(self, formula: Formula, letter: int, before: int) -> Formula:
         """What is left once a letter has been read."""
         alternatives = []
+        self.work.deeper(1)
         for parts in formula:
             found = ALWAYS
             for part in parts:
@@ -118,6 +119,7 @@ class _Formulas:
                 if not found:
                     break
             alternatives.append(found)
+        self.work.deeper(-1)
         return alternatives[0] if len(alternatives) == 1 else self.either(alternatives)
 
     def after_atom(self, number: int, letter: int, before: int) -> Formula:
@@ -159,10 +161,13 @@ class _Formulas:
 
     def ends(self, formula: Formula, before: int) -> bool:
         """Whether it is so of an empty text."""
-        return any(
+        self.work.deeper(1)
+        found = any(
             all(self.atom_ends(max(part, ~part), before) == (part >= 0) for part in parts)
             for parts in formula
         )
+        self.work.deeper(-1)
+        return found
 
     def atom_ends(self, number: int, before: int) -> bool:
         self.work.take(1)
@@ -180,19 +185,27 @@ class _Formulas:
 
     def text(self, formula: Formula, words: Words) -> str | None:
         """What is left where that has no look-around: as it was written."""
-        if len(formula) != 1:
-            return None
-        (parts,) = formula
-        if not parts:
-            return words.anything()
-        (part, *more) = parts
-        if more or part < 0:
-            return None
-        if part not in self.texts:
-            node, rest = self.atoms[part]
-            found = self.text(rest, words) if node.plain else None
+        found, atoms = None, list[int]()
+        while len(formula) == 1:
+            (parts,) = formula
+            if not parts:
+                found = words.anything()
+                break
+            part, *more = parts
+            if more or part < 0:
+                break
+            if part in self.texts:
+                found = self.texts[part]
+                break
+            atoms.append(part)
+            node, formula = self.atoms[part]
+            if not node.plain:
+                break
+        for part in reversed(atoms):
+            node = self.atoms[part][0]
             if node.kind == "end":
-                self.texts[part] = ""
-            else:
-                self.texts[part] = None if found is None else words.text(node) + found
-        return self.texts[part]
+                found = ""
+            elif found is not None:
+                found = words.text(node) + found
+            self.texts[part] = found
+        return found

@@ -2,6 +2,14 @@
 
 # Steps of about a microsecond: what a client sends takes no longer than a mask may.
 WORK = 20_000
+# Levels of parentheses, and calls within each other; Python's own limit depends on who calls.
+MOST_NESTED = 40
+MOST_DEPTH = 80
+
+TOO_MUCH = (
+    "has look-ahead or word boundaries that are too much to follow; use smaller or fewer counts "
+    "beside them, less that is long or nested, or fewer of (?=…), (?!…) and \\b"
+)
 
 
 class LookAroundError(ValueError):
@@ -13,11 +21,14 @@ class Work:
 
     def __init__(self, left: int = WORK) -> None:
         self.left = left
+        self.depth = 0
 
     def take(self, steps: int) -> None:
         self.left -= steps
         if self.left < 0:
-            raise LookAroundError(
-                "has look-ahead or word boundaries that are too much to follow; use smaller or "
-                "fewer counts beside them, or fewer of (?=…), (?!…) and \\b"
-            )
+            raise LookAroundError(TOO_MUCH)
+
+    def deeper(self, calls: int) -> None:
+        self.depth += calls
+        if self.depth > MOST_DEPTH:
+            raise RecursionError

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from predict.constraints.lookaround.work import Work
+from predict.constraints.lookaround.work import MOST_NESTED, Work
 
 Ranges = tuple[tuple[int, int], ...]  # of characters, in order, with gaps between them
 
@@ -22,8 +22,10 @@ WIDE_SPACE: Ranges = (*SPACE, (160, 160))
 ALL: Ranges = ((0, LAST),)
 
 # What Python writes differently, or reads differently from xgrammar
-PART = re.compile(
-    r"\\u\{(?P<code>[0-9a-fA-F]{1,6})\}|\\.|\[\^?\]?|\(\?<(?![=!])|\{,|&&|\|\||~~|--|.", re.DOTALL
+DIALECT = re.compile(
+    r"\\u\{(?P<code>[0-9a-fA-F]{1,6})\}|(?P<python>\\(?:[NUa1-9]|0[0-9]))|\\."
+    r"|\[\^?\]?|\(\?(?:<(?![=!])|#)|\{,|&&|\|\||~~|--|.",
+    re.DOTALL,
 )
 
 
@@ -188,11 +190,13 @@ ANCHORS = {
 
 
 def in_python(regex: str) -> str:
-    within, found = False, list[str]()
-    for part in PART.finditer(regex):
+    within, nested, found = False, 0, list[str]()
+    for part in DIALECT.finditer(regex):
         text = part[0]
         if part["code"]:
             text = f"\\U{int(part['code'], 16):08x}"
+        elif part["python"] or (text == "(?#" and not within):
+            raise ValueError("a name, a number of another base, a bell or a comment")
         elif within:
             within = not text.endswith("]") or text[0] == "\\"
             if text in ("&&", "||", "~~", "--"):
@@ -203,6 +207,10 @@ def in_python(regex: str) -> str:
             if text.endswith("]"):
                 raise ValueError("an empty set, or one that begins with ]")
             within = True
+        elif text in ("(", ")"):
+            nested += 1 if text == "(" else -1
+            if nested > MOST_NESTED:
+                raise RecursionError
         elif text == "{,":
             raise ValueError("a count without its least")
         elif text == "(?<":
