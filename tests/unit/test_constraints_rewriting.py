@@ -104,7 +104,8 @@ def test_an_error_names_the_pattern(pattern: str) -> None:
 
 def test_other_words_are_bounded() -> None:
     most = {"pattern": r"\p{L}" * categories.MOST}
-    assert rewriting.in_other_words("json_schema", json.dumps(most)) is not None
+    for also in ({}, {"description": "\N{GRINNING FACE}"}):  # four bytes a character, in Python
+        assert rewriting.in_other_words("json_schema", json.dumps(most | also)) is not None
     with pytest.raises(rewriting.ERRORS, match="more than 128 KiB"):
         rewriting.in_other_words("json_schema", json.dumps([most, " " * rewriting.MOST_BYTES]))
     nested = "[" * 100_000 + r'"\\b"' + "]" * 100_000

@@ -8,7 +8,6 @@ Refuses, with one of `ERRORS`, what is too much of them in a constraint, what ge
 
 import json
 import re
-import sys
 from typing import Any
 
 from predict.constraints import lookaround
@@ -16,7 +15,7 @@ from predict.constraints.categories import CategoryError, Spelling, appear
 from predict.errors import shown
 from predict.requests.json_schemas import BY_NAME, VALUES
 
-MOST_BYTES = 128 << 10  # of a text in Python's memory: eight times \p{L} fit
+MOST_BYTES = 128 << 10  # in UTF-8: eight times \p{L} fit
 ESCAPED = re.compile(r"\\u00[0-7]")  # JSON's, of a character of ASCII
 
 
@@ -44,7 +43,7 @@ def in_other_words(kind: str, text: str) -> tuple[str, str] | None:
         return None
     if words == (kind, text):
         return None
-    if sys.getsizeof(words[1]) > MOST_BYTES:
+    if len(words[1].encode(errors="surrogatepass")) > MOST_BYTES:
         raise RewritingError(
             f"takes more than {MOST_BYTES >> 10} KiB once its categories (such as \\p{{L}}), "
             "look-ahead and word boundaries are written in other words; use fewer of them"

@@ -32,7 +32,7 @@ from predict.constraints.turns import EXTRA
 from predict.vllm_internals import LOGGER
 
 MOST_KEPT = 10_000
-MOST_REWRITTEN = 200  # … of them in other words, rewriting.MOST_BYTES each
+MOST_REWRITTEN = 100  # … of them in other words, up to four times rewriting.MOST_BYTES each
 WAIT_SECONDS = 30.0
 MOST_SECONDS = 1.0  # of the masks for one token of all answers to a prompt
 FIELD = "structured_outputs"  # vLLM's name; errors/ puts the client's in its place

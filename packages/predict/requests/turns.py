@@ -7,10 +7,10 @@ has no time left for short ones.
 Promises: large requests are read one after the other, each after a rest of `REST` times the CPU
 time that the loop has spent on those before it, in steps long enough for others to notice. What
 vLLM does in tasks of its own, its conversation, is not counted: it falls into that rest. Of large
-ones that only show what a prompt becomes vLLM has one at a time, and none for as long again.
-Smaller ones go before larger ones that came up to AHEAD_SECONDS before them. One alone waits for
-nothing, nor does a small one, nor an answer. Who has left is not read, and who has waited
-WAIT_SECONDS gets a 503.
+ones that only show what a prompt becomes vLLM has one at a time, and none for as long again. No
+rest is longer than MOST_REST. Smaller ones go before larger ones that came up to AHEAD_SECONDS
+before them. One alone waits for nothing, nor does a small one, nor an answer. Who has left is not
+read, and who has waited WAIT_SECONDS gets a 503.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class Turns:
             async with asyncio.timeout(WAIT_SECONDS):
                 await turn
         except BaseException as error:
-            if not turn.cancelled():  # its turn came as it left
+            if turn.done() and not turn.cancelled():  # its turn came as it left
                 self.taken = False
                 self._serve()
             if isinstance(error, TimeoutError):
