@@ -173,7 +173,7 @@ class Fork:
     def __init__(self, request: Any) -> None:
         self.request = request
         self.seconds = 0.0
-        self.idle = self.killed = False
+        self.idle = self.killed = self.whole = False  # whole: it has written its verdict
         self.started = 0.0
 
     def taken(self) -> float:
@@ -186,13 +186,13 @@ class Fork:
         self.killed = True
 
     def verdict(self) -> Any:
-        return self.request
+        return {"name": self.request, "in_time": self.whole or not self.killed}
 
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     told: list[Any] = []
-    monkeypatch.setattr(process, "answer", told.append)
+    monkeypatch.setattr(process, "answer", lambda said: told.append(said.get("name", said)))
     monkeypatch.setattr(process.Trials, "_fork", lambda _, request, idle: Fork(request))
     return told
 
@@ -216,15 +216,22 @@ def test_a_quick_one_is_answered_before_a_slow_one_that_came_first(answers: list
     assert answers == ["as quick", "quick", "slow"]
 
 
-def test_of_two_slow_ones_the_second_makes_room_and_is_tried_anew(answers: list[Any]) -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_of_two_slow_ones_the_second_makes_room_and_is_tried_anew_unless_it_was_ready(
+    answers: list[Any], whole: bool
+) -> None:
     trials: Any = process.Trials(None)  # type: ignore[arg-type]
     for name in ("slow", "as slow"):
         trials.ask([name])
         trials.start()
         trials.fresh.seconds = process.SLICE_SECONDS * 1.1
         second = trials.fresh
+        second.whole = whole
         trials.tick(1.0)
     assert second.killed
+    if whole:
+        assert (trials.later, answers) == ([], ["as slow"])
+        return
     assert (trials.fresh, trials.later) == (None, ["as slow"])
     trials.ended(trials.slow)
     trials.start()
