@@ -33,11 +33,16 @@ async def leaves() -> Message:
     return {"type": "http.disconnect"}
 
 
+def work(seconds: float) -> None:
+    used = time.thread_time()
+    while time.thread_time() - used < seconds:
+        pass
+
+
 def reader(spans: list[Span], name: str, fails: bool = False) -> Callable[[], str]:
     def read() -> str:
-        began, used = time.monotonic(), time.thread_time()
-        while time.thread_time() - used < SECONDS:
-            pass
+        began = time.monotonic()
+        work(SECONDS)
         spans.append((name, began, time.monotonic()))
         if fails:
             raise ValueError(name)
@@ -152,9 +157,7 @@ async def answered(turns: ReadingTurns, size: int, *steps: float, fails: bool = 
 
     async def answer() -> str:
         for seconds in steps:
-            used = time.thread_time()
-            while time.thread_time() - used < seconds:
-                pass
+            work(seconds)
             await asyncio.sleep(0)
         if fails:
             raise ValueError

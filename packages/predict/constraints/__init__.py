@@ -3,6 +3,7 @@
 rewriting.py   regular expressions in the words that xgrammar reads
 categories.py  … Unicode's categories
 lookaround/    … look-ahead and word boundaries
+ranges.py      sets of characters, for both
 trial.py       compiles a constraint and walks it
 process.py     a process of its own that does both, with limits on CPU time and memory
 common.py      what it compiles in advance

@@ -8,8 +8,9 @@ stays as it is. A name that is not a category's is refused, and so are more than
 
 import functools
 import re
-import sys
 import unicodedata
+
+from predict.constraints.ranges import complement
 
 LAST = 0x323AF  # of the assigned characters, but for tags and private ones
 
@@ -74,9 +75,7 @@ def ranges(name: str, negated: bool) -> str:
             f"has \\p{{{name[:20]}}}; use a general category, of one letter or two, as in \\p{{L}}"
         )
     if negated:
-        ends = [-1, *(last for _, last in own)]
-        starts = [*(first for first, _ in own), sys.maxunicode + 1]
-        own = [(a + 1, b - 1) for a, b in zip(ends, starts, strict=True) if a + 1 < b]
+        own = [*complement(tuple(own))]
     return "".join(
         escaped(first) if first == last else f"{escaped(first)}-{escaped(last)}"
         for first, last in own

@@ -59,8 +59,7 @@ class Turns:
                 raise ClientLeftError
             yield
         finally:
-            self.taken = False
-            self._serve()
+            self._give_up()
 
     def pause(self, seconds: float) -> None:
         """Nobody's turn comes for so long, beside what is to pass already."""
@@ -77,12 +76,15 @@ class Turns:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():  # its turn came as it left
-                self.taken = False
-                self._serve()
+                self._give_up()
             if isinstance(error, TimeoutError):
                 said = "other large requests are being read; try again later"
                 raise RequestError(said, None, 503) from None
             raise
+
+    def _give_up(self) -> None:
+        self.taken = False
+        self._serve()
 
     def _serve(self) -> None:
         if self.timer is not None:

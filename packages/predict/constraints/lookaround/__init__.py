@@ -31,7 +31,7 @@ def appears(text: str) -> bool:
 def as_expression(regex: str, work: Work, in_string: bool = False) -> str:
     """Of a text, or of a string in JSON."""
     found = _automaton(regex, work, automata.Words(), in_string)
-    return regex if found is None else automata.expression(*found, work)
+    return regex if found is None else automata.expression(*found)
 
 
 def as_grammar(regex: str, work: Work) -> str | None:

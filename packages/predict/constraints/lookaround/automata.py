@@ -4,8 +4,9 @@ Promises: an expression means the same to both of xgrammar's readers (one for a 
 string in JSON) and to JavaScript.
 """
 
-from predict.constraints.lookaround.parsing import ALL, LAST, Node, Ranges, complement, union
+from predict.constraints.lookaround.parsing import Node
 from predict.constraints.lookaround.work import LookAroundError, Work
+from predict.constraints.ranges import ALL, LAST, Ranges, complement, union
 
 Row = dict[int, int]  # state → letters that lead there, as bits
 Text = tuple[int, str]  # how tightly it holds, and an expression
@@ -160,7 +161,7 @@ def grammar(automaton: Automaton, words: Words) -> str:
     return "".join(lines)
 
 
-def expression(automaton: Automaton, words: Words, work: Work) -> str:
+def expression(automaton: Automaton, words: Words) -> str:
     """States are eliminated one by one, first those that others grow the least by."""
     start = len(automaton.arrows)
     out: dict[int, dict[int, Text]] = {start: {0: (SEQUENCE, "")}}
@@ -186,7 +187,7 @@ def expression(automaton: Automaton, words: Words, work: Work) -> str:
 
     growths = {state: growth(state) for state in range(start)}
     while growths:
-        work.take(1 + len(growths) // 8)
+        words.work.take(1 + len(growths) // 8)
         state = min(growths, key=growths.__getitem__)
         del growths[state]
         loop = out[state].pop(state, (ONE, ""))
@@ -196,7 +197,7 @@ def expression(automaton: Automaton, words: Words, work: Work) -> str:
             first = out[before].pop(state)
             for to, last in out[state].items():
                 text = joined([first, *between, last])
-                work.take(1 + len(text[1]) // 16)
+                words.work.take(1 + len(text[1]) // 16)
                 other = out[before].get(to)
                 out[before][to] = text if other is None else either(other, text)
                 into[to].add(before)

@@ -9,8 +9,9 @@ Promises: exact; each operation pays for what it does.
 from collections.abc import Iterable
 
 from predict.constraints.lookaround.automata import Automaton, Words
-from predict.constraints.lookaround.parsing import ALL, Node, Read
+from predict.constraints.lookaround.parsing import Node, Read
 from predict.constraints.lookaround.work import Work
+from predict.constraints.ranges import ALL
 
 Formula = frozenset[frozenset[int]]
 

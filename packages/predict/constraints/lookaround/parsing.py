@@ -6,20 +6,16 @@ or what may be empty, is written more simply.
 """
 
 import re
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 from predict.constraints.lookaround.work import MOST_NESTED, Work
+from predict.constraints.ranges import ALL, LAST, Ranges, complement, union
 
-Ranges = tuple[tuple[int, int], ...]  # of characters, in order, with gaps between them
-
-LAST = sys.maxunicode
 WORD: Ranges = ((48, 57), (65, 90), (95, 95), (97, 122))
 DIGIT: Ranges = ((48, 57),)
 SPACE: Ranges = ((9, 13), (32, 32))
 WIDE_SPACE: Ranges = (*SPACE, (160, 160))
-ALL: Ranges = ((0, LAST),)
 
 # What Python writes differently, or reads differently from xgrammar
 DIALECT = re.compile(
@@ -238,19 +234,3 @@ def members(parts: Any, categories: dict[str, Ranges]) -> Ranges:
                 raise ValueError(other)
     found = union(ranges)
     return complement(found) if negated else found
-
-
-def union(ranges: list[tuple[int, int]]) -> Ranges:
-    found = list[tuple[int, int]]()
-    for first, last in sorted(ranges):
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(last, found[-1][1]))
-        else:
-            found.append((first, last))
-    return tuple(found)
-
-
-def complement(ranges: Ranges) -> Ranges:
-    ends = [-1, *(last for _, last in ranges)]
-    starts = [*(first for first, _ in ranges), LAST + 1]
-    return tuple((a + 1, b - 1) for a, b in zip(ends, starts, strict=True) if a + 1 < b)
