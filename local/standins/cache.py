@@ -69,7 +69,7 @@ def ensure_all(cards: Sequence[Card], cache: Path = CACHE) -> list[Path]:
     cores = len(os.sched_getaffinity(0))
     if len(missing) > 1:
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(cores, spawn, max_tasks_per_child=1) as pool:
+        with ProcessPoolExecutor(cores, spawn) as pool:
             list(pool.map(_ensure_in_a_process, missing, [cache] * len(missing)))
     return [ensure(card, cache) for card in cards]
 

@@ -18,6 +18,7 @@ from typing import Any
 from deploy.config import PORT, most_requests
 from local import processes
 from local.truss import NGINX_PORT, READINESS, READY, URL
+from tests.support import turns
 from tests.support.load import (
     CHAT,
     ENDLESS,
@@ -309,14 +310,13 @@ class ContainerStopped:
 def stop(started: Server, tokens: int = 300) -> ContainerStopped:
     """The container is told to stop, under four streams of so many tokens and two endless ones."""
     model, url = started.model, started.url
-    with (
-        flowing(model, 2, url, **ENDLESS) as long,
-        flowing(model, 4, url, ignore_eos=True, max_tokens=tokens) as ending,
-    ):
-        asked = time.monotonic()
-        started.process.send_signal(signal.SIGTERM)
-        wait(lambda: status(f"{url}{READY}") != 200)
-        readiness = status(f"{url}{READY}")
-        (refused,) = streams(model, 1, url)
+    with flowing(model, 2, url, **ENDLESS) as long:
+        with flowing(model, 4, url, ignore_eos=True, max_tokens=tokens) as ending:
+            asked = time.monotonic()
+            started.process.send_signal(signal.SIGTERM)
+            wait(lambda: status(f"{url}{READY}") != 200)
+            readiness = status(f"{url}{READY}")
+            (refused,) = streams(model, 1, url)
+        turns.leave()  # the endless ones are cut off some 15 s later
     wait(lambda: started.process.poll() is not None and processes.container_processes() == [])
     return ContainerStopped(refused, readiness, ending, long, time.monotonic() - asked)

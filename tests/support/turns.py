@@ -113,6 +113,12 @@ def arrange(folder: Path) -> Turns:
     return _turns
 
 
+def leave() -> None:
+    """The rest of the test needs no turn."""
+    if _turns:
+        _turns.give_up()
+
+
 @contextmanager
 def given_up() -> Iterator[None]:
     """The block needs no turn."""

@@ -141,3 +141,17 @@ def test_a_container_that_starts_needs_no_turn(
     with container_start("mistral-7b"):
         pass
     assert free(tmp_path, "room", fcntl.LOCK_EX)
+
+
+def test_the_rest_of_a_test_may_need_no_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_turns", None)
+    turns.leave()  # of one process
+    process = turns.arrange(tmp_path)
+    call(process, item(alone=True))
+    turns.leave()
+    assert free(tmp_path, "room", fcntl.LOCK_EX)
+    process.pytest_runtest_teardown(item(alone=True), item(alone=True))
+    call(process, item(alone=True))
+    assert not free(tmp_path, "room", fcntl.LOCK_SH)
