@@ -25,5 +25,5 @@ running.py    what runs, as a line of /metrics for `make smoke`, and the memory 
 
 What is changed of vLLM itself, each to be deleted when vLLM does it (vllm_internals.py lists all we
 rely on): per_token.py and tool_parser.py spare CPU, continuing.py continues Anthropic's answers,
-upgrades.py reads requests that offer HTTP/2.
+upgrades.py reads requests that offer HTTP/2, accepting.py has many connections accepted at a time.
 """

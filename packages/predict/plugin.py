@@ -9,7 +9,7 @@ starting.
 
 import os
 
-from predict import prefill_turns
+from predict import accepting, prefill_turns
 from predict.constraints import child, masks, turns
 from predict.images import connector
 from predict.images import turns as image_turns
@@ -17,6 +17,7 @@ from predict.images import turns as image_turns
 
 def register() -> None:
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "none")  # of uvicorn's; it believes nginx's peers
+    accepting.install()
     child.start_early()
     connector.register()
     masks.register()

@@ -10,6 +10,9 @@ import re
 
 # Attributes of vLLM's modules that are replaced, called or subclassed here: where, and for what.
 NAMES: dict[str, str] = {
+    "vllm.entrypoints.launchers.launcher:NoSignalServer": (
+        "accepting.py: it is uvicorn's Server, which is given the listening socket"
+    ),
     "vllm.multimodal.media:MEDIA_CONNECTOR_REGISTRY": "images/connector.py adds its connector",
     "vllm.multimodal.media:MediaConnector": "images/connector.py subclasses it",
     "vllm.multimodal.media:ImageMediaIO": "images/connector.py takes no other kind of media",
