@@ -27,8 +27,8 @@ MINUTE = 60
 # Of all but the engine; and of all: the engine's KV cache, 1 GiB, takes its memory as it is used,
 # which a short one does not see the end of.
 GROWTH, SHORT_GROWTH = 1.05, 1.1
-# p99 of rejections, beyond what hops take here: one has some four of them, through nginx, where a
-# bare server's answer has two, and each may wait for a core: the engine has one of two.
+# p99 of rejections; or so many times a bare server's: through nginx one has four hops for its two,
+# each of which may wait for a core, of which the engine has one of two.
 REJECTION_SECONDS, REJECTION_TIMES = 0.05, 2
 EXTRA = 20  # clients beyond the queue, so that it is full whenever none of them has other work
 
@@ -144,7 +144,7 @@ def test_a_soak(
     print(f"bare: p50 {statistics.median(bare_seconds):.4f} p99 {p99(bare_seconds):.4f}")
     print(counts, before, beside, middle, after)
     if request.config.getoption("--resilience"):  # on a quiet machine
-        assert p99(waits) < REJECTION_SECONDS + REJECTION_TIMES * p99(bare_seconds)
+        assert p99(waits) < max(REJECTION_SECONDS, REJECTION_TIMES * p99(bare_seconds))
 
     right = sum(count.get("right", 0) for count in counts.values())
     refused = sum(count.get("refused", 0) for count in counts.values())
