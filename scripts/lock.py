@@ -23,7 +23,7 @@ from scripts.options import DEPLOY, WHOLE
 PYPROJECT = ROOT / "pyproject.toml"
 QUIET = ["--generate-hashes", "--no-annotate", "--no-header", "--quiet"]
 
-# Installed in a step of its own, from another place; and CUDA builds of what serves no audio here.
+# It has a file of its own, for it comes from another place; and CUDA builds that serve audio.
 LEFT_OUT = ("torch", "torchaudio", "torchcodec")
 
 # The newest that have wheels for Macs with an Intel processor; truss asks for these packages.
@@ -42,6 +42,12 @@ PLATFORMS = [
     "x86_64-apple-darwin",
     "aarch64-apple-darwin",
 ]
+
+
+def torch_cpu() -> str:
+    """torch's pin in pyproject.toml, as its CPU build."""
+    found = re.search(r'"(torch==[^"]+)"', PYPROJECT.read_text(encoding="utf-8"))
+    return f"{found[1]}+cpu"  # type: ignore[index]
 
 
 def versions(lock: str) -> list[str]:
@@ -70,23 +76,30 @@ def check_platforms(
 def main(options: argparse.Namespace) -> None:
     uv = setup.find_uv()
     places, variables = setup.uv_settings(setup.pip_settings())
-    resolve: list[str | Path] = [uv, "pip", "compile", PYPROJECT, *QUIET]
+    resolve: list[str | Path] = [uv, "pip", "compile", *QUIET]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        drafts = {folder / lock.name: lock for lock in setup.LOCKS.values()}
+        drafts = {folder / lock.name: lock for lock in (*setup.LOCKS.values(), setup.TORCH)}
         for draft, lock in drafts.items():
             shutil.copy(lock, draft)
         whole, deploy = (folder / setup.LOCKS[it].name for it in (WHOLE, DEPLOY))
-        words = [*resolve, "--group", "dev", "--python-version", "3.11"]
-        words += ["--python-platform", "x86_64-manylinux_2_28", "--output-file", whole]
-        words += [*(f"--no-emit-package={name}" for name in LEFT_OUT)]
         links = [place for place in places if place.startswith("--find-links")]
-        setup.run_first([[*words, *way] for way in setup.ways_to_torch(links)], variables)
+        machine = ["--python-version=3.11", "--python-platform=x86_64-manylinux_2_28"]
+
+        def resolve_with_torch(*words: str | Path) -> None:
+            ways = setup.ways_to_torch(links)
+            setup.run_first([[*resolve, *machine, *words, *way] for way in ways], variables)
+
+        left_out = [f"--no-emit-package={name}" for name in LEFT_OUT]
+        resolve_with_torch(PYPROJECT, "--group", "dev", *left_out, "--output-file", whole)
+        wanted = folder / "torch.in"
+        wanted.write_text(f"{torch_cpu()}\n", encoding="utf-8")
+        resolve_with_torch(wanted, "--no-deps", "--output-file", folder / setup.TORCH.name)
         same = folder / "same-versions.txt"
         lines = [f"{pin} ; {BOTH}" for pin in versions(whole.read_text("utf-8"))]
         lines += [f"{bound} ; {INTEL_MAC}" for bound in LAST_ON_INTEL_MACS]
         same.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        words = [*resolve, "--group", "deploy", "--universal", "--python-version", "3.10"]
+        words = [*resolve, PYPROJECT, "--group", "deploy", "--universal", "--python-version=3.10"]
         setup.run([*words, "--constraints", same, "--output-file", deploy], variables)
         check_platforms(uv, deploy, places, variables)
         for draft, lock in drafts.items():

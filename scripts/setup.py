@@ -36,6 +36,7 @@ CACHE = VENV.parent / ".cache"  # beside .venv, so that whoever shares that shar
 REQUIREMENTS = ROOT / "requirements"
 UV = REQUIREMENTS / "uv.txt"
 LOCKS = {DEPLOY: REQUIREMENTS / "deploy.txt", WHOLE: REQUIREMENTS / "whole.txt"}
+TORCH = REQUIREMENTS / "torch.txt"  # apart, for it comes from another place
 LOCAL_VLLM = ROOT / "local" / "vllm"
 
 # Python versions: those Truss is tested with; the one of Baseten's image and of vLLM's pins.
@@ -86,14 +87,8 @@ def stamp(environment: str) -> str:
     if environment == WHOLE:
         for path in sorted(path for path in LOCAL_VLLM.glob("*.*") if path.is_file()):
             digest.update(path.read_bytes())
-        digest.update(pin("torch").encode())
+        digest.update(TORCH.read_bytes())
     return f"{environment} {digest.hexdigest()}\n"
-
-
-def pin(name: str) -> str:
-    """A package's pin in pyproject.toml, where versions stand."""
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    return re.search(rf'"({re.escape(name)}==[^"]+)"', text)[1]  # type: ignore[index]
 
 
 def is_made(environment: str) -> bool:
@@ -130,14 +125,15 @@ def _make(environment: str) -> None:
     uv = find_uv()
     options, variables = uv_settings(pip_settings())
     install: list[str | Path] = [uv, "pip", "install", "--python", VENV, "--no-deps"]
+    locked = [*install, "--require-hashes"]
     clear_remains()
     with _step("Python"):
         run([uv, "venv", "--clear", "--python", python_for(environment), VENV], variables)
     with _step("vLLM and Truss" if environment == WHOLE else "Truss"):
-        run([*install, "--require-hashes", *options, "-r", LOCKS[environment]], variables)
+        run([*locked, *options, "-r", LOCKS[environment]], variables)
     if environment == WHOLE:
-        with _step(f"{pin('torch')}+cpu"):
-            install_torch(install, options, variables)
+        with _step(TORCH.read_text(encoding="utf-8").split()[0]):
+            install_torch(locked, options, variables)
             run([*install, "--no-build-isolation", "--no-index", LOCAL_VLLM], variables)
     STAMP.write_text(stamp(environment), encoding="utf-8")
     say(f".venv is ready after {time.monotonic() - started:.0f} s\n")
@@ -177,9 +173,8 @@ def install_torch(
     install: list[str | Path], options: list[str], variables: Mapping[str, str]
 ) -> None:
     """The CPU build, from where pip finds packages, if that is set up; else from PyTorch's own
-    index, as uv knows it. Without a hash: each machine's kind has a file of its own there."""
-    torch = f"{pin('torch')}+cpu"
-    run_first([[*install, *way, torch] for way in ways_to_torch(options)], variables)
+    index, as uv knows it."""
+    run_first([[*install, *way, "-r", TORCH] for way in ways_to_torch(options)], variables)
 
 
 def ways_to_torch(options: list[str]) -> list[list[str]]:

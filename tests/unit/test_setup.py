@@ -238,17 +238,17 @@ def test_torch_comes_from_where_pip_looks_and_else_from_where_uv_knows(
 
     monkeypatch.setattr(setup, "run_first", ways)
     setup.install_torch(["uv", "install"], ["--find-links=/wheels"], {})
-    torch = f"{setup.pin('torch')}+cpu"
+    torch = ["-r", str(setup.TORCH)]
     assert asked == [
-        ["uv", "install", "--find-links=/wheels", torch],
-        ["uv", "install", "--torch-backend=cpu", torch],
+        ["uv", "install", "--find-links=/wheels", *torch],
+        ["uv", "install", "--torch-backend=cpu", *torch],
     ]
     asked.clear()
     setup.install_torch(["uv", "install"], [], {})
-    assert asked == [["uv", "install", "--torch-backend=cpu", torch]]
+    assert asked == [["uv", "install", "--torch-backend=cpu", *torch]]
 
 
-@pytest.mark.parametrize("lock", [*setup.LOCKS.values(), setup.UV])
+@pytest.mark.parametrize("lock", [*setup.LOCKS.values(), setup.TORCH, setup.UV])
 def test_a_lock_has_hashes_and_no_address(lock: Path) -> None:
     text = lock.read_text()
     for entry in re.split(r"\n(?=[A-Za-z])", text.strip()):
@@ -270,13 +270,11 @@ def test_both_locks_have_the_same_versions_on_the_python_of_both() -> None:
 def test_locks_hold_the_pins_of_pyproject() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     pins = re.findall(r'^    "([\w-]+)==([^"]+)",', text, re.MULTILINE)
-    locked = {
-        name.lower(): found for name, found, _ in PINS.findall(setup.LOCKS[WHOLE].read_text())
-    }
+    locks = setup.LOCKS[WHOLE].read_text() + setup.TORCH.read_text().replace("+cpu", "")
+    locked = {name.lower(): found for name, found, _ in PINS.findall(locks)}
     assert len(pins) > 20
     for name, version in pins:
-        if name != "torch":  # in a step of its own, from another place
-            assert (name, locked.get(name.lower())) == (name, version), "run: make lock"
+        assert (name, locked.get(name.lower())) == (name, version), "run: make lock"
 
 
 def test_the_deploy_lock_is_for_every_system() -> None:
