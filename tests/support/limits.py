@@ -36,6 +36,9 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
     ),
     ("repeated_bytes", 50, {"n": 2, "echo": True}, {"n": 3, "echo": True}),
     ("repeated_bytes", 9, {"return_token_ids": True}, {"n": 2, "return_token_ids": 1}),
+    ("repeated_bytes", 100, {"use_beam_search": True}, {"use_beam_search": True, "a": 1}),
+    ("repeated_bytes", 128, {"num_beams": 2}, {"generation_config": {"num_beams": 2}}),
+    ("repeated_bytes", 15, {"num_beams": 1}, {"num_beams": 2}),
     (
         "repetition_tokens",
         8,

@@ -25,8 +25,12 @@ TOKENS_FOR_ONE = 8
 TOKENS = ("allowed_token_ids", "stop_token_ids", "eos_token_id")
 LISTED = (*(name for name in BIASED if name not in WORDS), *TOKENS)
 LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
-# What has vLLM repeat the prompt in each answer, as text or as tokens.
-REPEATING = ("echo", "return_token_ids")
+# What has vLLM repeat the prompt: beams give it to the engine again for each token of each, the
+# others have it in each answer, as text or as tokens. Beside eight clients with 10 beams and 13 KB
+# each a neighbour waited 14 times its own; with 1 KB, 8 times; beside as many answers, 3 times.
+BEAMS, NUM_BEAMS = "use_beam_search", "num_beams"
+BEAM_REPEATS = 4
+REPEATING = (BEAMS, "echo", "return_token_ids")
 
 
 def parameters(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -43,7 +47,7 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     words = sum(_entries(fields, name) for fields in every for name in WORDS)
     prompt = body.get("prompt")
     many = isinstance(prompt, list) and isinstance(next(iter(prompt), None), (str, list))
-    asked = ("n", "num_return_sequences")
+    asked = ("n", "num_return_sequences", NUM_BEAMS)
     each = max(1, *(_count(fields, name) for fields in every for name in asked))
     answers = each * (len(prompt) if isinstance(prompt, list) and many else 1)
     biased = sum(_biased(fields, name) for fields in every for name in BIASED)
@@ -56,13 +60,13 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             f"{TOKENS_FOR_ONE}) is {work}; at most {limits['work']} is allowed",
             "n",
         )
-    repeated = next((name for name in REPEATING if body.get(name)), None)
-    most = limits["repeated_bytes"]
-    if repeated and each > 1 and most is not None and each * size > most:
+    repeated, most = _repeating(every), limits["repeated_bytes"]
+    times = each * (BEAM_REPEATS if repeated in (BEAMS, NUM_BEAMS) else 1)
+    if repeated and times > 1 and most is not None and times * size > most:
         raise RequestError(
-            f"'n' is {each}, and '{repeated}' repeats the prompt in each answer: {each} × {size} "
-            f"bytes of the request; at most {most} are allowed",
-            "n",
+            f"'{repeated}' has the prompt repeated: {times} × {size} bytes of the request; at most "
+            f"{most} are allowed",
+            "n" if body.get("n") else repeated,
         )
     if limits["token_ids"] is not None and biased > limits["token_ids"]:
         named = ", ".join(name for name in BIASED if any(_biased(one, name) for one in every))
@@ -88,6 +92,13 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
                 f"most {limits['repetition_tokens']} is allowed",
                 "repetition_detection",
             )
+
+
+def _repeating(every: tuple[Mapping[str, Any], ...]) -> str | None:
+    """The field that has the prompt repeated."""
+    if any(_count(fields, NUM_BEAMS) > 1 for fields in every):
+        return NUM_BEAMS
+    return next((name for name in REPEATING if any(one.get(name) for one in every)), None)
 
 
 def _biased(fields: Mapping[str, Any], name: str) -> int:
