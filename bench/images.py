@@ -6,9 +6,11 @@ what differs with the size is the way of the bytes. vLLM knows none of them from
 """
 
 import base64
+import io
 import random
-import struct
-import zlib
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 SIDE = 40  # pixels; as many bytes of noise as fit in the smallest data URL asked for
 HEAD = "data:image/png;base64,"
@@ -16,22 +18,17 @@ HEAD = "data:image/png;base64,"
 
 def data_url(size: int, seed: int) -> str:
     """A data URL of `size` bytes, less up to three; the same for the same seed."""
-    noise = random.Random(seed)
-    lines = b"".join(b"\0" + noise.randbytes(SIDE * 3) for _ in range(SIDE))
-    header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
-    picture = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", _stored(lines))
-    end = _chunk(b"IEND", b"")
-    most = (size - len(HEAD)) // 4 * 3
-    filling = most - len(picture) - len(end) - len(_chunk(b"pADd", b""))
+    noise = random.Random(seed).randbytes(SIDE * SIDE * 3)
+    picture = Image.frombytes("RGB", (SIDE, SIDE), noise)
+    filling = (size - len(HEAD)) // 4 * 3 - len(_png(picture, 0))
     if filling < 0:
         raise ValueError(f"no data URL of {size} bytes holds a picture of {SIDE} pixels")
-    whole = picture + _chunk(b"pADd", bytes(filling)) + end
-    return HEAD + base64.b64encode(whole).decode()
+    return HEAD + base64.b64encode(_png(picture, filling)).decode()
 
 
-def _stored(data: bytes) -> bytes:
-    return zlib.compress(data, level=0)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def _png(picture: Image.Image, filling: int) -> bytes:
+    """With so many bytes that decoders pass over."""
+    chunks, file = PngInfo(), io.BytesIO()
+    chunks.add(b"paDd", bytes(filling))
+    picture.save(file, "PNG", compress_level=0, pnginfo=chunks)
+    return file.getvalue()
