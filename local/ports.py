@@ -13,7 +13,7 @@ SHOWN = 80  # characters of a command line
 
 def listener(port: int) -> str | None:
     """The process that listens on a port: "process 123 (python -m http.server 8080)"."""
-    sockets = _sockets(port)
+    sockets = sockets_of(port)
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended while we looked, or is another user's
             if any(str(link.readlink()) in sockets for link in (process / "fd").iterdir()):
@@ -22,7 +22,7 @@ def listener(port: int) -> str | None:
     return None
 
 
-def _sockets(port: int) -> set[str]:
+def sockets_of(port: int) -> set[str]:
     """The listening sockets of a port, as /proc/PID/fd names them."""
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):

@@ -5,6 +5,7 @@ vLLM's CPU platform sets it to `spawn` whatever it was. A fork has what its pare
 what plugins did there; threads it would lose, so OpenMP may have one only (local/environment.yaml).
 """
 
+import contextlib
 import gc
 import logging
 import os
@@ -38,22 +39,25 @@ def begin_anew() -> None:
     collection of garbage needs to look through it."""
     signal.set_wakeup_fd(-1)
     for name in os.listdir("/proc/self/fd"):
-        if listens(int(name)):
+        if has_port(int(name)):
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, int(name))  # whoever has the number may close it
             os.close(nothing)
     gc.freeze()
 
 
-def listens(descriptor: int) -> bool:
-    """Whether it is a socket that takes connections to a port."""
+def has_port(descriptor: int) -> bool:
+    """Whether it is a socket that takes connections to a port, or will: vLLM forks before that."""
     try:
         found = socket.socket(fileno=descriptor)
     except OSError:
         return False
     try:
-        return found.family != socket.AF_UNIX and bool(
-            found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        )
+        if found.family == socket.AF_UNIX or found.type != socket.SOCK_STREAM:
+            return False
+        with contextlib.suppress(OSError):
+            found.getpeername()  # has none, unless it is a connection
+            return False
+        return bool(found.getsockname()[1])
     finally:
         found.detach()

@@ -4,7 +4,8 @@ uvloop stands on libuv, which accepts one connection in each turn of its loop (l
 turn has the work of whoever else is served: of a hundred that come at once, and nginx opens one for
 each request, the last waited for a hundred turns.
 
-Promises: a turn accepts up to `AT_ONCE` connections, by as many handles of the listening socket.
+Promises: a turn accepts up to `AT_ONCE` connections, by as many handles of the listening socket;
+uvicorn closes them with its servers, of which each handle is one.
 """
 
 import functools
@@ -13,7 +14,7 @@ from typing import Any
 
 from uvicorn.server import Server
 
-AT_ONCE = 16  # a turn that accepts one costs some 10 µs more
+AT_ONCE = 16  # all slots of a server in some ten turns; each costs a turn that accepts 1 µs or so
 
 
 def install() -> None:

@@ -1,18 +1,22 @@
 """More requests than there are slots, clients that leave or do not read, an engine that hangs."""
 
+import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from predict import accepting
 from predict.admission import RETRY_SECONDS
 
-from deploy.config import most_requests
+from deploy.config import PORT, most_requests
+from local.ports import sockets_of
 from local.truss import READINESS, URL
 from tests.support import faults, load
 from tests.support.container import gone, leftovers
-from tests.support.faults import END_SECONDS, FREE_SECONDS, STALL_SECONDS
+from tests.support.faults import API_SERVER, END_SECONDS, ENGINE, FREE_SECONDS, STALL_SECONDS
 from tests.support.load import AT_ONCE, LIVENESS, Outcome, Server
 from tests.support.resilience import Report
 
@@ -47,6 +51,18 @@ def as_before(server: Server) -> Iterator[None]:
 def most() -> int:
     """Requests the server has slots for."""
     return most_requests(load.plan_of(MODEL))
+
+
+def test_the_api_server_accepts_many_connections_at_a_time(server: Server) -> None:
+    """And its engine, which was forked here, does not keep the port open after its end."""
+    listening = sockets_of(PORT)
+    for who, expected in ((API_SERVER, accepting.AT_ONCE), (ENGINE, 0)):
+        (process,) = faults.processes_of(who)
+        found = []
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it was closed while we looked
+                found.append(str(link.readlink()))
+        assert sum(name in listening for name in found) == expected, who
 
 
 REJECTED = (503, str(RETRY_SECONDS))

@@ -27,9 +27,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def turns_until_accepted() -> int:
-    """Turns of the loop until a server has as many connections as came before the first; then its
-    end."""
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="critical"))
+    """Turns of the loop until a server has as many connections as came before its start."""
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
     with socket.create_server(("127.0.0.1", 0), backlog=2 * COUNT) as listening:
@@ -37,19 +36,19 @@ async def turns_until_accepted() -> int:
         clients = [socket.create_connection(address) for _ in range(COUNT)]
         await server.startup(sockets=[listening])
         turns = 0
-        while len(server.server_state.connections) < COUNT:
+        while len(server.server_state.connections) < COUNT and turns < 100 * COUNT:
             await asyncio.sleep(0)
             turns += 1
-        await server.shutdown(sockets=[listening])
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address)
+        await server.shutdown()  # without the socket, as vLLM does
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
     for client in clients:
         client.close()
     return turns
 
 
 def test_many_connections_are_accepted_in_few_turns(installed: None) -> None:
-    assert uvloop.run(turns_until_accepted()) <= COUNT / accepting.AT_ONCE + 3
+    assert uvloop.run(turns_until_accepted()) < COUNT / 2
 
 
 def test_uvloop_accepts_one_in_a_turn() -> None:

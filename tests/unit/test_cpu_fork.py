@@ -48,12 +48,14 @@ import cpu_fork
 
 if sys.argv[1:]:
     os.register_at_fork(after_in_child=cpu_fork.begin_anew)
-held = socket.create_server(("127.0.0.1", 0))
+held = socket.socket()
+held.bind(("127.0.0.1", 0))
 port, (ours, theirs) = held.getsockname()[1], socket.socketpair()
 if os.fork() == 0:
     theirs.send(b".")  # a pair is not a port
     theirs.recv(1)
     os._exit(0)
+held.listen()
 held.close()
 ours.recv(1)
 with socket.socket() as client:

@@ -7,7 +7,6 @@ the API server does. Nobody waits for what it is sent.
 import asyncio
 import contextlib
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -65,10 +64,8 @@ early: list[Child] = []
 
 
 def start_early() -> None:
-    """In the process of `vllm serve` itself, not in those that it starts."""
-    if sys.argv[1:2] == ["serve"] and multiprocessing.parent_process() is None:
-        with contextlib.suppress(OSError):  # the first constraint tries again, and says so
-            early.append(Child())
+    with contextlib.suppress(OSError):  # the first constraint tries again, and says so
+        early.append(Child())
 
 
 async def begun(setup: dict[str, Any]) -> Child:
