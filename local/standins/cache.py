@@ -61,8 +61,8 @@ def key(card: Card) -> str:
 
 
 def ensure_all(cards: Sequence[Card], cache: Path = CACHE) -> list[Path]:
-    """The folders of the cards' stand-ins; those that are missing are built side by side, a process
-    and a core each."""
+    """The folders of the cards' stand-ins; those that are missing are built side by side, as many
+    at a time as there are cores."""
     missing = [card for card in cards if not _folder(card, cache).exists()]
     # the slowest first: images, then experts
     missing.sort(key=lambda card: (not card.features.images, not card.architecture.experts))

@@ -27,7 +27,7 @@ STEPS = 280  # the learning rate falls to zero over them
 PROMPTS = 16  # of one step, beside JSON and images
 VALUES = 2  # of one step: examples of JSON under a schema
 TRIES = 3
-OF_LARGEST = 1 / 3  # of the steps with images
+OF_LARGEST = 1 / 3  # of the steps of a model with images have one of the largest
 DRAWS = 6  # of the embeddings of untrained tokens
 SHOW_EVERY = 60  # steps
 
@@ -145,7 +145,7 @@ def draw(corpus: Corpus, dense: bool) -> list[Example]:
         examples.append(corpus.forced_call(corpus.any_messages()))
         examples.append(corpus.forced_call(corpus.any_system() + corpus.weather))
     if corpus.images:
-        # large ones take long, the largest a third of such a step
+        # large ones take long: one of the largest, a third of a step's time
         sides = [32] * 6 + [64] * 4 + [128] * 2 + [LARGE]
         examples += [corpus.plain_images(2, longest) for longest in sides]
         large = LARGEST if corpus.random.random() < OF_LARGEST else LARGE

@@ -213,6 +213,34 @@ def test_a_request_with_images_keeps_no_memory_however_it_ends(
     load.wait(lambda: taken() == 0)
 
 
+def asked_at(path: str, image: str) -> Body:
+    """What asks about an image at a route, by its own format."""
+    if path == "/v1/responses":
+        part = {"type": "input_image", "image_url": image, "detail": "auto"}
+        return {"input": [{"role": "user", "content": [part]}], "max_output_tokens": 4}
+    if path.startswith("/v1/messages"):
+        source = {"type": "base64", "media_type": "image/png", "data": image.partition(",")[2]}
+        messages = [{"role": "user", "content": [{"type": "image", "source": source}]}]
+        body = {"model": "pixtral-12b", "messages": messages}
+        return body if path.endswith("count_tokens") else {**body, "max_tokens": 4}
+    body = with_images([image])
+    del body["max_tokens"]
+    return {**body, "max_length": 4000} if path == "/predict" else body  # which reads it twice
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/predict", "/tokenize", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"],
+)
+@pytest.mark.parametrize(("image", "status"), [(GOOD, 200), (BROKEN, 400)], ids=["good", "broken"])
+def test_each_route_gives_back_the_memory_of_an_image(
+    container: Running, path: str, image: str, status: int
+) -> None:
+    response = container.http.post(path, json=asked_at(path, image))
+    assert response.status_code == status, response.text
+    load.wait(lambda: taken() == 0)
+
+
 def test_clients_that_leave_keep_no_memory(container: Running) -> None:
     """While their images are decoded, or wait for a turn: there is room for two such requests."""
     fresh = flood(SIDE)

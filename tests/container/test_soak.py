@@ -27,8 +27,8 @@ MINUTE = 60
 # Of all but the engine; and of all: the engine's KV cache, 1 GiB, takes its memory as it is used,
 # which a short one does not see the end of.
 GROWTH, SHORT_GROWTH = 1.05, 1.1
-# p99 of rejections; or so many times a bare server's: through nginx one has four hops for its two,
-# each of which may wait for a core, of which the engine has one of two.
+# p99 of rejections that nobody notices; or so many times a bare server's: through nginx one has
+# four hops for its two, each of which may wait for a core, of which the engine has one of two.
 REJECTION_SECONDS, REJECTION_TIMES = 0.05, 2
 EXTRA = 20  # clients beyond the queue, so that it is full whenever none of them has other work
 

@@ -218,11 +218,11 @@ def hang(model: str, count: int = 8, first: bool = False) -> Hang:
 
 
 def pause_one_worker(model: str, count: int) -> Hang:
-    """One worker is paused, and so many streams come, until that is seen. It is paused first: a
-    quick machine could have answered them all before."""
+    """One worker is paused under so many streams, until that is seen."""
     worker = processes_of(WORKER)[0]
-    os.kill(worker, signal.SIGSTOP)
     with meanwhile(lambda: streams(model, count)) as found:
+        wait(lambda: under_way() >= count // 2)
+        os.kill(worker, signal.SIGSTOP)
         try:
             seen = wait(lambda: status(LIVENESS) == 503)
             readiness = status(READINESS)
@@ -317,6 +317,6 @@ def stop(started: Server, tokens: int = 300) -> ContainerStopped:
             wait(lambda: status(f"{url}{READY}") != 200)
             readiness = status(f"{url}{READY}")
             (refused,) = streams(model, 1, url)
-        turns.leave()  # the endless ones are cut off some 15 s later
+        turns.share()  # the endless ones are cut off some 15 s later
     wait(lambda: started.process.poll() is not None and processes.container_processes() == [])
     return ContainerStopped(refused, readiness, ending, long, time.monotonic() - asked)

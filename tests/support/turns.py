@@ -3,7 +3,8 @@
 Promises: a test marked `undisturbed` runs while no other test does; beside one marked `busy` only
 those marked `patient` do; the others run beside each other. Who waits comes next, so nobody waits
 for ever. Only a test's call takes a turn: containers start and stop beside anything, and one that
-starts within a call gives its turn up meanwhile.
+starts within a call gives its turn up meanwhile. What of an undisturbed test watches no time any
+more has others beside it.
 """
 
 import fcntl
@@ -113,10 +114,10 @@ def arrange(folder: Path) -> Turns:
     return _turns
 
 
-def leave() -> None:
-    """The rest of the test needs no turn."""
-    if _turns:
-        _turns.give_up()
+def share() -> None:
+    """The rest of the test may be disturbed, but not disturb one that may not."""
+    if _turns and _turns.held:
+        _turns.take(PATIENTLY)
 
 
 @contextmanager

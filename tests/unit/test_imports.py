@@ -111,3 +111,17 @@ def test_no_unit_test_outside_with_vllm_imports_vllm_or_torch_to_be_collected() 
     unit = ROOT / "tests" / "unit"
     slow = [path.name for path in unit.glob("*.py") if slow_imports(path, {path})]
     assert not slow, f"{', '.join(slow)}: into tests/unit/with_vllm"
+
+
+# What runs before there is an environment, by what a machine has as python3.
+AT_FIRST = {"scripts/command.py", "scripts/options.py", "scripts/setup.py", "local/machine.py"}
+AT_FIRST |= {"deploy/errors.py", "deploy/paths.py", "deploy/__init__.py", "scripts/__init__.py"}
+
+
+@pytest.mark.parametrize("pattern", ["deploy/**/*.py", "scripts/*.py", "local/*.py"])
+def test_what_deploys_is_written_for_the_oldest_python_it_runs_on(pattern: str) -> None:
+    paths = list(ROOT.glob(pattern))
+    assert paths
+    for path in paths:
+        oldest = (3, 9) if str(path.relative_to(ROOT)) in AT_FIRST else (3, 10)
+        ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=oldest)

@@ -143,15 +143,18 @@ def test_a_container_that_starts_needs_no_turn(
     assert free(tmp_path, "room", fcntl.LOCK_EX)
 
 
-def test_the_rest_of_a_test_may_need_no_turn(
+def test_the_rest_of_an_undisturbed_test_may_be_disturbed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "_turns", None)
-    turns.leave()  # of one process
+    turns.share()  # of one process
     process = turns.arrange(tmp_path)
-    call(process, item(alone=True))
-    turns.leave()
+    turns.share()  # by a test without a turn
     assert free(tmp_path, "room", fcntl.LOCK_EX)
+    call(process, item(alone=True))
+    turns.share()
+    assert all(free(tmp_path, name, how) for name, how in USUAL.items())
+    assert not free(tmp_path, "room", fcntl.LOCK_EX)
     process.pytest_runtest_teardown(item(alone=True), item(alone=True))
     call(process, item(alone=True))
     assert not free(tmp_path, "room", fcntl.LOCK_SH)
