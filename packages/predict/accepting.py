@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.server import Server
 
-AT_ONCE = 16  # all slots of a server in some ten turns; each costs a turn that accepts 1 µs or so
+AT_ONCE = 16  # some hundred slots in ten turns or twenty; each costs a turn that accepts 1 µs or so
 
 
 def install() -> None:

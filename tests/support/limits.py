@@ -39,6 +39,13 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
     ("repeated_bytes", 100, {"use_beam_search": True}, {"use_beam_search": True, "a": 1}),
     ("repeated_bytes", 128, {"num_beams": 2}, {"generation_config": {"num_beams": 2}}),
     ("repeated_bytes", 15, {"num_beams": 1}, {"num_beams": 2}),
+    ("repeated_bytes", 9, {"use_beam_search": "False"}, {"use_beam_search": "1"}),
+    (
+        "repeated_bytes",
+        99,
+        {"num_beams": 1, "generation_config": {"num_beams": 9}},
+        {"num_beams": None, "generation_config": {"num_beams": 9}},
+    ),
     (
         "repetition_tokens",
         8,

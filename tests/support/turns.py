@@ -3,8 +3,8 @@
 Promises: a test marked `undisturbed` runs while no other test does; beside one marked `busy` only
 those marked `patient` do; the others run beside each other. Who waits comes next, so nobody waits
 for ever. Only a test's call takes a turn: containers start and stop beside anything, and one that
-starts within a call gives its turn up meanwhile. What of an undisturbed test watches no time any
-more has others beside it.
+starts within a call gives its turn up meanwhile. After `share()` others may run beside the rest of
+an undisturbed test.
 """
 
 import fcntl
@@ -82,6 +82,10 @@ class Turns:
             fcntl.flock(self.locks[name], fcntl.LOCK_UN)
         self.held = None
 
+    def share(self) -> None:
+        fcntl.flock(self.locks["room"], fcntl.LOCK_SH)  # before those that wait to be alone there
+        self.held = PATIENTLY
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         self.take(turn_of(item))
@@ -115,9 +119,9 @@ def arrange(folder: Path) -> Turns:
 
 
 def share() -> None:
-    """The rest of the test may be disturbed, but not disturb one that may not."""
-    if _turns and _turns.held:
-        _turns.take(PATIENTLY)
+    """The rest of the test may be disturbed, but not disturb one that may not. Waits for nobody."""
+    if _turns and _turns.held == ALONE:
+        _turns.share()
 
 
 @contextmanager

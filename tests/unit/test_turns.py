@@ -158,3 +158,14 @@ def test_the_rest_of_an_undisturbed_test_may_be_disturbed(
     process.pytest_runtest_teardown(item(alone=True), item(alone=True))
     call(process, item(alone=True))
     assert not free(tmp_path, "room", fcntl.LOCK_SH)
+    other = Turns(tmp_path)
+    waiting = Thread(target=other.take, args=(ALONE,))
+    waiting.start()
+    while free(tmp_path, "door", fcntl.LOCK_EX):
+        pass  # until it waits
+    turns.share()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    process.give_up()
+    waiting.join()
+    other.give_up()

@@ -25,12 +25,12 @@ TOKENS_FOR_ONE = 8
 TOKENS = ("allowed_token_ids", "stop_token_ids", "eos_token_id")
 LISTED = (*(name for name in BIASED if name not in WORDS), *TOKENS)
 LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
-# What has vLLM repeat the prompt: beams give it to the engine again for each token of each, the
-# others have it in each answer, as text or as tokens. Beside eight clients with 10 beams and 13 KB
-# each a neighbour waited 14 times its own; with 1 KB, 8 times; beside as many answers, 3 times.
-BEAMS, NUM_BEAMS = "use_beam_search", "num_beams"
-BEAM_REPEATS = 4
-REPEATING = (BEAMS, "echo", "return_token_ids")
+# What has vLLM repeat the prompt in each answer, as text or as tokens.
+REPEATING = ("echo", "return_token_ids")
+# Beams have it given to the engine again for each token of each. Beside eight clients with 10 beams
+# and 13 KB each a neighbour waited 14 times its own; with 1 KB 8 times.
+BEAM_SEARCH, BEAMS, BEAM_REPEATS = "use_beam_search", "num_beams", 4
+OFF = frozenset(["0", "f", "false", "n", "no", "off"])  # what vLLM reads as false, in any case
 
 
 def parameters(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -47,8 +47,9 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     words = sum(_entries(fields, name) for fields in every for name in WORDS)
     prompt = body.get("prompt")
     many = isinstance(prompt, list) and isinstance(next(iter(prompt), None), (str, list))
-    asked = ("n", "num_return_sequences", NUM_BEAMS)
-    each = max(1, *(_count(fields, name) for fields in every for name in asked))
+    asked = ("n", "num_return_sequences")
+    width = int(number_of(_given(every, BEAMS)) or 1)
+    each = max(1, width, *(_count(fields, name) for fields in every for name in asked))
     answers = each * (len(prompt) if isinstance(prompt, list) and many else 1)
     biased = sum(_biased(fields, name) for fields in every for name in BIASED)
     ids = sum(_entries(fields, name) for fields in every for name in LISTED)
@@ -60,8 +61,9 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             f"{TOKENS_FOR_ONE}) is {work}; at most {limits['work']} is allowed",
             "n",
         )
-    repeated, most = _repeating(every), limits["repeated_bytes"]
-    times = each * (BEAM_REPEATS if repeated in (BEAMS, NUM_BEAMS) else 1)
+    beams = BEAMS if width > 1 else BEAM_SEARCH if _is_on(_given(every, BEAM_SEARCH)) else None
+    repeated = beams or next((name for name in REPEATING if _is_on(body.get(name))), None)
+    times, most = each * (BEAM_REPEATS if beams else 1), limits["repeated_bytes"]
     if repeated and times > 1 and most is not None and times * size > most:
         raise RequestError(
             f"'{repeated}' has the prompt repeated: {times} × {size} bytes of the request; at most "
@@ -94,11 +96,13 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             )
 
 
-def _repeating(every: tuple[Mapping[str, Any], ...]) -> str | None:
-    """The field that has the prompt repeated."""
-    if any(_count(fields, NUM_BEAMS) > 1 for fields in every):
-        return NUM_BEAMS
-    return next((name for name in REPEATING if any(one.get(name) for one in every)), None)
+def _given(every: tuple[Mapping[str, Any], ...], name: str) -> Any:
+    """A parameter's value; the request's own wins."""
+    return next((fields[name] for fields in every if fields.get(name) is not None), None)
+
+
+def _is_on(value: Any) -> bool:
+    return value.lower() not in OFF if isinstance(value, str) else bool(value)
 
 
 def _biased(fields: Mapping[str, Any], name: str) -> int:
