@@ -5,6 +5,7 @@ user's, whose files cannot be looked at.
 """
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 LISTENING = "0A"  # the state in /proc/net/tcp
@@ -16,10 +17,17 @@ def listener(port: int) -> str | None:
     sockets = sockets_of(port)
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended while we looked, or is another user's
-            if any(str(link.readlink()) in sockets for link in (process / "fd").iterdir()):
+            if any(name in sockets for name in open_files(process)):
                 words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 return f"process {process.name} ({' '.join(words).strip()[:SHOWN]})"
     return None
+
+
+def open_files(process: Path) -> Iterator[str]:
+    """What a process has open, as /proc/PID/fd names it."""
+    for link in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed while we looked
+            yield str(link.readlink())
 
 
 def sockets_of(port: int) -> set[str]:
