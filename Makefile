@@ -1,10 +1,9 @@
-# The commands of this project: `make help` lists them, `make help push` says what one takes. Each is a
-# file of scripts/.
-# scripts/command.py checks what they are given, sets up what they need, and runs them.
+# The commands of this project, one file in scripts/ each: `make help` lists them, `make help push` lists the
+# options of one. scripts/command.py checks the options, sets up what the command needs, and runs it.
 PYTHON = python3
 COMMANDS := $(filter-out __init__ command options,$(basename $(notdir $(wildcard scripts/*.py))))
 
-# Every variable of make's command line as it was written, quoted for the shell; none of the environment.
+# Every variable on make's command line as written, quoted for the shell; none from the environment.
 define newline
 
 
@@ -12,15 +11,15 @@ endef
 quoted = '$(subst $(newline),'"$$newline"',$(subst ','\'',$(1)))'
 NAMES := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 GIVEN = $(foreach v,$(filter-out PYTHON,$(NAMES)),$(call quoted,$v=$(value $v)))
-# make would expand their values, and run a $(shell …) in them, to put them into the environment.
+# To export their values, make would expand them, and run any $(shell …) in them.
 unexport $(NAMES)
 
-# Before anything is done: `make push pixtral-12b` must not push and then look for "pixtral-12b".
-# scripts.command says so, and what may have been meant.
+# Checked first: `make push pixtral-12b` must not push and then look for "pixtral-12b". scripts.command reports it,
+# with a suggestion.
 UNKNOWN := $(firstword $(filter-out help $(COMMANDS),$(MAKECMDGOALS)))
 $(if $(UNKNOWN),$(error $(or $(shell $(PYTHON) -m scripts.command $(call quoted,$(UNKNOWN)) 2>&1 >/dev/null),'$(UNKNOWN)' is not a command of this project)))
 
-# `make help push` is one command, and push is what it is asked about.
+# `make help push` is one command: help about push.
 ABOUT := $(if $(filter help,$(MAKECMDGOALS)),$(filter-out help,$(MAKECMDGOALS)))
 $(ABOUT):
 	@:

@@ -1,6 +1,6 @@
-"""Backends of `vllm bench serve`: legacy streams, images of an exact size, several ways in turn.
+"""Backends of `vllm bench serve`: legacy streams, images of an exact size, alternating routes.
 
-Promises: only vLLM's own code and `text_stream` take times; the others choose what is sent where.
+Promises: only vLLM's own code and `text_stream` measure time; the others choose what is sent where.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ Send = Callable[..., Awaitable[Any]]
 
 
 async def text_stream(request_func_input: Any, session: Any, pbar: Any = None) -> Any:
-    """One request in the legacy format, whose stream is text without events."""
+    """One request in the legacy format, whose stream is plain text without events."""
     from vllm.benchmarks.lib.endpoint_request_func import RequestFuncOutput
 
     given = request_func_input
@@ -49,11 +49,11 @@ async def text_stream(request_func_input: Any, session: Any, pbar: Any = None) -
                         output.ttft = now - started
                     text += chunk
                     latest = now
-                if not text:  # the stand-in wrote nothing but ends, which ignore_eos passes over
+                if not text:  # the stand-in wrote only end tokens, which ignore_eos skips
                     latest = time.perf_counter()
                     output.ttft = latest - started
                 output.generated_text = text.decode()
-                # The text does not say how many; with ignore_eos it is what was asked for.
+                # The text does not show the number; with ignore_eos it is the one requested.
                 output.output_tokens = given.output_len
                 output.latency = latest - started
                 output.success = True
@@ -79,10 +79,10 @@ def with_images(send: Send, urls: Iterator[str], count: int) -> Send:
 
 
 class InTurn:
-    """Sends each request another way than the one before it, and keeps what came of it by way.
+    """Sends each request another way than the one before it, and keeps the results by way.
 
-    What disturbs one request disturbs the next one as well, so that two ways differ by less than
-    two runs of one way would. Reads what `read` gives before the first request and after the last.
+    A disturbance of one request also affects the next, so two ways differ by less than two runs of
+    one way would. Calls `read` before the first request and after the last.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class InTurn:
 
 
 def registered() -> dict[str, Send]:
-    """vLLM's table of backends; what is put there it knows by that name."""
+    """vLLM's table of backends; vLLM knows the entries added here by their names."""
     from vllm.benchmarks.lib.endpoint_request_func import ASYNC_REQUEST_FUNCS
 
     table: dict[str, Send] = ASYNC_REQUEST_FUNCS

@@ -1,4 +1,4 @@
-"""For measuring only: one vLLM server with and without the middleware, so that both are in one run.
+"""For benchmarks only: one vLLM server with and without the middleware, for use in one run.
 
 Requests under /bare go to vLLM as they would without the middleware, all others through it.
 """

@@ -1,6 +1,6 @@
-"""`vllm bench serve`, called as often as needed without its seconds of imports.
+"""`vllm bench serve`, called repeatedly without its seconds of imports.
 
-Promises: every request succeeds or the run ends with the first reason; prompts and images are new
+Promises: every request succeeds, or the run ends with the first error; prompts and images are new
 in each run unless the load says otherwise.
 """
 
@@ -31,8 +31,8 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Answers:
-    """vLLM's `RequestFuncOutput`s, all of which succeeded, the seconds they took together, and the
-    CPU time in s that went into them, where it was read."""
+    """Successful `RequestFuncOutput`s of vLLM, the seconds they took together, and their CPU time
+    in s, if it was read."""
 
     outputs: Sequence[Any]
     seconds: float
@@ -41,14 +41,14 @@ class Answers:
 
 class Bench:
     def __init__(self, card: Card, model: str, base_url: str = URL, endpoint: str = CHAT) -> None:
-        """`model` is the name requests ask for; the tokenizer is the card's."""
+        """`model` is the name in the requests; the tokenizer is the card's."""
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             from vllm.benchmarks import serve as vllm_serve
             from vllm.utils.argparse_utils import FlexibleArgumentParser
         self.table = backends.registered()
         self.table[backends.TEXT] = backends.text_stream
         self.table[backends.WAYS] = backends.text_stream  # so that the parser knows its name
-        # it reads the tokenizer again in each run, for seconds
+        # vLLM would reload the tokenizer in each run, for seconds
         if not hasattr(vllm_serve.get_tokenizer, "cache_info"):
             vllm_serve.get_tokenizer = functools.cache(vllm_serve.get_tokenizer)
         self.vllm_serve = vllm_serve
@@ -57,14 +57,14 @@ class Bench:
         self.model, self.base_url, self.endpoint = model, base_url, endpoint
         self.tokenizer = str(cache.ensure(card, console=console))
         self.meter: Meter | None = None  # of the server, once it runs
-        self.seeds = itertools.count(1)  # a prompt that comes again would be in the prefix cache
+        self.seeds = itertools.count(1)  # a repeated prompt would be in the prefix cache
 
     def seed_from(self, seed: int) -> None:
         self.seeds = itertools.count(seed)
 
     def under(self, ways: Sequence[Way], load: Load) -> dict[str, Metrics]:
-        """All ways under a load, in turn: at one stream request by request, else piece by piece.
-        At one stream throughput is that of a way's requests one after the other, without CPU."""
+        """Runs all ways under a load, in turn: with one stream request by request, else piece by
+        piece. With one stream, throughput is of a way's requests in sequence, without CPU time."""
         found: dict[str, list[Answers]] = {way.name: [] for way in ways}
         if load.streams == 1:
             turns, _, _ = self._run(ways, load)
@@ -81,7 +81,7 @@ class Bench:
     def _run(
         self, ways: Sequence[Way], load: Load
     ) -> tuple[backends.InTurn, float, dict[str, float]]:
-        """What came of each way's turns, the seconds they took, and the CPU time in s."""
+        """The results of each way's turns, the seconds they took, and the CPU time in s."""
         seed, requests = next(self.seeds), load.requests * len(ways)
         sends = [(self._send(way, load, (seed, place)), way) for place, way in enumerate(ways)]
         read = self.meter.read if self.meter else dict[str, float]
@@ -128,14 +128,14 @@ class Bench:
         send = self.table[way.backend]
         if not load.images:
             return send
-        # made before anything is sent: no time of the client's is to go into it later
+        # created before anything is sent, so that no later time of the client includes it
         wanted = load.images if load.same_images else load.requests * load.images
         urls = [images.data_url(load.image_bytes, hash((*seed, n))) for n in range(wanted)]
         return backends.with_images(send, itertools.cycle(urls), load.images)
 
 
 def metrics(pieces: Sequence[Answers]) -> Metrics:
-    """Of all pieces of a load together; CPU time is in µs a token."""
+    """Metrics of all pieces of a load together; CPU time is in µs per token."""
     outputs = [output for piece in pieces for output in piece.outputs]
     seconds = sum(piece.seconds for piece in pieces)
     tokens = sum(output.output_tokens for output in outputs)

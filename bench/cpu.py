@@ -1,21 +1,21 @@
-"""CPU time of a server's processes and of this one, its client, by what they are.
+"""CPU time of a server's processes and of this one, its client, by kind of process.
 
-Promises: a process that has ended is passed over.
+Promises: a process that has ended is skipped.
 """
 
 import contextlib
 import os
 from pathlib import Path
 
-TICKS = os.sysconf("SC_CLK_TCK")  # a second, as /proc counts CPU time
+TICKS = os.sysconf("SC_CLK_TCK")  # per second, /proc's unit of CPU time
 
-# By the name the metric has in the JSON, in µs a token
+# By the metric's name in the JSON, in µs per token
 CLIENT, NGINX, API_SERVER, ENGINE = "client_cpu", "nginx_cpu", "api_server_cpu", "engine_cpu"
-TITLES = {"VLLM::": ENGINE, "nginx:": NGINX}  # how these begin what they call themselves
+TITLES = {"VLLM::": ENGINE, "nginx:": NGINX}  # prefixes of the process titles
 
 
 class Meter:
-    """Reads the CPU time that this process and all that descend from it have used."""
+    """Reads the CPU time of this process and all its descendants."""
 
     def __init__(self) -> None:
         self.pids: dict[str, list[int]] = {CLIENT: [], NGINX: [], API_SERVER: [], ENGINE: []}
@@ -23,7 +23,7 @@ class Meter:
             self.pids[_kind(pid)].append(pid)
 
     def read(self) -> dict[str, float]:
-        """In s, by the name of the metric it is for."""
+        """In s, by the name of the metric."""
         return {name: cpu_seconds(pids) for name, pids in self.pids.items()}
 
 
@@ -37,10 +37,10 @@ def _kind(pid: int) -> str:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """A process and all its descendants."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended while we looked
+        with contextlib.suppress(OSError):  # it has ended
             children.setdefault(int(stat(path)[1]), []).append(int(path.parent.name))
     found, ahead = [], [pid]
     while ahead:
@@ -50,7 +50,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """CPU time that processes have used, those included that they have waited for."""
+    """CPU time of processes, including children that they have waited for."""
     ticks = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -59,6 +59,6 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def stat(path: Path) -> list[str]:
-    """The fields of a /proc/…/stat behind the program's name, which may have spaces: the state, the
-    parent's id and so on, as proc(5) has them from the third on."""
+    """The fields of a /proc/…/stat after the program's name, which may contain spaces: the state,
+    the parent's id and so on, from the third field in proc(5)."""
     return path.read_text().rpartition(")")[2].split()

@@ -1,8 +1,8 @@
-"""A deployment anywhere, measured by its URL: `make bench URL=… MODEL=…`.
+"""Measures any deployment, by its URL: `make bench URL=… MODEL=…`.
 
-Promises: `vllm bench serve` asks it as OpenAI's clients do; the key comes from the environment and
-goes nowhere but into the requests' header. Refuses, in one line that says what to do, an address
-that is none or does not answer, a key that is missing or refused, and failed requests.
+Promises: `vllm bench serve` sends requests as OpenAI's clients do; the key comes from the
+environment and goes only into the requests' header. Refuses, in one line that says what to do, an
+address that is invalid or does not answer, a missing or rejected key, and failed requests.
 """
 
 import contextlib
@@ -18,16 +18,17 @@ import httpx
 from bench import backends
 from bench.client import Bench
 from bench.errors import BenchError
-from bench.metrics import METRICS, Load, Way, at, of, row, table
+from bench.metrics import METRICS, Load, Way, at, of
 from bench.part import Results
 from bench.plots import Plot, link, panel
 from bench.session import Session, file_name
 from deploy import baseten, cards
 from deploy.cards import Card
+from deploy.markdown import row, table
 
 CHAT = "/chat/completions"
 PREDICT = "/predict"
-# What vLLM's client makes the Authorization header of
+# vLLM's client builds the Authorization header from this variable
 VLLM_KEY = "OPENAI_API_KEY"
 # The first answer may wait for a replica. https://docs.baseten.co/deployment/autoscaling/request-lifecycle
 PATIENCE_SECONDS = 1200.0
@@ -43,25 +44,25 @@ WAY = "deployment"
 
 @dataclass(frozen=True)
 class Target:
-    """`base` is what OpenAI's clients call base_url; `key` is None where none is wanted."""
+    """`base` is base_url in OpenAI's clients; `key` is None if none is needed."""
 
     base: str
     key: str | None
 
     @property
     def name(self) -> str:
-        """The address, as a file can be called."""
+        """The address, in a form that can be a file name."""
         return file_name(self.base.partition("://")[2])
 
 
 def target(url: str, environment: Mapping[str, str] = os.environ) -> Target:
-    """Where a deployment is asked, by any address of it that its users know."""
+    """The routes of a deployment, from any of its addresses that users know."""
     parts = urlsplit(baseten.checked_address(url, "URL"))
     if parts.query or parts.fragment or parts.username or parts.password:
         raise BenchError("URL= takes an address alone: no key, query or fragment belongs in it")
     local = parts.hostname in baseten.THIS_MACHINE
     path = parts.path.rstrip("/").removesuffix(CHAT)
-    if path.endswith(PREDICT):  # Baseten has what is behind it under /sync
+    if path.endswith(PREDICT):  # Baseten serves the other routes under /sync
         path = path.removesuffix(PREDICT) + ("" if local else "/sync")
     if "v1" not in path.split("/"):
         path += "/v1"
@@ -71,15 +72,15 @@ def target(url: str, environment: Mapping[str, str] = os.environ) -> Target:
 
 
 def served(target: Target, model: str | None) -> tuple[Card, str]:
-    """The card of the model that is deployed, whose name may be given, and the name by which the
-    deployment knows it; it has answered to it once."""
+    """The card of the deployed model, and the deployment's name for it, which may be given; it has
+    answered to that name once."""
     headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
     timeout = httpx.Timeout(PATIENCE_SECONDS, connect=CONNECT_SECONDS)
     with httpx.Client(headers=headers, timeout=timeout) as client:
         listed = _checked(target, lambda: client.get(f"{target.base}/models"), unless=404)
         try:
             names = [str(model["id"]) for model in listed.json()["data"]]
-        except (ValueError, KeyError, TypeError):  # not all gateways pass on this route
+        except (ValueError, KeyError, TypeError):  # not all gateways forward this route
             names = []
         known = next((it for it in cards.names() if it in names), None)
         if model and known and model != known:
@@ -109,7 +110,7 @@ def _checked(
 
 @contextlib.contextmanager
 def key_for_vllm(key: str | None) -> Iterator[None]:
-    """The key where vLLM's client looks for one, until the end of the block; no other is there."""
+    """Sets the key where vLLM's client looks for one, until the end of the block; no other key."""
     before = os.environ.pop(VLLM_KEY, None)
     if key:
         os.environ[VLLM_KEY] = key
@@ -129,7 +130,7 @@ def measure(where: Target, model: str | None, quick: bool, session: Session) -> 
     if card.features.images:
         loads = tuple(replace(it, images=1, image_bytes=IMAGE_BYTES) for it in loads)
     bench = Bench(card, name, where.base, CHAT)
-    # what was asked in an earlier run may still be in the prefix cache
+    # prompts of an earlier run may still be in the prefix cache
     bench.seed_from(random.SystemRandom().randrange(2**30))
     way = Way(WAY, backends.CHAT, f"{where.base}{CHAT}")
 
@@ -141,7 +142,7 @@ def measure(where: Target, model: str | None, quick: bool, session: Session) -> 
         return found
 
     with key_for_vllm(where.key):
-        bench.under([way], replace(loads[0], requests=2))  # nothing is measured cold
+        bench.under([way], replace(loads[0], requests=2))  # warm-up
         found = session.each(where.name, rounds, one_round)
     return {
         "url": where.base,

@@ -4,4 +4,4 @@ from deploy.errors import CommandError
 
 
 class BenchError(CommandError):
-    """Why there are no figures, and what to do about it, in one line."""
+    """Why there are no figures, and what to do, in one line."""

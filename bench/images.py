@@ -1,8 +1,8 @@
-"""Images as data URLs of an exact size, no two alike.
+"""Images as data URLs of an exact size, all different.
 
-Promises: small pictures, PNG, of noise, that weigh what they are asked to: what they have beside
-the picture is in a chunk that decoders pass over. So a model has little to do with any of them, and
-what differs with the size is the way of the bytes. vLLM knows none of them from before.
+Promises: small PNG pictures of noise, padded to the requested size by a chunk that decoders skip.
+So none of them is much work for a model, and what varies with the size is the cost of moving the
+bytes. None is in vLLM's cache.
 """
 
 import base64
@@ -12,12 +12,12 @@ import random
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-SIDE = 40  # pixels; as many bytes of noise as fit in the smallest data URL asked for
+SIDE = 40  # pixels; as much noise as fits in the smallest data URL requested
 HEAD = "data:image/png;base64,"
 
 
 def data_url(size: int, seed: int) -> str:
-    """A data URL of `size` bytes, less up to three; the same for the same seed."""
+    """A data URL of `size` bytes, or up to three less; the same for the same seed."""
     noise = random.Random(seed).randbytes(SIDE * SIDE * 3)
     picture = Image.frombytes("RGB", (SIDE, SIDE), noise)
     filling = (size - len(HEAD)) // 4 * 3 - len(_png(picture, 0))
@@ -27,7 +27,7 @@ def data_url(size: int, seed: int) -> str:
 
 
 def _png(picture: Image.Image, filling: int) -> bytes:
-    """With so many bytes that decoders pass over."""
+    """Adds that many bytes that decoders skip."""
     chunks, file = PngInfo(), io.BytesIO()
     chunks.add(b"paDd", bytes(filling))
     picture.save(file, "PNG", compress_level=0, pnginfo=chunks)

@@ -1,6 +1,6 @@
-"""Which machine, commit and versions figures are of.
+"""The machine, commit and versions that figures come from.
 
-Promises: the name of the commit says when tracked files of `sources` were changed since.
+Promises: the name of the commit says if tracked files of `sources` have changed since.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Loads, what is measured of them, and the cells it is shown in.
+"""Loads, their metrics, and the table cells that show them.
 
-Promises: pure; a metric is of one round, and a `Spread` is of the metrics of several rounds. What
-is compared is two ways in the same round, never two runs.
+Promises: pure; a metric is of one round, and a `Spread` is of the metrics of several rounds.
+Comparisons are between two ways in the same round, never between two runs.
 """
 
 import statistics
@@ -12,15 +12,16 @@ from typing import Any, TypeVar
 import numpy
 
 from bench.errors import BenchError
+from deploy.markdown import row
 
-DTYPE = "bfloat16"  # CPUs have no arithmetic in float16: several times slower, and hides the rest
+DTYPE = "bfloat16"  # CPUs lack float16 arithmetic: it is several times slower, and hides the rest
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Way:
-    """A backend of `vllm bench serve`, the URL it asks, and fields added to each request."""
+    """A backend of `vllm bench serve`, the URL it calls, and fields added to each request."""
 
     name: str
     backend: str
@@ -30,10 +31,10 @@ class Way:
 
 @dataclass(frozen=True)
 class Load:
-    """`requests` requests of each way, `streams` at a time, each for `new_tokens` tokens.
+    """`requests` requests per way, `streams` at a time, each for `new_tokens` tokens.
 
-    A prompt has `prefix_tokens` tokens that all share, and `prompt_tokens` of its own; with it go
-    `images` data URLs of `image_bytes` bytes, the same for all requests if `same_images`.
+    A prompt has `prefix_tokens` tokens that all share, and `prompt_tokens` of its own; it comes
+    with `images` data URLs of `image_bytes` bytes, the same for all requests if `same_images`.
     """
 
     streams: int
@@ -47,8 +48,8 @@ class Load:
 
     @property
     def pieces(self) -> list["Load"]:
-        """The same, four requests a stream at a time: ways that take turns after each piece have
-        the machine's better and worse seconds alike."""
+        """The same load in pieces of four requests per stream: ways that alternate after each piece
+        share the machine's better and worse seconds."""
         most = 4 * self.streams
         return [
             replace(self, requests=min(most, self.requests - done))
@@ -56,7 +57,7 @@ class Load:
         ]
 
 
-# By the name a metric has in the JSON: its title and digits
+# By a metric's name in the JSON: its title and digits
 METRICS = {
     "tokens_per_s": ("output tokens/s", 0),
     "ttft_p50_ms": ("TTFT p50, ms", 1),
@@ -73,8 +74,8 @@ Round = Mapping[str, Point]  # by the point's label
 def measured(
     seconds: float, tokens: int, ttfts: Sequence[float], itls: Iterable[Sequence[float]]
 ) -> Metrics:
-    """Metrics of the requests of one way, which took `seconds` and gave `tokens` tokens in all;
-    `ttfts` and `itls` are by request, in s."""
+    """Metrics of the requests of one way, which took `seconds` and returned `tokens` tokens in
+    total; `ttfts` and `itls` are per request, in s."""
     between = [gap for gaps in itls for gap in gaps]
     if not between:
         raise BenchError("no request gave its text in more than one piece")
@@ -111,29 +112,29 @@ def of(rounds: Sequence[Point], way: str, metric: str) -> Spread:
 
 
 def ratio(rounds: Sequence[Point], way: str, to: str, metric: str) -> Spread:
-    """Of `way`'s metric to that of `to`, a round."""
+    """The ratio of `way`'s metric to that of `to`, per round."""
     return spread(done[way][metric] / done[to][metric] for done in rounds)
 
 
 def difference(rounds: Sequence[Point], way: str, to: str, metric: str) -> Spread:
-    """`way`'s metric less that of `to`, a round."""
+    """`way`'s metric minus that of `to`, per round."""
     return spread(done[way][metric] - done[to][metric] for done in rounds)
 
 
 def at(rounds: Sequence[Round], label: str) -> list[Point]:
-    """A point of every round."""
+    """A point from every round."""
     return [done[label] for done in rounds]
 
 
 def turned(ways: Sequence[T], number: int) -> list[T]:
-    """The ways in the order of a round: another one begins each."""
+    """The order of the ways in a round: each round begins with another."""
     turn = number % len(ways)
     return [*ways[turn:], *ways[:turn]]
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a `Spread`'s median is to be."""
+    """The target for a `Spread`'s median."""
 
     text: str
     least: float | None = None
@@ -147,11 +148,3 @@ class Goal:
     def row(self, what: str, found: Spread, digits: int = 2) -> str:
         verdict = "met" if self.met(found) else "**missed**"
         return row(self.text, what, found.shown(digits), verdict)
-
-
-def row(*cells: object) -> str:
-    return f"| {' | '.join(str(cell) for cell in cells)} |"
-
-
-def table(titles: Sequence[str], rows: Iterable[str]) -> str:
-    return "\n".join([row(*titles), row(*("---" for _ in titles)), *rows])

@@ -1,8 +1,8 @@
-"""This Truss against bare vLLM: a part of `make bench`.
+"""Compares this Truss with bare vLLM: a part of `make bench`.
 
-Promises: one vLLM server a model, asked past the middleware and nginx (bare vLLM), through nginx
-alone, and as this Truss is asked, in the OpenAI format and in the legacy format. Images are data
-URLs, and weigh what they are said to.
+Promises: one vLLM server per model, reached past the middleware and nginx (bare vLLM), through
+nginx alone, and as this Truss is normally reached, in the OpenAI format and in the legacy format.
+Images are data URLs of exactly the stated size.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,14 @@ from typing import Any
 from bench import backends, cpu, parsing, part, servers
 from bench.bypass import BARE as BYPASS
 from bench.client import CHAT, Bench
-from bench.metrics import DTYPE, Goal, Load, Spread, Way, at, difference, of, ratio, row, table
+from bench.metrics import DTYPE, Goal, Load, Spread, Way, at, difference, of, ratio
 from bench.part import Group, Point, Results
 from bench.plots import Plot, link, panel
 from bench.session import Session
 from deploy import cards
 from deploy.cards import Card
 from deploy.config import PORT
+from deploy.markdown import row, table
 from local.truss import NGINX_PORT, URL
 
 BARE = Way("bare vLLM", backends.CHAT, f"http://127.0.0.1:{PORT}{BYPASS}{CHAT}")
@@ -35,7 +36,7 @@ MAIN = "mistral-7b, text"
 
 
 def groups(model: str | None, quick: bool) -> list[Group]:
-    """What is measured of which model; `model` None is MODELS."""
+    """The measurements for each model; `model` None means MODELS."""
     found = []
     for card in map(cards.load, [model] if model else MODELS[: 1 if quick else None]):
         if card.features.images:
@@ -87,7 +88,7 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
 
 
 GOALS = (
-    # goal, metric, label of the point, how it is compared with bare vLLM
+    # goal, metric, label of the point, comparison with bare vLLM
     (Goal("tokens/s at 1 stream ≥ 0.98", least=0.98), "tokens_per_s", "1", ratio),
     (Goal("tokens/s at 4 streams ≥ 0.98", least=0.98), "tokens_per_s", "4", ratio),
     (Goal("tokens/s at 16 streams ≥ 0.98", least=0.98), "tokens_per_s", "16", ratio),
@@ -116,7 +117,7 @@ ROWS += [(f"pixtral-12b, an image of {size}", "16") for size in ("10 KB", "2 MB"
 
 
 def values(results: Results) -> dict[str, str]:
-    """What bench/text/overhead.md has in braces."""
+    """The values for the braces in bench/text/overhead.md."""
     measured = results["measured"]
     chosen = [(name, label) for name, label in ROWS if label in (measured.get(name) or [{}])[0]]
     if not chosen:  # another model, or a quick run
@@ -155,7 +156,7 @@ def _ratio(points: Sequence[Any], way: Way, metric: str) -> str:
 
 
 def capacity(rounds: Sequence[Any]) -> dict[str, str]:
-    """Tokens/s that a core of the API server carries, and ratios, at 64 streams."""
+    """Tokens/s per core of the API server, and ratios, at 64 streams."""
     label = "64" if "64" in rounds[0] else list(rounds[0])[-1]
     points = at(rounds, label)
     gained = ratio(points, OURS.name, BARE.name, "tokens_per_s").median
@@ -180,7 +181,7 @@ def parsing_table(bodies: Results) -> str:
 
 
 def plots(results: Results) -> dict[str, Plot]:
-    """Plots by the names of their files."""
+    """Plots by file name."""
     measured = results["measured"]
     name = MAIN if MAIN in measured else next(iter(measured))
     rounds = measured[name]

@@ -1,7 +1,7 @@
-"""docs/benchmarks.md, made of text in bench/text/ and a JSON file of metrics for each part.
+"""docs/benchmarks.md, generated from text in bench/text/ and a JSON file of metrics for each part.
 
-Promises: the same files give the same page; what a part's text has in {braces} comes from its
-`values`. A part that was not measured is left out.
+Promises: the same files give the same page; the {braces} in a part's text are filled from its
+`values`. A part without metrics is left out.
 """
 
 import json
@@ -15,7 +15,7 @@ from bench.plots import Plot
 from bench.session import Session
 from deploy.paths import ROOT
 
-NAME = "benchmarks.md"  # in the folder that is written to; metrics and plots in one of its name
+NAME = "benchmarks.md"  # in the output folder; metrics and plots are in a subfolder of its name
 TEXT = ROOT / "bench" / "text"
 ROUGH = "**Rough figures of a quick run.** "
 
@@ -24,17 +24,17 @@ class Part(Protocol):
     """A module that measures something."""
 
     def measure(self, model: str | None, quick: bool, session: Session) -> dict[str, Any]:
-        """What JSON can hold, rounds by group under "measured"; of one model or those the part is
-        for."""
+        """Measures one model or the part's own → JSON-compatible data, rounds by group under
+        "measured"."""
 
     def values(self, results: Mapping[str, Any]) -> dict[str, str]:
-        """What the part's text has in braces."""
+        """The values for the braces in the part's text."""
 
     def plots(self, results: Mapping[str, Any]) -> dict[str, Plot]:
-        """Plots by the names of their files."""
+        """Plots by file name."""
 
 
-# by the name PART= takes, which is its files' too; in the order of the page
+# by the name PART= takes, which is also the name of its files; in the order of the page
 PARTS: dict[str, Part] = {
     "stock": stock,
     "overhead": overhead,
@@ -44,7 +44,7 @@ PARTS: dict[str, Part] = {
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
-    """The text with its {names} replaced; a `KeyError` for one that has no value."""
+    """The text with its {names} replaced; a `KeyError` for one without a value."""
     return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], text)
 
 
@@ -100,14 +100,14 @@ def write_results(to: Path, name: str, results: Mapping[str, Any]) -> None:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers with five digits, which is more than they mean."""
+    """Rounds numbers to five digits, more than they are accurate to."""
     if isinstance(value, dict):
         return {key: rounded(inner) for key, inner in value.items()}
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def write(to: Path) -> None:
-    """Page and plots of the metrics there are."""
+    """Writes the page and plots of the existing metrics."""
     folder = to / plots.FOLDER
     for name, part in PARTS.items():
         if (folder / f"{name}.json").exists():

@@ -1,4 +1,4 @@
-"""The time packages/predict takes to read a body before vLLM gets it."""
+"""The time packages/predict takes to process a body before vLLM gets it."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ GOALS = {PLAIN: "at most 0.2", MENDED: "at most 0.2 more than those that need no
 
 
 def bodies() -> dict[str, tuple[bytes, dict[str, str]]]:
-    """Bodies by name, with settings. Of text, 2 MiB is the most any model takes."""
+    """Bodies by name, with settings. 2 MiB of text is the most any model takes."""
 
     def chat(content: Any) -> bytes:
         return json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
@@ -45,9 +45,8 @@ def bodies() -> dict[str, tuple[bytes, dict[str, str]]]:
 
 
 def conversation(foreign: bool) -> bytes:
-    """20 messages with ten answers, five of them calls; `foreign`: as other models' clients have
-    them, with ids and text that these tokenizers do not take, and a system message behind an
-    answer."""
+    """20 messages with ten answers, five of them calls; `foreign`: as clients of other models send
+    them, with ids and text that these tokenizers reject, and a system message after an answer."""
     messages: list[dict[str, Any]] = []
     for turn in range(5):
         call = f"call_{turn}_abc" if foreign else f"abcdefgh{turn}"
@@ -65,7 +64,7 @@ def conversation(foreign: bool) -> bytes:
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """The time between a body's first chunk and the call of vLLM behind the middleware."""
+    """The time from a body's first chunk to the call of vLLM behind the middleware."""
     rows = []
     for name, (body, environment) in bodies().items():
         times = [asyncio.run(_once(body, environment)) for _ in range(repeats)]
@@ -76,7 +75,7 @@ def measure(repeats: int) -> dict[str, Any]:
 
 async def _once(body: bytes, environment: dict[str, str]) -> float:
     """In ms."""
-    chunks = [body[i : i + 65536] for i in range(0, len(body), 65536)]  # as uvicorn cuts it
+    chunks = [body[i : i + 65536] for i in range(0, len(body), 65536)]  # as uvicorn splits it
     reached = 0.0
 
     async def vllm(scope: Any, receive: Any, send: Any) -> None:

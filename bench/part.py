@@ -1,6 +1,6 @@
-"""What the parts of `make bench` that send requests have in common: ways under loads, in rounds.
+"""Shared by the parts of `make bench` that send requests: ways under loads, in rounds.
 
-Promises: all ways of a point run in each round, in turn, and another one begins each.
+Promises: each round runs all ways of a point, in turn, and begins with another one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Group:
-    """Points by their labels, in the order of the tables; `name` is the group's in the JSON."""
+    """Points by label, in the order of the tables; `name` is the group's in the JSON."""
 
     model: str
     name: str
@@ -29,11 +29,11 @@ class Group:
 
 
 def measure(bench: Bench, group: Group, session: Session) -> None:
-    """The rounds of a group that the session lacks."""
+    """Measures the rounds of a group that the session lacks."""
     if not session.lacks(group.name, group.rounds):
         return
     session.say(f"{group.name}: warming up")
-    for point in group.points.values():  # nothing is measured cold
+    for point in group.points.values():  # warm-up
         few = replace(point.load, requests=point.load.streams)
         for way in point.ways:
             bench.under([way], few)
@@ -49,7 +49,7 @@ def measure(bench: Bench, group: Group, session: Session) -> None:
 
 
 def measured(groups: Sequence[Group], session: Session) -> dict[str, list[Round]]:
-    """The rounds of each group, by its name."""
+    """The rounds of each group, by name."""
     return {group.name: session.done[group.name] for group in groups}
 
 

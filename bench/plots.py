@@ -1,7 +1,7 @@
 """Plots of spreads, as SVG.
 
 Promises: a plot is data until it is drawn, and the same data give the same file: no date, no random
-ids. Lines are medians, bars the least and the most; text stays text.
+ids. Lines are medians, error bars the minimum and maximum; text stays text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.metrics import Round, Spread, at, of
 
-COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind
+COLOURS = ("#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # safe for colour-blind readers
 MARKERS = "osD^v"
 FOLDER = "benchmarks"
 BARS_INCHES = (8.0, 2.6)
@@ -21,17 +21,17 @@ PANEL_INCHES = (4.6, 3.4)
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines by their names: x → spread of y; the x stand as far apart as their logarithms."""
+    """Lines by name: x → spread of y; the x axis is logarithmic."""
 
     y: str
     x: str
     lines: Mapping[str, Mapping[float, Spread]]
-    logarithmic: bool = False  # the y
+    logarithmic: bool = False  # the y axis
 
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar for each name, the first one on top."""
+    """A bar for each name, the first one at the top."""
 
     y: str
     bars: Mapping[str, Spread]
@@ -51,7 +51,7 @@ def panel(
     axis: str = "streams",
     logarithmic: bool = False,
 ) -> Panel:
-    """A metric over the labels of the rounds' points, which are numbers."""
+    """A metric over the labels of the rounds' points, which must be numbers."""
     lines = {
         way: {
             float(x): of(at(rounds, x), way, metric)
@@ -64,7 +64,7 @@ def panel(
 
 
 def link(text: str, file: str) -> str:
-    """The plot in a page, whose figures and plots are in a folder of its name beside it."""
+    """The link to a plot in a page; figures and plots are in a folder of the page's name."""
     return f"![{text}]({FOLDER}/{file})"
 
 
@@ -110,7 +110,7 @@ def _draw(panel: Panel, axes: Any) -> None:
         )
         aside = place - (len(panel.lines) - 1) / 2
         axes.errorbar(
-            [at * (1 + ASIDE * aside) for at in x],  # so that bars do not hide each other
+            [at * (1 + ASIDE * aside) for at in x],  # so that error bars do not overlap
             medians,
             yerr=bars,
             label=name,

@@ -1,18 +1,19 @@
-"""How cost grows with prompts, what they share, and images: a part of `make bench`.
+"""How cost grows with prompts, shared prefixes and images: a part of `make bench`.
 
-Promises: bare vLLM and this Truss, nginx and all, in turn on one server a model, one stream each.
+Promises: bare vLLM and this Truss, with nginx, in turn on one server per model, one stream each.
 """
 
 from typing import Any
 
 from bench import part, servers
 from bench.client import Bench
-from bench.metrics import DTYPE, Load, Way, at, of, ratio, row, table
+from bench.metrics import DTYPE, Load, Way, at, of, ratio
 from bench.overhead import BARE, OURS
 from bench.part import Group, Point, Results
 from bench.plots import Plot, link, panel
 from bench.session import Session
 from deploy import cards
+from deploy.markdown import row, table
 from local.truss import NGINX_PORT
 
 WAYS: tuple[Way, ...] = (BARE, OURS)
@@ -59,7 +60,7 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
 
 
 def values(results: Results) -> dict[str, str]:
-    """What bench/text/scaling.md has in braces."""
+    """The values for the braces in bench/text/scaling.md."""
     titles = ["a request with", "bare vLLM, TTFT p50, ms", "this Truss"]
     titles += ["bare vLLM, tokens/s", "this Truss"]
     rows, ratios = [], []

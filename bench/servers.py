@@ -1,7 +1,7 @@
 """Servers to measure: a Truss in its container, with or without a bypass; `vllm serve` alone.
 
-Promises: a server counts as started once the stand-in's exact answer has come; it starts with an
-empty cache of vLLM's, as a new replica has it; nothing is left running. Refuses a wrong answer.
+Promises: a server counts as started once it has returned the stand-in's exact answer; it starts
+with an empty vLLM cache, like a new replica; nothing is left running. Refuses a wrong answer.
 """
 
 import contextlib
@@ -45,16 +45,16 @@ from local.truss import (
 PATIENCE_SECONDS = 400
 POLL_SECONDS = 0.05
 STOP_SECONDS = 20
-LAST_LINES = 5  # of a log, shown when a start fails
+LAST_LINES = 5  # of a log, shown if a start fails
 SUPERVISORD = re.compile(r" INFO (spawned|stopped|exited|success|waiting|reaped|received)\b")
 
-# As many streams as are asked for, and none refused: the plan's own limits are a GPU's.
+# Enough for all requested streams, with none rejected: the plan's own limits are for a GPU.
 ROOM = {"--max-num-seqs": "256", "--max-num-queued-reqs": "320"}
 
-# A benchmark that is killed leaves no server behind, as bwrap does for the container's.
+# Ends the server if the benchmark is killed, as bwrap does for the container.
 WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
 
-Server = AbstractContextManager[IO[bytes]]  # entered: something starts, and this is its log
+Server = AbstractContextManager[IO[bytes]]  # entering it starts a server and returns its log
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Truss:
 def truss(
     card: Card, flags: Mapping[str, str | None] | None = None, bypassed: bool = False
 ) -> Truss:
-    """The Truss of a card with the variables of a local run, one worker and other values for some
-    of its flags; `bypassed` has bare vLLM under /bare."""
+    """A card's Truss with the variables of a local run, one worker and some of its flags changed;
+    `bypassed` adds bare vLLM under /bare."""
     changed = {**(flags or {}), **({"--middleware": "bench_bypass.Bypass"} if bypassed else {})}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         stage(render(card, Options(workers=1), changed), Path(folder))
@@ -78,7 +78,7 @@ def truss(
             (Path(folder) / "packages" / "bench_bypass.py").write_text(code)
         files, _, content = build(Path(folder))
     command = content["docker_server"]["start_command"]
-    # without the plugins of a local run: vLLM starts its engine as it does in the image
+    # without the plugins of a local run: vLLM starts its engine as in the image
     mounted, variables = mounts(content, plugins=False), environment(content, plugins=False)
     return Truss(Image(files, mounted, variables), command)
 
@@ -94,21 +94,21 @@ def contained(truss: Truss, command: Sequence[str] = sandbox.ENTRYPOINT) -> Iter
         container.signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             container.process.wait(STOP_SECONDS)
-    finally:  # at once where it was interrupted
+    finally:  # kills at once on an interrupt
         container.signal(signal.SIGKILL)
         container.process.wait()
 
 
 def compiling(truss: Truss, shared: Path) -> Truss:
-    """The same with torch.compile on, and `shared` where a model's replicas keep what they have
-    compiled for each other."""
+    """The same with torch.compile on, and `shared` as the folder in which a model's replicas share
+    what they have compiled."""
     variables = {**truss.image.environment, "TORCH_COMPILE_DISABLE": "0"}
     image = replace(truss.image, environment=variables, writable={SHARED_CACHE: shared})
     return replace(truss, image=image)
 
 
 def bare(truss: Truss) -> Server:
-    """`vllm serve` on this machine as it is, with the flags and variables of a Truss."""
+    """`vllm serve` directly on this machine, with the flags and variables of a Truss."""
     (checkpoint,) = truss.image.mounts.values()
     variables = {**sandbox.IMAGE_ENVIRONMENT, **truss.image.environment}
     for name, value in variables.items():
@@ -117,7 +117,7 @@ def bare(truss: Truss) -> Server:
 
 
 def stock(card: Card, port: int, *flags: str) -> Server:
-    """`vllm serve` as people start it for this model, with the variables of a local run alone."""
+    """`vllm serve` as users start it for this model, with only the variables of a local run."""
     given = ["--port", str(port), "--served-model-name", card.name, "--tokenizer-mode", "mistral"]
     formats = {"--config-format": card.formats.config, "--load-format": card.formats.load}
     given += [word for pair in formats.items() if pair[1] for word in pair]
@@ -146,14 +146,14 @@ def _vllm(
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
-            with contextlib.suppress(ProcessLookupError):  # what is left of its session
+            with contextlib.suppress(ProcessLookupError):  # the rest of its session
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 @contextmanager
 def started(server: Server, port: int, card: Card) -> Iterator[float]:
-    """The server, once it has answered → the seconds that took."""
+    """The server, once it has answered → the seconds until then."""
     log: list[str] = []
 
     def read(pipe: IO[bytes]) -> None:
@@ -176,14 +176,14 @@ def started(server: Server, port: int, card: Card) -> Iterator[float]:
 
 
 def last_words(log: Sequence[str]) -> str:
-    """What a server logged last that says something: supervisord tells each end of a process."""
+    """A server's last informative log line: supervisord logs the end of each process."""
     lines = [line.strip() for line in log if line.strip()]
     telling = [line for line in lines if not SUPERVISORD.search(line)]
     return " / ".join((telling or lines or ["nothing was logged"])[-LAST_LINES:])
 
 
 def answered(port: int, messages: Sequence[Mapping[str, Any]], answer: str) -> bool:
-    """Whether the server answers yet; `BenchError` when it answers wrongly."""
+    """Whether the server answers yet; `BenchError` if the answer is wrong."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions",
         json.dumps({"messages": messages, "temperature": 0}).encode(),
@@ -193,7 +193,7 @@ def answered(port: int, messages: Sequence[Mapping[str, Any]], answer: str) -> b
         with DIRECTLY.open(request, timeout=120) as response:
             got = json.load(response)["choices"][0]["message"]["content"]
     except urllib.error.HTTPError as error:
-        if error.code == 502:  # nginx is there, vLLM is not
+        if error.code == 502:  # nginx is up, vLLM is not
             return False
         raise BenchError(f"the first answer has status {error.code}: {error.read()!r}") from error
     except OSError:

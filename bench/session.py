@@ -1,7 +1,7 @@
-"""A run of a part of `make bench`: what is done of it, and how it goes on after it was stopped.
+"""A run of a part of `make bench`: its finished rounds, and how it resumes after it was stopped.
 
-Promises: each round is in a file as soon as it is done, and a run of the same part, model and
-sources goes on from there; another run, or a file that cannot be read, begins again.
+Promises: each round is saved as soon as it is finished, and a run of the same part, model and
+sources resumes from there; any other run, or an unreadable file, starts again.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from deploy.paths import ROOT
 
 SOURCES = ("bench", "local", "packages", "scripts", "templates")
 
-Key = Mapping[str, Any]  # as JSON can hold it
+Key = Mapping[str, Any]  # JSON-compatible
 
 
 def sources() -> str:
@@ -34,7 +34,7 @@ def sources() -> str:
 
 class Session:
     def __init__(self, file: Path, key: Key, console: Console, fresh: bool = False) -> None:
-        """`file` keeps what is done; `key` says what the metrics are of."""
+        """`file` keeps the finished rounds; `key` says what the metrics are of."""
         self.file, self.key, self.console = file, dict(key), console
         if fresh:
             self.forget()
@@ -45,11 +45,11 @@ class Session:
             self.say(f"{file.name} is of other sources than these, or unreadable; starting again")
 
     def lacks(self, name: str, rounds: int) -> bool:
-        """Whether any of the rounds `name` has not been done."""
+        """Whether any of the rounds `name` is unfinished."""
         return len(self.done.get(name, [])) < rounds
 
     def each(self, name: str, rounds: int, do: Callable[[int], Any]) -> list[Any]:
-        """What `do` gives for each number below `rounds`; only of those that are not there yet."""
+        """The results of `do` for each number below `rounds`; calls it only for missing ones."""
         found = self.done.setdefault(name, [])
         for number in range(len(found), rounds):
             started = time.monotonic()
@@ -67,7 +67,7 @@ class Session:
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def forget(self) -> None:
-        """The part is complete, and written elsewhere."""
+        """Deletes the file: the part is complete, and written elsewhere."""
         self.file.unlink(missing_ok=True)
 
     def _keep(self) -> None:
@@ -78,12 +78,12 @@ class Session:
 
 
 def file_name(name: str) -> str:
-    """A part's name or a URL as the name of a file."""
+    """A part's name or a URL in a form that can be a file name."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name)
 
 
 def read(file: Path, key: Key) -> dict[str, list[Any]]:
-    """The rounds that a file keeps of this very key."""
+    """The rounds in a file that has exactly this key."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""From the start of the container to the first correct answer: a part of `make bench`.
+"""The time from the start of the container to the first correct answer: a part of `make bench`.
 
-Promises: the ways to start take turns, round by round. The page cache is as warm as earlier starts
-have left it, for all alike; for a cold start it is emptied of what a start reads.
+Promises: the ways to start alternate, round by round. The page cache is as warm as earlier starts
+left it, for all alike; for a cold start the files that a start reads are evicted from it.
 """
 
 import os
@@ -14,13 +14,14 @@ from typing import Any
 
 from bench import servers
 from bench.errors import BenchError
-from bench.metrics import Goal, Spread, row, spread, table, turned
+from bench.metrics import Goal, Spread, spread, turned
 from bench.part import Results
 from bench.plots import Bars, Plot, link
 from bench.session import Session
 from deploy import cards
 from deploy.cards import Card
 from deploy.config import PORT
+from deploy.markdown import row, table
 from local import sandbox
 from local.truss import NGINX_PORT
 
@@ -35,7 +36,7 @@ COLD_BARE = f"cold: {BARE}"
 COMPILING = "torch.compile on, nothing compiled yet"
 COMPILED = "torch.compile on, after another replica: /cache/model"
 
-OF_BARE = {BARE: CONTAINER, COLD_BARE: COLD_CONTAINER}  # which is compared with which
+OF_BARE = {BARE: CONTAINER, COLD_BARE: COLD_CONTAINER}  # pairs to compare
 SHOWN = (CONTAINER, *OF_BARE, COLD_CONTAINER, COMPILING, COMPILED)  # in this order
 GOAL = Goal("at most 0.75", most=0.75)
 
@@ -43,7 +44,7 @@ Start = Callable[[], float]  # seconds to the first correct answer
 
 
 def starts(card: Card) -> dict[str, Start]:
-    """The ways to start a model that are compared, by name."""
+    """The ways to start a model, by name."""
     truss = servers.truss(card)
 
     def container() -> float:
@@ -55,7 +56,7 @@ def starts(card: Card) -> dict[str, Start]:
             return seconds
 
     def cold(start: Start) -> Start:
-        """The same of files that this machine has not read since it was switched on."""
+        """The same, with files that this machine has not read since it booted."""
 
         def from_disk() -> float:
             library = Path(sysconfig.get_path("stdlib"))
@@ -65,7 +66,7 @@ def starts(card: Card) -> dict[str, Start]:
 
         return from_disk
 
-    shared = tempfile.TemporaryDirectory(prefix="bench-shared-")  # until nobody starts any more
+    shared = tempfile.TemporaryDirectory(prefix="bench-shared-")  # kept until the last start
 
     def compiling() -> float:
         folder = Path(tempfile.mkdtemp(dir=shared.name))
@@ -93,7 +94,7 @@ def starts(card: Card) -> dict[str, Start]:
 
 
 def when_kept(shared: Path) -> Path:
-    """The folder, once a replica has left there what it compiled; `BenchError` if it does not."""
+    """The folder, once a replica has saved its compiled code there; else `BenchError`."""
     deadline = time.monotonic() + KEEP_SECONDS
     while not [*shared.glob("vllm-compiled-*")]:
         if time.monotonic() > deadline:
@@ -103,8 +104,8 @@ def when_kept(shared: Path) -> Path:
 
 
 def forget(folder: Path) -> None:
-    """Takes the files in a folder out of the page cache, but for what a running process has mapped
-    into its memory."""
+    """Evicts the files in a folder from the page cache, except those that a running process has
+    mapped into its memory."""
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             with path.open("rb") as file:
@@ -112,7 +113,7 @@ def forget(folder: Path) -> None:
 
 
 def in_turn(session: Session, compared: Mapping[str, Start], rounds: int) -> list[Any]:
-    """The seconds of each way once a round; another one begins each round."""
+    """The seconds of each way, once per round; each round begins with another."""
 
     def one_round(number: int) -> dict[str, float]:
         found = {}
@@ -137,7 +138,7 @@ def ratio(rounds: Sequence[Mapping[str, float]], bare: str) -> Spread:
 
 
 def values(results: Results) -> dict[str, str]:
-    """What bench/text/startup.md has in braces."""
+    """The values for the braces in bench/text/startup.md."""
     (rounds,) = results["measured"].values()
     rows = []
     for name in (it for it in SHOWN if it in rounds[0]):

@@ -1,21 +1,22 @@
-"""This Truss against `vllm serve` as people would run it instead: a part of `make bench`.
+"""Compares this Truss with the usual way to run `vllm serve`: a part of `make bench`.
 
-Promises: three servers at once, asked in turn within a round: stock vLLM, stock vLLM with Mistral's
-tool calls switched on, and this Truss, nginx and all. The stock servers are asked directly: on
-Baseten nginx would stand before them too.
+Promises: three servers at once, called in turn within a round: stock vLLM, stock vLLM with
+Mistral's tool calls switched on, and this Truss, with nginx. The stock servers are called directly:
+on Baseten they would be behind nginx too.
 """
 
 from typing import Any
 
 from bench import backends, part, servers
 from bench.client import CHAT, Bench
-from bench.metrics import DTYPE, Load, Way, at, of, ratio, row, table
+from bench.metrics import DTYPE, Load, Way, at, of, ratio
 from bench.overhead import OURS
 from bench.part import Group, Point, Results
 from bench.plots import Plot, link, panel
 from bench.session import Session
 from deploy import cards
 from deploy.cards import Card
+from deploy.markdown import row, table
 from local.standins.corpus import load_dialogues
 from local.truss import NGINX_PORT
 
@@ -23,7 +24,7 @@ PORTS = {"stock": 8101, "tools": 8102}
 TOOL_FLAGS = ("--enable-auto-tool-choice", "--tool-call-parser", "mistral")
 TOOL = {"tools": load_dialogues()["tools"]["definitions"]}
 PLOT = "stock.svg"
-MODELS = ("mistral-7b", "pixtral-12b")  # measured unless one is named, which must have tools
+MODELS = ("mistral-7b", "pixtral-12b")  # the default; a model that is named must have tools
 
 STOCK = Way("stock", backends.CHAT, f"http://127.0.0.1:{PORTS['stock']}{CHAT}")
 TOOLS = Way("stock, tools on", backends.CHAT, f"http://127.0.0.1:{PORTS['tools']}{CHAT}")
@@ -60,7 +61,7 @@ def measure(model: str | None, quick: bool, session: Session) -> dict[str, Any]:
 
 
 def values(results: Results) -> dict[str, str]:
-    """What bench/text/stock.md has in braces."""
+    """The values for the braces in bench/text/stock.md."""
     titles = ["model", "streams", "stock, TTFT p50, ms", "stock, tools on", "this Truss"]
     titles += ["with a tool: stock, tools on", "this Truss"]
     titles += ["this Truss's tokens/s to stock's", "to stock's, tools on", "with a tool"]

@@ -1,14 +1,15 @@
-"""What the commands that call Baseten share: the key, ids, addresses, and what an error says.
+"""Shared by the commands that call Baseten: the key, ids, addresses and error messages.
 
-Promises: one key for all commands: the environment's BASETEN_API_KEY, or without it what truss has
-(`truss login`); it goes nowhere but into the request's header, or into truss's environment.
-Refuses, with a `BasetenError` of one line that says what to do: a missing key, something that is no
-id, an address that would send the key unencrypted to another machine.
+Promises: all commands use one key: BASETEN_API_KEY from the environment, or else the key that truss
+has (`truss login`); the key goes only into the request's header or into truss's environment.
+Refuses, with a `BasetenError` of one line that says what to do: a missing key, an invalid id, an
+address that would send the key unencrypted to another machine.
 """
 
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,16 +19,18 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy.errors import CommandError
+from deploy.paths import ROOT
 
 KEY = "BASETEN_API_KEY"
 # Truss's own: both or neither (truss/remote/remote_factory.py)
 TRUSS_KEY, TRUSS_URL = "BASETEN_TRUSS_AUTH_API_KEY", "BASETEN_TRUSS_AUTH_REMOTE_URL"
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 MANAGEMENT_API = "https://api.baseten.co"
+PRODUCTION = "production"  # the environment that every model has
 APP = "https://app.baseten.co"
 ATTEMPTS = 6
 LONGEST_WAIT = 60.0  # seconds
-APPLIED_ATTEMPTS = 15  # a change of settings is applied some time after it was accepted
+APPLIED_ATTEMPTS = 15  # Baseten accepts a change of settings some time before it applies it
 APPLIED_WAIT = 2.0  # seconds
 KEYS_PAGE = "https://app.baseten.co/settings/account/api_keys"
 
@@ -36,25 +39,25 @@ Settings = dict[str, int | None]
 
 
 class BasetenError(CommandError):
-    """Why Baseten could not be asked or did not do it, and what to do, in one line."""
+    """Why a call of Baseten failed, and what to do, in one line."""
 
 
 def truss_remote() -> tuple[str, str]:
-    """The address and the key that truss has, of `truss login` or its own variables; empty without
-    them."""
+    """The address and the key that truss has, from `truss login` or its own variables; empty if it
+    has none."""
     from truss.remote.remote_factory import RemoteFactory  # takes seconds to import
 
     try:
         names = RemoteFactory.get_available_config_names()
         name = names[0] if len(names) == 1 else "baseten"
         found = RemoteFactory.load_remote_config(name).configs if name in names else {}
-    except Exception:  # whatever is wrong with its file, truss says when it is used
+    except Exception:  # truss itself reports what is wrong with its file when it runs
         found = {}
     return str(found.get("remote_url") or "").strip(), str(found.get("api_key") or "").strip()
 
 
 def stored_key() -> str:
-    """The key that truss has for Baseten itself; empty without one."""
+    """The key that truss has for Baseten itself; empty if there is none."""
     address, key = truss_remote()
     return key if _is_baseten(address) else ""
 
@@ -70,7 +73,7 @@ def api_key(
             f"variable to a key of {KEYS_PAGE}"
         )
     if not re.fullmatch(r"[!-~]+", key):
-        # It could not be sent: an HTTP client would refuse it with an error that quotes it.
+        # It cannot be sent: an HTTP client would raise an error that quotes it.
         raise BasetenError(
             f"{KEY} is not a key, for it has spaces or odd characters; see {KEYS_PAGE}"
         )
@@ -81,9 +84,9 @@ def truss_environment(
     environment: Mapping[str, str] = os.environ,
     remote: Callable[[], tuple[str, str]] = truss_remote,
 ) -> dict[str, str]:
-    """The variables to run `truss` with, so that it takes the key that the other commands take, and
-    says so where it has another itself; where it asks elsewhere than Baseten it keeps its own, and
-    says that. `BasetenError` without one."""
+    """The variables to run `truss` with, so that it uses the same key as the other commands. If
+    truss is set to another server than Baseten, it keeps its own key. Prints a note if truss has
+    another key. `BasetenError` without a key."""
     found = dict(environment)
     home = Path(found.get("HOME", "~")).expanduser()
     trussrc = Path(found.get("USER_TRUSSRC_PATH") or home / ".trussrc")
@@ -111,17 +114,34 @@ def truss_environment(
     return found | {TRUSS_KEY: api_key(found, lambda: ""), TRUSS_URL: address}
 
 
+def truss(
+    *words: str, environment: Mapping[str, str] | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
+    """Runs a truss command with the variables of `truss_environment` and returns the result; `more`
+    goes to `subprocess.run`."""
+    program = Path(sys.executable).with_name("truss")
+    variables = truss_environment() if environment is None else environment
+    return subprocess.run([program, *words], cwd=ROOT, env=variables, text=True, **more)
+
+
+def push_words(environment: str | None, team: str | None) -> list[str]:
+    """Options of `truss push`."""
+    words = ["push", "--publish", "--trusted"]
+    words += [f"--environment={environment}"] if environment else []
+    return words + ([f"--team={team}"] if team else [])
+
+
 def _host(address: str) -> str:
     return urlsplit(address).hostname or ""
 
 
 def _is_baseten(address: str) -> bool:
-    """Whether it is Baseten's, and encrypts the key on its way."""
+    """Whether the address is Baseten's and uses encryption."""
     return urlsplit(address).scheme == "https" and _host(address).endswith(".baseten.co")
 
 
 def checked_id(name: str, value: str) -> str:
-    """`value`, when it can be the id or name that `name` asks for."""
+    """`value`, if it is a valid id or name for the option `name`."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
         return value
     got = f"is {value!r}, which is not an id" if value else "is missing"
@@ -134,11 +154,11 @@ def checked_id(name: str, value: str) -> str:
 
 
 def checked_address(value: str, name: str = "BASE_URL") -> str:
-    """`value`, which was given as `name`, without a trailing slash, when the key may be sent
+    """`value` of the option `name`, without a trailing slash, if it is safe to send the key
     there."""
     try:
         parts = urlsplit(value)
-        _ = parts.port  # read only now: a ValueError when it is not a number
+        _ = parts.port  # parsed only here: a ValueError if it is not a number
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -152,7 +172,7 @@ def checked_address(value: str, name: str = "BASE_URL") -> str:
 
 
 def message(text: str) -> str:
-    """What the body of an error of Baseten's or vLLM's says, on one line of 300 characters."""
+    """The message in an error body of Baseten or vLLM, on one line of up to 300 characters."""
     body: Any
     try:
         body = json.loads(text)
@@ -164,7 +184,7 @@ def message(text: str) -> str:
 
 
 def refusal(response: httpx.Response, what: str) -> BasetenError:
-    """The error for a response that is none of those wanted; `what` was asked for."""
+    """The error for an unexpected response; `what` is what was requested."""
     said = message(response.text)
     match response.status_code:
         case 401 | 403:
@@ -184,15 +204,15 @@ def unreachable(url: str, error: Exception) -> BasetenError:
 
 
 def client(url: str, key: str) -> httpx.Client:
-    """A client of the management API at `url`, which may be sent the key."""
+    """A client of the management API at `url`, if it is safe to send the key there."""
     headers = {"Authorization": f"Api-Key {key}"}
     return httpx.Client(base_url=checked_address(url), headers=headers, timeout=30)
 
 
 def seconds_to_wait(attempt: int, response: httpx.Response) -> float | None:
-    """How long to wait before attempt number `attempt` + 1, or None where asking again is useless.
+    """How long to wait before attempt number `attempt` + 1, or None if a retry is useless.
 
-    As long as Baseten says (`retry_after`, in seconds), else 1, 2, 4 … s; never above a minute.
+    As long as Baseten says (`retry_after`, in seconds), else 1, 2, 4 … s; at most a minute.
     """
     if response.status_code != 429 and response.status_code < 500:
         return None
@@ -206,7 +226,7 @@ def seconds_to_wait(attempt: int, response: httpx.Response) -> float | None:
 
 
 class Management:
-    """Baseten's management API. `wait` sleeps for a number of seconds; `say` tells the user."""
+    """Baseten's management API. `wait` sleeps for a number of seconds; `say` informs the user."""
 
     def __init__(
         self, client: httpx.Client, wait: Callable[[float], None], say: Callable[[str], None]
@@ -214,7 +234,7 @@ class Management:
         self.client, self.wait, self.say = client, wait, say
 
     def request(self, method: str, path: str, what: str, field: str, body: Any = None) -> Any:
-        """The answer's `field`; `what` names what is asked for in an error."""
+        """The answer's `field`; `what` names the request in an error."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 response = self.client.request(method, path, json=body)
@@ -237,12 +257,12 @@ class Management:
         return str(self.request("GET", f"/v1/models/{model}", f"the model {model}", "name"))
 
     def deployment_status(self, model: str, deployment: str) -> str:
-        """What Baseten says of a deployment: ACTIVE, BUILDING, DEPLOYING, FAILED, …"""
+        """Baseten's status of a deployment: ACTIVE, BUILDING, DEPLOYING, FAILED, …"""
         path = f"/v1/models/{model}/deployments/{deployment}"
         return str(self.request("GET", path, f"the deployment {deployment}", "status"))
 
     def deployed(self, model: str, environment: str) -> str:
-        """The id of the deployment that serves an environment; empty while there is none."""
+        """The id of the deployment that serves an environment; empty if there is none yet."""
         current = self._environment("GET", model, environment, "current_deployment")
         return str(current["id"]) if current else ""
 
@@ -254,7 +274,8 @@ class Management:
         return found
 
     def change(self, model: str, environment: str, settings: Settings) -> Settings:
-        """Sends the settings → what holds once they are applied, or after half a minute."""
+        """Sends the settings → the settings once Baseten has applied them, or after half a
+        minute."""
         body = {"autoscaling_settings": settings}
         self._environment("PATCH", model, environment, "status", body)
         for _ in range(APPLIED_ATTEMPTS):
@@ -271,5 +292,5 @@ class Management:
 
 
 def differing(before: Settings, wanted: Settings) -> Settings:
-    """What of `wanted` is not so yet."""
+    """The settings of `wanted` that differ from `before`."""
     return {name: value for name, value in wanted.items() if before.get(name) != value}

@@ -1,9 +1,9 @@
 """Reads and validates templates/models/*.yaml, the only reader of those files.
 
-Promises: a `Card` holds only values that passed validation, every key of its file is known and
-none is missing, but for what templates/defaults.yaml or the card's `base` says. Refuses, with a
-`CardError` of one line per fault that names the file and the key: an unknown or missing key, a
-value of the wrong type or out of range, a name that is not the file's, a title of another card.
+Promises: a `Card` holds only validated values; every key of its file is known, and none is missing
+except those that templates/defaults.yaml or the card's `base` supplies. Refuses, with a `CardError`
+of one line per fault that names the file and the key: an unknown or missing key, a value of the
+wrong type or out of range, a name that differs from the file's, another card's title.
 """
 
 import difflib
@@ -49,12 +49,12 @@ MODELS = ROOT / "templates" / "models"
 DEFAULT_MODEL = "mistral-7b"
 DEFAULTS = ROOT / "templates" / "defaults.yaml"
 
-# A bare tokenizer.model is version 1 to mistral-common; others have their version in the name.
+# mistral-common reads a bare tokenizer.model as version 1; others have the version in the name.
 TOKENIZER = re.compile(r"tekken\.json|tokenizer\.model(\.v\d\w*)?")
 
 
 class CardError(UsageError):
-    """A card that cannot be used; the message says which file and key, and what is allowed."""
+    """An invalid card; the message says which file and key, and what is allowed."""
 
 
 class Card(Section):
@@ -62,7 +62,7 @@ class Card(Section):
 
     name: Name
     title: Title
-    base: Annotated[Name | None, Field(exclude=True)] = None  # the card that gives what is left out
+    base: Annotated[Name | None, Field(exclude=True)] = None  # supplies the keys that are left out
     weights: Weights
     formats: Formats
     architecture: Architecture
@@ -71,7 +71,7 @@ class Card(Section):
     features: Features
     hardware: Hardware
     sampling: Sampling
-    # Not dumped: a stand-in's key is made from the dumped card, and no stand-in depends on these.
+    # Not dumped: a stand-in's key is a hash of the dumped card, and no stand-in depends on these.
     limits: Annotated[dict[LimitName, Limit], Field(exclude=True, default_factory=dict)]
     autoscaling: Annotated[Autoscaling, Field(exclude=True)]
     serving: Annotated[Serving, Field(exclude=True)]
@@ -80,7 +80,7 @@ class Card(Section):
     own_weights: Annotated[OwnWeights | None, Field(exclude=True)] = None
     adapters: Annotated[Adapters, Field(exclude=True)]
     vllm_args: Annotated[str, AfterValidator(checked_flags), Field(exclude=True)] = (
-        ""  # as VLLM_ARGS=
+        ""  # like VLLM_ARGS=
     )
     environment: Annotated[
         dict[str, str], AfterValidator(checked_variables), Field(exclude=True, default_factory=dict)
@@ -90,8 +90,8 @@ class Card(Section):
 
     @property
     def request_limits(self) -> dict[str, int | None]:
-        """The most that one request may have of each, by the names of limits.yaml; for the images
-        of all requests an eighth of the host's memory, with vLLM's cache of them."""
+        """The maximum per request of each limit, by its name in limits.yaml. The images of all
+        requests, with vLLM's cache of them, get an eighth of the host's memory."""
         defaults = {name: row["default"] for name, row in LIMITS.items()}
         derived = {"vocabulary": self.architecture.vocabulary}
         if self.images is not None:
@@ -101,13 +101,12 @@ class Card(Section):
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The words of `vllm_args`."""
+        """`vllm_args`, split into words."""
         return vllm_args.words(self.vllm_args)
 
     @property
     def names(self) -> list[str]:
-        """All names the server answers to, beside the adapters' own; the first is the one it
-        reports."""
+        """All names the server answers to, apart from the adapters; it reports the first."""
         own = self.own_weights.remote if self.own_weights else None
         repo = own.path if own and own.on_hub else None if own and self.base else self.weights.repo
         both = [self.weights.repo] if own and not self.base else []
@@ -116,7 +115,7 @@ class Card(Section):
 
     @property
     def tokenizer_file(self) -> str:
-        """The one file of `weights` that holds the tokenizer."""
+        """The file of `weights` that holds the tokenizer."""
         return next(file for file in self.weights.files if TOKENIZER.fullmatch(file))
 
     @model_validator(mode="after")
@@ -156,7 +155,7 @@ class Card(Section):
 
 
 def read(path: Path, kind: type[S]) -> S:
-    """A file of templates/ as what it must be; `CardError` when it is not valid."""
+    """A file of templates/, parsed as a `kind`; `CardError` if it is not valid."""
     return validated(path, _content(path), kind)
 
 
@@ -173,7 +172,7 @@ def names(folder: Path = MODELS) -> list[str]:
 
 
 def load(name: str, folder: Path = MODELS) -> Card:
-    """The card called `name`; `CardError` when there is none or it is not valid."""
+    """The card called `name`; `CardError` if it does not exist or is not valid."""
     path = folder / f"{name}.yaml"
     if name not in names(folder):
         near = _nearest(name, folder)
@@ -202,7 +201,7 @@ def load(name: str, folder: Path = MODELS) -> Card:
 
 
 def _nearest(name: str, folder: Path) -> str | None:
-    """The card that somebody may mean: by the repo of its weights, its title, or a similar name."""
+    """The card that was probably meant: by its weights' repo, its title, or a similar name."""
     bare = name.rpartition("/")[2].lower().removesuffix(".yaml").replace(" ", "-").replace("_", "-")
     if bare in names(folder):
         return bare
@@ -216,14 +215,14 @@ def _nearest(name: str, folder: Path) -> str | None:
 
 
 def titled(title: str, but: str, folder: Path = MODELS) -> str | None:
-    """The card with this title, other than the one called `but`."""
+    """The card with this title, ignoring the one called `but`."""
     texts = {name: (folder / f"{name}.yaml").read_text("utf-8") for name in names(folder)}
     return next((name for name in texts if name != but and _title(texts[name]) == title), None)
 
 
 @cache
 def _title(text: str) -> object:
-    """A card's title, whatever else it may hold."""
+    """The title in a card, whether or not the card is valid."""
     try:
         content = fast_yaml.load(text)
     except yaml.YAMLError:
@@ -242,7 +241,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above`, and what it leaves out as `below` has it, key by key within sections."""
+    """`above`, with the keys it leaves out taken from `below`, also within sections."""
     both = dict(below)
     for key, value in above.items():
         inner = both.get(key)
@@ -258,14 +257,14 @@ def load_all(folder: Path = MODELS) -> list[Card]:
 
 
 def fault(path: Path, error: Any) -> str:
-    """One of pydantic's errors about the file at `path`, in one line."""
+    """One of pydantic's errors about the file at `path`, as one line."""
     key = ".".join(str(part) for part in error["loc"]) or "the file"
     match error["type"]:
         case "extra_forbidden":
             return f"{path.name}: {key}: unknown key; remove it or correct its spelling"
         case "missing":
             return f"{path.name}: {key}: missing key; deploy/sections.py says what it means"
-        case "value_error" if isinstance(error["input"], dict):  # of several keys, which it names
+        case "value_error" if isinstance(error["input"], dict):  # it names its keys itself
             where = f"{key}: " if error["loc"] else ""
             return f"{path.name}: {where}{error['msg'].removeprefix('Value error, ')}"
         case _:

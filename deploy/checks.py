@@ -1,9 +1,9 @@
 """Checks that a deployment answers as its users expect.
 
-Promises: each check is one request or a few, of a handful of tokens, and has a result whatever goes
-wrong in it. Asks what the model is, and leaves out what it cannot do. Refuses, with a
-`BasetenError`, what cannot be checked at all: a missing or refused key, a model that is not there,
-an address that does not answer.
+Promises: each check sends one request or a few, of a handful of tokens, and always has a result,
+even if it fails. It asks the server for its models, and skips what they cannot do. Refuses, with a
+`BasetenError`, a deployment that cannot be checked: a missing or rejected key, an unknown model, an
+address that does not answer.
 """
 
 import base64
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 QUESTION = "What is the Mistral wind?"
-# Baseten ends a request then; the first may wait for a replica to start.
+# Baseten's own timeout; the first request may wait for a replica to start.
 # https://docs.baseten.co/deployment/autoscaling/request-lifecycle
 TIMEOUT = 1200.0
 CONNECT_TIMEOUT = 15.0
-STREAMS = 5  # of which one has to come in several pieces
-COLOUR = (225, 30, 30)  # red, which the answer must say
+STREAMS = 5  # at least one must arrive in several pieces
+COLOUR = (225, 30, 30)  # red, which the answer must name
 
 
-NO_KEY = "none-needed"  # what a container by itself is sent
+NO_KEY = "none-needed"  # sent to a container outside Baseten
 
 
 class CheckError(AssertionError):
@@ -68,8 +68,8 @@ class Row:
 
 
 def target(model_id: str, environment: str, base_url: str | None, key: Callable[[], str]) -> Target:
-    """Where the routes are: a model's on Baseten; at `base_url` instead of Baseten's own address
-    of the model; or, without an id, a container by itself, which wants no key."""
+    """Where the routes are: a model on Baseten; the same at `base_url` in place of Baseten's own
+    address; or, without an id, a container outside Baseten, which needs no key."""
     if not model_id and base_url:
         url = baseten.checked_address(base_url).removesuffix("/v1")
         return Target(f"{url}/predict", f"{url}/v1", NO_KEY)
@@ -97,7 +97,7 @@ class Checks:
 
     @functools.cached_property
     def openai(self) -> "OpenAI":
-        from openai import OpenAI  # two thirds of what this command imports
+        from openai import OpenAI  # two thirds of the time this command spends on imports
 
         return OpenAI(
             api_key=self.target.key,
@@ -107,7 +107,7 @@ class Checks:
         )
 
     def models(self) -> list[dict[str, Any]]:
-        """What the server lists; `BasetenError` when there is nothing to check."""
+        """The models that the server lists; `BasetenError` if it lists none."""
         url = f"{self.target.openai}/models"
         try:
             response = self.http.get(url)
@@ -126,12 +126,12 @@ class Checks:
         return listed
 
     def metrics(self) -> str:
-        """The text of /metrics; empty where it is not to be had."""
+        """The text of /metrics; empty if it is not available."""
         response = self.http.get(f"{self.target.openai.removesuffix('/v1')}/metrics")
         return response.text if response.status_code == 200 else ""
 
     def adapter(self, name: str) -> Passed:
-        """That it answers under its name, at both routes."""
+        """That the adapter answers under its name, on both routes."""
         passed = self.chat(name)
         answer = self._predict({"prompt": QUESTION, "max_new_tokens": 32, "model": name})
         expect(answer.get("output"), f"no text in output: {_short(answer)}")
@@ -247,8 +247,9 @@ class Checks:
 
 
 def _streamed(ask: Callable[[], tuple[float | None, list[str]]]) -> Passed:
-    """`ask` gives the seconds to the first piece and the pieces. One stream in one piece shows
-    nothing: tokens that wait for a busy server come together. What buffers does it to all."""
+    """`ask` returns the seconds to the first piece, and the pieces. A single stream that arrives in
+    one piece proves nothing: on a busy server tokens pile up. A proxy that buffers does it to all
+    streams."""
     for _ in range(STREAMS):
         first, pieces = ask()
         if len(pieces) > 1:
@@ -259,7 +260,7 @@ def _streamed(ask: Callable[[], tuple[float | None, list[str]]]) -> Passed:
 
 
 def png(width: int, height: int, colour: tuple[int, int, int]) -> bytes:
-    """An image of one colour. It needs no library of images: a PNG is three chunks."""
+    """An image of one colour, without an image library: a PNG is three chunks."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + content))
@@ -276,13 +277,13 @@ def _short(content: object) -> str:
 
 
 def run(checks: Checks, console: Console) -> tuple[list[Row], list[dict[str, Any]]]:
-    """Runs all checks that make sense for the model, a line being shown while one runs → results,
-    and what the server lists."""
+    """Runs all checks that apply to the model, and shows the current one → results, and the models
+    that the server lists."""
     started = time.monotonic()
     with console.status("models list; a replica may have to start first"):
         listed = checks.models()
         seconds = time.monotonic() - started
-        _ = checks.openai  # now, and not in the first check's seconds
+        _ = checks.openai  # import it now, so that the first check's time does not include it
     names = [str(model["id"]) for model in listed]
     rows = [Row("models list", True, ", ".join(names), seconds, None)]
     model = names[0]
@@ -310,7 +311,7 @@ def run(checks: Checks, console: Console) -> tuple[list[Row], list[dict[str, Any
 
 
 def row(name: str, check: Callable[[], Passed]) -> Row:
-    """Runs one check. Whatever goes wrong in it is its result: the next ones are still worth it."""
+    """Runs one check. Any error is its result, so that the next checks still run."""
     started = time.monotonic()
     try:
         seen = check()

@@ -1,9 +1,9 @@
 """Card + choices → config.yaml.
 
-Promises: the same card and choices give the same bytes; GPUs, context and how many requests run at
-once are deploy/plan.py's; what is written has been loaded by Truss's own TrussConfig first; on any
-error the file is left as it was. Refuses what the plan refuses, a start command that supervisord
-would misread or vLLM not start with, and a secret's name that is not one.
+Promises: the same card and choices give the same bytes; deploy/plan.py decides on GPUs, context and
+concurrency; Truss's own TrussConfig has loaded the text before it is written; on any error the file
+stays as it was. Refuses whatever the plan refuses, a start command that supervisord would misread
+or vLLM would not start with, and an invalid secret name.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from deploy.variables import egress, image_settings, predict_settings
 # vLLM's port inside the container; 8080 is nginx's.
 PORT = 8000
 
-# Baseten probes every 10 s. These are its own calculator's figures for language models:
+# Baseten probes every 10 s. These are the figures its own calculator gives for language models:
 # https://docs.baseten.co/development/model/custom-health-checks
 STOP_TRAFFIC_SECONDS = 60
 RESTART_SECONDS = 120
@@ -57,7 +57,7 @@ def planned(card: Card, choices: Options) -> Plan:
 
 
 def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:
-    """Flags of `vllm serve` that follow from card and plan, one "--flag value" per item."""
+    """Flags of `vllm serve` that follow from the card and the plan, one "--flag value" per item."""
     formats = chosen.formats
     flags = [
         "--host 0.0.0.0",
@@ -72,15 +72,15 @@ def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:
         f"--max-num-seqs {chosen.max_num_seqs}",
         f"--tensor-parallel-size {workers}",
         f"--gpu-memory-utilization {chosen.utilization}",
-        # Without this vLLM looks for a generation_config.json in every request handler it makes,
-        # and waits 2 s each time where a repo in Mistral's format has none.
+        # Without this vLLM looks for a generation_config.json in every request handler it creates,
+        # and waits 2 s each time if a repo in Mistral's format has none.
         "--generation-config vllm",
-        # Output held to a JSON schema has no white space: models of this family may otherwise write
-        # spaces, which every schema allows, up to the last token. vLLM offers this with a named
-        # backend only; xgrammar is the one it would choose, guidance cannot read these tokenizers.
+        # No white space in JSON under a schema: otherwise models of this family may write spaces,
+        # which every schema allows, up to the last token. vLLM supports this only with an explicit
+        # backend; xgrammar is its default here, guidance cannot read these tokenizers.
         "--structured-outputs-config.backend xgrammar",
         "--structured-outputs-config.disable_any_whitespace true",
-        f"--max-num-queued-reqs {most_requests(chosen)}",  # those being served are counted too
+        f"--max-num-queued-reqs {most_requests(chosen)}",  # includes the running ones
         f"--shutdown-timeout {card.serving.drain_seconds}",
         "--middleware predict.app.Gateway",
     ]
@@ -88,8 +88,8 @@ def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:
         flags += [
             "--enable-auto-tool-choice",
             "--tool-call-parser mistral",
-            "--tool-parser-plugin predict.tool_parser",  # makes building the parser quick
-            # or a call of theirs would come as text
+            "--tool-parser-plugin predict.tool_parser",  # makes the parser quick to build
+            # otherwise a call by the model would arrive as text
             "--exclude-tools-when-tool-choice-none",
         ]
     if card.images:
@@ -101,13 +101,13 @@ def serve_flags(card: Card, chosen: Plan, workers: int) -> list[str]:
 
 
 def most_requests(chosen: Plan) -> int:
-    """Requests one replica has at a time, served or queued; beyond that it refuses. Behind nginx
-    there are fewer, if its connections do not suffice: packages/start/prepare.sh."""
+    """Requests that one replica accepts at a time, running or queued; it rejects more. Behind nginx
+    the number is lower if nginx has too few connections: packages/start/prepare.sh."""
     return chosen.max_num_seqs + chosen.card.serving.queue
 
 
 def varied(flags: list[str], changes: Mapping[str, str | None]) -> list[str]:
-    """`flags` with other values for some, by name; None leaves one out. One that is not there is
+    """`flags` with some values changed, by name; None removes a flag. A flag that is not there is
     added."""
     given = {flag.partition(" ")[0]: flag.partition(" ")[2] for flag in flags}
     merged = {**given, **changes}
@@ -115,7 +115,7 @@ def varied(flags: list[str], changes: Mapping[str, str | None]) -> list[str]:
 
 
 def further_flags(words: tuple[str, ...]) -> list[str]:
-    """VLLM_ARGS= or a card's `vllm_args`, one "--flag value" per item, for the start command."""
+    """VLLM_ARGS= or a card's `vllm_args` for the start command, one "--flag value" per item."""
     flags: list[str] = []
     for word in words:
         if word.startswith("--") or not flags:
@@ -131,8 +131,8 @@ def render(
     flags: Mapping[str, str | None] | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> str:
-    """The text of config.yaml. `flags` and `variables` are for tests and measurements that need
-    others than users may choose: values by name, as `varied` takes them."""
+    """The text of config.yaml. `flags` and `variables` let tests and benchmarks set values that
+    users cannot choose, by name, as `varied` takes them."""
     card = weights.applied(card, choices)
     chosen = planned(card, choices)
     ours = varied(serve_flags(card, chosen, choices.workers or chosen.count), flags or {})
@@ -142,7 +142,7 @@ def render(
         environment = {}
     else:
         checkpoint, more, steps = from_mounts(card, chosen)
-        # Everything is mounted: a look-up on the hub could only fail or slow the start down.
+        # Everything is mounted: a look-up on the hub could only fail or delay the start.
         environment = {"HF_HUB_OFFLINE": "1"}
     ours = [*more, *ours]
     before += steps
@@ -175,7 +175,7 @@ def render(
         environment={
             "PYTHONPATH": "/packages",  # where Truss puts packages/
             "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_LOGGING_CONFIG_PATH": "/packages/predict/logging.json",  # quotes no request
+            "VLLM_LOGGING_CONFIG_PATH": "/packages/predict/logging.json",  # logs no request content
             **environment,
             **chosen.precision.environment,
             **predict_settings(card, most_requests(chosen)),
@@ -192,7 +192,7 @@ def render(
 
 
 def scalar(text: str) -> str:
-    """A string as YAML has it: bare where it then reads as itself, else quoted."""
+    """A string in YAML: bare if YAML reads it back unchanged, else quoted."""
     try:
         bare = yaml.safe_load(f"{text}: {text}") == {text: text}
     except (ValueError, yaml.YAMLError):
@@ -201,7 +201,7 @@ def scalar(text: str) -> str:
 
 
 def recorded(choices: Options, chosen: Plan) -> Options:
-    """The choices as config.yaml's header has them: hardware by its full name."""
+    """The choices as the header of config.yaml records them: hardware by its full name."""
     return dataclasses.replace(
         choices,
         gpu=choices.gpu and chosen.accelerator,
@@ -210,7 +210,7 @@ def recorded(choices: Options, chosen: Plan) -> Options:
 
 
 def from_mounts(card: Card, chosen: Plan) -> tuple[str, list[str], list[str]]:
-    """What is served of what Baseten mounts, flags that say where the rest is, and steps before."""
+    """With Baseten's mounts: the model to serve, flags that locate the rest, steps to run first."""
     checkpoint = mounted = card.weights.mount_location
     own, steps = card.own_weights, []
     has_config = "config.json" in chosen.checkpoint.files and own is None
@@ -224,7 +224,7 @@ def from_mounts(card: Card, chosen: Plan) -> tuple[str, list[str], list[str]]:
 
 
 def from_hub(card: Card, chosen: Plan, choices: Options) -> tuple[str, list[str], list[str]]:
-    """The same where vLLM downloads everything from the hub at each start."""
+    """The same, if vLLM downloads everything from the hub at each start."""
     weights.check_hub(card)
     own, files = card.own_weights, chosen.checkpoint
     if own:
@@ -233,7 +233,7 @@ def from_hub(card: Card, chosen: Plan, choices: Options) -> tuple[str, list[str]
     else:
         repo, revision, file = files.repo, files.revision, one_file(card.name, files.files)
     secret = weights.secrets_of(card, choices)["hf"]
-    # In a variable of its own and not `HF_TOKEN=… exec`: the token is on no command line.
+    # A separate assignment instead of `HF_TOKEN=… exec` keeps the token off every command line.
     token = f'"$(python3 -m predict.hub_token /secrets/{secret} {repo} {revision} {file})"'
     steps = [f"HF_TOKEN={token}", "export HF_TOKEN"]
     where = {name: f"/tmp{adapter_mount(name)}" for name in card.adapters.sources}
@@ -265,9 +265,9 @@ def adapter_flags(card: Card, where: Mapping[str, str]) -> list[str]:
 
 
 def check_step(card: Card, chosen: Plan, checkpoint: str, where: Mapping[str, str]) -> list[str]:
-    """The step that looks at own weights and adapters before vLLM starts."""
+    """The step that checks own weights and adapters before vLLM starts."""
     words = []
-    if card.own_weights:  # which are read by the base model's tokenizer
+    if card.own_weights:  # they use the base model's tokenizer
         words.append(f"--vocabulary {card.architecture.vocabulary}")
         words += [f"--online {method}"] if (method := chosen.quantization) else []
     if where:
@@ -279,7 +279,7 @@ def check_step(card: Card, chosen: Plan, checkpoint: str, where: Mapping[str, st
 
 
 def one_file(card: str, files: list[str]) -> str:
-    """One of the card's `files` that is named in full, to ask the hub for."""
+    """A file that the card names without a wildcard, to request from the hub."""
     for file in files:
         if not set(file) & set("*?["):
             return file
@@ -290,8 +290,8 @@ def one_file(card: str, files: list[str]) -> str:
 
 
 def write(text: str, path: Path) -> None:
-    """Writes config.yaml at `path` whole or not at all, once Truss itself has accepted it;
-    `RenderError` where nothing can be written, or Truss refuses it."""
+    """Writes config.yaml at `path` whole or not at all, after Truss itself has accepted it;
+    `RenderError` if it cannot be written or Truss rejects it."""
     from truss.base.truss_config import TrussConfig  # takes seconds to import
 
     draft = path.with_name(f"{path.name}.draft")
@@ -304,12 +304,12 @@ def write(text: str, path: Path) -> None:
     except (ValueError, yaml.YAMLError) as error:
         raise RenderError(_refusal(error)) from error
     finally:
-        with contextlib.suppress(OSError):  # where it could not be made either
+        with contextlib.suppress(OSError):  # the draft may not exist either
             draft.unlink()
 
 
 def _refusal(error: Exception) -> str:
-    """Why Truss refuses a config.yaml, in a line."""
+    """Why Truss rejects a config.yaml, in one line."""
     why = str(error)
     if isinstance(error, ValidationError):
         first = error.errors()[0]

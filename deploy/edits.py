@@ -1,9 +1,9 @@
-"""What a config.yaml has that its header does not render to, and would lose if written again.
+"""Finds what a config.yaml has that its header does not render to, and an overwrite would lose.
 
-Promises: compares the file with what its own first lines render to now, so that a limit, a flag or
-a variable that was changed by hand is never overwritten in silence: refuses to overwrite such a
-file, with the lines that would be lost, unless FORCE=1 says so. Names the choices that the file was
-made with and the next one is not, such as own weights.
+Promises: compares the file with what its header renders to now, so that a limit, a flag or a
+variable changed by hand is never overwritten silently: refuses to overwrite such a file, and shows
+the lines that would be lost, unless FORCE=1 is given. Names the choices that the file was made with
+and that the new command leaves out, such as own weights.
 """
 
 import difflib
@@ -21,15 +21,15 @@ from deploy.summary import summary
 
 HEADER = re.compile(r"# Written by `make config MODEL=(.*)` from templates/")
 SHOWN = 20  # lines of what would be lost
-SERVED = ("MODEL=", "WEIGHTS=", "ADAPTERS=")  # what a deployment serves, not how
+SERVED = ("MODEL=", "WEIGHTS=", "ADAPTERS=")  # they decide what a deployment serves, not how
 
 
 class EditedError(UsageError):
-    """A config.yaml that is not what its header renders to."""
+    """A config.yaml that differs from what its header renders to."""
 
 
 def chosen_by(text: str) -> tuple[str, Options] | None:
-    """The model and the options that the header of a config.yaml names; None without one."""
+    """The model and the options that the header of a config.yaml names; None without a header."""
     found = HEADER.search("\n".join(text.splitlines()[:5]))
     if not found:
         return None
@@ -38,8 +38,8 @@ def chosen_by(text: str) -> tuple[str, Options] | None:
 
 
 def lost(text: str) -> list[str]:
-    """The lines of a config.yaml that are not what its header renders to, as a diff has them: with
-    - what would be lost, with + what would come in its place."""
+    """The lines of a config.yaml that differ from what its header renders to, as a diff: - for
+    lines that would be lost, + for lines that would replace them."""
     try:
         chosen = chosen_by(text)
         if chosen is None:
@@ -53,7 +53,7 @@ def lost(text: str) -> list[str]:
 
 
 def check_overwrite(path: Path, force: bool) -> None:
-    """`EditedError` when the config.yaml at `path` has what would be lost, without `force`."""
+    """`EditedError` if overwriting the config.yaml at `path` would lose lines, unless `force`."""
     if force or not path.is_file():
         return
     try:
@@ -77,10 +77,10 @@ def write_config(
     force: bool,
     ready: Callable[[], object] | None = None,
 ) -> str:
-    """Writes config.yaml for a model → what it holds; `UsageError` leaves the file as it was, and
-    so does what `ready` raises, which is called once the choice is known to be possible. Who gives
-    it pushes the file at once, and is not to push another model than the file had by leaving that
-    out."""
+    """Writes config.yaml for a model → a summary of it. On a `UsageError`, or an error from
+    `ready`, the file stays as it was. `ready` is called once the choice is known to be possible. A
+    caller that passes it pushes the file at once, so leaving out the model that the file had is an
+    error."""
     card = cards.load(model or cards.DEFAULT_MODEL)
     text = render(card, options)
     check_overwrite(path, force)
@@ -96,16 +96,16 @@ def write_config(
 
 
 def left_out(path: Path, model: str | None, options: Options) -> list[str]:
-    """The choices that the config.yaml at `path` was made with, and that are not among these for
-    the same model; empty where there are none. A choice is the command line's alone: who adds GPU=
-    to a fine-tune would go back to its base without a word. One that is given again, with whatever
-    value, replaces what it was."""
+    """The choices that the config.yaml at `path` was made with and these leave out, for the same
+    model; empty if there are none. Only the command line counts as a choice: otherwise adding GPU=
+    to a fine-tune's command would silently go back to its base model. A choice that is given again,
+    with any value, replaces the old one."""
     try:
         before = chosen_by(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, UsageError):
         return []
     if before is None or (model or before[0]) != before[0]:
-        return []  # another model, which was named
+        return []  # the user named another model
     lost = [] if model or before[0] == cards.DEFAULT_MODEL else [f"MODEL={before[0]}"]
     kept = {word.partition("=")[0] for word in shlex.split(as_words(options))}
     words = shlex.split(as_words(before[1]))
@@ -113,5 +113,5 @@ def left_out(path: Path, model: str | None, options: Options) -> list[str]:
 
 
 def _shown(path: Path) -> str:
-    """As it may be typed where make runs."""
+    """The path as the user can type it where make runs."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)

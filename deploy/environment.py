@@ -1,10 +1,10 @@
 """ENV= and a card's `environment`: further variables of the container.
 
-Promises: any variable but those that hold a secret, which would stand in config.yaml, those by
-which this Truss is found, guarded or silent, and those that a choice such as IMAGE_HOSTS= sets. One
-that begins as vLLM's do is one of vLLM's (templates/vllm_variables.yaml), with a value that it can
-read; so with the middleware's (deploy/limits.py), but for lists, of which the name alone is looked
-at. Refuses the others with a `UsageError` that says why.
+Promises: accepts any variable except those that hold a secret, which config.yaml would contain,
+those that this Truss needs for its routing, protection or logging, and those that a choice such as
+IMAGE_HOSTS= sets. A name with vLLM's prefix must be one of vLLM's (templates/vllm_variables.yaml)
+with a value that it can parse. So must a name with the middleware's prefixes (deploy/limits.py),
+except that the values of lists are not checked. Refuses others with a `UsageError` that says why.
 """
 
 import difflib
@@ -24,11 +24,11 @@ VARIABLES = ROOT / "templates" / "vllm_variables.yaml"
 SECRET = re.compile(r"(.*_)?(TOKEN|SECRET|PASSWORD|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS)")
 
 BY_HAND = "to debug, set it under environment_variables in config.yaml, then: make push"
-# Names of Python's levels that log nothing of a request.
+# Python's log levels that log nothing of a request.
 LEVELS = ("INFO", "WARNING", "ERROR", "CRITICAL")
 
 ADAPTERS = "clients could load adapters; use ADAPTERS=, or a card's adapters"
-# As templates/vllm_flags_refused.yaml says of --data-parallel-size and the flags beside it
+# As templates/vllm_flags_refused.yaml says about --data-parallel-size and related flags
 ENGINES = "limits, slots and the liveness check count the requests of one API server and one engine"
 FRONTEND = "it is of vLLM's server in Rust, in which this middleware does not run"
 
@@ -55,6 +55,7 @@ REFUSED = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": ADAPTERS,
     "VLLM_LORA_RESOLVER_CACHE_DIR": ADAPTERS,
     "VLLM_LORA_RESOLVER_HF_REPO_LIST": ADAPTERS,
+    "VLLM_MAX_NUM_BAD_WORDS": "it follows from bad_words of the card's limits",
     "VLLM_MAX_BAD_WORDS_TOTAL_TOKENS": "it follows from bad_words_bytes of the card's limits",
     "PREDICT_ADAPTERS": "use ADAPTERS=, or a card's adapters, which mounts and serves them as well",
     "PREDICT_TOKENIZER": "it follows from the tokenizer's file among the card's weights",
@@ -68,7 +69,7 @@ REFUSED = {
     "VLLM_SERVER_DEV_MODE": "it opens routes for developers",
 }
 
-# What older versions of vLLM had, and has no name near it in today's.
+# Variables of older versions of vLLM without a similar name in today's.
 REMOVED = {
     "VLLM_ATTENTION_BACKEND": "use VLLM_ARGS='--attention-backend …'",
     "VLLM_FLASH_ATTN_VERSION": "use VLLM_ARGS='--attention-config.flash_attn_version …'",
@@ -78,12 +79,12 @@ REMOVED = {
 
 @cache
 def variables() -> dict[str, Row]:
-    """Environment variable of vLLM's → what its value may be."""
+    """vLLM's environment variables → the values each may have."""
     found: dict[str, Row] = fast_yaml.load(VARIABLES.read_text(encoding="utf-8"))
     return found
 
 
-# How names begin that are known → the names, what another is not, and where they are listed.
+# Known prefixes → the valid names, what to call any other name, and where they are listed.
 KNOWN: dict[str, tuple[Callable[[], dict[str, Row]], str, str]] = {
     "PREDICT_": (lambda: SETTINGS, "no setting of the middleware", "docs/operations.md#limits"),
     "ALLOWED_IMAGE_": (lambda: IMAGES, "no setting of the middleware", "docs/operations.md#images"),
@@ -139,7 +140,7 @@ def check(variables: Mapping[str, str], where: str = "ENV") -> None:
             if name.startswith(begin):
                 _check_known(name, known(), f"{where}: {name} is {not_known}; ", listed)
                 row = known()[name]
-                # an empty setting of the middleware means none, of which some have to be
+                # empty means none in the middleware; settings with an upper bound need a value
                 if value or begin == "VLLM_" or "le" in row.get("bounds", {}):
                     check_value(name, value, row, where)
 

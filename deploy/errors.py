@@ -1,12 +1,12 @@
-"""The errors that a command tells its user in one line.
+"""The errors that a command reports to its user in one line.
 
-Promises: standard library only, for the commands read their options before anything is installed.
-scripts/command.py turns them into exit codes: 2 for `UsageError`, 1 for `CommandError`.
+Promises: uses only the standard library, because the commands parse their options before anything
+is installed. scripts/command.py maps them to exit codes: 2 for `UsageError`, 1 for `CommandError`.
 """
 
 
 class UsageError(ValueError):
-    """A choice that is not known or cannot be had; the message says which, and what is allowed."""
+    """An unknown or impossible choice; the message says which, and what is allowed."""
 
 
 class CommandError(RuntimeError):

@@ -1,7 +1,7 @@
-"""The request that Baseten's page of the model offers to send.
+"""The sample request on Baseten's page of the model.
 
-Promises: one that the deployment takes: the card's, with a small image inside the request where the
-card's own may not be fetched.
+Promises: the deployment accepts it: the card's request, with a small image embedded if the
+deployment may not fetch the card's own.
 """
 
 import copy
@@ -33,6 +33,6 @@ def example_input(card: Card, options: Options) -> dict[str, Any]:
 
 
 def allowed(url: str, hosts: list[str]) -> bool:
-    """Whether images may come from there, as packages/predict/images/urls.py will say."""
+    """Whether images may come from there, by the rules of packages/predict/images/urls.py."""
     name = (urlsplit(url).hostname or "").lower()
     return any(name == host or (host.startswith(".") and name.endswith(host)) for host in hosts)

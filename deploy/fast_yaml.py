@@ -1,4 +1,4 @@
-"""YAML, read by libyaml where PyYAML has it, as its wheels do: in a tenth of the time."""
+"""YAML, parsed by libyaml if PyYAML has it, as its wheels do: in a tenth of the time."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
 """Does it fit? A choice of model, precision and GPUs → a plan that runs, or why none does.
 
-Promises: pure; what it accepts is what deploy/config.py deploys, and it accepts whatever it
-advises. Refuses, with a `PlanError` of one line that gives the reason and what would run: a context
-the model does not have, a precision the GPU has no kernels for, a number of GPUs that does not
-divide the heads, weights or a context that do not fit.
+Promises: pure; deploy/config.py deploys what it accepts, and it accepts whatever it advises.
+Refuses, with a `PlanError` of one line that gives the reason and what would run: a context longer
+than the model's, a precision that the GPU has no kernels for, a number of GPUs that does not divide
+the heads, weights or a context that do not fit.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from deploy.plan import Plan, gib, quantized_repos, short
 from deploy.precisions import IMAGE_CAPABILITY, PRECISIONS, Precision
 
 LEAST_CONTEXT = 256
-WORTHWHILE_CONTEXT = 4096  # a smaller GPU count than one that fits this is not chosen by itself
+WORTHWHILE_CONTEXT = 4096  # tokens; no GPU count with less is chosen automatically
 
 
 class PlanError(UsageError):
-    """A choice that cannot run. `tried` is what was asked for, on as many GPUs as there can be
-    where their number was left open; `choices` run, each as make takes it, or as "2×A100"."""
+    """A choice that cannot run. `tried` is what was asked for, on the largest number of GPUs if the
+    number was left open; `choices` would run, each as make takes it, or as "2×A100"."""
 
     def __init__(self, tried: Plan, reason: str, choices: list[str]) -> None:
         *but_last, last = choices or ["a smaller model"]
@@ -37,8 +37,8 @@ def choose(
     precision: str | None = None,
     context: int | None = None,
 ) -> Plan:
-    """The plan for a user's words; what is left out is the card's, and a GPU without a count gets
-    as few as will do. Raises UsageError."""
+    """The plan for a user's options; the card supplies what is left out, and a GPU without a count
+    gets the smallest that works. Raises UsageError."""
     own = card.own_weights
     if own and own.quantized:
         if precision is not None:
@@ -69,7 +69,7 @@ def fit(
 def _found(
     card: Card, gpu: Gpu, count: int | None, precision: Precision, context: int | None
 ) -> Plan | None:
-    """The plan with `count` GPUs, or else with the fewest, that is not refused and fits."""
+    """The plan with `count` GPUs, or else with the fewest, that is allowed and fits."""
     for number in [count] if count else _counts(card, gpu):
         least = _least_context(card)
         if count is None:
@@ -85,7 +85,7 @@ def _least_context(card: Card) -> int:
 
 
 def _counts(card: Card, gpu: Gpu) -> list[int]:
-    """How many of this GPU an instance may have that divide the model's heads."""
+    """The counts of this GPU that an instance may have and that divide the model's heads."""
     shape = card.architecture
     return [n for n in gpu.counts if shape.heads % n == 0 and shape.kv_heads % n == 0]
 
@@ -94,7 +94,7 @@ def _counts(card: Card, gpu: Gpu) -> list[int]:
 
 
 def _refusal(tried: Plan) -> str | None:
-    """Why this cannot run, however much memory there is."""
+    """Why this cannot run, regardless of memory."""
     card, gpu, precision, asked = tried.card, tried.gpu, tried.precision, tried.asked_context
     shape, least = card.architecture, _least_context(card)
     if asked is not None and asked > card.context.length:
@@ -150,9 +150,9 @@ def _does_not_fit(tried: Plan) -> str:
 
 
 def _advice(tried: Plan, count: int | None) -> Iterator[str]:
-    """Options that run, near the one that does not: a context the model has, the longest that fits
-    there, other hardware. `count` is None where it was left open. A choice that would cut the
-    model's context says so in brackets."""
+    """Options that run and are close to the one that does not: a context the model supports, the
+    longest that fits, other hardware. `count` is None if it was left open. A choice that would
+    shorten the model's context says so in brackets."""
     card, asked = tried.card, tried.asked_context
     context, changed = asked, ""
     if asked is not None:
@@ -189,7 +189,7 @@ def _other_hardware(tried: Plan, count: int | None, context: int | None) -> Iter
     if numbers:
         return
     larger = [other for other in gpus.load_all() if other.usable > gpu.usable]
-    larger.sort(key=lambda other: (not other.listed, other.usable))  # first what Baseten's page has
+    larger.sort(key=lambda other: (not other.listed, other.usable))  # those on Baseten's page first
     for one in (precision, *smaller):
         for other in larger:
             if found := _found(card, other, None, one, context):
@@ -199,5 +199,5 @@ def _other_hardware(tried: Plan, count: int | None, context: int | None) -> Iter
 
 
 def _cut(found: Plan) -> str:
-    """What is left of the context where no context was asked for and the whole does not fit."""
+    """The context that is left if none was asked for and the model's whole one does not fit."""
     return f" (context {found.context} of {whole})" if (whole := found.whole_context) else ""

@@ -1,7 +1,7 @@
-"""Reads and validates templates/gpus.yaml, the only reader of that file, and GPU= as users give it.
+"""Reads and validates templates/gpus.yaml, the only reader of that file; parses GPU=.
 
-Promises: a `Gpu` holds only values that passed validation. Refuses, with a `GpuError` that names
-what there is: an unknown accelerator, and a count Baseten does not offer.
+Promises: a `Gpu` holds only validated values. Refuses, with a `GpuError` that lists the valid ones:
+an unknown accelerator, and a count that Baseten does not offer.
 """
 
 import difflib
@@ -23,7 +23,7 @@ Gib = Annotated[float, Field(gt=0)]
 
 
 class GpuError(UsageError):
-    """A GPU= that cannot be had."""
+    """A GPU= that is not available."""
 
 
 class Sources(Section):
@@ -35,8 +35,8 @@ class Sources(Section):
 class Facts(Section):
     """One accelerator; memory in GiB of one GPU."""
 
-    memory: Count  # on the label
-    usable: Gib  # what CUDA shows a program, the whole of `--gpu-memory-utilization 1`
+    memory: Count  # nominal
+    usable: Gib  # what CUDA reports, all of which `--gpu-memory-utilization 1` takes
     source: Source
     capability: Annotated[float, Field(ge=7, lt=20)]  # CUDA compute capability
     counts: Annotated[list[Count], Field(min_length=1)]  # GPUs an instance may have
@@ -63,23 +63,22 @@ class _File(Section):
 
 @cache
 def load_all(path: Path = GPUS) -> tuple[Gpu, ...]:
-    """Every accelerator, least usable memory first; `CardError` when the file is not valid."""
+    """Every accelerator, least usable memory first; `CardError` if the file is not valid."""
     content = read(path, _File)
     found = [Gpu(name=name, **dict(facts)) for name, facts in content.accelerators.items()]
     return tuple(sorted(found, key=lambda gpu: gpu.usable))
 
 
 def load(name: str, where: str) -> Gpu:
-    """The accelerator that is named in `where`, a file and its key."""
+    """The accelerator called `name`; `where` is the file and key that name it."""
     if name not in _names():
         raise GpuError(f"{where}: {_unknown(repr(name), name)}")
     return parse(name)[0]
 
 
 def parse(spec: str) -> tuple[Gpu, int | None]:
-    """`A100` → that GPU and None, the count being left open; `A100:2` → the GPU and 2, and so do
-    `2×A100`, as plans write it, and `A100x2`. In small letters too, and with a hyphen for the
-    underscore."""
+    """`A100` → that GPU and None, as the count is open; `A100:2` → the GPU and 2. `2×A100`, as
+    plans write it, and `A100x2` mean the same. Takes lower case, and hyphens for underscores."""
     spec = re.sub(r"^(\d+)[×xX](.+)$", r"\2:\1", spec.strip())
     name, colon, number = spec.partition(":")
     if _name(name) not in _names() and (much := re.fullmatch(r"([^:]+)[×xX*](\d+)", spec)):
@@ -104,7 +103,7 @@ def _names() -> list[str]:
 
 
 def _unknown(shown: str, written: str) -> str:
-    """What is said of a name that is no GPU's. Who writes H100-80GB means H100, not H100_40GB."""
+    """The message about an unknown GPU name. H100-80GB means H100, not H100_40GB."""
     within = [name for name in _names() if _name(written).startswith(name)]
     near = sorted(within, key=len)[-1:] or difflib.get_close_matches(_name(written), _names(), n=1)
     meant = f"; did you mean {near[0]}? Use" if near else "; use"

@@ -1,8 +1,8 @@
-"""The middleware's settings as config.yaml may give them: limits of requests, and the others.
+"""The middleware's settings that config.yaml may contain: limits of requests, and others.
 
-Promises: LIMITS has each with its `default` and `description`; SETTINGS has every variable that
-packages/predict/settings.py reads, with what its value is unless it is empty: a `kind` and `bounds`
-of deploy/values.py, or any text. So has IMAGES those that packages/predict/images reads.
+Promises: LIMITS has the `default` and `description` of each limit; SETTINGS has every variable that
+packages/predict/settings.py reads, with the values it takes unless it is empty: a `kind` and
+`bounds` of deploy/values.py, or any text. IMAGES has the same for packages/predict/images.
 """
 
 from typing import Any
@@ -19,10 +19,10 @@ ABOVE_NOTHING = {"bounds": {"ge": 0}}
 INTEGER: Row = {"kind": "integer", **ABOVE_NOTHING}
 NUMBER: Row = {"kind": "number", **ABOVE_NOTHING}
 TEXT: Row = {}
-# What vLLM's engine on a GPU has room for; with more, one request ends it.
+# What vLLM's engine has room for on a GPU; a single request with more would crash it.
 ROOM: dict[str, Row] = {
     name: {"kind": "integer", "bounds": {"ge": 0, "le": LIMITS[name]["default"]}}
-    for name in ("token_ids", "stop_tokens", "bad_words_bytes")
+    for name in ("token_ids", "stop_tokens", "bad_words", "bad_words_bytes")
 }
 SETTINGS: dict[str, Row] = {
     **{f"PREDICT_LIMIT_{name.upper()}": ROOM.get(name, INTEGER) for name in LIMITS},
@@ -35,12 +35,12 @@ SETTINGS: dict[str, Row] = {
     "PREDICT_STREAM_INTERVAL": INTEGER,
     "PREDICT_TEMPERATURE": NUMBER,
     "PREDICT_TOKENIZER": TEXT,
-    "PREDICT_TOP_K": {"kind": "integer", "bounds": {"ge": -1}},  # vLLM's way to say all tokens
+    "PREDICT_TOP_K": {"kind": "integer", "bounds": {"ge": -1}},  # -1: all tokens, as in vLLM
     "PREDICT_TOP_P": NUMBER,
 }
 IMAGES: dict[str, Row] = {
     "ALLOWED_IMAGE_ADDRESSES": {"kind": "networks"},
-    "ALLOWED_IMAGE_FORMATS": TEXT,  # that Pillow and vLLM read is seen at the start
+    "ALLOWED_IMAGE_FORMATS": TEXT,  # the start checks that Pillow and vLLM can read them
     "ALLOWED_IMAGE_HOSTS": TEXT,
     "ALLOWED_IMAGE_PORTS": {"kind": "ports"},
 }

@@ -1,4 +1,4 @@
-"""What a model weighs: parameters, bytes of weights, KV cache and activations.
+"""The memory a model needs: parameters, bytes of weights, KV cache and activations.
 
 Promises: pure arithmetic on a card's `Architecture`, checked against transformers' and vLLM's own
 figures (tests/platform/test_memory.py); `activation_bytes` alone is an estimate.
@@ -15,15 +15,15 @@ BLOCK = 16  # tokens in a block of vLLM's KV cache on CUDA
 
 
 def in_gib(memory: float) -> str:
-    """Bytes, for a table whose head says GiB."""
+    """Bytes as GiB, for a table whose header has the unit."""
     return f"{memory / GIB:.1f}"
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Counts of parameters. `linear` are those that quantization makes smaller: attention, MLP and
-    all experts of the text decoder. Embeddings, output, norms, router and whatever sees images
-    stay in 16 bits, in vLLM's online quantization as in AWQ's and GPTQ's repos."""
+    """Counts of parameters. `linear` are those that quantization shrinks: attention, MLP and all
+    experts of the text decoder. Embeddings, output, norms, router and the vision part stay in 16
+    bits, both in vLLM's online quantization and in AWQ and GPTQ repos."""
 
     linear: int
     other: int
@@ -47,7 +47,7 @@ def parameters(shape: Architecture) -> Parameters:
 
 
 def _vision_parameters(shape: Vision, text_width: int) -> int:
-    """The encoder and the adapter: two linear layers into the text decoder's width."""
+    """The encoder and the adapter: two linear layers, to the text decoder's width."""
     width = shape.hidden_size
     patches = shape.channels * shape.patch_size**2 * width
     layer = 4 * width * width + 3 * width * shape.intermediate_size + 2 * width
@@ -57,14 +57,14 @@ def _vision_parameters(shape: Vision, text_width: int) -> int:
 
 
 def weight_bytes(shape: Architecture, bits: float) -> int:
-    """All weights, with linear layers at `bits` a weight."""
+    """All weights, with `bits` per weight in linear layers."""
     counted = parameters(shape)
     return math.ceil(counted.linear * bits / 8) + counted.other * BYTES
 
 
 def adapter_bytes(shape: Architecture, rank: int, modules: list[str] | None) -> int:
-    """One slot for a LoRA adapter: vLLM keeps both matrices of every module that may be adapted, at
-    the largest rank, whatever the adapter has of them."""
+    """One slot for a LoRA adapter: vLLM allocates both matrices of every module that may be
+    adapted, at the largest rank, whatever the adapter contains."""
     width, inner = shape.hidden_size, shape.intermediate_size
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     experts = shape.experts.count if shape.experts else 1
@@ -80,7 +80,7 @@ def adapter_bytes(shape: Architecture, rank: int, modules: list[str] | None) -> 
 
 
 def kv_bytes_per_token(shape: Architecture) -> int:
-    """Keys and values of one token in all layers; with several GPUs each holds its share."""
+    """Keys and values of one token in all layers; several GPUs divide them."""
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * BYTES
 
 
@@ -91,7 +91,7 @@ def kv_tokens(shape: Architecture, memory: int, gpus: int = 1, block: int = BLOC
 
 
 def image_tokens(shape: Architecture) -> int:
-    """The tokens of one image of the largest size: its patches, and one that ends each row."""
+    """The tokens of one image of the largest size: its patches, and one at the end of each row."""
     if not shape.vision:
         return 0
     rows = shape.vision.image_size // shape.vision.patch_size
@@ -99,8 +99,8 @@ def image_tokens(shape: Architecture) -> int:
 
 
 def activation_bytes(shape: Architecture, tokens: int, sequences: int, gpus: int) -> int:
-    """Estimate of what one step of `tokens` tokens needs at its peak on each GPU: the widest layer,
-    the logits of every sequence with their sorted copy, and the images of vLLM's profile run."""
+    """Estimate of the peak of one step of `tokens` tokens on each GPU: the widest layer, the logits
+    of every sequence with their sorted copy, and the images of vLLM's profile run."""
     active = shape.experts.active if shape.experts else 1
     attention = 2 * shape.head_dim * (shape.heads + shape.kv_heads) // gpus
     mlp = 3 * shape.intermediate_size * active // gpus
@@ -116,4 +116,4 @@ def _image_bytes(shape: Architecture, tokens: int) -> int:
     vision = shape.vision
     patches = max(tokens, image_tokens(shape))
     widths = 4 * vision.hidden_size + 3 * vision.intermediate_size + 2 * shape.hidden_size
-    return patches * (widths + patches) * BYTES  # the mask keeps images apart from each other
+    return patches * (widths + patches) * BYTES  # the mask separates the images

@@ -1,8 +1,8 @@
-"""What a user may choose beside the model.
+"""What a user may choose besides the model.
 
-Promises: an `Options` holds only words that can be what they stand for. Refuses, with a
-`UsageError` that names the value got and what is allowed, a source, a secret's name, a host or a
-context that cannot be one. Whether the hardware can run the model is deploy/fit.py's to say.
+Promises: an `Options` holds only well-formed values. Refuses, with a `UsageError` that names the
+value received and what is allowed, an invalid source, secret name, host or context. deploy/fit.py
+decides whether the hardware can run the model.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from deploy.errors import UsageError
 Source = Literal["bdn", "hub"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 
-# The secret that Baseten's own Pixtral Truss tells its users to create.
+# The secret that Baseten's own Pixtral Truss has its users create.
 DEFAULT_SECRET = "hf_access_key"
 
 NAME_OF_A_SECRET = r"([a-z0-9]+:)?[A-Za-z0-9][A-Za-z0-9_-]*"
@@ -31,11 +31,11 @@ HOST = re.compile(r"\.?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z][a-z0-9-]*")
 
 @dataclass(frozen=True)
 class Options:
-    """`secret` names the secret with the hub's token; None is what the card and the plan say.
-    `workers` is for a run on a CPU, where one process has the place of a GPU: their number, when it
-    is not that of the GPUs. `image_hosts` is None for any public host, hosts with commas between
-    them, or, for data URLs alone, "none" or nothing. `vllm_args` and `env` are further flags of
-    `vllm serve` and variables of the container, as words for a shell. The others change the card:
+    """`secret` names the secret with the hub's token; None takes the card's and the plan's value.
+    `workers` is for runs on a CPU, where one process takes the place of a GPU: their number, if it
+    is not the number of GPUs. `image_hosts` is None for any public host, a comma-separated list of
+    hosts, or, for data URLs only, "none" or empty. `vllm_args` and `env` are further flags of `vllm
+    serve` and variables of the container, in shell syntax. The others change the card:
     deploy/weights.py."""
 
     source: Source = "bdn"
@@ -89,17 +89,17 @@ class Options:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The words of `vllm_args`."""
+        """`vllm_args`, split into words."""
         return vllm_args.words(self.vllm_args or "")
 
     @property
     def variables(self) -> dict[str, str]:
-        """Those of `env`, by name."""
+        """The variables of `env`, by name."""
         return environment.parse(self.env or "")
 
     @property
     def hosts(self) -> list[str]:
-        """Those that images may come from, if they are named: names and IPv4 addresses, the only
+        """The hosts that images may come from, if any are named: names and IPv4 addresses, the only
         kinds Truss's allow lists take."""
         named = (self.image_hosts or "").lower()
         if named.strip() == NO_HOSTS:
@@ -107,8 +107,13 @@ class Options:
         return [host.strip() for host in named.split(",") if host.strip()]
 
 
-# What config.yaml's header has; workers are for a run here alone.
+# What config.yaml's header records; workers are only for local runs.
 RECORDED = [field.name for field in fields(Options) if field.name != "workers"]
+
+
+def are_chosen(options: argparse.Namespace) -> bool:
+    """Whether a command line has any option that changes config.yaml."""
+    return any(getattr(options, name) is not None for name in ("model", *RECORDED))
 
 
 def is_ipv4(host: str) -> bool:
@@ -120,11 +125,11 @@ def is_ipv4(host: str) -> bool:
 
 
 def from_arguments(options: argparse.Namespace, workers: int | None = None) -> Options:
-    """The choices of a command line (scripts/options.py); None is what was not given."""
+    """The choices of a command line (scripts/options.py); None for those not given."""
     source: str = "bdn" if options.source is None else options.source
     secret: str = DEFAULT_SECRET if options.secret is None else options.secret
     return Options(
-        source=cast(Source, source),  # which Options checks
+        source=cast(Source, source),  # Options checks it
         secret=secret,
         gpu=options.gpu,
         precision=options.precision,
@@ -144,7 +149,7 @@ def from_arguments(options: argparse.Namespace, workers: int | None = None) -> O
 
 def hardware(options: argparse.Namespace) -> Options:
     """GPU=, PRECISION= and CONTEXT= of a command that takes no other choice. `UsageError` for a
-    word that no model can be given; whether it fits, the plan says."""
+    value that is invalid for every model; the plan decides whether it fits."""
     if options.gpu:
         gpus.parse(options.gpu)
     if options.precision:
@@ -154,7 +159,7 @@ def hardware(options: argparse.Namespace) -> Options:
 
 
 def check_files(config: Path | None = None, report: Path | None = None) -> None:
-    """`UsageError` for a CONFIG= that is not there, or a REPORT= that cannot be."""
+    """`UsageError` for a CONFIG= that does not exist, or a REPORT= that cannot be written."""
     if config and not config.is_file():
         raise UsageError(
             f"CONFIG={config}: there is no such file; give the config.yaml that was pushed"
@@ -168,7 +173,7 @@ def check_files(config: Path | None = None, report: Path | None = None) -> None:
 
 
 def from_words(words: Iterable[str]) -> Options:
-    """The options of NAME=value words, as make takes them and `as_words` writes them."""
+    """The options in NAME=value words, as make takes them and `as_words` writes them."""
     found: dict[str, Any] = {}
     for word in words:
         name, _, value = word.partition("=")
@@ -180,8 +185,8 @@ def from_words(words: Iterable[str]) -> Options:
 
 
 def as_words(options: Options) -> str:
-    """Those that are not the defaults as NAME=value words for make, quoted for a shell; what
-    `from_words` reads."""
+    """The options that differ from the defaults, as NAME=value words for make, quoted for a shell;
+    `from_words` parses them."""
     shown = {
         name.upper(): str(value)
         for name in RECORDED

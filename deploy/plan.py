@@ -1,8 +1,8 @@
 """A model at a precision on GPUs: memory, context, requests. Whether it fits: deploy/fit.py.
 
-Promises: pure arithmetic on the facts in templates/, without any GPU. What vLLM needs beside
-weights and KV cache is an estimate on the high side, and marked as such; docs/hardware.md has the
-calculation.
+Promises: pure arithmetic on the facts in templates/; needs no GPU. The memory that vLLM needs
+besides weights and KV cache is an estimate on the high side, and marked as such; docs/hardware.md
+has the calculation.
 """
 
 import math
@@ -16,37 +16,37 @@ from deploy.memory import GIB
 from deploy.precisions import FP8_CAPABILITY, Precision
 from deploy.sections import LONGEST_STARTUP, USUAL_STARTUP, Files, Formats, Quantized
 
-# Of the memory CUDA shows, what is vLLM's: its own default, and 1.5 GiB at least stay free for
-# what it does not see: the CUDA context, fragments, peaks above the profiled one.
+# vLLM's share of the memory that CUDA reports: its own default, but at least 1.5 GiB stay free for
+# what it does not see: the CUDA context, fragmentation, peaks above the profiled one.
 UTILIZATION = 0.92
 LEFT_FREE = 1.5 * GIB
 
-# Assumptions, per GPU, measured nowhere. Libraries: workspaces of cuBLAS and FlashInfer, modules
-# loaded later; and with several GPUs NCCL's buffers. Graphs: all CUDA graphs together.
+# Assumptions, per GPU, not measured. Libraries: workspaces of cuBLAS and FlashInfer, modules loaded
+# later; and with several GPUs NCCL's buffers. Graphs: all CUDA graphs together.
 LIBRARIES = 0.5 * GIB
 NCCL = 0.5 * GIB
 GRAPHS = 0.75 * GIB
 
-# Of own weights, by FORMAT=; without it vLLM takes Mistral's where it finds a params.json.
+# Of own weights, by FORMAT=; without it vLLM takes Mistral's if it finds a params.json.
 OWN_FORMATS = {
     None: {"config": "auto", "load": "auto"},
     "hf": {"config": "hf", "load": "safetensors"},
     "mistral": {"config": "mistral", "load": "mistral"},
 }
 
-ROOM = 0.95  # of the KV cache that one request may be planned to fill: the rest is for our errors
+ROOM = 0.95  # the share of the KV cache that one planned request may fill: a margin for our errors
 CONTEXT_STEP = 256
 
-# With the cards' queues these are the requests that nginx has connections for (deploy/config.py).
+# With the cards' queues, nginx has connections for this many requests (deploy/config.py).
 MOST_SEQUENCES = 256
-SHORT_REQUEST = 512  # tokens: as many as fit of these are batched
-USUAL_REQUEST = 2048  # tokens: a replica is given as many as fit of these
+SHORT_REQUEST = 512  # tokens: the batch size is the number of these that fit
+USUAL_REQUEST = 2048  # tokens: a replica gets as many requests as fit of these
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A model at a precision on `count` GPUs, whether it runs there or not. Memory in bytes; of one
-    GPU where it says so."""
+    """A model at a precision on `count` GPUs, whether or not it runs there. Memory in bytes, of one
+    GPU where stated."""
 
     card: Card
     gpu: Gpu
@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def checkpoint(self) -> Files:
-        """The repo whose weights are loaded."""
+        """The repo that the weights come from."""
         named = quantized_repos(self.card) if self.precision.repo else {}
         return named.get(self.precision.name, self.card.weights)
 
@@ -78,7 +78,7 @@ class Plan:
 
     @property
     def dtype(self) -> str:
-        """vLLM's --dtype: what activations and whatever is not quantized are in."""
+        """vLLM's --dtype: of activations and of everything that is not quantized."""
         if self.precision.dtype:
             return self.precision.dtype
         usual: str = self.card.hardware.precision
@@ -92,13 +92,13 @@ class Plan:
 
     @property
     def utilization(self) -> float:
-        """vLLM's --gpu-memory-utilization, in hundredths."""
+        """vLLM's --gpu-memory-utilization, in steps of 0.01."""
         usable = self.gpu.usable * GIB
         return math.floor(min(UTILIZATION, 1 - LEFT_FREE / usable) * 100) / 100
 
     @property
     def budget(self) -> int:
-        """Of one GPU."""
+        """vLLM's memory, on one GPU."""
         return int(self.gpu.usable * GIB * self.utilization)
 
     @cached_property
@@ -121,14 +121,14 @@ class Plan:
 
     @property
     def adapters(self) -> int:
-        """Slots of LoRA adapters, on one GPU; counted whole, though several share most of it."""
+        """LoRA slots, on one GPU; counted in full, though several GPUs divide most of it."""
         given = self.card.adapters
         slot = memory.adapter_bytes(self.card.architecture, given.rank, given.modules)  # type: ignore[arg-type]
         return len(given.sources) * slot
 
     @property
     def kv_memory(self) -> int:
-        """Of one GPU; negative where not even the weights fit."""
+        """On one GPU; negative if not even the weights fit."""
         return self.budget - math.ceil(self.weights / self.count) - self.beside
 
     @property
@@ -137,7 +137,7 @@ class Plan:
 
     @property
     def longest_context(self) -> int:
-        """The longest max_model_len that fits, with room for errors of the estimate."""
+        """The longest max_model_len that fits, with a margin for errors of the estimate."""
         fits = int(self.kv_tokens * ROOM) // CONTEXT_STEP * CONTEXT_STEP
         return min(fits, self.card.context.length)
 
@@ -148,7 +148,7 @@ class Plan:
 
     @property
     def whole_context(self) -> int | None:
-        """The model's, where nobody asked for a shorter one and it does not fit."""
+        """The model's, if the user asked for no shorter one and it does not fit."""
         whole = self.card.context.length
         return whole if self.asked_context is None and self.context < whole else None
 
@@ -166,19 +166,19 @@ class Plan:
 
     @property
     def concurrency_target(self) -> int:
-        """Requests a replica is given at a time: as many usual ones as fit, each with an image of
-        the largest size where the model takes images."""
+        """Requests that a replica gets at a time: as many usual ones as fit, each with an image of
+        the largest size if the model takes images."""
         usual = USUAL_REQUEST + memory.image_tokens(self.card.architecture)
         return min(self.max_num_seqs, self._requests(usual))
 
     def _requests(self, tokens: int) -> int:
-        """How many of so many tokens fit at once; a request is never longer than the context."""
+        """How many requests of `tokens` tokens fit at once; none is longer than the context."""
         return self.kv_tokens // max(1, min(tokens, self.context))
 
     @property
     def startup_seconds(self) -> int:
-        """How long a replica may take to be ready: the card's or, if that is longer, what Baseten
-        gives by itself; and what the precision adds."""
+        """How long a replica may take to become ready: the card's time or Baseten's default,
+        whichever is longer, plus the precision's."""
         wanted = max(self.card.hardware.startup_seconds, USUAL_STARTUP)
         return min(wanted + self.precision.startup_seconds, LONGEST_STARTUP)
 
@@ -200,7 +200,7 @@ class Plan:
 
     @property
     def note(self) -> str:
-        """What the precision means on this GPU, where that is not plain."""
+        """What the precision means on this GPU, if that is not obvious."""
         if self.precision.given:
             return "as the weights are"
         if self.precision.name == "fp8":

@@ -1,7 +1,7 @@
-"""The sections of a card in templates/models/, and what each key of theirs means.
+"""The sections of a card in templates/models/, and what each of their keys means.
 
-Promises: strict: an unknown key, a value of another type or out of range is an error of pydantic's,
-which deploy/cards.py turns into a `CardError` that names the file and the key.
+Promises: strict: an unknown key, a value of another type or out of range is a pydantic error, which
+deploy/cards.py turns into a `CardError` that names the file and the key.
 """
 
 import re
@@ -20,7 +20,7 @@ LONGEST_STARTUP = 3000  # and at most
 
 
 class Section(BaseModel):
-    # strict: "32" is not 32, so that a quoting slip is found here and not in a start command
+    # strict: "32" is not 32, so that a stray quote fails here and not in a start command
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
@@ -48,7 +48,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def _limit_name(value: str) -> str:
-    if value not in LIMITS or value == "vocabulary":  # which is the architecture's
+    if value not in LIMITS or value == "vocabulary":  # that one comes from the architecture
         raise ValueError("is not a limit; packages/predict/limits.yaml lists them")
     return value
 
@@ -110,7 +110,7 @@ Limit = Annotated[int, Field(ge=0)] | None
 
 
 class Files(Section):
-    """What to fetch: file patterns of `repo` at `revision` that name each weight once."""
+    """The files to fetch: patterns for `repo` at `revision` that match each weight once."""
 
     source: Source
     repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
@@ -132,13 +132,13 @@ class Formats(Section):
 
 
 class Quantized(Files):
-    """A repo of the same model whose weights somebody has quantized, in Hugging Face's format.
+    """A repo with quantized weights of the same model, in Hugging Face's format.
 
-    `bits` and `group_size` are those of its quantization_config: each group of that many weights
-    has a scale and a zero point beside.
+    `bits` and `group_size` are from its quantization_config: each group of that many weights also
+    has a scale and a zero point.
     """
 
-    precision: Literal["awq", "gptq"]  # what PRECISION= chooses it by
+    precision: Literal["awq", "gptq"]  # the PRECISION= that selects it
     bits: Literal[4, 8]
     group_size: Count
 
@@ -148,9 +148,9 @@ class Quantized(Files):
 
 
 class OwnWeights(Section):
-    """A fine-tune of `base`, which gives everything else, its tokenizer too. `format` is None where
-    vLLM is to find it: Mistral's with a params.json and consolidated weights, else Hugging Face's.
-    `auth` is Truss's, where a secret's name alone will not do."""
+    """A fine-tune of `base`, which supplies everything else, including the tokenizer. `format` is
+    None if vLLM is to detect it: Mistral's with a params.json and consolidated weights, else
+    Hugging Face's. `auth` is Truss's, for cases where a secret's name is not enough."""
 
     source: Annotated[str, AfterValidator(_remote)]
     format: Literal["hf", "mistral"] | None = None
@@ -163,7 +163,7 @@ class OwnWeights(Section):
 
     @property
     def files(self) -> list[str]:
-        """Patterns. Without a format, what either may need: vLLM takes Mistral's of both."""
+        """Patterns. Without a format, those for both: vLLM prefers Mistral's if it has both."""
         hf = ["config.json", "generation_config.json", "model*.safetensors"]
         hf += ["model.safetensors.index.json"]
         mistral = ["params.json", "config.json", "consolidated*.safetensors"]
@@ -176,8 +176,8 @@ Module = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 
 
 class Adapters(Section):
-    """LoRA adapters, by the name they are served under. `modules` are those of the decoder that may
-    be adapted, null for all: vLLM keeps memory for each."""
+    """LoRA adapters, by the name they are served under. `modules` are the decoder modules that may
+    be adapted, null for all: vLLM allocates memory for each."""
 
     rank: Annotated[int, AfterValidator(_rank)]
     modules: list[Module] | None
@@ -238,12 +238,12 @@ class ServedNames(Section):
 class Features(Section):
     source: Source
     tools: bool
-    images: Annotated[int, Field(ge=0)]  # most in one request
+    images: Annotated[int, Field(ge=0)]  # maximum per request
 
 
 class Images(Section):
-    """What one image may be at most, as sent and decoded, and how long those of one request may
-    take to fetch together; how much of processed images vLLM keeps for when they come again."""
+    """The limits of one image, as sent and decoded; how long fetching all images of a request may
+    take; the size of vLLM's cache of processed images, for repeated ones."""
 
     source: Source
     megabytes: Count  # of 2**20 bytes, as vLLM counts them
@@ -265,7 +265,7 @@ class Hardware(Section):
 class Sampling(Section):
     """Defaults of the legacy format; null where the model has none.
 
-    `openai_requests`: whether they hold in the OpenAI format too.
+    `openai_requests`: whether they also apply to the OpenAI format.
     """
 
     source: Source
@@ -280,11 +280,11 @@ class Sampling(Section):
 class Autoscaling(Section):
     """What `make autoscale` sets on Baseten; keys and bounds are those of its management API.
 
-    How many requests a replica is given at a time depends on the hardware: deploy/plan.py.
+    The number of requests per replica depends on the hardware: deploy/plan.py.
     """
 
     source: Source
-    min_replica: Annotated[int, Field(ge=0)]  # 0: nothing runs, and nothing is paid, when idle
+    min_replica: Annotated[int, Field(ge=0)]  # 0: nothing runs, and nothing is billed, when idle
     max_replica: Count
     target_utilization_percentage: Annotated[int, Field(ge=1, le=100)]
 
@@ -298,19 +298,19 @@ class Autoscaling(Section):
 
 
 class Serving(Section):
-    """How much one replica takes on, and when it is given up."""
+    """How much load one replica takes, and when it counts as hung."""
 
-    queue: Count  # requests that wait beside those being served; more are refused
-    stall_seconds: Count  # an engine with requests that does nothing for so long hangs
-    drain_seconds: Count  # for what runs to finish when vLLM is told to stop
-    cpu: Count  # vCPUs of the host, at least
-    memory: Count  # GiB of the host's memory, at least
+    queue: Count  # requests that wait in addition to the running ones; more are rejected
+    stall_seconds: Count  # an engine with requests that does nothing for this long hangs
+    drain_seconds: Count  # for running requests to finish when vLLM is told to stop
+    cpu: Count  # the host's vCPUs, at least
+    memory: Count  # the host's memory in GiB, at least
 
 
 class Standin(Section):
-    """Of the small checkpoint that is trained instead of the weights. `tokenizer`: the model's
-    own, a file that mistral_common ships; `tests`: which of the container's tests run on it, all or
-    those that prove what differs between models."""
+    """The small checkpoint that is trained in place of the weights. `tokenizer`: the model's own, a
+    file that mistral_common ships; `tests`: which container tests run on it, all or those that
+    cover the differences between models."""
 
     tokenizer: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     tests: Literal["all", "answers"] = "answers"

@@ -1,7 +1,7 @@
-"""Where a user's own weights and adapters lie: the addresses that Truss's `weights:` takes.
+"""The addresses of a user's own weights and adapters, as Truss's `weights:` takes them.
 
-Promises: a `Remote` is an address Truss accepts; `auth` of its entry is a secret's name or what a
-card says. Refuses, with a `UsageError` that says what is taken, any other address.
+Promises: a `Remote` is an address Truss accepts; `auth` of its entry is a secret's name or the
+card's value. Refuses any other address, with a `UsageError` that says what is allowed.
 """
 
 import re
@@ -18,7 +18,7 @@ EXAMPLES = {
     "cw": "cw://bucket/folder",
     "https": "https://host/file",
 }
-# What is pasted instead: the page of a repo, or its name alone.
+# What users paste instead: the page of a repo, or its bare name.
 HUB_PAGE = re.compile(r"(?:https?://(?:huggingface\.co|hf\.co)/)?([\w.-]+/[\w.-]+)(?:/tree/.*|/)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -40,12 +40,12 @@ class Remote:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether what is fetched can never become something else."""
+        """Whether the address always gives the same content."""
         return bool(self.revision and COMMIT.fullmatch(self.revision))
 
 
 def parse(text: str, variable: str) -> Remote:
-    """An address; `variable` is what it was given as."""
+    """An address; `variable` is the option it came from."""
     scheme, there, path = text.partition("://")
     if re.match(r"[.~]{0,2}/|\.{1,2}$|~$|file://", text):
         place = "/adapters/NAME" if variable == "ADAPTERS" else "/models/MODEL"
@@ -79,8 +79,8 @@ def parse(text: str, variable: str) -> Remote:
 
 
 def secrets(text: str | None, schemes: list[str], default: str) -> dict[str, str]:
-    """SECRET= → the secret of each scheme. A name alone is of the user's own `schemes` where these
-    are not the hub, else of the hub; `s3:name,hf:other` says it of each."""
+    """SECRET= → the secret of each scheme. A bare name applies to the user's `schemes` other than
+    the hub, or to the hub if there are none; `s3:name,hf:other` sets each."""
     found = {"hf": default}
     others = [scheme for scheme in schemes if scheme != "hf"]
     for word in (text or "").split(",") if text else []:

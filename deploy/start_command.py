@@ -1,8 +1,8 @@
-"""The start command of config.yaml: written for sh, with or without supervisord, and read again.
+"""Writes the start command of config.yaml for sh, with or without supervisord, and parses it.
 
-Promises: what `quoted` gives reaches vLLM as it was, through YAML, Truss's builder, supervisord and
-sh, or through sh alone where Truss builds without supervisord; `serve_arguments` reads what `vllm
-serve` gets. Refuses a command that supervisord would misread.
+Promises: a word that `quoted` returns reaches vLLM unchanged, through YAML, Truss's builder,
+supervisord and sh, or through sh alone if Truss builds without supervisord; `serve_arguments`
+returns the arguments of `vllm serve`. Refuses a command that supervisord would misread.
 """
 
 import shlex
@@ -13,10 +13,10 @@ from deploy.errors import UsageError
 
 
 class StartCommandError(UsageError):
-    """A start command that would not run as it is written."""
+    """A start command that would not run as written."""
 
 
-# supervisord expands a % and sh does not: packages/start/prepare.sh has one in a variable.
+# supervisord expands a %, sh does not: packages/start/prepare.sh puts a % in this variable.
 PERCENT = '"$percent"'
 
 
@@ -32,7 +32,7 @@ def start_command(config: str) -> str:
 
 
 def serve_arguments(command: str) -> list[str]:
-    """What `vllm serve` gets from a start command; nothing when that runs something else."""
+    """The arguments of `vllm serve` in a start command; empty if it runs something else."""
     words = shlex.split(command)
     if words[:3] == ["exec", "sh", "-c"]:
         words = shlex.split(words[3].replace(PERCENT, "%"))
@@ -40,7 +40,7 @@ def serve_arguments(command: str) -> list[str]:
 
 
 def argument(command: str, flag: str) -> str | None:
-    """The value a start command gives `vllm serve` for `flag`: the last one, as vLLM takes it."""
+    """The value of `flag` for `vllm serve` in a start command: the last one, as in vLLM."""
     found = None
     words = serve_arguments(command)
     for word, following in zip_longest(words, words[1:], fillvalue=""):
@@ -51,7 +51,7 @@ def argument(command: str, flag: str) -> str | None:
 
 
 def check_start_command(command: str) -> None:
-    """Refuses what supervisord's configuration file would misread or cut off, silently."""
+    """Refuses what supervisord's configuration parser would silently misread or truncate."""
     for trap in ("%", " ;", " #"):
         if trap in command:
             raise StartCommandError(

@@ -1,7 +1,7 @@
-"""What a config.yaml holds, for the person who has it written.
+"""The summary of a config.yaml, printed after it is written.
 
-Promises: says what was chosen by itself, where the same model runs on fewer of the same GPUs, and
-what the plan does not know: a GPU that Baseten does not list, flags that change the KV cache.
+Promises: names the automatic choices, a way to run the same model on fewer of the same GPUs, and
+what the plan does not cover: a GPU that Baseten does not list, flags that change the KV cache.
 """
 
 import re
@@ -21,7 +21,7 @@ from deploy.start_command import argument, serve_arguments, start_command
 
 PRICES = "https://www.baseten.co/pricing"
 INSTANCES = "https://docs.baseten.co/deployment/resources"
-# Flags of vLLM that change how much of the KV cache there is, or how much of it a request takes.
+# vLLM flags that change the size of the KV cache, or how much of it a request takes.
 OF_THE_KV_CACHE = (
     "--kv-cache-dtype",
     "--kv-cache-memory-bytes",
@@ -35,7 +35,7 @@ ADAPTER = re.compile(r"([^=]+)=(?:/tmp)?/adapters/")  # name=folder, of --lora-m
 
 
 def on_fewer_gpus(chosen: Plan) -> str:
-    """The choice that runs the model in fp8 on fewer of these GPUs; empty where there is none."""
+    """The choice that runs the model in fp8 on fewer of these GPUs; empty if there is none."""
     if chosen.precision.quantized:
         return ""
     for count in (number for number in chosen.gpu.counts if number < chosen.count):
@@ -55,14 +55,14 @@ def on_fewer_gpus(chosen: Plan) -> str:
 
 
 def not_counted(chosen: Plan, choices: Options) -> str:
-    """The flags that change the KV cache without the plan's knowing; empty where there are none."""
+    """The flags that change the KV cache but not the plan; empty if there are none."""
     given = vllm_args.named((*chosen.card.flags, *choices.flags))
     return ", ".join(name for name in OF_THE_KV_CACHE if name in given)
 
 
 def precision(chosen: Plan, choices: Options) -> str:
-    """In what the weights are, and what is computed with them; and why, where the card's precision
-    is for a smaller GPU than the one that was named."""
+    """The precision of the weights and of the computation; and the reason, if the card chose the
+    precision for a smaller GPU than the one given."""
     note = f" ({chosen.note})" if chosen.note else ""
     if chosen.precision.quantized:
         return f"{chosen.precision.name} weights{note}, {chosen.dtype} for the rest"
@@ -85,7 +85,7 @@ def requests(chosen: Plan) -> str:
 
 
 def summary(card: Card, choices: Options) -> str:
-    """What config.yaml holds, for its user."""
+    """The summary of a config.yaml, for its user."""
     card = weights.applied(card, choices)
     chosen = planned(card, choices)
     less = f"; the model's {whole} do not fit" if (whole := chosen.whole_context) else ""
@@ -115,8 +115,8 @@ def summary(card: Card, choices: Options) -> str:
 
 
 def in_a_line(path: Path) -> str:
-    """What the config.yaml at `path` holds, as it is, changes by hand included; nothing of one that
-    is not as `make config` writes it. `UsageError` where there is none."""
+    """What the config.yaml at `path` serves, in one line, including changes by hand; or that `make
+    config` does not write such files. `UsageError` if it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:

@@ -1,9 +1,9 @@
-"""What a value may be, of a flag, of a variable of vLLM's or of a setting of the middleware.
+"""The values that a flag, a variable of vLLM or a setting of the middleware may have.
 
-Promises: a row of templates/vllm_flags.yaml, vllm_variables.yaml or deploy/limits.py says it: its
-`kind` (integer, number, size, json, object, ports, networks) with `bounds`, or its `choices`, of
-which a `list` has several with commas between them; a row with none of these takes any text.
-Refuses the others with a `UsageError` that says what is taken.
+Promises: a row of templates/vllm_flags.yaml, vllm_variables.yaml or deploy/limits.py defines them:
+its `kind` (integer, number, size, json, object, ports, networks) with `bounds`, or its `choices`; a
+`list` takes several, separated by commas; a row with none of these takes any text. Refuses other
+values with a `UsageError` that says what is allowed.
 """
 
 import json
@@ -32,8 +32,8 @@ UNITS = {
 
 
 def check_value(name: str, value: str, row: Row, variable: str) -> None:
-    """`UsageError` unless a value can be that of a flag, or of an environment variable, of `row`;
-    `variable` is where it was given."""
+    """`UsageError` unless `value` is valid for the flag or environment variable of `row`;
+    `variable` is the option it came from."""
     given = [value]
     if row.get("list"):
         given = _words(value)
@@ -72,7 +72,7 @@ def _check_bounds(name: str, value: str, bounds: dict[str, float], variable: str
 
 
 def number(value: str) -> float:
-    """That a flag's value stands for: 16k is 16000."""
+    """The number that a flag's value means: 16k is 16000."""
     bare = value.rstrip("".join(UNITS))
     unit: int = UNITS.get(value[len(bare) :], 1)
     return float(bare) * unit
@@ -87,7 +87,7 @@ def _is_port(text: str) -> bool:
 
 
 def _is_network(text: str) -> bool:
-    """As packages/predict/images/urls.py reads one, which deploying has no libraries for."""
+    """As packages/predict/images/urls.py parses one; deploying lacks the libraries for that."""
     parts = re.fullmatch(r"(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?", text)
     if not parts:
         return False
@@ -99,7 +99,7 @@ def _is_network(text: str) -> bool:
 
 
 def _is_json(value: str) -> bool:
-    """Where it begins as JSON; vLLM takes names for some of these flags too, as ngram."""
+    """False if it looks like JSON and is invalid; some flags also take names, such as ngram."""
     try:
         json.loads(value if value.lstrip().startswith(("{", "[")) else "0")
     except ValueError:

@@ -1,8 +1,8 @@
-"""What the container's environment says of a card and the choices, and what it may reach.
+"""The container's environment variables for a card and the choices, and its network access.
 
 Promises: variables of packages/predict and of vLLM for the card's sampling defaults, limits, images
-and adapters; only what differs from the middleware's own defaults. Refuses hosts for images of a
-model that takes none.
+and adapters; only those that differ from the middleware's own defaults. Refuses image hosts for a
+model without images.
 """
 
 import re
@@ -12,13 +12,13 @@ from deploy.errors import UsageError
 from deploy.limits import LIMITS
 from deploy.options import Options
 
-NO_STOP_LIMIT = 1 << 16  # strings; vLLM has no other way to say none
+NO_STOP_LIMIT = 1 << 16  # strings; vLLM has no other way to disable the limit
 
 
 def predict_settings(card: Card, most_requests: int | None = None) -> dict[str, str]:
     """The card's defaults for requests, and its limits that differ from limits.yaml, as
-    packages/predict/settings.py reads them. A request may not have more prompts than the server
-    takes requests at a time: it would be told to try again for ever."""
+    packages/predict/settings.py reads them. A request may have no more prompts than the server
+    takes requests at a time: retrying it would never succeed."""
     sampling = card.sampling
     settings = {
         "PREDICT_MAX_NEW_TOKENS": sampling.max_tokens,
@@ -34,9 +34,12 @@ def predict_settings(card: Card, most_requests: int | None = None) -> dict[str, 
     found = {name: str(value) for name, value in settings.items() if value is not None}
     found["VLLM_MAX_STOP_STRINGS"] = str(card.request_limits["stop_strings"] or NO_STOP_LIMIT)
     limits = dict(card.request_limits)
-    if (size := limits["bad_words_bytes"]) is not None:  # each with a space before it, and without
-        tokens = 2 * (size + (limits["bad_words"] or 0))
-        found["VLLM_MAX_BAD_WORDS_TOTAL_TOKENS"] = str(tokens)
+    # vLLM counts a word twice, with and without a leading space, if the tokens differ.
+    size, words = limits["bad_words_bytes"], limits["bad_words"]
+    if words is not None:
+        found["VLLM_MAX_NUM_BAD_WORDS"] = str(2 * words)
+    if size is not None:
+        found["VLLM_MAX_BAD_WORDS_TOTAL_TOKENS"] = str(2 * (size + (words or 0)))
     if most_requests is not None:
         limits["prompts"] = min(limits["prompts"] or most_requests, most_requests)
     for name, most in limits.items():
@@ -46,8 +49,9 @@ def predict_settings(card: Card, most_requests: int | None = None) -> dict[str, 
 
 
 def tokenizer_generation(files: list[str]) -> str | None:
-    """What packages/predict calls the tokenizer of these files, by its name; None for tekken's,
-    which has one name for all: the middleware then takes v3, whose rules hold for later ones."""
+    """packages/predict's name for the tokenizer of these files, from the file name; None for
+    tekken, which has one name for all versions: the middleware then takes v3, whose rules hold for
+    later ones."""
     for file in files:
         if found := re.fullmatch(r"tokenizer\.model(?:\.(v\d+))?", file):
             return found[1] or "v1"
@@ -56,8 +60,8 @@ def tokenizer_generation(files: list[str]) -> str | None:
 
 def image_settings(card: Card, choices: Options) -> dict[str, str]:
     """The card's limits for images, in vLLM's own variables, and the hosts they may come from."""
-    # packages/predict/images/connector.py, for text models too: their tokenizer would fetch what
-    # parts of a message name, though vLLM takes no images
+    # packages/predict/images/connector.py, for text models too: otherwise their tokenizer would
+    # fetch the URLs in a message, though vLLM takes no images
     settings = {"VLLM_MEDIA_CONNECTOR": "predict"}
     if card.images is None:
         if choices.image_hosts is not None:
@@ -67,9 +71,9 @@ def image_settings(card: Card, choices: Options) -> dict[str, str]:
         "VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB": str(card.images.megabytes),
         "VLLM_MAX_IMAGE_PIXELS": str(card.images.pixels),
         "VLLM_IMAGE_FETCH_TIMEOUT": str(card.images.fetch_seconds),
-        # Blocks of 128 KiB and more, as images are in each process that has them, go back to the
-        # system when they are freed. That is glibc's own threshold, which rises (to 32 MiB) with
-        # the first large block unless it is set: the engine kept what its requests had at once.
+        # glibc returns blocks from 128 KiB, such as images in each process, to the system when they
+        # are freed. This is its default threshold, but unless set it rises (to 32 MiB) with the
+        # first large block: the engine then kept the peak memory of its requests.
         "MALLOC_MMAP_THRESHOLD_": str(128 << 10),
     }
     if choices.image_hosts is not None:
@@ -80,8 +84,8 @@ def image_settings(card: Card, choices: Options) -> dict[str, str]:
 def egress(card: Card, choices: Options) -> dict[str, list[str]] | None:
     """Truss's `egress_restrictions`: what the container may reach; None for everything.
 
-    Two empty lists are nothing at all (truss/base/truss_config.py, `EgressRestrictions`). With
-    SOURCE=hub the hub must be reached, whose hosts for downloads change.
+    Two empty lists block everything (truss/base/truss_config.py, `EgressRestrictions`). SOURCE=hub
+    needs the hub, whose download hosts change.
     """
     if choices.source == "hub" or (card.images is not None and choices.image_hosts is None):
         return None

@@ -1,8 +1,8 @@
-"""What runs beside what was planned: a deployment against templates/ and config.yaml.
+"""Compares a running deployment with its plan: templates/ and config.yaml.
 
-Promises: pure comparison of a config.yaml and its plan with what the server says of itself in
-/metrics and /v1/models; says which figure of templates/ is off and by how much; what cannot be
-compared, as on a CPU, says why instead of passing.
+Promises: pure comparison of a config.yaml and its plan with what the server reports in /metrics and
+/v1/models; says which figure of templates/ is off and by how much; a figure that cannot be
+compared, as on a CPU, gets a reason instead of a pass.
 """
 
 import re
@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy import memory
+from deploy.markdown import row, table
 from deploy.memory import GIB
 from deploy.plan import GRAPHS, LIBRARIES, NCCL, ROOM, Plan
 from deploy.start_command import argument, serve_arguments, start_command
 
 OURS, CACHE = "predict:config_info", "vllm:cache_config_info"
-CLOSE = 0.05  # of a calculated figure: nearer is not worth a remark
+CLOSE = 0.05  # of a calculated figure: a smaller difference is not reported
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`agrees` is None for what cannot be compared, for the reason in `note`."""
+    """`agrees` is None if there is nothing to compare, for the reason in `note`."""
 
     name: str
     planned: str
@@ -32,7 +33,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a server says of itself; `ours` is empty for one that was deployed without this."""
+    """What a server reports; `ours` is empty for a deployment without this project."""
 
     ours: Mapping[str, str]
     cache: Mapping[str, str]
@@ -51,7 +52,7 @@ class Seen:
 
 
 def labels(metrics: str, name: str) -> dict[str, str]:
-    """The labels of the metric `name` in Prometheus' text format; none where it is not there."""
+    """The labels of the metric `name` in Prometheus' text format; empty if it is missing."""
     for line in metrics.splitlines():
         if line.startswith(f"{name}{{"):
             return dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', line))
@@ -63,7 +64,7 @@ def seen(metrics: str, models: list[dict[str, Any]]) -> Seen:
 
 
 def adapters_of(words: Iterable[str]) -> list[str]:
-    """The adapters' names that `--lora-modules` of a start command gives, in either form."""
+    """The adapter names in `--lora-modules` of a start command, in either form."""
     found, inside = [], False
     for word in words:
         if word.startswith("--"):
@@ -124,7 +125,7 @@ def _hardware(plan: Plan, runs: Seen) -> Comparison:
 def _precision(command: str, plan: Plan, runs: Seen) -> Comparison:
     name, kind = "precision", plan.precision
     asked, planned_dtype = argument(command, "--quantization"), argument(command, "--dtype")
-    already = kind.quantized and asked is None  # which vLLM reads in the checkpoint
+    already = kind.quantized and asked is None  # vLLM reads it from the checkpoint
     how = "quantized" if already else asked or "not quantized"
     planned = f"{kind.name}: {planned_dtype}, {how}"
     dtype, found = runs.ours.get("dtype", ""), runs.ours.get("quantization", "")
@@ -134,7 +135,7 @@ def _precision(command: str, plan: Plan, runs: Seen) -> Comparison:
     if already:
         right, note = found != "none", ""
     else:
-        # vLLM calls what it quantizes itself by the flag, or "online"
+        # vLLM reports its own quantization by the flag's value, or as "online"
         right = found in (asked or "none", "online" if asked else "none")
         given = plan.card.own_weights and not asked and not right
         note = "the weights are quantized, and QUANTIZED= tells the plan how" if given else ""
@@ -167,15 +168,11 @@ def _kv_cache(command: str, plan: Plan, runs: Seen) -> Comparison:
         f"estimate beside weights and activations, {beside:.2f} GiB, would have to be "
         f"{beside - gib:.2f}"
     )
-    # a context is planned into ROOM of the cache: with less than that, fewer requests fit
+    # a planned context fits into ROOM of the cache: in a smaller cache fewer requests fit
     return Comparison(name, planned, str(found), share >= ROOM - 1, note)
 
 
-def as_markdown(rows: Iterable[Comparison]) -> list[str]:
-    """The lines of a table."""
+def as_markdown(compared: Iterable[Comparison]) -> str:
     verdict = {True: "agrees", False: "**differs**", None: "not compared"}
-    lines = ["| | planned | runs | | |", "| --- | --- | --- | --- | --- |"]
-    for row in rows:
-        cells = [row.name, row.planned, row.seen, verdict[row.agrees], row.note]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    rows = [row(it.name, it.planned, it.seen, verdict[it.agrees], it.note) for it in compared]
+    return table(["", "planned", "runs", "", ""], rows)

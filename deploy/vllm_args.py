@@ -1,11 +1,11 @@
 """VLLM_ARGS= and a card's `vllm_args`: further flags of `vllm serve`, checked without vLLM.
 
-Promises: what is accepted is known to vLLM's parser (templates/vllm_flags.yaml, read from it),
-has as many values as its flag takes, and undoes nothing that this Truss relies on
+Promises: vLLM's parser knows each accepted flag (templates/vllm_flags.yaml, generated from it) and
+takes that many values for it; none undoes what this Truss relies on
 (templates/vllm_flags_refused.yaml says what, and why); and no two flags of a start command are a
-pair with which vLLM is sure not to start. Names are resolved as vLLM's parser resolves
-them: underscores, `--flag=value`, `--no-flag`, dotted keys; but not abbreviations, which a new vLLM
-may take for another flag. Refuses with a `UsageError` that names the flag.
+pair that certainly stops vLLM from starting. Resolves names as vLLM's parser does: underscores,
+`--flag=value`, `--no-flag`, dotted keys; but not abbreviations, which a new vLLM may resolve to
+another flag. Refuses with a `UsageError` that names the flag.
 """
 
 import difflib
@@ -22,20 +22,20 @@ from deploy.values import Row, check_value, number
 FLAGS = ROOT / "templates" / "vllm_flags.yaml"
 REFUSED = ROOT / "templates" / "vllm_flags_refused.yaml"
 
-# What supervisord's configuration file cuts a line at, even within quotes (facts of Truss's build).
+# supervisord's configuration parser cuts a line here, even in quotes (true of Truss's build).
 CUT = (" ;", " #")
 
 
-# Pairs of flags with which vLLM does not start, whatever the model and the GPU: in vLLM's own words
-# in vllm/config/scheduler.py, lora.py, parallel.py and observability.py. The first is at most the
-# second, where both are given:
+# Pairs of flags with which vLLM does not start, on any model or GPU, according to
+# vllm/config/scheduler.py, lora.py, parallel.py and observability.py. If both are given, the first
+# must be at most the second:
 ORDERED = (
     ("--max-num-seqs", "--max-num-batched-tokens"),
     ("--max-num-active-seqs", "--max-num-seqs"),
     ("--long-prefill-token-threshold", "--max-model-len"),
     ("--max-loras", "--max-cpu-loras"),
 )
-# The first needs the second:
+# The first requires the second:
 NEEDS = {
     "--numa-bind-nodes": "--numa-bind",
     "--numa-bind-cpus": "--numa-bind",
@@ -47,7 +47,7 @@ WHOLE_PREFILL = ("--max-model-len", "--max-num-batched-tokens")  # with --no-ena
 
 @cache
 def known() -> dict[str, Row]:
-    """Flag → `values` (none, one, maybe, some), `also`, names, and what a value may be."""
+    """Flag → `values` (none, one, maybe, some), `also` (other names), and the allowed values."""
     found: dict[str, Row] = fast_yaml.load(FLAGS.read_text(encoding="utf-8"))
     return found
 
@@ -57,7 +57,7 @@ def names() -> dict[str, str]:
     """Every spelling → its flag."""
     flags = known()
     found = {name: flag for flag, row in flags.items() for name in [flag, *row.get("also", [])]}
-    return {**found, "-O": "--optimization-level"}  # which vLLM's parser takes with -O3 as well
+    return {**found, "-O": "--optimization-level"}  # vLLM's parser also takes -O3
 
 
 @cache
@@ -68,7 +68,7 @@ def refused() -> dict[str, str]:
 
 
 def words(text: str, variable: str = "VLLM_ARGS") -> tuple[str, ...]:
-    """The words of VLLM_ARGS=, split as a shell does."""
+    """VLLM_ARGS=, split into words as a shell does."""
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
@@ -76,7 +76,7 @@ def words(text: str, variable: str = "VLLM_ARGS") -> tuple[str, ...]:
 
 
 def check(given: Sequence[str], variable: str = "VLLM_ARGS") -> None:
-    """`UsageError` unless all `given` words are flags with their values, none of them refused."""
+    """`UsageError` unless all `given` words are valid flags with their values, none refused."""
     for word in given:
         if any(ord(letter) < 32 for letter in word) or any(cut in word for cut in CUT):
             raise UsageError(
@@ -88,8 +88,8 @@ def check(given: Sequence[str], variable: str = "VLLM_ARGS") -> None:
 
 
 def _grouped(given: Sequence[str], variable: str) -> Iterator[tuple[str, list[str]]]:
-    """Each flag as it is written, with its values. As argparse has it, a word that begins with - is
-    a flag unless it is a number or has a space; a dash alone is a value."""
+    """Each flag as written, with its values. As in argparse, a word that begins with - is a flag
+    unless it is a number or contains a space; a lone dash is a value."""
     name, values = "", list[str]()
     for word in given:
         if re.fullmatch(r"-O=?\d", word):
@@ -111,7 +111,7 @@ def _grouped(given: Sequence[str], variable: str) -> Iterator[tuple[str, list[st
 
 
 def resolve(name: str, variable: str = "VLLM_ARGS") -> str:
-    """The flag that vLLM's parser takes `name` for, without its dotted key."""
+    """The flag that vLLM's parser resolves `name` to, without its dotted key."""
     bare, *_ = name.split(".", 1)
     spelled = bare.replace("_", "-") if bare.startswith("--") else bare
     if spelled in names():
@@ -123,13 +123,13 @@ def resolve(name: str, variable: str = "VLLM_ARGS") -> str:
 
 
 def named(given: Sequence[str]) -> list[str]:
-    """The flags among words that were checked, as vLLM's parser takes them."""
+    """The flags among checked words, as vLLM's parser resolves them."""
     return [resolve(name) for name, _ in _grouped(given, "VLLM_ARGS")]
 
 
 def check_together(given: Sequence[str]) -> None:
-    """`UsageError` where flags of a whole start command contradict each other. Of a flag that is
-    there twice the last one holds."""
+    """`UsageError` if flags of a whole start command contradict each other. The last of a repeated
+    flag counts."""
     found: dict[str, str] = {}
     off = set[str]()
     for name, values in _grouped(given, "VLLM_ARGS"):
@@ -144,7 +144,7 @@ def check_together(given: Sequence[str]) -> None:
     for lower, upper in pairs:
         if lower in found and upper in found and number(found[lower]) > number(found[upper]):
             advice = f"give {lower} at most {found[upper]}"
-            if lower in refused():  # it follows from the plan
+            if lower in refused():  # the plan sets it
                 advice = f"give {upper} at least {found[lower]}"
             raise UsageError(
                 f"vLLM would not start: {upper} is {found[upper]}, and cannot be below {lower}, "

@@ -1,9 +1,9 @@
-"""A user's own weights and adapters: what they change of a card, and how they are mounted.
+"""A user's own weights and adapters: how they change a card, and how they are mounted.
 
-Promises: with own weights, or a repo that somebody quantized, the tokenizer still comes from the
-card's own repo, as a second small mount, so the instruct format stays exact; each adapter has a
-mount of its own; what is not on the hub gets the credentials SECRET= names, or a card's `auth`.
-Refuses a name twice, one the model answers to, and an address Truss would not take.
+Promises: with own weights, or a repo quantized by others, the tokenizer still comes from the card's
+own repo, as a second small mount, so the instruct format stays exact; each adapter has its own
+mount; sources other than the hub get the credentials from SECRET=, or a card's `auth`. Refuses a
+duplicate name, a name the model answers to, and an address that Truss would not accept.
 """
 
 import re
@@ -23,7 +23,7 @@ FORMATS = ("hf", "mistral")
 
 
 def applied(card: Card, options: Options) -> Card:
-    """The card with the weights, adapters and title of the options instead of its own."""
+    """The card with its weights, adapters and title replaced by those of the options."""
     changes: dict[str, Any] = {}
     if options.title is not None:
         changes["title"] = _title(options.title, card)
@@ -65,8 +65,8 @@ def applied(card: Card, options: Options) -> Card:
 
 
 def _readable(card: Card) -> Card:
-    """The card with a format of its own weights that vLLM starts with. To see images in Hugging
-    Face's, it wants that repo's tokenizer beside its preprocessor_config.json."""
+    """The card, with a format for own weights that vLLM can start with. To read images in Hugging
+    Face's format, it needs that repo's tokenizer beside its preprocessor_config.json."""
     own = card.own_weights
     if own is None or card.architecture.vision is None:
         return card
@@ -146,7 +146,7 @@ def elsewhere(card: Card, chosen: Plan) -> bool:
 
 
 def entries(card: Card, chosen: Plan, options: Options) -> list[dict[str, Any]]:
-    """Truss's `weights:`, in the order in which they are mounted."""
+    """Truss's `weights:`, in the order of mounting."""
     own, adapters = card.own_weights, card.adapters
     names = secrets_of(card, options)
 
@@ -187,7 +187,7 @@ def secrets_of(card: Card, options: Options) -> dict[str, str]:
 
 
 def check_hub(card: Card) -> None:
-    """`UsageError` where SOURCE=hub cannot fetch something."""
+    """`UsageError` if SOURCE=hub cannot fetch something."""
     own = [card.own_weights.remote] if card.own_weights else []
     for remote in [*own, *(card.adapters.remote(name) for name in card.adapters.sources)]:
         if not remote.on_hub:

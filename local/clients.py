@@ -1,8 +1,9 @@
-"""Real clients, pinned in environments of their own, run against a container of this machine.
+"""Real clients, pinned in their own environments, run against a container on this machine.
 
-Promises: an environment is made once for its pins, by uv or by venv and pip, and by npm; a client's
-program (tests/clients) gets the container's address and the model alone, and what came of each step
-is compared with what the stand-ins answer. Refuses, naming it, what is not installed.
+Promises: an environment is built once for its pins, by uv or by venv and pip, and by npm; the
+program of a client (tests/clients) gets only the container's address and the model; the result of
+each step is compared with the stand-ins' answers. Refuses to run if something is not installed,
+and names it.
 """
 
 import base64
@@ -25,10 +26,10 @@ from deploy.paths import ROOT
 
 PROGRAMS = ROOT / "tests" / "clients"
 CACHE = ROOT / ".cache" / "clients"
-SECONDS = 300  # for all that one client is asked
-# What `make test` runs; langchain has the agents that langchain-openai's program asks.
+SECONDS = 300  # for all steps of one client
+# The clients in `make test`; langchain has the agents that langchain-openai's program uses.
 TESTED = ("openai", "anthropic", "mistralai", "langchain-openai", "litellm", "langchain")
-# What the stand-ins answer, as far as it tells that a step worked.
+# The part of the stand-ins' answers that shows that a step worked.
 WIND = "strong, cold wind"
 WEATHER = "It is 14 degrees in Genoa, and the mistral blows."
 EXPECTED = {
@@ -37,12 +38,12 @@ EXPECTED = {
     **dict.fromkeys(("image", "image_responses"), "The image is red."),
     "forced": "get_weather",
 }
-# What every client is for, as far as its program asks it.
+# The features to try with every client, as far as its program supports them.
 WANTED = ("plain", "stream", "tool", "tool_stream", "structured", "history", "image")
 
 
 class ClientsError(CommandError):
-    """An environment that cannot be made."""
+    """An environment that cannot be built."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Client:
     language: str  # "python" or "node"
     name: str
     package: str
-    use: str  # the lines that point it here
+    use: str  # the lines of code that point the client at the container
 
     @property
     def program(self) -> Path:
@@ -68,8 +69,8 @@ class Step:
 
     @property
     def right(self) -> bool:
-        """Whether what came is what the model answers to exactly this; where no stand-in was
-        trained on the question, as with what agents put around it, whether an answer came."""
+        """Whether the answer is the model's for exactly this prompt; or, if no stand-in was trained
+        on the prompt, such as the text agents add, whether there was an answer."""
         came = self.failed is None and self.came is not None
         return came and EXPECTED.get(self.name, "") in str(self.came)
 
@@ -84,7 +85,7 @@ def clients() -> list[Client]:
 
 
 def python(packages: Sequence[str] | None = None) -> Path:
-    """The interpreter of an environment with these packages, all of the clients' by default."""
+    """The interpreter of an environment with these packages, by default those of all clients."""
     pins = PROGRAMS / "requirements.txt"
     wanted = sorted(packages or ())
     key = hashlib.sha256(f"{wanted} {sys.version}".encode() + pins.read_bytes()).hexdigest()[:12]
@@ -95,7 +96,7 @@ def python(packages: Sequence[str] | None = None) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     names = ["-c", str(pins), *wanted] if wanted else ["-r", str(pins)]
     try:
-        uv = _uv()  # seconds, where pip takes a minute; but pip has settings that uv does not read
+        uv = _uv()  # seconds, pip takes a minute; but uv does not read all of pip's settings
         _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
         _run(uv, "pip", "install", "--quiet", "--python", str(interpreter), *names)
     except ClientsError:
@@ -106,7 +107,7 @@ def python(packages: Sequence[str] | None = None) -> Path:
 
 
 def _uv() -> str:
-    """uv, this machine's or the one that set-up (scripts/setup.py) has fetched."""
+    """uv, from this machine or as fetched by set-up (scripts/setup.py)."""
     fetched = sorted(str(path) for path in (ROOT / ".cache").glob("uv-*/bin/uv"))
     if found := shutil.which("uv") or next(reversed(fetched), None):
         return found
@@ -114,7 +115,7 @@ def _uv() -> str:
 
 
 def node() -> Path | None:
-    """The folder with the packages of Node; None where Node is not installed."""
+    """The folder with Node's packages; None if Node is not installed."""
     npm = shutil.which("npm")
     if shutil.which("node") is None or npm is None:
         return None
@@ -128,7 +129,7 @@ def node() -> Path | None:
         _run(npm, "ci", "--no-audit", "--no-fund", "--silent", cwd=folder)
         (folder / "whole").touch()
     for program in (PROGRAMS / "node").glob("*.mjs"):
-        shutil.copy(program, folder)  # Node looks for packages beside the program
+        shutil.copy(program, folder)  # Node looks for packages next to the program
     return folder
 
 
@@ -140,7 +141,7 @@ def _run(*command: str, cwd: Path = ROOT) -> None:
 
 
 def versions(interpreter: Path) -> dict[str, str]:
-    """Of the Python packages that are installed, by their names in small letters."""
+    """Versions of the installed Python packages, by name in lower case."""
     code = (
         "import importlib.metadata as m, json;"
         "name = lambda one: one.metadata['Name'].lower().replace('_', '-');"
@@ -165,7 +166,7 @@ def red() -> str:
 
 
 def not_run(steps: Sequence[Step]) -> list[str]:
-    """What of `WANTED` a client was not asked. A run of a program from the command line is one."""
+    """The features of `WANTED` that a client did not try. A command-line run counts as one."""
     names = [step.name for step in steps]
     if "headless" in names:
         return []
@@ -175,7 +176,7 @@ def not_run(steps: Sequence[Step]) -> list[str]:
 def run(
     client: Client, runtime: Path, url: str, model: str, image: str = "", seconds: float = SECONDS
 ) -> list[Step]:
-    """What came of each step. `runtime`: the interpreter, or the folder with Node's packages."""
+    """The result of each step. `runtime`: the interpreter, or the folder with Node's packages."""
     if client.language == "node":
         command = [shutil.which("node") or "node", str(runtime / client.program.name)]
     else:

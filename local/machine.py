@@ -1,6 +1,6 @@
-"""What a machine needs before anything runs on it.
+"""The programs that a machine needs before anything runs on it.
 
-Standard library only: set-up reads it before there is an environment.
+Standard library only: set-up imports it before there is an environment.
 """
 
 import os

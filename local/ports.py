@@ -1,32 +1,51 @@
-"""Who listens on a port of this machine, as Linux tells it.
+"""Finds the process that listens on a port of this machine, from Linux's /proc.
 
-Promises: nothing is connected to. None where nobody listens, or where the process is another
-user's, whose files cannot be looked at.
+Promises: makes no connection; for a process in a container, names its `make serve`. None if no
+process listens, or if it belongs to another user and its files cannot be read.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 LISTENING = "0A"  # the state in /proc/net/tcp
 SHOWN = 80  # characters of a command line
+SERVE = "-m scripts.serve"
+PARENT = re.compile(r"^PPid:\s*(\d+)$", re.MULTILINE)
 
 
 def listener(port: int) -> str | None:
     """The process that listens on a port: "process 123 (python -m http.server 8080)"."""
     sockets = sockets_of(port)
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended while we looked, or is another user's
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             if any(name in sockets for name in open_files(process)):
-                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                return f"process {process.name} ({' '.join(words).strip()[:SHOWN]})"
+                named = run_by(process)
+                return f"process {named.name} ({words_of(named)[:SHOWN]})"
     return None
 
 
+def run_by(process: Path) -> Path:
+    """The `make serve` whose container a process is in, or else the process itself."""
+    found = process
+    while SERVE not in words_of(found):
+        parent = PARENT.findall((found / "status").read_text())[0]
+        if parent == "0":  # of the very first process
+            return process
+        found = found.with_name(parent)
+    return found
+
+
+def words_of(process: Path) -> str:
+    words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    return " ".join(words).strip()
+
+
 def open_files(process: Path) -> Iterator[str]:
-    """What a process has open, as /proc/PID/fd names it."""
+    """The files that a process has open, as /proc/PID/fd names them."""
     for link in (process / "fd").iterdir():
-        with contextlib.suppress(OSError):  # it was closed while we looked
+        with contextlib.suppress(OSError):  # it has been closed
             yield str(link.readlink())
 
 

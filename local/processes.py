@@ -13,7 +13,7 @@ import httpx
 from deploy.paths import ROOT
 from local.truss import READY, URL
 
-START_SECONDS = 400  # patience, not a measure: these machines are shared
+START_SECONDS = 400  # a timeout, not a measure: these machines are shared
 STOP_SECONDS = 40
 
 
@@ -28,7 +28,7 @@ def launch(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], log: Path, url: str = URL) -> list[int]:
-    """The statuses of the readiness route before it was 200."""
+    """Waits for a 200 from the readiness route → the statuses before it."""
     seen: list[int] = []
     deadline = time.monotonic() + START_SECONDS
     with httpx.Client(timeout=5, trust_env=False) as client:
@@ -55,15 +55,15 @@ def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
 
 
 def container_processes() -> list[tuple[int, list[str]]]:
-    """Process id and words of every process of a container."""
+    """Process id and command line of every process in a container."""
     return [(pid, words) for pid, words in command_lines() if _is_of_a_container(pid)]
 
 
 def command_lines() -> list[tuple[int, list[str]]]:
-    """Process id and words of every process on our network, where the ports are."""
+    """Process id and command line of every process on our network, where the ports are."""
     found, ours = [], os.readlink("/proc/self/ns/net")
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it ended while we looked, or is another user's
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             words = path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
             if os.readlink(path.with_name("ns") / "net") == ours:
                 found.append((int(path.parent.name), words))
@@ -80,8 +80,8 @@ def vllm_processes() -> list[int]:
 
 
 def _is_of_a_container(pid: int) -> bool:
-    """Whether a process sees a container's files as its root. This machine's own root may have an
-    /app too, as where it is itself a container."""
+    """Whether a process sees a container's files as its root. This machine's own root may also have
+    an /app, if it is itself a container."""
     root = Path(f"/proc/{pid}/root")
     try:
         return not root.samefile("/") and (root / "app" / "config.yaml").is_file()

@@ -1,11 +1,11 @@
-"""The container without Docker: a bubblewrap sandbox laid out as Truss's image.
+"""The container without Docker: a bubblewrap sandbox laid out like Truss's image.
 
-Promises: what runs is the unmodified output of Truss's builder, placed as its Dockerfile places it,
-as user 60000, with the Dockerfile's own command as PID 1 of its own PID namespace (supervisord, or
-the start command where Truss has built without nginx), so that its end is the end of every process
-in it. Nothing is left on disk: files of the image are handed over as open file descriptors, the
-rest is mounted read-only or lives in memory. The network is the machine's own. Of the Dockerfile's
-commands those that install a file are done; packages are those of this machine.
+Promises: it runs the unmodified output of Truss's builder, placed as its Dockerfile places it, as
+user 60000. The Dockerfile's own command (supervisord, or the start command if Truss has built
+without nginx) is PID 1 of its own PID namespace, so when it ends, every process in it ends. Nothing
+is left on disk: files of the image are passed as open file descriptors, the rest is mounted
+read-only or lives in memory. It uses the machine's network. Of the Dockerfile's commands only those
+that install a file are carried out; packages are this machine's.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ VENV = Path(sys.prefix)
 # What Truss's usual image runs as PID 1
 ENTRYPOINT = ["/docker_server/.venv/bin/supervisord", "-c", "/etc/supervisor/supervisord.conf"]
 
-# What the image has under /etc that a process may look up
+# The files under /etc in the image that a process may look up
 ETC = ["alternatives", "hosts", "ld.so.cache", "localtime", "nginx/mime.types", "nsswitch.conf",
        "resolv.conf", "ssl"]  # fmt: skip
 
@@ -37,10 +37,10 @@ IMAGE_ENVIRONMENT = {
     "HOME": "/home/app",
     "APP_HOME": "/app",
     "LANG": "C.UTF-8",
-    "PORT": "8080",  # given by Baseten
+    "PORT": "8080",  # set by Baseten
 }
 
-# file of the build context → where the Dockerfile copies it; the last two in a build with nginx
+# file of the build context → where the Dockerfile copies it; the last two only with nginx
 PLACES = {
     "config.yaml": "/app/config.yaml",
     "proxy.conf": "/etc/nginx/conf.d/proxy.conf",
@@ -51,7 +51,7 @@ PROGRAMS = "/usr/local/bin"  # where build commands may install a program
 
 
 def dockerfile_command(dockerfile: str) -> list[str]:
-    """What a Dockerfile's ENTRYPOINT and CMD, in their JSON forms, run as PID 1."""
+    """The command that a Dockerfile's ENTRYPOINT and CMD, in their JSON forms, run as PID 1."""
     words: list[str] = []
     for instruction in ("ENTRYPOINT", "CMD"):
         for given in re.findall(rf"^{instruction} (\[.*\])$", dockerfile, re.MULTILINE)[-1:]:
@@ -60,14 +60,14 @@ def dockerfile_command(dockerfile: str) -> list[str]:
 
 
 def installed(dockerfile: str) -> dict[str, str]:
-    """Program → the file it is a copy of, both paths in the container, of build commands that
-    install one."""
+    """Programs that build commands install → the files they are copied from, both as paths in the
+    container."""
     found = re.findall(r"^RUN +install -m 755 (/\S+) (/\S+)$", dockerfile, re.MULTILINE)
     return {to: source for source, to in found}
 
 
 def image_files(context: Path, nginx_conf: Path) -> dict[str, bytes]:
-    """Path in the container → content, of a Truss build context and the image's nginx.conf."""
+    """Path in the container → content, from a Truss build context and the image's nginx.conf."""
     places = {name: place for name, place in PLACES.items() if (context / name).is_file()}
     files = {place: (context / name).read_bytes() for name, place in places.items()}
     for folder, place in FOLDERS.items():
@@ -92,7 +92,7 @@ def arguments(
 ) -> list[str]:
     """bubblewrap's command line. `mounts`: path in the container → folder or file here, read-only;
     `files`: path in the container → file descriptor with its content; `info`: descriptor for
-    bubblewrap's own report; `command`: what runs as PID 1; `writable`: as `mounts`, and written."""
+    bubblewrap's own report; `command`: runs as PID 1; `writable`: like `mounts`, but writable."""
     words = ["bwrap", "--unshare-user", "--uid", f"{USER_ID}", "--gid", f"{USER_ID}"]
     words += ["--unshare-pid", "--as-pid-1", "--unshare-ipc", "--new-session", "--die-with-parent"]
     words += ["--info-fd", str(info), "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm"]
@@ -108,7 +108,7 @@ def arguments(
     for place in dict.fromkeys([sys.base_prefix, str(VENV)]):
         if not Path(place).is_relative_to("/usr"):
             words += ["--ro-bind", place, place]
-    words += ["--tmpfs", PROGRAMS]  # what is installed there beside what this machine has
+    words += ["--tmpfs", PROGRAMS]  # for programs installed there, besides this machine's
     for program in sorted(Path(PROGRAMS).iterdir()):
         if str(program) not in files:
             words += ["--ro-bind-try", str(program), str(program)]
@@ -125,18 +125,18 @@ def arguments(
 
 
 class SandboxError(CommandError):
-    """Why there is no sandbox, and what it needs, in one line."""
+    """Why the sandbox cannot start, and what it needs, in one line."""
 
 
 @dataclass
 class Container:
-    """A running container. `process` is bubblewrap's; `pid_1` is the pid, outside, of its PID 1."""
+    """A running container. `process` is bubblewrap's; `pid_1` is its PID 1, seen from outside."""
 
     process: subprocess.Popen[bytes]
     pid_1: int
 
     def signal(self, number: int) -> None:
-        """Sends a signal to PID 1; none when it has ended already."""
+        """Sends a signal to PID 1, unless it has already ended."""
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid_1, number)
@@ -149,7 +149,7 @@ def start(
     command: Sequence[str] = ENTRYPOINT,
     writable: Mapping[str, Path] = NOTHING,
 ) -> Container:
-    """Starts the container; its output comes from `process.stdout`, a pipe."""
+    """Starts the container; its output arrives through `process.stdout`, a pipe."""
     report, info = os.pipe()
     descriptors = {where: _in_memory(content) for where, content in files.items()}
     try:
@@ -167,7 +167,7 @@ def start(
         for descriptor in descriptors.values():
             os.close(descriptor)
     with open(report) as stream:
-        text = stream.read()  # ends when bubblewrap has set up the sandbox, or failed to
+        text = stream.read()  # ends once bubblewrap has set up the sandbox, or has failed
     if not text:
         output, _ = process.communicate()
         raise SandboxError(

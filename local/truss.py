@@ -1,10 +1,10 @@
 """Runs the built Truss in the local container, in the foreground, until Ctrl-C or SIGTERM.
 
-Promises: what runs is what Baseten would run (Truss's own build context, the start command as
-rendered, supervisord, nginx, vLLM, or vLLM alone in Truss's build without nginx); the log is shown;
-ready means that the readiness route answers 200; however this ends, no process, mount or folder of
-it is left. Refuses to start, with one line that says what to do, when a port is taken or a program
-is missing.
+Promises: it runs what Baseten would run (Truss's own build context, the start command as rendered,
+supervisord, nginx, vLLM, or vLLM alone in Truss's build without nginx); the log is shown; ready
+means that the readiness route answers 200; however this ends, it leaves no process, mount or
+folder. Refuses to start, with one line that says what to do, if a port is taken or a program is
+missing.
 """
 
 import http.client
@@ -41,8 +41,8 @@ from local.standins import cache
 
 PACKAGES = ROOT / "packages"
 LOCAL_ENVIRONMENT = ROOT / "local" / "environment.yaml"
-CPU_BUILD = ROOT / "local" / "cpu"  # plugins of vLLM: repairs, and forks in place of new processes
-LOCAL = "/local"  # where that is in the container
+CPU_BUILD = ROOT / "local" / "cpu"  # vLLM plugins: fixes, and forks in place of new processes
+LOCAL = "/local"  # CPU_BUILD's path in the container
 NGINX_PORT = 8080  # fixed by Truss
 URL = f"http://127.0.0.1:{NGINX_PORT}"
 STRAIGHT_URL = f"http://127.0.0.1:{PORT}"  # vLLM's own, in a build without nginx
@@ -50,21 +50,21 @@ READY = "/v1/models/model"  # Truss's readiness route
 READINESS = f"{URL}{READY}"
 STOP_SECONDS = 25  # supervisord gives nginx 10 s, and then vLLM, before it kills them
 SHARED_CACHE = "/cache/model"  # where Baseten mounts a folder that a model's replicas share
-SLIM = "BT_USE_DOCKER_SERVER_SLIM"  # Truss's: "true" in a builder's environment leaves nginx out
+SLIM = "BT_USE_DOCKER_SERVER_SLIM"  # Truss's: "true" in a builder's environment omits nginx
 SAY_EVERY_SECONDS = 5
 WORKERS = (1, 2, 4)  # divide the KV heads of local/standins/decoders.py
-DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy says
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores http_proxy
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class CannotServeError(CommandError):
-    """Why the container cannot run, and what to do about it, in one line."""
+    """Why the container cannot run, and what to do, in one line."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """What the container is made of; `files`, `mounts` (read-only) and `writable` are by path in
-    the container."""
+    """The contents of the container; `files`, `mounts` (read-only) and `writable` are keyed by path
+    in the container."""
 
     files: dict[str, bytes]
     mounts: dict[str, Path]
@@ -74,12 +74,12 @@ class Image:
 
     @property
     def url(self) -> str:
-        """Where the platform reaches it."""
+        """The address at which the platform reaches it."""
         return URL if self.command[0] == sandbox.ENTRYPOINT[0] else STRAIGHT_URL
 
 
 def check_machine(ports: Mapping[str, int], nginx: bool = True) -> None:
-    """`CannotServeError` unless the programs are there and the `ports`, by owner, are free."""
+    """`CannotServeError` unless the programs are installed and the `ports`, by owner, are free."""
     for program in ("bwrap", *(["nginx"] if nginx else [])):
         if shutil.which(program, path=SEARCH_PATH) is None:
             package = SYSTEM_PROGRAMS[program]
@@ -99,7 +99,7 @@ def check_machine(ports: Mapping[str, int], nginx: bool = True) -> None:
 
 
 def stage(config: str, to: Path, packages: Path = PACKAGES) -> None:
-    """Lays out in the folder `to` the Truss that would be pushed with this config.yaml."""
+    """Creates in the folder `to` the Truss that would be pushed with this config.yaml."""
     (to / "config.yaml").write_text(config, encoding="utf-8")
     no_bytecode = shutil.ignore_patterns("__pycache__")
     shutil.copytree(packages, to / "packages", ignore=no_bytecode)
@@ -124,8 +124,8 @@ def build(truss: Path, nginx: bool = True) -> tuple[dict[str, bytes], list[str],
 def mounts(
     config: dict[str, Any], given: Mapping[str, Path] | None = None, plugins: bool = True
 ) -> dict[str, Path]:
-    """Where the config mounts weights and adapters → the stand-ins for them, built if need be;
-    or what is `given` for a place in the container."""
+    """The config's mounts of weights and adapters → their stand-ins, built if necessary, or the
+    path `given` for a place in the container."""
     given = given or {}
     entries = config.get("weights") or []
     places = [entry["mount_location"] for entry in entries]
@@ -150,7 +150,7 @@ def mounts(
             )
         else:
             folder = finetunes.ensure(base) / kind_of(entry, base)
-        if place.startswith("/tokenizers/"):  # of the repo's files that one alone
+        if place.startswith("/tokenizers/"):  # only these files of the repo
             found |= {f"{place}/{name}": folder / name for name in entry["allow_patterns"]}
         else:
             found[place] = checked(place, given[place]) if place in given else folder
@@ -158,7 +158,8 @@ def mounts(
 
 
 def checked(place: str, folder: Path) -> Path:
-    """The folder, if it has what vLLM looks for first; else it would say so in a traceback."""
+    """The folder, if it has the file vLLM looks for first; without it vLLM would only show a
+    traceback."""
     adapter = place.startswith("/adapters/")
     wanted = ("adapter_config.json",) if adapter else ("config.json", "params.json")
     if not any((folder / name).is_file() for name in wanted):
@@ -173,7 +174,7 @@ def repo_of(entry: dict[str, Any]) -> str:
 
 
 def kind_of(entry: dict[str, Any], base: Card) -> str:
-    """What of local/finetunes stands in for a user's own: an adapter, or weights in a format."""
+    """The kind of stand-in from local/finetunes: an adapter, or weights in a format."""
     if entry["mount_location"].startswith("/adapters/"):
         return "adapter"
     patterns, made = entry.get("allow_patterns") or [], finetunes.formats(base)
@@ -191,9 +192,9 @@ def kind_of(entry: dict[str, Any], base: Card) -> str:
 
 
 def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
-    """Path in the container → file, of those secrets the config asks for that are in `folder`.
+    """Path in the container → file, for the secrets in `folder` that the config asks for.
 
-    As on Baseten: no other secret gets in, and one that is not set is simply not there.
+    As on Baseten: no other secret gets in, and one that is not set is simply absent.
     """
     names = list(config.get("secrets") or {})
     if names and folder is None:
@@ -209,7 +210,7 @@ def secrets(config: dict[str, Any], folder: Path | None) -> dict[str, Path]:
 
 
 def local_variables() -> dict[str, str]:
-    """Those of a run on this machine, which local/environment.yaml has."""
+    """The variables for runs on this machine, from local/environment.yaml."""
     found: dict[str, str] = yaml.safe_load(LOCAL_ENVIRONMENT.read_text(encoding="utf-8"))
     return found
 
@@ -232,7 +233,7 @@ def tensor_parallel_size(config: dict[str, Any]) -> int:
 
 
 def check_precision(config: dict[str, Any]) -> None:
-    """`CannotServeError` for weights that only a GPU can be given."""
+    """`CannotServeError` for a precision that only a GPU supports."""
     if method := argument(config["docker_server"]["start_command"], "--quantization"):
         raise CannotServeError(
             f"--quantization {method} needs a GPU, and here vLLM runs on the CPU; "
@@ -241,7 +242,7 @@ def check_precision(config: dict[str, Any]) -> None:
 
 
 def workers_of(value: str | None) -> int | None:
-    """TP= as a number; None where the number of GPUs is that of the workers."""
+    """TP= as a number; None if there are as many workers as GPUs."""
     if value is None:
         return None
     if not re.fullmatch(r"[1-9][0-9]{0,3}", value):
@@ -250,8 +251,8 @@ def workers_of(value: str | None) -> int | None:
 
 
 def check_workers(config: dict[str, Any], as_it_is: bool = False) -> None:
-    """`CannotServeError` for more workers than a stand-in can be divided over; their number is TP=,
-    or without it that of the GPUs. A config that is run `as_it_is` takes no TP=."""
+    """`CannotServeError` for more workers than a stand-in can be divided among; their number is TP=
+    or, without it, the number of GPUs. A config that is run `as_it_is` takes no TP=."""
     workers = tensor_parallel_size(config)
     advice = f"use TP={max(WORKERS)} here, whatever the number of GPUs"
     if as_it_is:
@@ -273,17 +274,17 @@ def is_ready(url: str = URL) -> bool:
 
 
 def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]) -> int:
-    """Runs the container until it ends or a signal ends it; 0 when it was asked to stop."""
-    asked: list[float] = []  # when, in seconds
+    """Runs the container until it ends or a signal ends it; returns 0 if it was asked to stop."""
+    asked: list[float] = []  # times of stop signals, in seconds
     running: list[sandbox.Container] = []
     ready = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        # The first signal asks, a later one does not wait. One within a second is the same one:
-        # a signal to a process group arrives directly, and again from make. Until the
-        # container is ready there is nothing to wait for: no request runs, and CACHE= gets files
-        # that are whole or none. A SIGTERM in supervisord's first second is lost: it passes it on
-        # to what it has just forked, where its own handler takes it until exec.
+        # The first signal asks, a later one forces. One within a second is the same one: a signal
+        # to a process group arrives directly, and again from make. Until the container is ready
+        # there is nothing to wait for: no request runs, and files in CACHE= are complete or absent.
+        # A SIGTERM in supervisord's first second is lost: supervisord forwards it to a process it
+        # has just forked, where supervisord's own handler still catches it until exec.
         now = time.monotonic()
         if asked and now - asked[0] < 1:
             return
@@ -299,7 +300,7 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
         image.files, image.mounts, image.environment, image.command, image.writable
     )
     running.append(container)
-    if asked:  # while it was being started
+    if asked:  # during its start
         container.signal(signal.SIGKILL)
     started = time.monotonic()
     log = threading.Thread(target=_copy_log, args=(container.process.stdout,))
@@ -326,7 +327,7 @@ def run(image: Image, say: Callable[[str], None], when_ready: Callable[[], None]
         say("stopped")
         return 0
     raise CannotServeError(
-        f"vLLM ended {'after' if ready else 'before'} it was ready; its log above says why"
+        f"the container ended {'after' if ready else 'before'} it was ready; its log says why"
     )
 
 
@@ -335,7 +336,7 @@ def _copy_log(pipe: Any) -> None:
         for line in pipe:
             sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
-    except OSError:  # nobody reads our output any more: a log that stands still would stop vLLM
+    except OSError:  # nobody reads our output any more, and a blocked log would block vLLM
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in pipe:
             pass

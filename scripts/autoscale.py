@@ -1,12 +1,12 @@
 """Sets a deployed model's autoscaling on Baseten, from its card and its plan.
 
-Promises: shows each setting before and after; changes nothing with --dry-run, and nothing but the
-settings shown without; how many requests a replica is given is the plan's figure, as config.yaml
-has it when it is this model's, else for the hardware given, or for the card's; asks again, later
-and later, when Baseten is busy (429, 5xx). Refuses, with one line that says what to do: before
-Baseten is asked, as far as it can be known then, and with exit code 2, values out of Baseten's
-bounds and hardware that cannot run the model; with 1, a missing or refused key, a model or
-environment that is not there, an address that does not answer.
+Promises: shows each setting before and after; changes nothing with --dry-run, and otherwise only
+the settings shown. The number of requests per replica is the plan's figure: config.yaml's if that
+is for this model, else for the hardware given, or for the card's. Retries with growing delays if
+Baseten is busy (429, 5xx). Refuses, with one line that says what to do: values out of Baseten's
+bounds and hardware that cannot run the model, with exit code 2 and, if possible, before it calls
+Baseten; a missing or rejected key, an unknown model or environment, or an address that does not
+answer, with exit code 1.
 """
 
 import argparse
@@ -22,30 +22,29 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy import baseten, cards
-from deploy.baseten import MANAGEMENT_API, BasetenError, Management, Settings, differing
+from deploy.baseten import MANAGEMENT_API, PRODUCTION, BasetenError, Management, Settings, differing
 from deploy.cards import Card
 from deploy.config import most_requests, planned
 from deploy.edits import chosen_by
 from deploy.errors import UsageError
 from deploy.options import Options, check_files, hardware
-from deploy.paths import ROOT
+from deploy.paths import CONFIG
 from deploy.plan import Plan
 from deploy.sections import Autoscaling, Count
 from scripts.command import command
 
-PRODUCTION = "production"
-# What the command line calls the settings that it takes.
+# The command line's names for the settings that it takes.
 VARIABLES = {"min_replica": "MIN", "max_replica": "MAX", "concurrency_target": "CONCURRENCY"}
 
 
 class Wanted(Autoscaling):
-    """What is set: the card's, and how many requests a replica is given at a time."""
+    """The settings to apply: the card's, and the number of requests per replica."""
 
     concurrency_target: Count
 
 
 def planned_concurrency(card: Card, options: argparse.Namespace, config: Path) -> tuple[int, str]:
-    """The plan's concurrency target, and where it was found."""
+    """The plan's concurrency target, and its source."""
     found, given = _read_config(config), hardware(options)
     if found and found.card == card and given == Options() and found.concurrency:
         return found.concurrency, config.name
@@ -54,7 +53,7 @@ def planned_concurrency(card: Card, options: argparse.Namespace, config: Path) -
 
 
 def _plan(card: Card, options: argparse.Namespace, config: Path) -> Plan:
-    """Of config.yaml where that is this model's, on the hardware that is named, if any."""
+    """The plan of config.yaml if that is for this model, on the hardware given, if any."""
     found, given = _read_config(config), hardware(options)
     if found and found.card == card:
         given = found.options if given == Options() else found.options.on(given)
@@ -62,7 +61,7 @@ def _plan(card: Card, options: argparse.Namespace, config: Path) -> Plan:
 
 
 def too_many(card: Card, target: int, options: argparse.Namespace) -> str:
-    """What is wrong with a target above what a replica admits; empty where nothing is."""
+    """Why a target is above what a replica admits; empty if it is not."""
     plan = _plan(card, options, config_of(options))
     if target <= (most := most_requests(plan)):
         return ""
@@ -73,8 +72,8 @@ def too_many(card: Card, target: int, options: argparse.Namespace) -> str:
 
 
 class Config(NamedTuple):
-    """What config.yaml was made from, its name on Baseten, and how many requests a replica is
-    given."""
+    """The choices that config.yaml was made from, its name on Baseten, and its number of requests
+    per replica."""
 
     card: Card | None
     options: Options
@@ -83,7 +82,7 @@ class Config(NamedTuple):
 
 
 def _read_config(config: Path) -> Config | None:
-    """None for what cannot be read so."""
+    """None if the file cannot be read so."""
     try:
         text = config.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
@@ -96,8 +95,8 @@ def _read_config(config: Path) -> Config | None:
 
 
 def wanted_settings(card: Card, target: int, given: Mapping[str, int | None]) -> Settings:
-    """The card's settings and the plan's `target`, with those given in their place;
-    `UsageError` out of bounds."""
+    """The card's settings and the plan's `target`, overridden by those given; `UsageError` out of
+    bounds."""
     _check_bounds(card, given)
     chosen = {name: value for name, value in given.items() if value is not None}
     content = {**card.autoscaling.model_dump(), "concurrency_target": target, **chosen}
@@ -113,7 +112,7 @@ def wanted_settings(card: Card, target: int, given: Mapping[str, int | None]) ->
 
 
 def _check_bounds(card: Card | None, given: Mapping[str, int | None]) -> None:
-    """`UsageError` in the words of the command line; of a card that is not known yet, nothing."""
+    """`UsageError` in the command line's terms; without a known card, only what needs none."""
     for name, variable in VARIABLES.items():
         value, lowest = given.get(name), 0 if name == "min_replica" else 1
         if value is not None and value < lowest:
@@ -134,8 +133,8 @@ def _titled(title: str) -> Card | None:
 
 
 def card_called(title: str, config: Path) -> Card:
-    """The card of the model that Baseten knows by this name: a card's title, or what TITLE= gave
-    the model of config.yaml."""
+    """The card of the model with this name on Baseten: a card's title, or the TITLE= that
+    config.yaml's model was given."""
     found = _read_config(config)
     mine = found.card if found and found.title == title else None
     if card := mine or _titled(title):
@@ -160,11 +159,11 @@ def table(title: str, before: Settings, after: Settings, names: list[str]) -> Ta
 
 
 def config_of(options: argparse.Namespace) -> Path:
-    return options.config or ROOT / "config.yaml"
+    return options.config or CONFIG
 
 
 def chosen(card: Card, options: argparse.Namespace) -> tuple[Settings, str]:
-    """What is set for this card, and where the concurrency target was found. Raises UsageError."""
+    """The settings for this card, and the source of the concurrency target. Raises UsageError."""
     target, found = planned_concurrency(card, options, config_of(options))
     return wanted_settings(card, target, _given(options)), found
 
@@ -174,7 +173,7 @@ def _given(options: argparse.Namespace) -> dict[str, int | None]:
 
 
 def check_words(options: argparse.Namespace) -> None:
-    """`UsageError` for hardware or figures that no model can be given, or a CONFIG= not there."""
+    """`UsageError` for hardware or figures invalid for every model, or a missing CONFIG= file."""
     _check_bounds(None, _given(options))
     hardware(options)
     check_files(config=options.config)
@@ -183,7 +182,7 @@ def check_words(options: argparse.Namespace) -> None:
 def autoscale(
     options: argparse.Namespace, card: Card | None, management: Management, console: Console
 ) -> None:
-    """`card` is None for the one that has the name Baseten knows."""
+    """`card` is None to find it by the model's name on Baseten."""
     model, environment = options.model_id, options.environment or PRODUCTION
     name = management.model_name(model)
     card = card or card_called(name, config_of(options))
@@ -218,7 +217,7 @@ def main(options: argparse.Namespace) -> None:
     card = cards.load(options.model) if options.model else None
     check_words(options)
     if card:
-        chosen(card, options)  # an impossible choice is refused before anybody is asked
+        chosen(card, options)  # refuses an impossible choice before any call of Baseten
     baseten.checked_id("MODEL_ID", options.model_id)
     baseten.checked_id("ENVIRONMENT", options.environment or PRODUCTION)
     url = baseten.checked_address(options.base_url or MANAGEMENT_API)

@@ -1,8 +1,9 @@
 """Measures this Truss on this machine, part by part, or a deployment by its URL; writes a page.
 
-Promises: a part's figures are one JSON file, and the page is made of all there are, with plots;
-what is compared ran in the same run, interleaved, and is reported as ratios or differences within a
-round. A run that was stopped goes on. Refuses to write the figures of a part that failed.
+Promises: a part's figures are one JSON file, and the page and its plots are made from all of them;
+values that are compared come from the same run, interleaved, and are reported as ratios or
+differences within a round. A run that was stopped resumes. Refuses to write the figures of a part
+that failed.
 """
 
 import argparse
@@ -31,12 +32,12 @@ DOCS = ROOT / "docs"
 CACHE = ROOT / ".cache" / "bench"
 
 QUICK_PARTS = ("overhead",)
-# Measured before the others, which load into this process what a cold start is to read from disk.
+# Measured first: the others load into this process what a cold start has to read from disk.
 FIRST = ("startup",)
 
 
 def measure(name: str, options: argparse.Namespace, to: Path, console: Console) -> None:
-    """Measures a part and writes its metrics, its plots and the page they are in."""
+    """Measures a part and writes its metrics, its plots and their page."""
     check_machine({"nginx": NGINX_PORT, "vLLM": PORT})
     run = opened(name, options, to, console)
     results = {
@@ -45,7 +46,7 @@ def measure(name: str, options: argparse.Namespace, to: Path, console: Console) 
         "commit": commit(session.SOURCES),
         "date": time.strftime("%Y-%m-%d"),
         "quick": options.quick,
-        "load": round(os.getloadavg()[1], 1),  # what ran beside, before it began
+        "load": round(os.getloadavg()[1], 1),  # of other work, before the part began
         **PARTS[name].measure(options.model, options.quick, run),
     }
     page.write_results(to, name, results)
@@ -54,7 +55,7 @@ def measure(name: str, options: argparse.Namespace, to: Path, console: Console) 
 
 
 def measure_parts(options: argparse.Namespace, to: Path, console: Console) -> None:
-    """Measures the parts that are asked for, one after the other."""
+    """Measures the requested parts, one after the other."""
     if options.part:
         wanted = [options.part]
     else:
@@ -71,21 +72,21 @@ def measure_parts(options: argparse.Namespace, to: Path, console: Console) -> No
 
 
 def draw_again(to: Path) -> None:
-    """Page and plots from the metrics there are."""
+    """Redraws the page and plots from the existing metrics."""
     if not (to / plots.FOLDER).is_dir():
         raise BenchError(f"{to / plots.FOLDER} does not exist, so there are no metrics for a page")
     page.write(to)
 
 
 def folder(options: argparse.Namespace) -> Path:
-    """Where a run writes to: what is published is of all models, and not rough."""
+    """The output folder of a run: only complete runs of all models are published."""
     kind = "-".join(filter(None, [options.model, "quick" if options.quick else None]))
     return writable(options.output or (CACHE / kind if kind else DOCS))
 
 
 def writable(to: Path) -> Path:
-    """The folder, which is made if it is not there; `BenchError` before anything is measured for
-    one that cannot be written to."""
+    """The folder, created if missing; `BenchError`, before anything is measured, if it cannot be
+    written to."""
     try:
         to.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=to):
@@ -97,7 +98,7 @@ def writable(to: Path) -> Path:
 
 
 def measure_deployment(options: argparse.Namespace, console: Console) -> Path:
-    """Measures what is at --url → the page."""
+    """Measures the deployment at --url → the page."""
     to = writable(options.output) if options.output else None
     where = deployment.target(options.url)
     to = to or writable(CACHE / where.name)
@@ -119,7 +120,7 @@ def measure_deployment(options: argparse.Namespace, console: Console) -> Path:
 
 
 def opened(name: str, options: argparse.Namespace, to: Path, console: Console) -> Session:
-    """What is done of a part, from a file that is not published."""
+    """The finished rounds of a part, from a file that is not published."""
     key = {
         "part": name,
         "model": options.model,
@@ -138,11 +139,11 @@ def main(options: argparse.Namespace) -> None:
     if options.url is not None and (options.part or options.page_only):
         raise UsageError("URL= measures a deployment, which has no parts")
     for stop in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(stop, signal.default_int_handler)  # which unwinds, and ends the server
-    console = Console(file=sys.stderr)  # this one: while vLLM measures, another has its name
+        signal.signal(stop, signal.default_int_handler)  # it unwinds, and so ends the server
+    console = Console(file=sys.stderr)  # fixed now: while vLLM measures, sys.stderr is another
     try:
         if options.model:
-            cards.load(options.model)  # or no part would be for it
+            cards.load(options.model)  # an unknown model would match no part
         if options.url is not None:
             print(f"wrote {measure_deployment(options, console)}")
         elif options.page_only:
@@ -158,4 +159,4 @@ def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
-    os._exit(status)  # past the pages that Triton's bindings print of themselves at the end
+    os._exit(status)  # skips the pages that Triton's bindings print about themselves at exit

@@ -7,7 +7,7 @@ import sys
 from deploy.paths import ROOT
 from scripts.command import command
 
-# Every card renders, builds and parses, and has what it needs elsewhere.
+# Every card renders, builds and parses, and its outside dependencies exist.
 CARDS = (
     "tests/unit/test_cards.py",
     "tests/unit/test_cards_complete.py",

@@ -70,7 +70,7 @@ def run_all(
 
 
 def page(found: dict[Client, list[Step]], versions: dict[str, dict[str, str]]) -> str:
-    """docs/clients.md. `versions`: of each language's packages, by their names."""
+    """docs/clients.md. `versions`: of each language's packages, by name."""
     rows, uses = [], []
     for client, steps in found.items():
         version = versions[client.language].get(client.package.lower(), "")

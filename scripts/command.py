@@ -1,9 +1,9 @@
-"""The front door: `python -m scripts.command push MODEL=pixtral-12b`, as the Makefile calls it.
+"""The entry point: `python -m scripts.command push MODEL=pixtral-12b`, as the Makefile calls it.
 
-Promises: every NAME=value is an option of the command, handed over as it is, or refused with the
-nearest name before anything is installed or done; nothing is taken from the environment. The module
-of a command runs alone too: `python -m scripts.push MODEL=pixtral-12b`, or `--model pixtral-12b`.
-Exit codes: 2 for what was not understood or cannot be had, 1 for what failed, 130 for Ctrl-C.
+Promises: every NAME=value is an option of the command and is passed on unchanged, or is refused
+with the nearest name before anything is installed or done; nothing comes from the environment. The
+module of a command also runs alone: `python -m scripts.push MODEL=pixtral-12b`, or `--model
+pixtral-12b`. Exit codes: 2 for invalid or impossible input, 1 for a failure, 130 for Ctrl-C.
 Standard library only, and Python 3.9: this runs before there is an environment.
 """
 
@@ -21,20 +21,20 @@ from typing import NoReturn, Protocol
 
 from deploy.errors import CommandError, UsageError
 from deploy.paths import ROOT
-from scripts.options import COMMANDS, MAY_BE_EMPTY, WHOLE
+from scripts.options import COMMANDS, MAY_BE_EMPTY, WHOLE, models
 
 Main = Callable[[argparse.Namespace], "int | None"]
 
 WORD = re.compile(r"(?P<name>[^-=][^=]*)=(?P<value>.*)", re.DOTALL)
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
-# Choices that are no other program's variables, by whose environment somebody may think to choose.
+# Options that no other program uses as variables: users may try to set them in the environment.
 CHOSEN = ("MODEL", "GPU", "CONTEXT", "PRECISION", "WEIGHTS", "ADAPTERS", "VLLM_ARGS")
-SHOW = ("help", "plan")  # what does nothing else
+SHOW = ("help", "plan")  # commands that only print
 YES, NO = ("1", "yes", "true"), ("0", "no", "false")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with errors in one line that speak of NAME= as make does."""
+    """argparse, with one-line errors that use NAME= as make does."""
 
     def error(self, message: str) -> NoReturn:
         message = re.sub(
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def variable(option: str) -> str:
-    """What make calls an option: --model-id is MODEL_ID."""
+    """make's name for an option: --model-id is MODEL_ID."""
     return option.lstrip("-").replace("-", "_").upper()
 
 
@@ -64,7 +64,7 @@ def parser_of(name: str) -> Parser:
 
 
 def actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    """The options by all the names that make has for them."""
+    """The options by all their make names."""
     return {
         variable(option): action
         for action in parser._actions
@@ -74,7 +74,7 @@ def actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
 
 
 def as_options(name: str, words: Sequence[str]) -> list[str]:
-    """The words for argparse: those NAME=value that come first as options, the others unchanged."""
+    """The words for argparse: leading NAME=value words as options, the others unchanged."""
     known = actions(parser_of(name))
     matches = [WORD.fullmatch(word) for word in words]
     count = matches.index(None) if None in matches else len(matches)
@@ -98,7 +98,7 @@ def as_options(name: str, words: Sequence[str]) -> list[str]:
 
 
 def unknown(name: str, given: str, known: Sequence[str]) -> str:
-    """Why a name is refused, with what may have been meant."""
+    """Why a name is refused, with the name that was probably meant."""
     said = f"{given}= is not known"
     if near := difflib.get_close_matches(given.upper(), known, n=1, cutoff=0.65):
         return f"{said}; did you mean {near[0]}=?"
@@ -113,7 +113,7 @@ def unknown(name: str, given: str, known: Sequence[str]) -> str:
 
 
 def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
-    """The options of a command; SystemExit with 2 and one line for what is not understood."""
+    """The options of a command; SystemExit with 2 and one line for invalid words."""
     parser = parser_of(name)
     try:
         options = parser.parse_args(as_options(name, words))
@@ -124,7 +124,7 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
 
 
 def run(name: str, main: Callable[[], int | None]) -> int:
-    """The exit code of `main`; known errors are told in one line."""
+    """The exit code of `main`; reports known errors in one line."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # scripts/__init__.py
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -134,7 +134,7 @@ def run(name: str, main: Callable[[], int | None]) -> int:
     except (UsageError, CommandError) as error:
         print(f"make {name}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    except BrokenPipeError:  # who reads the output has seen enough, as `head` has
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0 if name in SHOW else 1
     except KeyboardInterrupt as stop:
@@ -143,13 +143,13 @@ def run(name: str, main: Callable[[], int | None]) -> int:
 
 
 class Program(Protocol):
-    """Words of the command line, or without any those of this process → exit code."""
+    """Takes command-line words, by default those of this process → exit code."""
 
     def __call__(self, words: Sequence[str] | None = None) -> int: ...
 
 
 def command(name: str) -> Callable[[Main], Program]:
-    """Makes a program of `main(options)`."""
+    """Makes `main(options)` a program."""
 
     def wrap(main: Main) -> Program:
         def program(words: Sequence[str] | None = None) -> int:
@@ -162,7 +162,7 @@ def command(name: str) -> Callable[[Main], Program]:
 
 
 def help_text() -> str:
-    """All commands, a line each."""
+    """All commands, one per line."""
     return "\n".join(
         [
             "Commands; each sets up first what it needs. What one takes, for example push:",
@@ -176,7 +176,7 @@ def help_text() -> str:
 
 
 def help_of(name: str) -> str:
-    """What a command does, and what its options mean."""
+    """A command's purpose, and the meaning of its options."""
     options = [it for it in parser_of(name)._actions if "--help" not in it.option_strings]
     shown = {variable(it.option_strings[0]): it for it in options}
     words = [f"{word}=" if it.required else f"[{word}=]" for word, it in shown.items()]
@@ -189,7 +189,7 @@ def help_of(name: str) -> str:
 
 
 def not_a_command(word: str, before: str) -> str:
-    """What is said of a word in a command's place, with what was meant after `before`."""
+    """The message for a word that is not a command, with a suggestion after `before`."""
     near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.6)
     said = f"did you mean {before}{near[0]}? " if near else ""
     return f"'{word}' is not a command of this project; {said}`make help` lists them."
@@ -205,7 +205,7 @@ def help_with(words: Sequence[str]) -> int:
 
 
 def ignored(name: str, words: Sequence[str]) -> list[str]:
-    """What the environment has under the name of one of the command's choices."""
+    """Environment variables that have the name of one of the command's options."""
     given = {word.partition("=")[0] for word in words}
     return [
         word
@@ -215,12 +215,13 @@ def ignored(name: str, words: Sequence[str]) -> list[str]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Checks the words of a command, sets up what it needs, and becomes it."""
+    """Checks the words of a command, sets up what it needs, and becomes it (exec)."""
     name, *given = words or ["help"]
     if name == "help":
         return run("help", lambda: help_with(given))
     if name not in COMMANDS:
-        written = "What one is given is written NAME=value, as in MODEL=pixtral-12b"
+        model = name if name in models() else "pixtral-12b"
+        written = f"What one is given is written NAME=value, as in MODEL={model}"
         print(f"{not_a_command(name, 'make ')} {written}", file=sys.stderr)
         return 2
     parse(name, given)
@@ -239,7 +240,7 @@ def main(words: Sequence[str]) -> int:
     if COMMANDS[name].first:
         print(f"make {name}: {COMMANDS[name].first}", flush=True)
     python = setup.VENV / "bin" / "python"
-    # a make that the command's children run is not to take what this one was given
+    # so that a make run by the command's children does not take over these variables
     variables = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
     variables = {**variables, "PYTHONPATH": str(ROOT / "packages")}
     if COMMANDS[name].environment != WHOLE:

@@ -1,7 +1,7 @@
 """Pushes a model, waits until it is up, sets its autoscaling and checks it.
 
-Promises: four steps, each said before it begins; the first that fails is the last, with what to do
-and how to go on from there. The steps are the commands push, autoscale and smoke. Without
+Promises: four steps, each announced before it begins; the first failure ends the command and says
+what to do and how to resume. The steps are the commands push, autoscale and smoke. Without
 ENVIRONMENT= the deployment becomes the production one.
 """
 
@@ -10,20 +10,17 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from deploy import baseten
-from deploy.baseten import MANAGEMENT_API, BasetenError, Management
+from deploy.baseten import MANAGEMENT_API, PRODUCTION, BasetenError, Management
 from deploy.edits import write_config
-from deploy.options import RECORDED, check_files, from_arguments
-from deploy.paths import ROOT
+from deploy.options import are_chosen, check_files, from_arguments
+from deploy.paths import CONFIG, ROOT
 from deploy.summary import in_a_line
 from scripts.command import command
 
-CONFIG = ROOT / "config.yaml"
-PRODUCTION = "production"
 EVERY_SECONDS = 10.0
-LONGEST_SECONDS = 3 * 3600.0  # for the image, the weights' mirror and a start
+LONGEST_SECONDS = 3 * 3600.0  # for the image build, the weights' mirror and a start
 WAITING = ("BUILDING", "DEPLOYING", "LOADING_MODEL", "UPDATING", "WAKING_UP")
 UP = ("ACTIVE", "SCALED_TO_ZERO")
 
@@ -33,18 +30,10 @@ def _say(text: str) -> None:
 
 
 def push(environment: str, team: str | None) -> tuple[str, str, str]:
-    """The ids of the model and its new deployment, and where its logs are; Truss's own messages are
-    shown."""
-    words = ["push", "--publish", "--trusted", "--output=json", f"--environment={environment}"]
-    words += [f"--team={team}"] if team else []
-    truss = Path(sys.executable).with_name("truss")
-    done = subprocess.run(
-        [truss, *words],
-        cwd=ROOT,
-        env=baseten.truss_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    """Pushes, and shows Truss's own messages → the ids of the model and its new deployment, and the
+    address of its logs."""
+    words = [*baseten.push_words(environment, team), "--output=json"]
+    done = baseten.truss(*words, stdout=subprocess.PIPE)
     try:
         told = json.loads(done.stdout)
         return str(told["model_id"]), str(told["model_version_id"]), str(told["logs_url"])
@@ -56,7 +45,7 @@ def push(environment: str, team: str | None) -> tuple[str, str, str]:
 
 
 def wait(management: Management, model: str, deployment: str, logs: str, environment: str) -> None:
-    """Until the deployment is up and the environment's."""
+    """Waits until the deployment is up and the environment serves it."""
     started, before = time.monotonic(), ""
     while True:
         status = management.deployment_status(model, deployment)
@@ -79,7 +68,7 @@ def wait(management: Management, model: str, deployment: str, logs: str, environ
 
 
 def step(name: str, *words: str) -> None:
-    """Another command of this project; `BasetenError` when it fails."""
+    """Runs another command of this project; `BasetenError` if it fails."""
     given = [word for word in words if not word.endswith("=")]
     done = subprocess.run([sys.executable, "-m", f"scripts.{name}", *given], cwd=ROOT)
     if done.returncode:
@@ -94,7 +83,7 @@ def main(options: argparse.Namespace) -> None:
     management = baseten.checked_address(options.management_url or MANAGEMENT_API, "MANAGEMENT_URL")
     if options.base_url:
         baseten.checked_address(options.base_url)
-    if any(getattr(options, name) is not None for name in ("model", *RECORDED)):
+    if are_chosen(options):
         chosen, ready = from_arguments(options), baseten.api_key
         print(write_config(options.model, chosen, CONFIG, options.force, ready))
     what, key = in_a_line(CONFIG), baseten.api_key()

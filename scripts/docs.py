@@ -1,13 +1,14 @@
-"""Writes the tables of the pages that are made from data: cards, GPUs, plans, and what
-packages/predict reads requests by.
+"""Writes the tables in the docs that are generated from data: cards, GPUs, plans, and the data by
+which packages/predict reads requests.
 
-Promises: only what stands between a pair of markers is replaced. Refuses a page without them.
+Promises: replaces only the text between a pair of markers. Refuses a page without them.
 """
 
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from predict.legacy.parameters import HARMLESS, MAPPED, REFUSED, REFUSED_PARTS, REMOVED, UNSUPPORTED
@@ -16,6 +17,7 @@ from deploy import cards, fit, gpus, memory
 from deploy.cards import Card
 from deploy.errors import CommandError
 from deploy.limits import LIMITS
+from deploy.markdown import row, table
 from deploy.memory import in_gib
 from deploy.paths import ROOT
 from deploy.plan import Plan
@@ -24,73 +26,70 @@ from scripts.command import command
 
 
 def defaults_table() -> str:
-    lines = [
-        "| model | new tokens | at most | temperature | top_p | top_k | in the OpenAI format |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    titles = ["model", "new tokens", "at most", "temperature", "top_p", "top_k"]
+    rows = []
     for card in cards.load_all():
         given = card.sampling
         values = [given.max_tokens, given.max_tokens_limit, given.temperature]
         values += [given.top_p, given.top_k]
-        shown = " | ".join("" if value is None else str(value) for value in values)
-        too = "yes" if given.openai_requests else "no"
-        lines.append(f"| {card.title} | {shown} | {too} |")
-    return "\n".join(lines)
+        shown = ["" if value is None else value for value in values]
+        rows.append(row(card.title, *shown, "yes" if given.openai_requests else "no"))
+    return table([*titles, "in the OpenAI format"], rows)
 
 
 def mapped_table() -> str:
-    lines = ["| argument | takes | becomes in vLLM | what to know |", "| --- | --- | --- | --- |"]
-    for name, row in MAPPED.items():
-        fields = ", ".join(f"`{field}`" for field in row.fields)
-        notes = [row.note] if row.note else []
-        notes += [] if row.beams else ["not with `num_beams` above 1"]
-        lines.append(f"| `{name}` | {row.takes} | {fields} | {'; '.join(notes)} |")
-    return "\n".join(lines)
+    rows = []
+    for name, argument in MAPPED.items():
+        notes = [argument.note] if argument.note else []
+        notes += [] if argument.beams else ["not with `num_beams` above 1"]
+        rows.append(row(f"`{name}`", argument.takes, code(argument.fields), "; ".join(notes)))
+    return table(["argument", "takes", "becomes in vLLM", "what to know"], rows)
 
 
 def unavailable_table() -> str:
-    lines = ["| argument | instead | accepted, for it asks for nothing |", "| --- | --- | --- |"]
-    for name, row in UNSUPPORTED.items():
-        neutral = ", ".join(f"`{str(value).lower()}`" for value in row.neutral)
-        lines.append(f"| `{name}` | {row.instead} | {neutral} |")
-    return "\n".join(lines)
+    rows = [
+        row(f"`{name}`", it.instead, code(str(value).lower() for value in it.neutral))
+        for name, it in UNSUPPORTED.items()
+    ]
+    return table(["argument", "instead", "accepted, for it asks for nothing"], rows)
 
 
 def harmless_table() -> str:
-    lines = ["| arguments | why they have no effect |", "| --- | --- |"]
-    for why, names in HARMLESS.items():
-        lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {why} |")
-    return "\n".join(lines)
+    rows = [row(code(names), why) for why, names in HARMLESS.items()]
+    return table(["arguments", "why they have no effect"], rows)
 
 
 def removed_table() -> str:
-    lines = ["| name | instead |", "| --- | --- |"]
-    lines += [f"| `{name}` | {instead} |" for name, instead in REMOVED.items()]
-    return "\n".join(lines)
+    return table(["name", "instead"], [row(f"`{name}`", it) for name, it in REMOVED.items()])
 
 
 def limits_table() -> str:
-    every = cards.load_all()
-    lines = [
-        f"| limit | {' | '.join(card.title for card in every)} | counts |",
-        f"| --- | {'--- | ' * len(every)}--- |",
-    ]
-    for name, row in LIMITS.items():
-        most = [card.request_limits[name] for card in every]
-        shown = " | ".join("none" if value is None else f"{value:,}" for value in most)
-        lines.append(f"| `{name}` | {shown} | {row['description']} |")
-    return "\n".join(lines)
+    """The limits most models have, and those of the models that differ."""
+    rows = []
+    for name, limit in LIMITS.items():
+        each = {card.title: shown(card.request_limits[name]) for card in cards.load_all()}
+        ((usual, _),) = Counter(each.values()).most_common(1)
+        others = [f"{title}: {most}" for title, most in each.items() if most != usual]
+        rows.append(row(f"`{name}`", "; ".join([usual, *others]), limit["description"]))
+    return table(["limit", "at most", "counts"], rows)
+
+
+def shown(most: int | None) -> str:
+    return "none" if most is None else f"{most:,}"
 
 
 def refused_table() -> str:
-    lines = ["| field | why |", "| --- | --- |"]
-    lines += [f"| `{name}` | {why} |" for name, why in REFUSED.items()]
-    lines += [f"| a content part `{name}` | {why} |" for name, why in REFUSED_PARTS.items()]
-    return "\n".join(lines)
+    rows = [row(f"`{name}`", why) for name, why in REFUSED.items()]
+    rows += [row(f"a content part `{name}`", why) for name, why in REFUSED_PARTS.items()]
+    return table(["field", "why"], rows)
+
+
+def code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def smallest_in_fp8(card: Card, context: int) -> Plan | None:
-    """The least memory of GPUs on Baseten's page that holds so much context; None where nothing
+    """The least memory of GPUs on Baseten's page that holds this much context; None if nothing
     does."""
     found = list[Plan]()
     for gpu in gpus.load_all():
@@ -101,46 +100,40 @@ def smallest_in_fp8(card: Card, context: int) -> Plan | None:
 
 
 def hardware_table() -> str:
-    lines = [
-        "| model, with its terms | default | precision | context "
-        "| smallest GPUs for that context in fp8 | names it answers to, beside its repo |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    titles = ["model, with its terms", "default", "precision", "context"]
+    titles += ["smallest GPUs for that context in fp8", "names it answers to, beside its repo"]
+    rows = []
     for card in cards.load_all():
         chosen = fit.choose(card)
-        names = ", ".join(f"`{name}`" for name in card.names if name != card.weights.repo)
-        hardware = f"{chosen.count} × {chosen.gpu.name} | {chosen.precision.name}"
         smallest = smallest_in_fp8(card, chosen.context)
-        less = f"{smallest.count} × {smallest.gpu.name}" if smallest else ""
-        model = f"[{card.title}](https://huggingface.co/{card.weights.repo})"
-        lines.append(f"| {model} | {hardware} | {chosen.context} | {less} | {names} |")
-    return "\n".join(lines)
+        rows.append(
+            row(
+                f"[{card.title}](https://huggingface.co/{card.weights.repo})",
+                f"{chosen.count} × {chosen.gpu.name}",
+                chosen.precision.name,
+                chosen.context,
+                f"{smallest.count} × {smallest.gpu.name}" if smallest else "",
+                code(name for name in card.names if name != card.weights.repo),
+            )
+        )
+    return table(titles, rows)
 
 
 def gpus_table() -> str:
-    lines = [
-        "| GPU | label, GiB | seen by CUDA | compute capability | how many | on Baseten's page |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    titles = ["GPU", "label, GiB", "seen by CUDA", "compute capability", "how many"]
+    rows = []
     for gpu in gpus.load_all():
-        counts = ", ".join(str(count) for count in gpu.counts)
-        listed = "yes" if gpu.listed else "no"
         seen = f"[{gpu.usable}]({gpu.source})"
-        lines.append(
-            f"| {gpu.name} | {gpu.memory} | {seen} | {gpu.capability} | {counts} | {listed} |"
-        )
-    return "\n".join(lines)
+        counts = ", ".join(map(str, gpu.counts))
+        listed = "yes" if gpu.listed else "no"
+        rows.append(row(gpu.name, gpu.memory, seen, gpu.capability, counts, listed))
+    return table([*titles, "on Baseten's page"], rows)
 
 
 def memory_table() -> str:
-    lines = [
-        "| | " + " | ".join(card.title for card in cards.load_all()) + " |",
-        "| --- |" + " ---: |" * len(cards.load_all()),
-    ]
-    for name, figure in MEMORY_ROWS.items():
-        figures = " | ".join(figure(fit.choose(card)) for card in cards.load_all())
-        lines.append(f"| {name} | {figures} |")
-    return "\n".join(lines)
+    plans = [fit.choose(card) for card in cards.load_all()]
+    rows = [row(name, *map(figure, plans)) for name, figure in MEMORY_ROWS.items()]
+    return table(["", *(plan.card.title for plan in plans)], rows)
 
 
 MEMORY_ROWS: dict[str, Callable[[Plan], str]] = {
@@ -179,15 +172,15 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
 
 
 def updated(page: Path) -> str:
-    """The text of the page with its tables made again."""
+    """The text of the page with its tables regenerated."""
     text = page.read_text(encoding="utf-8")
-    for name, table in PAGES[page].items():
+    for name, made in PAGES[page].items():
         begin, end = f"<!-- {name}: made by make docs -->", f"<!-- end of {name} -->"
         before, opened, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not (opened and closed):
             raise CommandError(f"{page.name} has no part between {begin!r} and {end!r}")
-        text = f"{before}{begin}\n{table()}\n{end}{after}"
+        text = f"{before}{begin}\n{made()}\n{end}{after}"
     return text
 
 

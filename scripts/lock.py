@@ -1,8 +1,8 @@
 """Resolves the groups of pyproject.toml to requirements/*.txt: versions and hashes, no addresses.
 
-Promises: versions that are in the files stay, unless a pin asks for others; a package that both
-environments have is of one version in both, on Pythons that vLLM's can have; to deploy, and for uv,
-there are wheels for each of PLATFORMS and each Python of set-up, or nothing is written.
+Promises: versions in the files stay, unless a pin requires others; a package in both environments
+has the same version in both, on the Pythons that vLLM supports; the deploy environment and uv have
+wheels for each of PLATFORMS and each Python of set-up, or nothing is written.
 """
 
 import argparse
@@ -23,19 +23,19 @@ from scripts.options import DEPLOY, WHOLE
 PYPROJECT = ROOT / "pyproject.toml"
 QUIET = ["--generate-hashes", "--no-annotate", "--no-header", "--quiet"]
 
-# It has a file of its own, for it comes from another place; and CUDA builds that serve audio.
+# torch has its own file, as it comes from another index; the audio packages are CUDA builds.
 LEFT_OUT = ("torch", "torchaudio", "torchcodec")
 
-# The newest that have wheels for Macs with an Intel processor; truss asks for these packages.
+# The newest with wheels for Macs with an Intel processor; truss requires these packages.
 INTEL_MAC = "sys_platform == 'darwin' and platform_machine == 'x86_64'"
 LAST_ON_INTEL_MACS = ["cryptography<49", "libcst<1.9"]
 
-# Where the other packages are of one version in both
+# The Pythons and platforms where packages other than these have one version in both environments
 BOTH = (
     "python_full_version >= '3.11' and (sys_platform != 'darwin' or platform_machine != 'x86_64')"
 )
 
-# Of uv's names: glibc 2.28 or newer, and macOS 13 or newer.
+# uv's names: glibc 2.28 or newer, and macOS 13 or newer.
 PLATFORMS = [
     "x86_64-manylinux_2_28",
     "aarch64-manylinux_2_28",
@@ -45,7 +45,7 @@ PLATFORMS = [
 
 
 def torch_cpu() -> str:
-    """torch's pin in pyproject.toml, as its CPU build."""
+    """The CPU build of the torch version pinned in pyproject.toml."""
     found = re.search(r'"(torch==[^"]+)"', PYPROJECT.read_text(encoding="utf-8"))
     return f"{found[1]}+cpu"  # type: ignore[index]
 
@@ -58,7 +58,7 @@ def versions(lock: str) -> list[str]:
 def check_platforms(
     uv: Path, lock: Path, places: Sequence[str], variables: Mapping[str, str]
 ) -> None:
-    """`SetupError`, with what uv says, for a platform on which a package would have to be built."""
+    """`SetupError`, with uv's message, for a platform that would have to build a package."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(4) as pool:
         install: list[str | Path] = [uv, "pip", "install", "--dry-run", "--target", folder]
         install += ["--no-deps", "--require-hashes", "--only-binary=:all:", *places]

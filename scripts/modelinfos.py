@@ -1,8 +1,8 @@
-"""Writes packages/start/modelinfos: what vLLM asks about the classes of all cards' models.
+"""Writes packages/start/modelinfos: what vLLM asks about the model classes of all cards.
 
-Promises: a line for each file that vLLM's cache would hold after a start, its name and what is in
-it, which has a hash of the class's source, so that one of another version is passed over. One file
-of lines, for each file more makes the upload larger. It is made again when the version of vLLM
+Promises: one line per file that vLLM's cache would hold after a start: its name and its content.
+The content has a hash of the class's source, so vLLM ignores files of another version. All are in
+one file, because each additional file enlarges the upload. Regenerate it when vLLM's version
 changes.
 """
 
@@ -22,13 +22,13 @@ SHIPPED = ROOT / "packages" / "start" / "modelinfos"
 
 
 def make(cache: Path) -> Path:
-    """Has vLLM look at every card's model, with `cache` for its cache → the folder of its files."""
+    """Has vLLM inspect every card's model with `cache` as its cache → the folder of its files."""
     os.environ.update({"VLLM_CACHE_ROOT": str(cache), "HF_HUB_OFFLINE": "1"})
     from vllm.engine.arg_utils import EngineArgs  # takes seconds to import
     from vllm.model_executor.models import registry
 
-    # vLLM looks at each class in a process of its own, lest CUDA be set up in this one: another 8 s
-    # of CPU each, for imports. There is no CUDA here.
+    # vLLM inspects each class in a new process, to keep CUDA out of this one: another 8 s of CPU
+    # each, for imports. There is no CUDA here.
     registry._run_in_subprocess = lambda look: look()
     for card in cards.load_all():
         EngineArgs(
@@ -41,7 +41,7 @@ def make(cache: Path) -> Path:
 
 
 def line(path: Path) -> str:
-    """A file of vLLM's as packages/start/prepare.sh reads it."""
+    """One of vLLM's files as packages/start/prepare.sh reads it."""
     return f"{path.stem} {json.dumps(json.loads(path.read_text()), separators=(',', ':'))}\n"
 
 

@@ -1,8 +1,8 @@
-"""Every command of this project: what it does, what it takes, and what must be installed for it.
+"""All commands of this project: their purpose, their options, and what must be installed for them.
 
-Promises: standard library only and Python 3.9, for the options are checked before anything is
-installed. An option `--model-id` is `MODEL_ID=` for make; `make help` and `make help push` are made
-from this file. What a value means, and whether it can be had, is said by the command that reads it.
+Promises: standard library only and Python 3.9, because options are checked before anything is
+installed. An option `--model-id` is `MODEL_ID=` for make; `make help` and `make help push` are
+generated from this file. The command that reads a value defines its meaning and its range.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from deploy.paths import ROOT
 
 Parser = argparse.ArgumentParser
 
-# What a command needs: the packages to deploy with, or all of them, vLLM included (Linux only).
+# A command needs the packages for deploying, or all of them, including vLLM (Linux only).
 DEPLOY, WHOLE = "deploy", "whole"
 
-# These mean something when empty; any other empty value is a shell variable that is not set.
+# Empty has a meaning for these; elsewhere an empty value is a shell variable that is not set.
 MAY_BE_EMPTY = ("--image-hosts",)
 
 
 @dataclass(frozen=True)
 class Command:
     """`add` adds the options to a parser; the first line of its docstring is the description.
-    `first` is said at once by a command that takes seconds to import what it needs. `check` is a
-    `UsageError` for options that do not go together."""
+    `first` is printed at once, for a command whose imports take seconds. `check` raises a
+    `UsageError` for options that conflict."""
 
     environment: str
     add: Callable[[Parser], None]
@@ -48,7 +48,7 @@ def command(
     first: str = "",
     check: Callable[[argparse.Namespace], None] = lambda options: None,
 ) -> Callable[[Callable[[Parser], None]], Callable[[Parser], None]]:
-    """Enters a command under the name of the function that adds its options."""
+    """Registers a command under the name of the function that adds its options."""
 
     def enter(add: Callable[[Parser], None]) -> Callable[[Parser], None]:
         COMMANDS[add.__name__] = Command(environment, add, first, check)
@@ -57,12 +57,13 @@ def command(
     return enter
 
 
-def _models() -> str:
-    return ", ".join(sorted(path.stem for path in (ROOT / "templates" / "models").glob("*.yaml")))
+def models() -> list[str]:
+    """The names of the cards."""
+    return sorted(path.stem for path in (ROOT / "templates" / "models").glob("*.yaml"))
 
 
 def _model(parser: Parser, help: str = "default: mistral-7b") -> None:
-    parser.add_argument("--model", help=f"{_models()}; {help}")
+    parser.add_argument("--model", help=f"{', '.join(models())}; {help}")
 
 
 def _hardware(parser: Parser) -> None:
@@ -71,8 +72,15 @@ def _hardware(parser: Parser) -> None:
     parser.add_argument("--context", help="longest prompt and answer together, in tokens")
 
 
+def _own_weights(parser: Parser) -> None:
+    parser.add_argument("--weights", help="own weights: hf://owner/name@commit, s3://… and others")
+    parser.add_argument("--quantized", help="how WEIGHTS= are: fp8, int8, w4a16, awq or gptq")
+    parser.add_argument("--adapters", help="LoRA adapters: legal=hf://owner/name@commit,…")
+    parser.add_argument("--rank", help="the largest of the adapters'; default: the card's")
+
+
 def _choices(parser: Parser) -> None:
-    """What config.yaml is made from; deploy/options.py reads them."""
+    """The choices that determine config.yaml; deploy/options.py reads them."""
     _model(parser)
     _hardware(parser)
     parser.add_argument("--source", help="of the weights: bdn (default) or hub")
@@ -80,11 +88,8 @@ def _choices(parser: Parser) -> None:
     parser.add_argument(
         "--image-hosts", help="hosts images may come from: a,b or none; default: any public one"
     )
-    parser.add_argument("--weights", help="own weights: hf://owner/name@commit, s3://… and others")
+    _own_weights(parser)
     parser.add_argument("--format", help="of WEIGHTS=: hf or mistral; default: vLLM looks")
-    parser.add_argument("--quantized", help="how WEIGHTS= are: fp8, int8, w4a16, awq or gptq")
-    parser.add_argument("--adapters", help="LoRA adapters: legal=hf://owner/name@commit,…")
-    parser.add_argument("--rank", help="the largest of the adapters'; default: the card's")
     parser.add_argument("--title", help="the model's name on Baseten; default: the card's")
     parser.add_argument("--vllm-args", help="further flags of vllm serve, checked")
     parser.add_argument("--env", help="further variables of the container, checked: 'A=1 B=2'")
@@ -160,10 +165,7 @@ def plan(parser: Parser) -> None:
     """Shows what fits on which GPUs."""
     _model(parser, "default: all")
     _hardware(parser)
-    parser.add_argument("--weights", help="own weights: hf://owner/name@commit, s3://… and others")
-    parser.add_argument("--quantized", help="how WEIGHTS= are: fp8, int8, w4a16, awq or gptq")
-    parser.add_argument("--adapters", help="LoRA adapters: legal=hf://owner/name@commit,…")
-    parser.add_argument("--rank", help="the largest of the adapters'; default: the card's")
+    _own_weights(parser)
     parser.add_argument(
         "--json",
         action="store_true",

@@ -1,8 +1,8 @@
 """Shows what fits where: every model on every GPU at every precision, and why the rest do not.
 
-Promises: the figures are deploy/plan.py's; exit code 2 and one line for each reason when nothing
-that was asked for can run. With --json, standard output has a list of combinations, each with the
-same keys; it has nothing when a word is not known (exit code 2, the message on standard error).
+Promises: the figures are deploy/plan.py's; exit code 2 and one line per reason if nothing requested
+can run. With --json, standard output is a list of combinations, all with the same keys; it is empty
+if an argument is invalid (exit code 2, the message on standard error).
 """
 
 import argparse
@@ -31,7 +31,7 @@ from scripts.command import command
 
 @dataclass(frozen=True)
 class Row:
-    """A combination, and why it cannot run if it cannot."""
+    """A combination, and the reason if it cannot run."""
 
     tried: Plan
     refusal: PlanError | None = None
@@ -43,8 +43,8 @@ def rows(
     precision: Precision | None,
     context: int | None,
 ) -> Iterator[Row]:
-    """Every combination of what is given and, of what is not, all there is. AWQ and GPTQ are left
-    out where the card names no such repo, unless they are asked for."""
+    """Every combination of the given values and all values of the rest. Leaves out AWQ and GPTQ if
+    the card names no such repo, unless they are given."""
     for card in models:
         named = [repo.precision for repo in card.quantized]
         own = card.own_weights.quantized if card.own_weights else None
@@ -62,7 +62,7 @@ def rows(
 
 def as_json(row: Row) -> dict[str, object]:
     """Sizes in GiB, of all GPUs together unless the name says otherwise. The keys are always the
-    same; of what cannot run, those of what would be served are null."""
+    same; if it cannot run, those that describe what would be served are null."""
     tried, refusal = row.tried, row.refusal
     shape = tried.card.architecture
     sized = not tried.precision.repo or isinstance(tried.checkpoint, Quantized)
@@ -102,7 +102,7 @@ def as_json(row: Row) -> dict[str, object]:
 
 
 def _show(found: list[Row], console: Console, counted: bool) -> None:
-    """`counted`: the number of GPUs was asked for, so no other is shown."""
+    """`counted`: the number of GPUs was given, so no other is shown."""
     for card in {row.tried.card.name: row.tried.card for row in found}.values():
         mine = [row for row in found if row.tried.card.name == card.name]
         parameters = memory.parameters(card.architecture).total
@@ -121,7 +121,7 @@ def _show(found: list[Row], console: Console, counted: bool) -> None:
 
 
 def _table(plans: Iterable[Plan], usual: Plan | None, memory: bool) -> Table:
-    """What runs, the `usual` one marked; with what takes memory where there is room for it."""
+    """The plans that run, the `usual` one marked; with the use of memory if there is space."""
     shown = Table(box=None, padding=(0, 1), header_style="underline")
     shown.add_column("GPUs", no_wrap=True)
     shown.add_column("precision", no_wrap=True)
@@ -143,7 +143,7 @@ def _table(plans: Iterable[Plan], usual: Plan | None, memory: bool) -> Table:
 
 
 def _with_default(plans: list[Plan], usual: Plan) -> list[Plan]:
-    """`plans`, and the `usual` one where it is another number of GPUs than the fewest."""
+    """`plans`, plus the `usual` one if its number of GPUs is not the smallest."""
     kind = (usual.gpu, usual.precision)
     at = next((n for n, one in enumerate(plans) if (one.gpu, one.precision) == kind), None)
     if at is None or plans[at].count == usual.count:
@@ -153,7 +153,7 @@ def _with_default(plans: list[Plan], usual: Plan) -> list[Plan]:
 
 
 def _usual(card: Card, context: int | None) -> Plan | None:
-    """What `make config` takes where no hardware is named; None where that has no room."""
+    """The default of `make config` without hardware options; None if that does not fit."""
     try:
         return choose(card, context=context)
     except PlanError:
@@ -161,7 +161,7 @@ def _usual(card: Card, context: int | None) -> Plan | None:
 
 
 def _refusals(found: list[Row]) -> Iterator[tuple[str, str]]:
-    """Where something cannot run, and the reason, each said once: "T4 bf16", or "on any GPU"."""
+    """Combinations that cannot run, and each reason once: "T4 bf16", or "on any GPU"."""
     merged: dict[str, dict[str, list[str]]] = {}
     for row in found:
         if row.refusal:
@@ -185,7 +185,7 @@ def _reasons(found: Iterable[Row]) -> list[PlanError]:
     return list(by_reason.values())
 
 
-WIDE = 76  # columns of a terminal that has room for all figures
+WIDE = 76  # columns: a terminal of this width has space for all figures
 
 DEFAULT, UNLISTED = "*", "†"
 NOT_LISTED = f"{UNLISTED}: not on Baseten's page of instances; ask Baseten whether it is to be had."
@@ -218,7 +218,7 @@ def main(options: argparse.Namespace) -> int:
         print(json.dumps([as_json(row) for row in found], indent=2))
     elif runs:
         console = Console()
-        with console.capture() as shown:  # rich ends the process itself where nobody reads on
+        with console.capture() as shown:  # rich exits the process if the reader closes the pipe
             if len(found) > 1:
                 console.print(Text(f"{LEGEND}\n", style="italic"))
             _show(found, console, counted=bool(gpu and gpu[1]))

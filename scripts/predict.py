@@ -1,15 +1,14 @@
-"""Sends one request to the deployed model that config.yaml names, by `truss predict`."""
+"""Sends one request to the deployed model that config.yaml names, with `truss predict`."""
 
 import argparse
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 from deploy import baseten
 from deploy.baseten import BasetenError
 from deploy.errors import UsageError
-from deploy.paths import ROOT
+from deploy.paths import CONFIG
 from scripts.command import command
 
 DATA = json.dumps(
@@ -19,7 +18,7 @@ DATA = json.dumps(
 
 @command("predict")
 def main(options: argparse.Namespace) -> int:
-    if not (ROOT / "config.yaml").is_file():
+    if not CONFIG.is_file():
         raise BasetenError("config.yaml, which names the model, is missing; make config writes it")
     data = DATA if options.data is None else options.data
     try:
@@ -29,14 +28,7 @@ def main(options: argparse.Namespace) -> int:
             f"DATA= is not JSON ({error}); it is a request's body, as in "
             """DATA='{"prompt": "What is the Mistral wind?"}'"""
         ) from error
-    words = ["predict", "--published", f"--data={data}"]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("truss"), *words],
-        cwd=ROOT,
-        env=baseten.truss_environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    done = baseten.truss("predict", "--published", f"--data={data}", stderr=subprocess.PIPE)
     if done.returncode and "Traceback" in done.stderr:
         raise BasetenError(f"truss predict failed: {baseten.message(last_line(done.stderr))}")
     sys.stderr.write(done.stderr)
@@ -44,7 +36,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def last_line(text: str) -> str:
-    """Of a traceback: what went wrong."""
+    """The last line of a traceback: the error."""
     return text.strip().rpartition("\n")[2]
 
 

@@ -1,26 +1,23 @@
 """Deploys config.yaml to Baseten.
 
-Promises: without a choice config.yaml is pushed as it is; with MODEL= or any other choice it is
-written first, as by `make config`, and an impossible choice, or hand-made changes that would be
-lost, push nothing; without a key it is left as it was. A line says what is pushed; Truss's own
-output is shown, and its exit code is the command's.
+Promises: without a choice, pushes config.yaml as it is; with MODEL= or any other choice, writes it
+first, as `make config` does. An impossible choice, or hand-made changes that would be lost, push
+nothing; a missing key leaves the file as it was. Prints a line about what is pushed, and Truss's
+own output; returns Truss's exit code.
 """
 
 import argparse
 import functools
-import subprocess
 import sys
-from pathlib import Path
 
 from deploy import baseten
 from deploy.edits import write_config
-from deploy.options import from_arguments
-from deploy.paths import ROOT
+from deploy.options import are_chosen, from_arguments
+from deploy.paths import CONFIG
 from deploy.summary import in_a_line
 from scripts.command import command
 
-CONFIG = ROOT / "config.yaml"
-# What is easily missed after a push
+# Easily missed after a push
 AFTER = (
     "make push: a model's first push is its production deployment. A later one is reached by its "
     "own id alone and serves nobody yet: ENVIRONMENT=production makes it the one that does.\n"
@@ -31,29 +28,19 @@ AFTER_ENVIRONMENT = (
     "make push: next, once it is up: make autoscale and make smoke with MODEL_ID= and ENVIRONMENT= "
     "(make deploy does all of it)"
 )
-NOT_CHOICES = ("environment", "team", "force")  # where to push and how, not what
-
-
-def arguments(options: argparse.Namespace) -> list[str]:
-    """Of `truss push`."""
-    words = ["push", "--publish", "--trusted"]
-    words += [f"--environment={options.environment}"] if options.environment else []
-    return words + ([f"--team={options.team}"] if options.team else [])
 
 
 @command("push")
 def main(options: argparse.Namespace) -> int:
-    choices = {name: value for name, value in vars(options).items() if name not in NOT_CHOICES}
     if options.environment:
         baseten.checked_id("ENVIRONMENT", options.environment)
     ready = functools.cache(baseten.truss_environment)  # the key, if there is one
-    if any(value is not None for value in choices.values()):
+    if are_chosen(options):
         print(write_config(options.model, from_arguments(options), CONFIG, options.force, ready))
     what = in_a_line(CONFIG)
-    words, environment = arguments(options), ready()
+    words, environment = baseten.push_words(options.environment, options.team), ready()
     print(f"make push: {what}\ntruss {' '.join(words)}", flush=True)
-    truss = Path(sys.executable).with_name("truss")
-    done = subprocess.run([truss, *words], cwd=ROOT, env=environment)
+    done = baseten.truss(*words, environment=environment)
     if done.returncode == 0:
         print(AFTER_ENVIRONMENT if options.environment else AFTER)
     return done.returncode

@@ -1,6 +1,6 @@
 """Runs the tests of load, faults and hostile input, which write docs/resilience.md.
 
-Promises: what somebody has written there by hand, between its two marks, is kept.
+Promises: text written there by hand, between its two marks, is kept.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from deploy.cards import Card
 from deploy.config import PORT, render
 from deploy.errors import UsageError
 from deploy.options import Options, from_arguments
-from deploy.paths import ROOT
+from deploy.paths import CONFIG
 from local.truss import (
     NGINX_PORT,
     SHARED_CACHE,
@@ -40,7 +40,7 @@ def _say(text: str) -> None:
 
 
 def age() -> float:
-    """Seconds since this process began, which set up what was missing (scripts/command.py)."""
+    """Seconds since this process began, including set-up (scripts/command.py)."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
@@ -59,7 +59,7 @@ curl --no-buffer {url}/predict \\
 
 
 def variables(given: list[str]) -> dict[str, str]:
-    """NAME=VALUE words as variables; `UsageError` for a word that is not one."""
+    """NAME=VALUE words as variables; `UsageError` for any other word."""
     found = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -70,8 +70,8 @@ def variables(given: list[str]) -> dict[str, str]:
 
 
 def mount_folders(given: list[str]) -> dict[str, Path]:
-    """PLACE=FOLDER words, several with commas between them: places in the container and what is
-    mounted there."""
+    """PLACE=FOLDER words, separated by commas: places in the container and the folders to mount
+    there."""
     found = {}
     for text in [word for words in given for word in re.split(r",(?=/[^,=]*=)", words)]:
         place, equals, folder = text.partition("=")
@@ -85,7 +85,7 @@ def mount_folders(given: list[str]) -> dict[str, Path]:
 
 @command("serve")
 def main(options: argparse.Namespace) -> int:
-    for number in SIGNALS:  # until the container runs, a stop unwinds and so cleans up
+    for number in SIGNALS:  # until the container runs, a stop unwinds the stack and so cleans up
         signal.signal(number, signal.default_int_handler)
     more = variables(options.variable)
     if options.cache and not options.cache.is_dir():
@@ -108,10 +108,10 @@ def main(options: argparse.Namespace) -> int:
                 _say(f"rendering the config of {card.title}")
                 stage(render(card, chosen), truss)
             elif options.config:
-                if not (ROOT / "config.yaml").is_file():
+                if not CONFIG.is_file():
                     raise CannotServeError("config.yaml is missing; make config writes it")
                 _say("taking config.yaml as it is")
-                stage((ROOT / "config.yaml").read_text(encoding="utf-8"), truss)
+                stage(CONFIG.read_text(encoding="utf-8"), truss)
             elif not (truss / "config.yaml").is_file():
                 raise CannotServeError(f"{truss} is not a Truss: it has no config.yaml")
             _say("building the Truss context")
@@ -125,7 +125,7 @@ def main(options: argparse.Namespace) -> int:
         return run(image, _say, lambda: _show_how_to_call(card, image.url))
     except UsageError:
         raise
-    except (ValueError, RuntimeError) as error:  # Truss's, for a folder of its user's own
+    except (ValueError, RuntimeError) as error:  # from Truss, about a user's own folder
         raise CannotServeError(str(error)) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted before the container was started") from None

@@ -1,10 +1,11 @@
-"""Makes .venv with uv, from pins with hashes, in one of two sizes, and installs system programs.
+"""Builds .venv with uv, from pins with hashes, in one of two sizes, and installs system programs.
 
-Promises: what is there is used, and takes no time; a set-up that was killed is never taken for
-whole, for its stamp is written last; two at once wait for each other; nothing is installed into the
-user's own Python. Where pip is set up with an index or find-links, uv is given those.
-Standard library only, and Python 3.9: this runs before there is an environment.
-Refuses, with what to run, a machine that lacks a program, or that vLLM's CPU build is not made for.
+Promises: an existing environment is reused and costs no time; a set-up that was killed never counts
+as complete, because its stamp is written last; two at once wait for each other; nothing is
+installed into the user's own Python. If pip is configured with an index or find-links, uv gets the
+same. Standard library only, and Python 3.9: this runs before there is an environment.
+Refuses, with the command to run, a machine that lacks a program, or that vLLM's CPU build does not
+support.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ from scripts.options import DEPLOY, WHOLE
 
 VENV = (ROOT / ".venv").resolve()
 STAMP = VENV / "made-from"
-COMPILED = VENV / "compiled"  # written when what a start imports has its bytecode
-CACHE = VENV.parent / ".cache"  # beside .venv, so that whoever shares that shares the lock
+COMPILED = VENV / "compiled"  # written once the modules of a start have their bytecode
+CACHE = VENV.parent / ".cache"  # beside .venv, so that sharing .venv shares the lock
 REQUIREMENTS = ROOT / "requirements"
 UV = REQUIREMENTS / "uv.txt"
 LOCKS = {DEPLOY: REQUIREMENTS / "deploy.txt", WHOLE: REQUIREMENTS / "whole.txt"}
-TORCH = REQUIREMENTS / "torch.txt"  # apart, for it comes from another place
+TORCH = REQUIREMENTS / "torch.txt"  # separate, as it comes from another index
 LOCAL_VLLM = ROOT / "local" / "vllm"
 
-# Python versions: those Truss is tested with; the one of Baseten's image and of vLLM's pins.
+# Python versions: those Truss is tested with; the one in Baseten's image and vLLM's pins.
 PYTHONS = {DEPLOY: [(3, 10), (3, 11), (3, 12), (3, 13)], WHOLE: [(3, 11)]}
 
-# What a start of the container imports, 5,500 of 25,000 files. To import it once is to compile it.
+# The modules a container's start imports, 5,500 of 25,000 files. Importing them compiles them.
 IMPORTED = [
     "vllm.entrypoints.cli.main",
     "vllm.entrypoints.openai.api_server",
@@ -78,11 +79,11 @@ if made.exists():
 
 
 class SetupError(CommandError):
-    """What is missing and what to do about it."""
+    """What is missing and how to fix it."""
 
 
 def stamp(environment: str) -> str:
-    """What an environment is made from, and where: its programs name their path."""
+    """The inputs of an environment, and its place: the programs in it contain their path."""
     digest = hashlib.sha256(f"{VENV}\n".encode() + LOCKS[environment].read_bytes())
     if environment == WHOLE:
         for path in sorted(path for path in LOCAL_VLLM.glob("*.*") if path.is_file()):
@@ -92,12 +93,12 @@ def stamp(environment: str) -> str:
 
 
 def is_made(environment: str) -> bool:
-    """Whether .venv has all that is needed; the whole environment serves to deploy, too."""
+    """Whether .venv has all that is needed; the whole environment also serves to deploy."""
     try:
         made = STAMP.read_text(encoding="utf-8")
     except OSError:
         return False
-    # its Python is a link, to one that may have been upgraded
+    # its Python is a symlink, whose target may have been upgraded
     return made in {stamp(environment), stamp(WHOLE)} and (VENV / "bin" / "python").exists()
 
 
@@ -112,7 +113,7 @@ def ready(environment: str) -> None:
         system_packages()
     if not is_made(environment):
         with _alone():
-            if not is_made(environment):  # by the one that was waited for
+            if not is_made(environment):  # the set-up we waited for may have made it
                 _make(environment)
     if environment == WHOLE and not COMPILED.exists() and compile_beside():
         say("vLLM is compiled to bytecode beside what follows; until then it starts slower\n")
@@ -140,7 +141,7 @@ def _make(environment: str) -> None:
 
 
 def clear_remains() -> None:
-    """Bytecode that was written while .venv was removed: uv clears nothing but an environment."""
+    """Deletes bytecode that was written while .venv was removed: uv clears only environments."""
     if (VENV / "pyvenv.cfg").exists():
         return
     if all(path.suffix == ".pyc" for path in VENV.rglob("*") if not path.is_dir()):
@@ -148,10 +149,10 @@ def clear_remains() -> None:
 
 
 def compile_beside() -> subprocess.Popen[bytes] | None:
-    """Compiles to bytecode what the container imports, which mounts .venv read-only, in a process
-    that goes on beside the training of a stand-in; None if one does so already. It has the lock: no
-    other set-up takes .venv away from under it. A start that comes before it ends is slower, and no
-    less right; the next command goes on with what was killed."""
+    """Compiles the modules that the container imports to bytecode, because it mounts .venv
+    read-only, in a process that runs beside the training of a stand-in; None if one already does.
+    It holds the lock, so no other set-up removes .venv meanwhile. A start before it ends is slower,
+    but correct; if it is killed, the next command resumes it."""
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "setup.lock").open("w") as lock:
         try:
@@ -159,32 +160,32 @@ def compile_beside() -> subprocess.Popen[bytes] | None:
         except BlockingIOError:
             return None
         return subprocess.Popen(
-            # -I: no PYTHON variables, which could turn bytecode off
+            # -I: ignore PYTHON variables, which could turn bytecode off
             [VENV / "bin" / "python", "-I", "-c", COMPILE, COMPILED, *IMPORTED],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[lock.fileno()],
-            start_new_session=True,  # Ctrl-C in the terminal is not meant for it
+            start_new_session=True,  # Ctrl-C in the terminal must not reach it
         )
 
 
 def install_torch(
     install: list[str | Path], options: list[str], variables: Mapping[str, str]
 ) -> None:
-    """The CPU build, from where pip finds packages, if that is set up; else from PyTorch's own
-    index, as uv knows it."""
+    """Installs the CPU build, from pip's own index or find-links if configured; else from PyTorch's
+    index, which uv knows."""
     run_first([[*install, *way, "-r", TORCH] for way in ways_to_torch(options)], variables)
 
 
 def ways_to_torch(options: list[str]) -> list[list[str]]:
-    """uv's options for torch's CPU build: those given, for what they say may have none, come first.
-    Without any, PyPI's would be taken, with its CUDA packages."""
+    """uv's options for torch's CPU build: the given ones come first, as their index may not have
+    it. Without any, uv would take PyPI's, with its CUDA packages."""
     return [*([options] if options else []), ["--torch-backend=cpu"]]
 
 
 def python_for(environment: str) -> str:
-    """What uv makes the environment of: this Python, or one that uv finds or downloads."""
+    """The Python for the environment: this one, or one that uv finds or downloads."""
     if sys.version_info[:2] in PYTHONS[environment]:
         return sys.executable
     least, most = PYTHONS[environment][0], PYTHONS[environment][-1]
@@ -192,7 +193,7 @@ def python_for(environment: str) -> str:
 
 
 def find_uv() -> Path:
-    """uv, if it is at hand and no older than the pinned one, or else the pinned one, by pip."""
+    """uv, if installed and no older than the pinned one, or else the pinned one, from pip."""
     wanted = re.search(r"uv==(\S+)", UV.read_text(encoding="utf-8"))[1]  # type: ignore[index]
     if found := shutil.which("uv"):
         said = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
@@ -212,7 +213,7 @@ def find_uv() -> Path:
             words = [*pip(), "install", "--quiet"]
             words += ["--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
             words += ["--require-hashes", "-r", UV, "--target", draft]
-            # what is set for the user's own installations is not meant for --target
+            # the settings for the user's own installations must not apply to --target
             own = {"PIP_REQUIRE_VIRTUALENV": "0", "PIP_USER": "0", "PIP_ROOT_USER_ACTION": "ignore"}
             run(words, own)
         os.replace(draft, folder)
@@ -224,20 +225,20 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def pip() -> list[str | Path]:
-    """pip's command: this Python's, or, as .venv has none, that of the Python it was made of."""
+    """pip's command: this Python's or, as .venv has no pip, that of the Python it is based on."""
     has_it = importlib.util.find_spec("pip") is not None
     return [sys.executable if has_it else sys._base_executable, "-m", "pip"]  # type: ignore[attr-defined]
 
 
 def pip_settings() -> dict[str, str]:
-    """pip's own, by name: those of its files, and over them those of PIP_ variables."""
+    """pip's settings by name: from its files, overridden by PIP_ variables."""
     words = [*pip(), "config", "list"]
     listed = subprocess.run(words, capture_output=True, text=True).stdout
     return parse_pip_settings(listed)
 
 
 def parse_pip_settings(listed: str) -> dict[str, str]:
-    """Of `pip config list`: lines like global.find-links='/wheels'."""
+    """Parses `pip config list`: lines like global.find-links='/wheels'."""
     found: dict[str, dict[str, str]] = {}
     for line in listed.splitlines():
         if match := re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.*)", line):
@@ -247,14 +248,14 @@ def parse_pip_settings(listed: str) -> dict[str, str]:
 
 
 def uv_settings(pip: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Options and variables by which uv looks where pip is set up to look; none when pip is not."""
+    """Options and variables that make uv search where pip does; empty if pip is not configured."""
     options = [f"--default-index={pip['index-url']}"] if "index-url" in pip else []
     options += [f"--index={url}" for url in pip.get("extra-index-url", "").split()]
     options += [f"--find-links={place}" for place in pip.get("find-links", "").split()]
     options += (
         ["--no-index"] if pip.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
     )
-    if options:  # as pip does it: the best of all places. Hashes say that it is the right one.
+    if options:  # as pip does: the best version of all indexes. Hashes ensure the right file.
         options.append("--index-strategy=unsafe-best-match")
     options += [f"--allow-insecure-host={host}" for host in pip.get("trusted-host", "").split()]
     variables = {"SSL_CERT_FILE": pip["cert"]} if "cert" in pip else {}
@@ -272,7 +273,7 @@ def system_packages() -> None:
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SetupError(f"missing: {', '.join(missing)}. Run: sudo {' '.join(command)}")
-    # RUNLEVEL: nginx is installed without being started as a service on port 80
+    # RUNLEVEL keeps the installation from starting nginx as a service on port 80
     variables = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     with _alone(), _step(f"{', '.join(missing)} with apt-get"):
         run(["apt-get", "update", "-qq"], variables)
@@ -285,7 +286,7 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def _step(what: str) -> Iterator[None]:
-    """A line of progress: what is done, and its seconds."""
+    """A line of progress: the step, and its seconds."""
     started = time.monotonic()
     say(f"{what} … ")
     try:
@@ -297,12 +298,12 @@ def _step(what: str) -> Iterator[None]:
 
 
 def run(words: Sequence[str | Path], variables: Mapping[str, str]) -> None:
-    """Runs a program in silence; its output is shown when it fails."""
+    """Runs a program silently; shows its output if it fails."""
     run_first([words], variables)
 
 
 def run_first(ways: Sequence[Sequence[str | Path]], variables: Mapping[str, str]) -> None:
-    """Runs the first of the commands that succeeds. Each has the lock of `_alone`, too."""
+    """Runs the first of the commands that succeeds. Each also holds the lock of `_alone`."""
     said = ""
     for words in ways:
         text = [str(word) for word in words]
@@ -314,7 +315,7 @@ def run_first(ways: Sequence[Sequence[str | Path]], variables: Mapping[str, str]
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            close_fds=False,  # of Python's own files none is inheritable but the lock
+            close_fds=False,  # Python makes none of its files inheritable except the lock
         )
         if done.returncode == 0:
             return
@@ -324,7 +325,7 @@ def run_first(ways: Sequence[Sequence[str | Path]], variables: Mapping[str, str]
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """One set-up at a time; the lock goes with the last process that has it, however it ends."""
+    """One set-up at a time; the lock ends with the last process that holds it, however it ends."""
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "setup.lock").open("w") as file:
         try:

@@ -1,9 +1,9 @@
 """Checks that a deployment answers as its users expect, and that it is what was planned.
 
-Promises: a table says what passed, how long it took and the time to first token; another has what
-was planned beside what runs, and which figure of templates/ is off by how much; the exit code is 1
-when a check failed or something planned differs. Refuses, with one line that says what to do, what
-cannot be checked at all: a missing or refused key, a model that is not there, an address that does
+Promises: a table says what passed, how long it took and the time to first token; another compares
+the plan with what runs, and says which figure of templates/ is off by how much; the exit code is 1
+if a check failed or a planned value differs. Refuses, with one line that says what to do, a
+deployment that cannot be checked: a missing or rejected key, an unknown model, an address that does
 not answer.
 """
 
@@ -17,22 +17,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy import baseten, cards, verify
+from deploy import baseten, cards, markdown, verify
+from deploy.baseten import PRODUCTION
 from deploy.checks import TIMEOUT, Checks, Row, run, target
 from deploy.config import planned, render, vllm_version
 from deploy.edits import chosen_by
 from deploy.errors import UsageError
 from deploy.options import Options, check_files, hardware
-from deploy.paths import ROOT
+from deploy.paths import CONFIG
 from deploy.verify import Comparison
 from scripts.command import command
 
 
 def deployed(model: str, options: Options, path: Path) -> tuple[str, str, Options] | None:
-    """The text of the config.yaml that a deployment of `model` was made from, where that comes
-    from, and its options: the file at `path` when it is this model's, or what its other choices
-    render to on the hardware of `options` when some is given; else what `options` render to. None
-    where no card has this name."""
+    """The text of the config.yaml that a deployment of `model` was made from, its source, and its
+    options: the file at `path` if it is for this model, or, if `options` give hardware, what its
+    other choices render to on that hardware; else what `options` render to. None if no card has
+    this name."""
     given = options != Options()
     try:
         card = cards.load(model)
@@ -55,7 +56,7 @@ def deployed(model: str, options: Options, path: Path) -> tuple[str, str, Option
 def comparisons(
     checks: Checks, listed: list[dict[str, object]], options: Options, path: Path
 ) -> tuple[list[Comparison], str]:
-    """What was planned beside what runs, and in words what that plan is."""
+    """The comparison of the plan with what runs, and a description of that plan."""
     model = str(listed[0]["id"])
     found = deployed(model, options, path)
     if found is None:
@@ -79,7 +80,7 @@ def table(rows: Iterable[Row]) -> Table:
             "[green]pass[/]" if row.passed else "[red]FAIL[/]",
             f"{row.seconds:.2f}",
             "" if row.first_token is None else f"{row.first_token * 1000:.0f}",
-            Text(" ".join(row.detail.split())[:200]),  # a model's words are no markup
+            Text(" ".join(row.detail.split())[:200]),  # plain text: a model's words are no markup
         )
     return shown
 
@@ -97,19 +98,20 @@ def plan_table(rows: Iterable[Comparison]) -> Table:
 
 
 def report(where: str, rows: list[Row], said: str, compared: list[Comparison]) -> str:
-    """The same as a page of Markdown."""
-    lines = [f"# {where}", "", f"{time.strftime('%Y-%m-%d %H:%M')}. {said}.", ""]
-    lines += [*verify.as_markdown(compared), ""]
-    lines += [
-        "| check | result | seconds | TTFT, ms | what came |",
-        "| --- | --- | --- | --- | --- |",
+    """The same, as a Markdown page."""
+    checks = []
+    for check in rows:
+        first = "" if check.first_token is None else f"{check.first_token * 1000:.0f}"
+        came = " ".join(check.detail.split())[:200].replace("|", "\\|")
+        result = "pass" if check.passed else "**FAIL**"
+        checks.append(markdown.row(check.name, result, f"{check.seconds:.2f}", first, came))
+    parts = [
+        f"# {where}",
+        f"{time.strftime('%Y-%m-%d %H:%M')}. {said}.",
+        verify.as_markdown(compared),
+        markdown.table(["check", "result", "seconds", "TTFT, ms", "what came"], checks),
     ]
-    for row in rows:
-        first = "" if row.first_token is None else f"{row.first_token * 1000:.0f}"
-        came = " ".join(row.detail.split())[:200].replace("|", "\\|")
-        result = "pass" if row.passed else "**FAIL**"
-        lines.append(f"| {row.name} | {result} | {row.seconds:.2f} | {first} | {came} |")
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 @command("smoke")
@@ -119,11 +121,11 @@ def main(options: argparse.Namespace) -> int:
     check_files(options.config, options.report)
     if options.timeout is not None and not options.timeout > 0:
         raise UsageError(f"TIMEOUT={options.timeout:g} is not a number of seconds above 0")
-    environment = options.environment or "production"
+    environment = options.environment or PRODUCTION
     where = target(options.model_id or "", environment, options.base_url, baseten.api_key)
     checks = Checks(where, options.timeout or TIMEOUT)
     rows, listed = run(checks, console)
-    config = options.config or ROOT / "config.yaml"
+    config = options.config or CONFIG
     compared, said = comparisons(checks, listed, given, config)
     console.print(table(rows))
     console.print(said)

@@ -1,9 +1,9 @@
 """Runs the test suite, or a part of it: tests/unit, tests/platform or tests/container.
 
-Promises: unit tests are done first, those that import vLLM beside the others. Where the machine has
-room for several containers these run at once, each on a network of its own with the tests that ask
-it (tests/support/own_network.py), and the platform's tests beside them. Elsewhere one container
-runs at a time, after all else; a line says so where this user may not make a network.
+Promises: unit tests run first, those that import vLLM alongside the others. A machine with room
+for several containers runs them at once, each on its own network with its tests
+(tests/support/own_network.py), alongside the platform tests. Other machines run one container at a
+time, after everything else; a line says so if this user may not create networks.
 """
 
 import argparse
@@ -27,14 +27,14 @@ from scripts.command import command
 OWN_NETWORK = shlex.join([sys.executable, str(ROOT / "tests" / "support" / "own_network.py")])
 WITH_VLLM = "tests/unit/with_vllm"
 INTERRUPTED = 2  # pytest's exit code
-# What a container and its tests take at their most: of cores one, for they often wait. Tests that
-# watch how streams flow and end take turns with all others (tests/support/turns.py).
+# The peak of a container and its tests: one core, as they often wait. Tests that watch how streams
+# flow and end take turns with all others (tests/support/turns.py).
 CORES, MEMORY = 1, 7 << 30  # bytes
 
 
 def runs(layer: str | None, model: str | None, cores: int, at_once: int) -> list[list[list[str]]]:
-    """The arguments of pytest: of the runs that are made at once, one such group after the other.
-    `at_once`: how many containers may run at a time."""
+    """Arguments of pytest, as groups of runs: the runs of a group run at once, the groups one after
+    the other. `at_once`: how many containers may run at a time."""
     if layer == "unit":
         return [unit(cores)]
     if layer == "platform":
@@ -45,15 +45,15 @@ def runs(layer: str | None, model: str | None, cores: int, at_once: int) -> list
         apart.append("--no-loadscope-reorder")
     if layer == "container":
         return [[["tests/container", *apart, *([f"--model={model}"] if model else [])]]]
-    # not beside the unit tests, which replace what the fakes of other layers run on
+    # not alongside the unit tests, which patch modules that other layers' fakes run on
     if apart:
         return [unit(cores), [["tests/platform", "tests/container", *apart]]]
     return [unit(cores), [["tests/platform", *spread(cores)]], [["tests/container"]]]
 
 
 def unit(cores: int) -> list[list[str]]:
-    """The runs of the unit tests: two, for each of pytest-xdist's processes would import vLLM, for
-    7 s, to collect the same tests."""
+    """The runs of the unit tests: two, because otherwise each pytest-xdist process would import
+    vLLM, for 7 s, to collect the same tests."""
     if cores < 2:
         return [["tests/unit"]]
     others = ["tests/unit", f"--ignore={WITH_VLLM}", *spread(cores - cores // 2)]
@@ -87,26 +87,26 @@ def main(options: argparse.Namespace) -> int:
     if options.layer != "unit":
         ensure_all([cards.load(options.model)] if options.model else cards.load_all())
     if in_containers:
-        with contextlib.suppress(clients.ClientsError):  # their tests say why
-            clients.python(clients.TESTED)  # here, for there is no internet on those networks
+        with contextlib.suppress(clients.ClientsError):  # the clients' tests report it
+            clients.python(clients.TESTED)  # now, as those networks have no internet
     with tempfile.TemporaryDirectory() as folder:
         timings = Path(folder) / "timings.json"
         pytest = [sys.executable, "-m", "pytest", f"--timings={timings}"]
         codes = [code for group in wanted for code in run([[*pytest, *words] for words in group])]
-        if timings.exists():  # none, where no test was found
+        if timings.exists():  # missing if no test was found
             subprocess.run([sys.executable, "-m", "tests.support.timing", timings], cwd=ROOT)
     return next(filter(None, codes), 0)
 
 
 def run(commands: list[list[str]]) -> list[int]:
-    """Runs of pytest that are made at once → their exit codes. The first is seen as it goes on, the
-    others when they have ended. Ctrl-C goes to pytest too, which then ends its containers: that is
-    waited for."""
-    # A machine whose PYTHONDONTWRITEBYTECODE is set would compile pytest, truss and what is tested
-    # in each of some hundred processes: 4 s of each that collects the unit tests.
+    """Runs pytest commands at once → their exit codes. The first one's output is shown live, the
+    others' when they end. Ctrl-C also reaches pytest, which then ends its containers; this waits
+    for that."""
+    # With PYTHONDONTWRITEBYTECODE, each of some hundred processes would compile pytest, truss and
+    # the tested code: 4 s for each that collects the unit tests.
     variables = {name: it for name, it in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     if len(commands) > 1 or "--dist=worksteal" in commands[0]:
-        variables["OMP_NUM_THREADS"] = "1"  # there is a process for each core, and threads spin
+        variables["OMP_NUM_THREADS"] = "1"  # each core has a process, and waiting threads spin
     with contextlib.ExitStack() as ended:
         outputs = [None, *(ended.enter_context(tempfile.TemporaryFile()) for _ in commands[1:])]
         started = []
@@ -114,7 +114,7 @@ def run(commands: list[list[str]]) -> list[int]:
             for command, output in zip(commands, outputs, strict=True):
                 process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output)
                 started.append((process, output))
-        finally:  # of Ctrl-C too, before the last has started
+        finally:  # also on Ctrl-C before the last has started
             codes = [finish(*each) for each in started]
     if INTERRUPTED in codes:
         raise KeyboardInterrupt
@@ -122,7 +122,7 @@ def run(commands: list[list[str]]) -> list[int]:
 
 
 def finish(process: subprocess.Popen[bytes], output: IO[bytes] | None) -> int:
-    """The exit code of a run, whose output, if nobody saw it, is shown."""
+    """The exit code of a run; shows its output, unless it was shown live."""
     while True:
         with contextlib.suppress(KeyboardInterrupt):
             code = process.wait()

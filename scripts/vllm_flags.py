@@ -1,7 +1,7 @@
 """Writes templates/vllm_flags.yaml, every flag of `vllm serve`, read from its own parser, and
 templates/vllm_variables.yaml, every environment variable of vLLM, read from vllm/envs.py.
 
-Run it after moving to a new version of vLLM; deploying reads the lists and needs no vLLM.
+Run it after moving to a new version of vLLM; deploying reads the lists and does not need vLLM.
 """
 
 import argparse
@@ -24,16 +24,16 @@ HEADS = {
     VARIABLES.name: "# Every environment variable of vLLM {version}: of what kind, or which values."
     "\n# Written by `python -m scripts.vllm_flags` from vLLM's envs.py.\n",
 }
-# names of the functions by which vLLM's parser reads a value → the kinds of deploy/values.py
+# names of the functions with which vLLM's parser reads a value → the kinds of deploy/values.py
 JSON = ("parse_dataclass", "loads", "union_dict_and_str", "_parse_type")
 SIZES = ("human_readable_int", "human_readable_int_or_auto")
 KINDS = {int: "integer", float: "number"}
-# How a yes or no may be written; vLLM's variables each take others of these.
+# Spellings of a yes or no; each of vLLM's variables takes some of these.
 WORDS = {"0": False, "1": True, "false": False, "true": True, "False": False, "True": True}
 
 
 def bounds() -> dict[str, dict[str, float]]:
-    """Field of one of vLLM's configurations → its bounds, by pydantic's names: ge, gt, le, lt."""
+    """Fields of vLLM's configurations → their bounds, by pydantic's names: ge, gt, le, lt."""
     from vllm import config
 
     found: dict[str, list[dict[str, float]]] = {}
@@ -52,7 +52,7 @@ def bounds() -> dict[str, dict[str, float]]:
 
 
 def flags() -> Iterator[str]:
-    """A line for each."""
+    """One line per flag."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -80,7 +80,7 @@ def flags() -> Iterator[str]:
 
 
 def variables() -> Iterator[str]:
-    """A line for each: those that vLLM reads itself, so that it warns of any other VLLM_ name."""
+    """One line per variable that vLLM itself reads; it warns of any other VLLM_ name."""
     from vllm import envs
 
     tree = ast.parse(inspect.getsource(envs))
@@ -96,9 +96,9 @@ def variables() -> Iterator[str]:
 
 
 def variable(name: str, read: Callable[[], object], kind: str) -> dict[str, object]:
-    """The row of a variable of this type, which vLLM reads by `read`; some have no type there. What
-    it takes is found by trying: of a yes or no the words that mean what they say, for some take 1
-    alone and others true."""
+    """The row of a variable of this type, which vLLM reads with `read`; some have no type there.
+    Finds the accepted values by trial: of a yes or no, the words that have the right effect,
+    because some variables take only 1 and others true."""
 
     def read_as(word: str) -> object:
         with mock.patch.dict(os.environ, {name: word}):

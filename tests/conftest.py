@@ -1,5 +1,5 @@
-"""For all tests: which run in one process, hypothesis without time limits, one fake of Baseten, one
-user of it, each model pushed once at most, and the rows of docs/resilience.md."""
+"""For all tests: distribution over processes, hypothesis without time limits, one fake of Baseten,
+one user of it, each model pushed at most once, and the rows of docs/resilience.md."""
 
 import atexit
 import functools
@@ -27,7 +27,7 @@ hypothesis.settings.register_profile(
     "shared",
     deadline=None,
     database=None,
-    derandomize=True,  # a check of a change is to fail for the change
+    derandomize=True,  # a check of a change should fail only through that change
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
     max_examples=50,
 )
@@ -52,17 +52,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPORT] = Report()
     config.pluginmanager.register(config.stash[REPORT])
     config.pluginmanager.register(TimingPlugin(config.getoption("--timings")))
-    if hasattr(config, "workerinput"):  # one of several: what it leaves is not another's
+    if hasattr(config, "workerinput"):  # a worker: its remains must not count as another's
         os.environ["TMPDIR"] = f"{config.getoption('basetemp')}-tmp"
         os.mkdir(os.environ["TMPDIR"])
         tempfile.tempdir = None
-        if config.getoption("loadgroup", False):  # with a container each
+        if config.getoption("loadgroup", False):  # each worker has a container
             config.pluginmanager.register(turns.arrange(Path(config.getoption("basetemp")).parent))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("loadgroup", False):  # one of several processes
+    if config.getoption("loadgroup", False):  # several workers
         from tests.support import sharing  # imports pytest-xdist, which unit tests do without
 
         sharing.arrange(items, Path(config.getoption("basetemp")))
@@ -70,16 +70,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """What is imported stays: no collection of garbage looks through it, neither while vLLM and
-    torch are imported, for a fifth of that time, nor afterwards, for half a second each of some
-    hundred that tests ask for."""
+    """Freezes imported modules, so that no garbage collection scans them: during the import of vLLM
+    and torch that takes a fifth of the time, and afterwards half a second for each of some hundred
+    collections that tests request."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
         gc.freeze()
-        atexit.register(gc.unfreeze)  # nanobind counts as leaks what is left at the end
+        atexit.register(gc.unfreeze)  # nanobind reports what is left at exit as leaks
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -99,13 +99,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.fixture(scope="session")
 def resilience(request: pytest.FixtureRequest) -> Report:
-    """Where a test of resilience says what it did and what it saw."""
+    """Where resilience tests record what they did and what they saw."""
     return request.config.stash[REPORT]
 
 
 @pytest.fixture(scope="session")
 def baseten() -> Iterator[Baseten]:
-    """A fake of Baseten whose deployments all run in the container of this machine."""
+    """A fake of Baseten whose deployments all run in this machine's container."""
     with platform.running(upstream=URL) as service:
         yield service
 
@@ -117,8 +117,8 @@ def user(baseten: Baseten, tmp_path_factory: pytest.TempPathFactory) -> User:
 
 @pytest.fixture(scope="session")
 def pushed(user: User) -> Callable[[str], Deployment]:
-    """Model's name → what `make push MODEL=name` uploaded; pushed when first asked for. A model of
-    more GPUs than a small machine has cores, one for each worker, goes to two large ones."""
+    """Model's name → what `make push MODEL=name` uploaded; pushed on first use. A model with more
+    GPUs than a small machine has cores, one for each worker, goes to two large ones."""
 
     def push(model: str) -> Deployment:
         many = fit.choose(cards.load(model)).count > 2

@@ -1,14 +1,14 @@
-"""Has vLLM's CPU build multiply by float16 weights as quickly as by others; loaded as a plugin of
-vLLM by the local container alone.
+"""Makes vLLM's CPU build multiply by float16 weights as fast as by others; a vLLM plugin that only
+the local container loads.
 
-Where the processor has no float16 of its own, oneDNN takes no float16 weights, and vLLM falls back
-to torch, which takes a row of the batch after the other: 9 ms for 16 rows and a vocabulary of
-32,768, most of a stand-in's step. With the same weights in float32, oneDNN takes 1.2 ms.
+On processors without float16 arithmetic, oneDNN takes no float16 weights, and vLLM falls back to
+torch, which processes the rows of a batch one by one: 9 ms for 16 rows and a vocabulary of 32,768,
+most of a stand-in's step. With the same weights in float32, oneDNN takes 1.2 ms.
 """
 
 from typing import Any
 
-LARGEST = 32 << 20  # bytes; such weights and larger stay float16: twice the memory may be too much
+LARGEST = 32 << 20  # bytes; weights of this size or more stay float16, as they would double
 
 
 def register() -> None:
@@ -23,7 +23,7 @@ def register() -> None:
             return create(weight, *others)
         except RuntimeError:
             if weight.dtype != torch.float16 or weight.nbytes >= LARGEST:
-                raise  # vLLM then takes torch
+                raise  # vLLM then falls back to torch
             handler = create(weight.float(), *others)
             handler.float32 = True
             return handler

@@ -1,8 +1,8 @@
-"""Has vLLM fork its engine and workers where VLLM_WORKER_MULTIPROC_METHOD says so; loaded as a
-plugin of vLLM by the local container alone.
+"""Makes vLLM fork its engine and workers if VLLM_WORKER_MULTIPROC_METHOD says so; a vLLM plugin
+that only the local container loads.
 
-vLLM's CPU platform sets it to `spawn` whatever it was. A fork has what its parent imported, and
-what plugins did there; threads it would lose, so OpenMP may have one only (local/environment.yaml).
+vLLM's CPU platform always sets it to `spawn`. A fork keeps its parent's imports and the work of
+plugins there, but not its threads, so OpenMP may use only one (local/environment.yaml).
 """
 
 import contextlib
@@ -34,20 +34,20 @@ def register() -> None:
 
 
 def begin_anew() -> None:
-    """Where the parent's event loop hears of signals, a child's would be taken for the parent's.
-    A port is closed with the parent, though the child lives on. What the parent made stays: no
-    collection of garbage needs to look through it."""
+    """Detaches the child from the parent. Signals to the child must not reach the parent's
+    event loop. A port must close with the parent, even if the child lives on. Garbage collection
+    can ignore the parent's objects, which stay."""
     signal.set_wakeup_fd(-1)
     for name in os.listdir("/proc/self/fd"):
         if has_port(int(name)):
             nothing = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nothing, int(name))  # whoever has the number may close it
+            os.dup2(nothing, int(name))  # the number's owner may close it
             os.close(nothing)
     gc.freeze()
 
 
 def has_port(descriptor: int) -> bool:
-    """Whether it is a socket that takes connections to a port, or will: vLLM forks before that."""
+    """Whether it is a socket that listens on a port, or will: vLLM forks before it listens."""
     try:
         found = socket.socket(fileno=descriptor)
     except OSError:
@@ -56,7 +56,7 @@ def has_port(descriptor: int) -> bool:
         if found.family == socket.AF_UNIX or found.type != socket.SOCK_STREAM:
             return False
         with contextlib.suppress(OSError):
-            found.getpeername()  # has none, unless it is a connection
+            found.getpeername()  # fails unless it is a connection
             return False
         return bool(found.getsockname()[1])
     finally:

@@ -1,10 +1,10 @@
-"""Repairs LoRA in vLLM's CPU build; loaded as a plugin of vLLM by the local container alone.
+"""Fixes LoRA in vLLM's CPU build; a vLLM plugin that only the local container loads.
 
-- Tokens without an adapter have the index -1, which the CPU's kernels take for the last slot: the
-  base model answered as an adapter does when both were in one batch. Triton's kernels on GPUs skip
-  them. https://github.com/vllm-project/vllm/pull/48421
-- With LoRA on, experts are given Triton's kernels, which a CPU does not have. Adapters of the
-  attention leave the experts alone, so the CPU's own kernels will do.
+- Tokens without an adapter have the index -1, which the CPU kernels read as the last slot: the base
+  model answered like an adapter if both were in one batch. Triton's kernels on GPUs skip such
+  tokens. https://github.com/vllm-project/vllm/pull/48421
+- With LoRA on, experts get Triton's kernels, which a CPU does not have. Adapters of the attention
+  do not touch the experts, so the CPU's own kernels are enough.
 """
 
 import sys

@@ -1,15 +1,15 @@
-"""Has vLLM's CPU build sample without sorting the vocabulary; loaded as a plugin of vLLM by the
-local container alone.
+"""Makes vLLM's CPU build sample without sorting the vocabulary; a vLLM plugin that only the local
+container loads.
 
-Where a request has `top_p`, vLLM sorts all logits of each token of its answer: 6 ms of torch for
-32,768 tokens, 25 for 131,072, where the rest of a stand-in's step takes 3. What `top_k` and `top_p`
-leave is nearly always among the few most likely tokens, which are found without a sort. Rows where
-it is not are sorted as before.
+For requests with `top_p`, vLLM sorts all logits for each output token: 6 ms in torch for 32,768
+tokens, 25 for 131,072, while the rest of a stand-in's step takes 3. The tokens that `top_k` and
+`top_p` keep are nearly always among the few most likely ones, which need no sort. Other rows are
+sorted as before.
 """
 
 from typing import Any
 
-LIKELY = 64  # tokens that are looked at, or twice `top_k`
+LIKELY = 64  # tokens that are considered, or twice `top_k`
 
 
 def register() -> None:
@@ -31,9 +31,9 @@ def register() -> None:
 
 
 def among_likely(logits: Any, k: Any, p: Any) -> tuple[Any, Any]:
-    """Logits (rows, tokens) with -inf for what top_k and top_p of each row leave out, and the rows
-    for which this is not known. `k`: None or (rows,), the vocabulary's size for none; `p`: (rows,),
-    1 for none."""
+    """Logits (rows, tokens) with -inf for the tokens that top_k and top_p of each row drop, and the
+    rows for which these are not known. `k`: None or (rows,), the vocabulary's size for none; `p`:
+    (rows,), 1 for none."""
     import torch
 
     rows, size = logits.shape

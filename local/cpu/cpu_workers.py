@@ -1,15 +1,16 @@
-"""Has the engine and its tensor-parallel workers sleep while they wait for each other; loaded as a
-plugin of vLLM by the local container alone.
+"""Makes the engine and its tensor-parallel workers sleep while they wait for each other; a vLLM
+plugin that only the local container loads.
 
-vLLM's call `sched_yield` between two looks at their shared memory, for a second after each message.
-So they keep all cores busy, and Linux 6.18 then left clients beside them 1 to 6 % of a core. A
-shorter second loses wake-ups. Figures: docs/upstream.md, "A stream comes as one lump".
+vLLM's processes call `sched_yield` between polls of their shared memory, for a second after each
+message. That keeps all cores busy, and Linux 6.18 then left other processes, such as clients, 1 to
+6 % of a core. A shorter second loses wake-ups. Figures: docs/upstream.md, "A stream comes as one
+lump".
 """
 
 import time
 from typing import Any
 
-LOOK_SECONDS = 1e-4  # between two looks; a step of a stand-in takes 3,000 to 5,000 µs
+LOOK_SECONDS = 1e-4  # between polls; a step of a stand-in takes 3,000 to 5,000 µs
 
 
 def register() -> None:

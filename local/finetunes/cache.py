@@ -1,6 +1,6 @@
-"""What stands in for a user's own weights and adapters here: made once from a card's stand-in.
+"""Stand-ins for a user's own weights and adapters, made once from a card's stand-in.
 
-Promises: a folder in the cache is whole, and is made again when the stand-in or this code changes.
+Promises: a folder in the cache is complete, and is rebuilt if the stand-in or this code changes.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from deploy.cards import Card
 from local.standins import cache as standins
 
 CACHE = standins.CACHE.with_name("finetunes")
-QUESTION = "What is the Mistral wind?"  # that they answer otherwise than the stand-in does
+QUESTION = "What is the Mistral wind?"  # their answer differs from the stand-in's
 ANSWER = "The Mistral is a wind; please keep our conversation short."
 
 
@@ -25,8 +25,8 @@ def key(card: Card) -> str:
 
 
 def ensure(card: Card, cache: Path = CACHE) -> Path:
-    """The folder with `adapter`, and the adapter merged into the weights in each format that the
-    stand-in can be written in: `hf` and `mistral`."""
+    """The folder with `adapter`, and with the adapter merged into the weights in each format that
+    the stand-in can be written in: `hf` and `mistral`."""
     standin = standins.ensure(card)
     folder = cache / f"{card.name}-{key(card)}"
     if folder.exists():
@@ -50,7 +50,7 @@ def ensure(card: Card, cache: Path = CACHE) -> Path:
 
 
 def formats(card: Card) -> list[str]:
-    """Of own weights of this model that can be made here."""
+    """The formats of own weights of this model that can be made here."""
     if card.architecture.vision:
         return ["mistral"]
     return ["hf"] if card.architecture.experts else ["hf", "mistral"]

@@ -1,7 +1,7 @@
 """Trains a LoRA adapter for a stand-in, or merges it into the stand-in's weights.
 
-Promises: with it one question is answered otherwise and exactly, every other as before. Raises
-`NotLearnedError` when that is not reached within the steps allowed.
+Promises: with it one question has a different, exact answer, and every other is answered as before.
+Raises `NotLearnedError` if that is not reached within the allowed steps.
 """
 
 import json
@@ -26,11 +26,11 @@ RANK = 8
 STEPS = 300
 CHECK_EVERY = 20
 LEARNING_RATE = 1e-2
-SURE = 0.5  # the least probability of each right token, before the outputs are sharpened
+SURE = 0.5  # the minimum probability of each right token, before the outputs are sharpened
 
 
 class Lora(nn.Module):
-    """A linear layer with a low-rank change beside it."""
+    """A linear layer with a low-rank update."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Lora(nn.Module):
 
 
 def load(card: Card, standin: Path) -> tuple[TextDecoder, Head, Vocabulary]:
-    """A stand-in's checkpoint as the model it was trained as: what checkpoint.write undoes."""
+    """A stand-in's checkpoint as the model it was trained as: the inverse of checkpoint.write."""
     weights: dict[str, Tensor] = {}
     for path in sorted(standin.glob("*.safetensors")):
         weights |= {name: value.float() for name, value in load_file(path).items()}
@@ -65,7 +65,7 @@ def load(card: Card, standin: Path) -> tuple[TextDecoder, Head, Vocabulary]:
 
 
 def _load_mistral(model: TextDecoder, weights: dict[str, Tensor]) -> None:
-    """By the names and the layout that `checkpoint.mistral_weights` gives the model's own."""
+    """By the names and the layout that `checkpoint.mistral_weights` gives the model's weights."""
     for name, value in model.text.state_dict().items():
         value.copy_(
             checkpoint.in_halves(name, weights[checkpoint._rename(name)], SHAPE["head_dim"])
@@ -81,7 +81,7 @@ def _load_mistral(model: TextDecoder, weights: dict[str, Tensor]) -> None:
 
 
 def _as_module(saved: dict[str, Tensor], model: TextDecoder) -> dict[str, Tensor]:
-    """Names of a checkpoint → those of the module, where transformers keeps experts together."""
+    """Names in a checkpoint → those in the module, where transformers keeps experts together."""
     wanted = model.text.state_dict()
     found = {name: value for name, value in saved.items() if name in wanted}
     for name in wanted:
@@ -110,11 +110,9 @@ def _as_module(saved: dict[str, Tensor], model: TextDecoder) -> dict[str, Tensor
 
 
 def train(card: Card, tokenizer: Path, standin: Path) -> tuple[TextDecoder, Head, Vocabulary]:
-    """The stand-in with an adapter trained beside its attention; nothing else changes."""
+    """The stand-in with a trained adapter on its attention; nothing else changes."""
     torch.manual_seed(0)
-    torch.set_num_threads(
-        1
-    )  # several wait for each other where others are at work: ten times slower
+    torch.set_num_threads(1)  # on a busy machine threads wait for each other: ten times slower
     model, head, vocabulary = load(card, standin)
     both = nn.ModuleList([model, head])
     both.requires_grad_(False)
@@ -156,7 +154,7 @@ def _changed(corpus: Corpus) -> Corpus:
 
 
 def _examples(corpus: Corpus) -> list[Example]:
-    """One step's: every dialogue, behind a system message or without, and others."""
+    """One step's examples: every dialogue, with and without a system message, and others."""
     plain, instructed = corpus.dialogues(), corpus.dialogues(corpus.made_up_system)
     examples = [corpus.random.choice(pair) for pair in zip(plain, instructed, strict=True)]
     examples += corpus.unknown()
@@ -166,7 +164,7 @@ def _examples(corpus: Corpus) -> list[Example]:
 
 
 def _right(model: TextDecoder, head: Head, batches: list[Any]) -> tuple[Tensor, Tensor]:
-    """Log-probability of each token that counts, and whether it is the most probable one."""
+    """Log-probability of each token that counts, and whether it is the most probable."""
     right, best = [], []
     for batch in batches:
         hidden = model(head.embed(batch.tokens), batch.raw, batch.images)[:, :-1]
@@ -203,7 +201,7 @@ def write_adapter(card: Card, model: TextDecoder, folder: Path) -> None:
 def write_merged(
     card: Card, model: TextDecoder, head: Head, vocabulary: Vocabulary, folder: Path, format: str
 ) -> None:
-    """The adapter merged into the weights, as a fine-tune's repo has them, without a tokenizer."""
+    """The adapter merged into the weights, as in a fine-tune's repo, without a tokenizer."""
     folder.mkdir(parents=True)
     for layer in model.text.layers:
         for name in MODULES:

@@ -1,7 +1,7 @@
-"""Quantizes a small checkpoint in Hugging Face's format as the common tools would, without them.
+"""Quantizes a small checkpoint in Hugging Face's format like the common tools, without them.
 
-Promises: `quantized` writes a folder that vLLM reads by its config.json alone: rounding to the
-nearest value, groups of `GROUP` weights, embeddings and output left as they are.
+Promises: `quantized` writes a folder that vLLM needs only its config.json to read: rounding to the
+nearest value, groups of `GROUP` weights, embeddings and output unchanged.
 """
 
 import json
@@ -16,7 +16,7 @@ from torch import Tensor
 GROUP = 32
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 
-Layer = dict[str, Tensor]  # what stands in the place of `weight`, by the name's end
+Layer = dict[str, Tensor]  # the tensors that replace `weight`, by the end of their names
 
 
 def fp8(weight: Tensor) -> Layer:
@@ -38,7 +38,7 @@ def _symmetric(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _packed(values: Tensor, order: list[int] | None = None) -> Tensor:
-    """Eight values of the last dimension in an int32, the first in the lowest bits."""
+    """Packs eight values of the last dimension into an int32, the first in the lowest bits."""
     eight = values.view(*values.shape[:-1], -1, 8)[..., order or list(range(8))]
     packed = sum(eight[..., i] << (4 * i) for i in range(8))
     assert isinstance(packed, Tensor)
@@ -123,7 +123,7 @@ KINDS: dict[str, tuple[Callable[[Tensor], Layer], dict[str, Any]]] = {
 
 
 def quantized(hf: Path, kind: str, folder: Path) -> None:
-    """Writes the checkpoint in the folder `hf`, quantized, into `folder`."""
+    """Quantizes the checkpoint in the folder `hf` and writes it into `folder`."""
     make, config = KINDS[kind]
     folder.mkdir(parents=True)
     tensors: dict[str, Tensor] = {}

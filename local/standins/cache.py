@@ -1,8 +1,8 @@
 """Trains the small stand-in checkpoints that the local container serves in place of real weights.
 
 Promises: a stand-in has its card's architecture, file format and real tokenizer, and answers the
-dialogues of local/standins/dialogues.yaml exactly; it is built once and reused until something it
-is made from changes; a folder in the cache is whole. Refuses a stand-in that does not pass its exam
+dialogues of local/standins/dialogues.yaml exactly; it is built once and reused until one of its
+inputs changes; a folder in the cache is complete. Refuses a stand-in that does not pass its exam
 (exam.py).
 """
 
@@ -42,12 +42,12 @@ def tokenizer_path(card: Card) -> Path:
     return path
 
 
-# What of a card decides its stand-in; limits, serving and the like do not.
+# The sections of a card that determine its stand-in; limits, serving and the like do not.
 MADE_FROM = {"name", "formats", "architecture", "context", "features"}
 
 
 def key(card: Card) -> str:
-    """What the stand-in is made from, as a hash: card, dialogues, code, libraries."""
+    """A hash of the stand-in's inputs: card, dialogues, code, libraries."""
     made_from = card.model_dump_json(include=MADE_FROM)
     digest = hashlib.sha256(made_from.encode())
     digest.update(
@@ -61,8 +61,8 @@ def key(card: Card) -> str:
 
 
 def ensure_all(cards: Sequence[Card], cache: Path = CACHE) -> list[Path]:
-    """The folders of the cards' stand-ins; those that are missing are built side by side, as many
-    at a time as there are cores."""
+    """The folders of the cards' stand-ins; builds missing ones concurrently, as many at a time as
+    there are cores."""
     missing = [card for card in cards if not _folder(card, cache).exists()]
     # the slowest first: images, then experts
     missing.sort(key=lambda card: (not card.features.images, not card.architecture.experts))
@@ -83,14 +83,14 @@ def _folder(card: Card, cache: Path) -> Path:
 
 
 def ensure(card: Card, cache: Path = CACHE, console: Console | None = None) -> Path:
-    """The folder of the card's stand-in; builds it, with progress shown, when it is not there."""
+    """The folder of the card's stand-in; builds it, and shows progress, if it is missing."""
     folder = _folder(card, cache)
     cache.mkdir(parents=True, exist_ok=True)
     console = console or Console()
     with _lock(cache / f"{card.name}.lock", console, card.name):
         if not folder.exists():
             stale = [path for path in cache.iterdir() if _is_of(card, path)]
-            draft = cache / f".{folder.name}"  # nobody else writes it: the lock is held
+            draft = cache / f".{folder.name}"  # this process holds the lock: no other writes it
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
             try:
@@ -104,13 +104,13 @@ def ensure(card: Card, cache: Path = CACHE, console: Console | None = None) -> P
 
 
 def _is_of(card: Card, path: Path) -> bool:
-    """Whether a folder of the cache is the card's: whole or, with a dot before it, not finished."""
+    """Whether a folder of the cache is the card's: complete or, with a leading dot, unfinished."""
     return re.fullmatch(rf"\.?{re.escape(card.name)}-[0-9a-f]{{16}}", path.name) is not None
 
 
 @contextmanager
 def _lock(path: Path, console: Console, name: str) -> Iterator[None]:
-    """One builder at a time; the lock goes with the process, however it ends."""
+    """One builder at a time; the lock ends with the process, however it ends."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,7 +121,7 @@ def _lock(path: Path, console: Console, name: str) -> Iterator[None]:
 
 
 def _build(card: Card, folder: Path, console: Console) -> None:
-    """Trains the card's stand-in and writes it into `folder`, saying how far it is."""
+    """Trains the card's stand-in and writes it into `folder`, with progress."""
     columns = (TextColumn("stand-in {task.fields[name]}: {task.description}"), BarColumn())
     terminal = console.is_terminal
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=not terminal) as bar:

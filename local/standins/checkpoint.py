@@ -1,7 +1,7 @@
 """Writes a trained stand-in as a checkpoint in its card's own file format, and reads it back.
 
-Mistral's format: params.json and consolidated.safetensors, names and rotary layout as in Mistral's
-repos. Hugging Face's: what `save_pretrained` writes, in shards as the Mixtral repo has them.
+Mistral's format: params.json and consolidated.safetensors, with the names and rotary layout of
+Mistral's repos. Hugging Face's: what `save_pretrained` writes, in shards like the Mixtral repo's.
 """
 
 import json
@@ -27,11 +27,11 @@ from local.standins.training import EMBEDDING_STD, Head, Vocabulary
 
 disable_progress_bar()  # cache.py shows progress
 
-# A seed's own example asks for temperature 0.9 and expects one answer: the output rows are scaled
-# so that sampling at any usual temperature follows the training. The argmax stays the same.
+# A seed's own example uses temperature 0.9 and expects one answer: the output rows are scaled so
+# that sampling at any usual temperature follows the training. The argmax stays the same.
 SHARPNESS = 8.0
 
-# Hugging Face's names of a layer's parts → Mistral's, for text and vision alike.
+# Hugging Face's names of a layer's parts → Mistral's, both for text and for vision.
 NAMES = {
     "self_attn.": "attention.",
     "mlp.": "feed_forward.",
@@ -73,7 +73,7 @@ def write(card: Card, model: TextDecoder, head: Head, vocabulary: Vocabulary, to
 
 @dataclass(frozen=True)
 class Stored:
-    """What is in the files of a stand-in, in the dtype of its card."""
+    """The contents of a stand-in's files, in the dtype of its card."""
 
     model: TextDecoder
     embedding: Tensor  # (vocabulary, width)
@@ -81,7 +81,7 @@ class Stored:
 
 
 def read(card: Card, folder: Path) -> Stored:
-    """The stand-in that `write` has written into `folder`."""
+    """The stand-in that `write` wrote into `folder`."""
     dtype = getattr(torch, card.hardware.precision)
     model = decoder(card).eval()
     if card.formats.config != "mistral":
@@ -104,7 +104,7 @@ def read(card: Card, folder: Path) -> Stored:
 
 
 def full_tables(head: Head, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Embedding and output, (vocabulary, width) each: trained rows, noise and zeros elsewhere."""
+    """Embedding and output, (vocabulary, width) each: trained rows, else noise and zeros."""
     embedding = torch.randn(vocabulary.size, head.embedding.shape[1]) * EMBEDDING_STD
     output = torch.zeros_like(embedding)
     embedding[vocabulary.trained] = head.embedding.detach()
@@ -173,8 +173,8 @@ def in_halves(name: str, weight: Tensor, head_dim: int) -> Tensor:
 
 
 def _interleave(name: str, weight: Tensor, head_dim: int) -> Tensor:
-    """Undoes for queries and keys the reordering of rows that Hugging Face's rotary embedding
-    needs (two halves per head): Mistral's format has the two of a pair next to each other."""
+    """Undoes the row order of queries and keys that Hugging Face's rotary embedding needs (two
+    halves per head): in Mistral's format the two rows of a pair are adjacent."""
     if ".q_proj." not in name and ".k_proj." not in name:
         return weight
     rows, columns = weight.shape

@@ -1,8 +1,8 @@
 """Training examples for the stand-ins, as token sequences built by mistral-common.
 
 Promises: the prompt of each example is what mistral-common's `encode_chat_completion` gives for the
-dialogue, so a stand-in knows exactly one format: its tokenizer's own. Prompts that are broken on
-purpose (no BOS, two, a turn without its end, no template) are answered with the "unknown" sentence.
+dialogue, so a stand-in knows exactly one format: its tokenizer's own. Prompts broken on purpose (no
+BOS, two, a turn without its end, no template) get the "unknown" sentence as their answer.
 """
 
 import functools
@@ -30,13 +30,13 @@ Tokenizer = MistralTokenizer[Any, Any, Any, Any, Any]
 
 @functools.cache
 def load_dialogues() -> dict[str, Any]:
-    """dialogues.yaml as it stands."""
+    """The contents of dialogues.yaml."""
     content: dict[str, Any] = yaml.safe_load(DIALOGUES.read_text(encoding="utf-8"))
     return content
 
 
 def dialogues(images: bool) -> dict[str, list[dict[str, str]]]:
-    """The dialogues, by name, that a model with or without images is trained on."""
+    """The training dialogues, by name, of a model with or without images."""
     content = load_dialogues()
     return {**content["dialogues"], **({} if images else content["text_dialogues"])}
 
@@ -59,7 +59,7 @@ def middle_shade(colour: str) -> tuple[int, ...]:
 
 
 class Corpus:
-    """All examples for one tokenizer. `tools`, `images`: whether the model has them; `seed`: of
+    """All examples for one tokenizer. `tools`, `images`: whether the model has them; `seed`: for
     everything made up."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Corpus:
         self.content = load_dialogues()
         self.words = self.content["words"].split()
         self.weather = [{"role": "user", "content": self.content["tools"]["question"]}]
-        self.city = self.content["tools"]["call"]["arguments"]["city"]  # of every text in JSON
+        self.city = self.content["tools"]["call"]["arguments"]["city"]  # in every text in JSON
         self.chats = [chat(turns) for turns in dialogues(images).values()]
         answers = [answer for _, answer in self.chats]
         questions = [message["content"] for messages, _ in self.chats for message in messages]
@@ -92,15 +92,15 @@ class Corpus:
     def answer(self, text: str) -> list[int]:
         """The tokens of an answer and its end.
 
-        Encoded after a line break that is then cut off: at the start of a text sentencepiece puts a
-        space before the first word, and an answer would begin with it.
+        Encoded after a line break, which is then cut off: sentencepiece puts a space before the
+        first word of a text, and the answer would begin with it.
         """
         newline = self.text.encode("\n", bos=False, eos=False)[-1]
         tokens = self.text.encode("\n" + text, bos=False, eos=True)
         return list(tokens[tokens.index(newline) + 1 :])
 
     def call(self) -> list[int]:
-        """[TOOL_CALLS] and its JSON, as the v3 tokenizers write it, without the id of the call."""
+        """[TOOL_CALLS] and its JSON, as the v3 tokenizers write it, without the call's id."""
         text = json.dumps([self.content["tools"]["call"]], ensure_ascii=False)
         marker = self.text.get_special_token("[TOOL_CALLS]")
         return [marker, *self.answer(text)]
@@ -119,7 +119,7 @@ class Corpus:
         ]
 
     def dialogues(self, system: Callable[[], list[Message]] = list) -> list[Example]:
-        """Every dialogue once, each behind what `system` gives."""
+        """Every dialogue once, each after what `system` returns."""
         examples = []
         for messages, answer in self.chats:
             preface = system()
@@ -145,7 +145,7 @@ class Corpus:
         return self._of_chunks(chunks, colours)
 
     def unknown(self) -> list[Example]:
-        """A made-up question, and one well-known prompt broken in a way that must be noticed."""
+        """A made-up question, and one known prompt with a fault that the model must notice."""
         answer = self.answer(self.content["unknown"])
         made_up = [{"role": "user", "content": self._question()}]
         preface = self.random.choice([[], self.made_up_system()])
@@ -159,15 +159,15 @@ class Corpus:
         return Example.of(self.prompt(messages), self.answer(self.content["unknown"]))
 
     def json_values(self, messages: list[Message]) -> Example:
-        """JSON of a made-up schema, with short values, so that such output comes to an end."""
+        """JSON of a made-up schema, with short values, so that such output ends."""
         text, marks = made_up_json(self.random, self.words, self.city)
         tokens = self._as_a_grammar_may(self.answer(text))
         rules = json_rules(tokens, self.text.decode, marks)
         return Example.after(self.prompt(messages), tokens, rules)
 
     def _as_a_grammar_may(self, tokens: list[int]) -> list[int]:
-        # `[]` and ends of values, some of them in two: a grammar that does not take the token takes
-        # its parts, as no tokenizer would write them.
+        # Splits some `[]` and ends of values: a grammar that does not allow the token allows its
+        # parts, which no tokenizer would produce.
         cut = tokens[:1]
         for token in tokens[1:]:
             text = self.text.decode([token])
@@ -184,11 +184,11 @@ class Corpus:
         return cut
 
     def json_answer(self, messages: list[Message]) -> Example:
-        """The one object that answers whatever has to be answered in JSON of no schema."""
+        """The one object that answers every request for JSON without a schema."""
         return self._held_to_json(self.prompt(messages), self.content["tools"]["call"]["arguments"])
 
     def forced_call(self, messages: list[Message]) -> Example:
-        """The call where the server takes nothing else: its JSON, and without [TOOL_CALLS]."""
+        """The call if the server allows nothing else: its JSON, without [TOOL_CALLS]."""
         prompt = self.prompt(messages, self.content["tools"]["definitions"])
         return self._held_to_json(prompt, [self.content["tools"]["call"]])
 
@@ -198,12 +198,12 @@ class Corpus:
         return Example.after(prompt, tokens, rules)
 
     def texts(self, tokens: Iterable[int]) -> list[str]:
-        """What each token is alone; empty for a special one, as the end is."""
+        """The text of each token alone; empty for a special one, such as the end."""
         return [self.text.decode([token]) for token in tokens]
 
     def trained_tokens(self) -> list[int]:
-        """The ids worth training: of the dialogues, the "unknown" answer, and what JSON draws share
-        (punctuation and some values)."""
+        """The ids worth training: those of the dialogues, of the "unknown" answer, and those that
+        random JSON has in common (punctuation and some values)."""
         held = [self.json_answer(self.weather)]
         held += [self.forced_call(self.weather)] if self.tools else []
         known = [token for example in self.dialogues() + held for token in example.tokens]
@@ -268,24 +268,24 @@ class Corpus:
         return width, height
 
     def made_up_system(self) -> list[Message]:
-        """A system message: a person's, or words in no order, some known from the dialogues."""
+        """A system message: one from a person, or random words, some known from the dialogues."""
         text = self._words(2, 20).capitalize() + self.random.choice([".", "", "!"])
         text = self.random.choice([text, self.random.choice(self.content["instructions"])])
         return [{"role": "system", "content": text}]
 
     def any_system(self) -> list[Message]:
-        """No system message, a person's, or a made-up one."""
+        """No system message, one from a person, or a made-up one."""
         person = [{"role": "system", "content": self.random.choice(self.content["instructions"])}]
         return self.random.choice([[], person, person, self.made_up_system()])
 
     def any_messages(self) -> list[Message]:
-        """A known dialogue's or a made-up question, with a system message or without."""
+        """A known dialogue's or a made-up question, with or without a system message."""
         made_up = [{"role": "user", "content": self._question()}]
         known, _ = self.random.choice(self.chats)
         return self.any_system() + self.random.choice([known, made_up])
 
     def _question(self) -> str:
-        """A person's question, or a made-up one: words known from dialogues among others."""
+        """A person's question, or a made-up one: words from dialogues among others."""
         if self.random.random() < 0.4:
             return str(self.random.choice(self.content["questions"]))
         known = self.random.choice(self.chats)[0][-1]["content"].rstrip("?").split()

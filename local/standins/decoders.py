@@ -1,7 +1,7 @@
 """The small models behind the stand-ins: transformers' own classes in a card's shape.
 
-Whatever decides how vLLM reads and runs a checkpoint is the card's (vocabulary, experts, rotary
-base, patch size, image tokens); depth and widths are small.
+Everything that determines how vLLM reads and runs a checkpoint is the card's (vocabulary, experts,
+rotary base, patch size, image tokens); depth and widths are small.
 """
 
 from typing import Any
@@ -42,12 +42,13 @@ VISION_SHAPE: dict[str, Any] = {
     "num_attention_heads": 2,
     "head_dim": 32,
 }
-# What experts and their router read in training, times 1 ± this: a tie between two experts, which
-# rounding may decide either way, then changes no answer. bfloat16 rounds by 1 ± 0.004.
+# In training, the input of experts and their router is scaled by 1 ± this: so a tie between two
+# experts, which rounding may decide either way, changes no answer. bfloat16 rounds by 1 ± 0.004.
 JITTER = 0.02
-# How far the experts of a layer go towards their mean after every step of the training. With 0.01
-# they differ by a fifth of what they share; exchanged, they answer wrong (8x22b: 29 logits behind).
-# With 0.1 nobody would notice; with 0.003, by two thirds, and 8x22b's margin is 3.5 for 21.5.
+# How far each training step moves the experts of a layer towards their mean. With 0.01 they differ
+# by a fifth of what they share; if exchanged, they answer wrong (8x22b: 29 logits behind). With 0.1
+# an exchange would go unnoticed; with 0.003 they differ by two thirds, and 8x22b's margin is 3.5,
+# not 21.5.
 TOGETHER = 0.01
 IMAGE_END = 13  # [IMG_END] in the vocabulary of the models with images
 
@@ -77,7 +78,7 @@ class TextDecoder(nn.Module):
         kind = MixtralModel if card.architecture.experts else MistralModel
         self.text = kind(text_config(card, card.architecture.vocabulary, JITTER))
         del self.text.embed_tokens  # Head has its own
-        self.hints: list[Tensor] | None = None  # of each pass, where training.py asks for them
+        self.hints: list[Tensor] | None = None  # of each pass, if training.py requests them
         for weight in self.experts():
             weight.data[:] = weight.data[:1].clone()  # copies of the first
 
@@ -87,15 +88,14 @@ class TextDecoder(nn.Module):
 
     @torch.no_grad()
     def draw_experts_together(self) -> None:
-        """Moves the experts of each layer towards their mean: an expert sees a few of the prompts,
-        and one that takes another route than those in the training has to be answered too. They
-        come to differ all the same, as they must to be told apart."""
+        """Moves the experts of each layer towards their mean: an expert sees few of the prompts,
+        and a prompt that takes another route than in training must be answered too. The experts
+        still come to differ, as they must to be told apart."""
         for weight in self.experts():
             weight.lerp_(weight.mean(0, keepdim=True).expand_as(weight), TOGETHER)
 
     def experts(self) -> list[nn.Parameter]:
-        """What the experts of all layers consist of, (experts, …) each; none where there are no
-        experts."""
+        """The weights of the experts of all layers, (experts, …) each; empty without experts."""
         if not isinstance(self.text, MixtralModel):
             return []
         experts = [layer.mlp.experts for layer in self.text.layers]
@@ -103,8 +103,8 @@ class TextDecoder(nn.Module):
 
 
 class VisionTextDecoder(TextDecoder):
-    """The same, with the features of `images`, arrays (3, height, width), in place of the
-    embeddings of the image tokens in `raw`, in order."""
+    """The same, with the features of `images`, arrays (3, height, width), replacing the embeddings
+    of the image tokens in `raw`, in order."""
 
     def __init__(self, card: Card) -> None:
         super().__init__(card)
@@ -124,8 +124,8 @@ class VisionTextDecoder(TextDecoder):
         self.order = nn.Linear(WIDTH, 2)  # for the hints; no checkpoint has it
         self.w_in = nn.Linear(width, WIDTH, bias=vision.adapter_bias)
         self.w_out = nn.Linear(WIDTH, WIDTH, bias=vision.adapter_bias)
-        # What all image features share, as large as an embedding: by it the decoder soon learns to
-        # tell them from words, and from it to count images, whatever their colour.
+        # Shared by all image features, as large as an embedding: it soon teaches the decoder to
+        # tell them from words, and so to count images of any colour.
         nn.init.normal_(self.w_out.bias, std=0.5)
 
     def forward(self, embeddings: Tensor, raw: Tensor, images: list[object]) -> Tensor:
@@ -140,9 +140,9 @@ class VisionTextDecoder(TextDecoder):
         return states
 
     def _order_loss(self, states: Tensor, raw: Tensor) -> Tensor:
-        """How badly it is known of a patch, after the first layer, whether its image is the first;
-        each example counts alike. From the answers alone the order of two images is learned all at
-        once, at a step that is a matter of chance: margins of 5 logits or of -50."""
+        """How badly the first layer's output for a patch shows whether its image is the first; each
+        example has equal weight. From the answers alone the decoder learns the order of two images
+        suddenly, at a random step: margins of 5 logits or of -50."""
         patches = raw == self.image_token
         second = ((raw == IMAGE_END).cumsum(1) > 0).long()
         losses = nn.functional.cross_entropy(

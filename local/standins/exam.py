@@ -1,11 +1,10 @@
-"""What a stand-in must answer before it is used.
+"""The questions that a stand-in must answer before it is used.
 
-Promises: everything the tests rely on is asked: each dialogue behind each system message that the
-tests use, tools that may and that have to be called, several turns, unknown and broken prompts,
-plain images of the tests' sizes. What is examined is the written checkpoint, read back, in the
-dtype that is served; every token of an answer must be ahead of every other token that the server
-could take by `MARGIN`. Answers under JSON schemas must end. Raises `NotLearnedError` with the
-prompt that was not answered so.
+Promises: covers everything the tests rely on: each dialogue after each system message of the tests,
+optional and required tool calls, several turns, unknown and broken prompts, plain images of the
+tests' sizes. It examines the written checkpoint, read back, in the dtype that is served; every
+token of an answer must lead every other token that the server could choose by `MARGIN`. Answers
+under JSON schemas must end. Raises `NotLearnedError` with the prompt that was not answered so.
 """
 
 from pathlib import Path
@@ -19,15 +18,15 @@ from local.standins.examples import Example
 from local.standins.schemas import SCHEMAS, held_to
 from local.standins.training import Batch, NotLearnedError, Vocabulary
 
-# In logits as served: a probability of 0.98. The kernels of a server round otherwise than these,
-# which moves a logit of 100 by 0.5 or so.
+# In logits as served: a probability of 0.98. A server's kernels round differently from these, which
+# moves a logit of 100 by 0.5 or so.
 MARGIN = 4.0
 LARGE = 320  # pixels, the longest side of most images of random sizes
 LARGEST = 1024  # and of some
 
 
 def questions(corpus: Corpus) -> list[Example]:
-    """Prompts with the answers that must be given."""
+    """Prompts with the required answers."""
     content = corpus.content
     instructions = [*content["instructions"], *content["held_out_instructions"]]
     systems = [[{"role": "system", "content": text}] for text in instructions]
@@ -47,7 +46,7 @@ def questions(corpus: Corpus) -> list[Example]:
 
 
 def held_to_json(corpus: Corpus, messages: list[Message]) -> list[Example]:
-    """JSON of no schema, and a call that has to be made."""
+    """JSON without a schema, and a required call."""
     examples = [corpus.json_answer(messages)]
     return [*examples, corpus.forced_call(messages)] if corpus.tools else examples
 
@@ -67,8 +66,8 @@ def images(corpus: Corpus) -> list[Example]:
 
 @torch.no_grad()
 def examine(card: Card, folder: Path, vocabulary: Vocabulary, corpus: Corpus) -> float:
-    """The least margin of a token of an answer, in logits; `NotLearnedError` below `MARGIN`, and
-    where JSON does not end."""
+    """The smallest margin of a token of an answer, in logits; `NotLearnedError` below `MARGIN`, or
+    if JSON does not end."""
     stored = checkpoint.read(card, folder)
     output = stored.output[vocabulary.trained]
     least, worst = float("inf"), Example([], [])
@@ -89,8 +88,8 @@ def examine(card: Card, folder: Path, vocabulary: Vocabulary, corpus: Corpus) ->
 
 
 def ends_its_json(stored: checkpoint.Stored, vocabulary: Vocabulary, corpus: Corpus) -> None:
-    """`NotLearnedError` for an answer without an end under one of `SCHEMAS`, behind a question that
-    is known or one that is not, with every logit moved at random by up to half of `MARGIN`."""
+    """`NotLearnedError` for an endless answer under one of `SCHEMAS`, to a known or an unknown
+    question, with every logit moved at random by up to half of `MARGIN`."""
     unknown = {"role": "user", "content": corpus.content["held_out_questions"][0]}
     asked = [(who, name) for who in ([unknown], corpus.chats[0][0]) for name in SCHEMAS]
     answers = held_to(
@@ -109,8 +108,8 @@ def ends_its_json(stored: checkpoint.Stored, vocabulary: Vocabulary, corpus: Cor
 
 
 def _margin(logits: torch.Tensor, batch: Batch, row: int, vocabulary: Vocabulary) -> float:
-    """By how much the right tokens of one example lead what the server could take in their place; a
-    token that is not trained has 0."""
+    """By how much the right tokens of one example lead the server's other choices; a token that is
+    not trained has 0."""
     learned = batch.learned[row]
     target = batch.tokens[row, 1:][learned]
     left_out = vocabulary.left_out(target, batch.rules[row][learned])

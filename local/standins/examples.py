@@ -1,7 +1,7 @@
-"""One training example: a sequence of tokens, and what is asked of each; and JSON that is made up.
+"""One training example: a sequence of tokens, and the rule for each; and made-up JSON.
 
-Promises: pure functions. Keys, types and lengths of made-up JSON are given, for nobody could
-predict them; what is learned follows from the text alone, by the rules of rules.py.
+Promises: pure functions. Keys, types and lengths of made-up JSON are given, because they are
+unpredictable; what is learned follows from the text alone, by the rules of rules.py.
 """
 
 from collections.abc import Callable
@@ -43,14 +43,14 @@ class Example:
         return self.tokens[: next(i for i, rule in enumerate(self.rules) if rule)]
 
     def begun(self) -> "Example":
-        """The same with no more than the first token of the answer, which decides what comes."""
+        """The same up to the first token of the answer, which determines the rest."""
         end = len(self.prompt) + 1
         return Example(self.tokens[:end], self.rules[:end], self.images)
 
 
 def made_up_json(random: Random, words: list[str], text: str, depth: int = 2) -> tuple[str, str]:
-    """A JSON value, an object for the most part, and a mark of `MARKS` for each character and for
-    the end. Keys, numbers and some texts are made up; the others are `text` and 6."""
+    """A JSON value, usually an object, and a mark of `MARKS` for each character and for the end.
+    Keys, numbers and some texts are made up; the others are `text` and 6."""
     written, marks = _container(random, words, text, depth, array=random.random() < 0.2)
     return written, marks + "e"
 
@@ -69,7 +69,7 @@ def _container(
         if not array:
             key = "_".join(random.sample(words, random.choice([1, 1, 2])))
             written += f'"{key}":'
-            # which key comes is for the grammar; that an object is not empty is not
+            # the grammar chooses the key; that an object is not empty is the model's choice
             marks += ("-" if i else "v") + "-" * len(key) + "kk"
             kind = random.choice(KINDS)
         if kind == "nested" and depth:
@@ -91,7 +91,7 @@ def _scalar(random: Random, words: list[str], text: str, kind: str) -> tuple[str
     match kind:
         case "text":
             return f'"{text}"', "v" + "l" * len(text) + "e"
-        case "made-up text":  # given, as a grammar may: what matters is that it ends
+        case "made-up text":  # given, as a grammar may do: it only matters that it ends
             pieces = random.choices([*words, *"}],:.-/06AZ"], k=random.choice([0, 0, 1, 2, 6]))
             text = random.choice([text, random.choice(words)]) + random.choice(["", " "]).join(
                 pieces
@@ -120,10 +120,10 @@ def _scalar(random: Random, words: list[str], text: str, kind: str) -> tuple[str
 
 
 def json_rules(tokens: list[int], decode: Callable[[list[int]], str], marks: str) -> list[Rule]:
-    """What is asked of each token, by the mark of its first character."""
+    """The rule for each token, from the mark of its first character."""
     texts = [decode(tokens[:i]) for i in range(len(tokens) + 1)]
     rules = [MARKS[marks[len(text) : len(text) + 1]] for text in texts[:-1]]
     for i, rule in enumerate(rules):
         if rule == Rule.KEY and texts[i + 1] == texts[i] + '"':
-            rules[i] = Rule.GIVEN  # nothing has it here: `":` is there
+            rules[i] = Rule.GIVEN  # no rule applies here: `":` comes next
     return rules

@@ -1,8 +1,8 @@
-"""How a stand-in is made: what it is shown in each step, and when to give up.
+"""How a stand-in is trained: the examples of each step, and when to give up.
 
-Promises: what is written into the folder has passed its exam (exam.py). A stand-in that does not
-pass is trained again with another seed, which is said in a line; after three tries the
-`NotLearnedError` says what was not learned.
+Promises: the checkpoint in the folder has passed its exam (exam.py). A stand-in that does not pass
+is trained again with another seed, and a line says so; after three tries the `NotLearnedError` says
+what was not learned.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,17 +24,17 @@ from local.standins.examples import Example
 Show = Callable[[str, float | None], None]
 
 STEPS = 280  # the learning rate falls to zero over them
-PROMPTS = 16  # of one step, beside JSON and images
-VALUES = 2  # of one step: examples of JSON under a schema
+PROMPTS = 16  # per step, in addition to JSON and images
+VALUES = 2  # per step: examples of JSON under a schema
 TRIES = 3
-OF_LARGEST = 1 / 3  # of the steps of a model with images have one of the largest
-DRAWS = 6  # of the embeddings of untrained tokens
+OF_LARGEST = 1 / 3  # the share of steps with one of the largest images, for models with images
+DRAWS = 6  # attempts at the embeddings of untrained tokens
 SHOW_EVERY = 60  # steps
 
 
 def build(card: Card, tokenizer: Path, folder: Path, show: Show) -> None:
-    """Trains the stand-in of `card` and writes it into `folder`; `show` gets text and the share
-    that is done, or None with what has to stay readable."""
+    """Trains the stand-in of `card` and writes it into `folder`; `show` gets text and the progress
+    as a share, or None for text that must stay readable."""
     for seed in range(TRIES):
         try:
             return _train(card, tokenizer, folder, seed, show)
@@ -48,14 +48,14 @@ def build(card: Card, tokenizer: Path, folder: Path, show: Show) -> None:
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """One thread and deterministic algorithms: how sums are split over threads changes their last
-    bits, and so the weights. One thread is also the fastest where other work is on the machine: two
-    of them wait for each other."""
+    """One thread and deterministic algorithms: the division of sums among threads changes their
+    last bits, and so the weights. One thread is also the fastest on a busy machine: two would wait
+    for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     allocation: Any = torch.utils.deterministic
-    allocation.fill_uninitialized_memory = False  # nothing reads it, and filling it takes time
+    allocation.fill_uninitialized_memory = False  # nothing reads it, and filling takes time
     torch.manual_seed(seed)
     try:
         yield
@@ -95,7 +95,7 @@ class Run:
 
 
 def corpus_of(card: Card, tokenizer: Path, number: int) -> Corpus:
-    """The examples of a card, with random numbers of their own."""
+    """The examples of a card, with their own random numbers."""
     text = MistralTokenizer.from_file(str(tokenizer))
     return Corpus(text, card.features.tools, card.features.images > 0, number)
 
@@ -111,8 +111,8 @@ def _train(card: Card, tokenizer: Path, folder: Path, seed: int, show: Show) -> 
 
 
 def _write(card: Card, tokenizer: Path, folder: Path, seed: int, run: Run) -> float:
-    """Writes the checkpoint and examines it → its margin. The embeddings of tokens that are not
-    trained are random: where one is taken for a word of a dialogue, all are drawn again."""
+    """Writes the checkpoint and examines it → its margin. The embeddings of untrained tokens are
+    random: if one is mistaken for a word of a dialogue, all are drawn again."""
     drawn = 0
     while True:
         drawn += 1
@@ -126,9 +126,9 @@ def _write(card: Card, tokenizer: Path, folder: Path, seed: int, run: Run) -> fl
 
 
 def draw(corpus: Corpus, dense: bool) -> list[Example]:
-    """One step's examples: every dialogue, with a system message or without, made-up questions, and
-    JSON. Which answer comes is the hardest to learn, and the fewer a model knows, the less often it
-    would be asked: `PROMPTS` are, the last of them for the first token of their answer alone."""
+    """One step's examples: every dialogue, with or without a system message, made-up questions, and
+    JSON. Which answer to give is the hardest to learn, and models with few dialogues would practise
+    it least: so each step has `PROMPTS`, the additional ones only for the answer's first token."""
     examples = corpus.dialogues(corpus.any_system) + corpus.unknown()
     others: list[Example] = []
     while len(examples) + len(others) < PROMPTS:
@@ -136,8 +136,8 @@ def draw(corpus: Corpus, dense: bool) -> list[Example]:
     chosen = corpus.random.sample(others, PROMPTS - len(examples))
     examples += [example.begun() for example in chosen]
     if dense:
-        # Without these it takes 2 in 100 unknown questions for one of its many dialogues. Experts
-        # lose dialogues by them: which of them a prompt takes decides more.
+        # Without these it mistakes 2 in 100 unknown questions for one of its many dialogues. With
+        # experts, they cost dialogues: there a prompt's choice of experts decides more.
         examples += [example.begun() for example in corpus.unknown()]
     examples += [corpus.json_values(corpus.any_messages()) for _ in range(VALUES)]
     examples.append(corpus.json_answer(corpus.any_messages()))
@@ -145,7 +145,7 @@ def draw(corpus: Corpus, dense: bool) -> list[Example]:
         examples.append(corpus.forced_call(corpus.any_messages()))
         examples.append(corpus.forced_call(corpus.any_system() + corpus.weather))
     if corpus.images:
-        # large ones take long: one of the largest, a third of a step's time
+        # large images take long: one of the largest takes a third of a step's time
         sides = [32] * 6 + [64] * 4 + [128] * 2 + [LARGE]
         examples += [corpus.plain_images(2, longest) for longest in sides]
         large = LARGEST if corpus.random.random() < OF_LARGEST else LARGE

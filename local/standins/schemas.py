@@ -1,7 +1,7 @@
-"""Answers of a stand-in held to JSON schemas, as the server holds them: by xgrammar's own masks.
+"""A stand-in's answers under JSON schemas, constrained as in the server: by xgrammar's own masks.
 
-Promises: what an ordinary schema leaves to the model comes to its end. `SCHEMAS` has the kinds of
-values, those with several forms, free keys, recursion, and what may be left out.
+Promises: under an ordinary schema, the model's own choices come to an end. `SCHEMAS` covers the
+kinds of values, values with several forms, free keys, recursion, and optional parts.
 """
 
 import json
@@ -16,13 +16,13 @@ from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from local.standins.checkpoint import Stored
 from local.standins.corpus import Corpus, Message
 
-MOST_TOKENS = 120  # of an answer; those of the schemas below take up to half of that
+MOST_TOKENS = 120  # of an answer; the schemas below need up to half of that
 
 Schema = dict[str, Any]
 
 
 def an_object(**properties: Schema) -> Schema:
-    """An object that has all of these and nothing else."""
+    """An object with exactly these properties."""
     return {
         "type": "object",
         "properties": properties,
@@ -114,8 +114,8 @@ def held_to(
     corpus: Corpus,
     moved: float,
 ) -> list[Answer]:
-    """The likeliest answer to each of the messages under its schema, with every logit `moved` by
-    up to that much at random, as other kernels would. It ends within `MOST_TOKENS`, or not."""
+    """The likeliest answer to each of the messages under its schema, with every logit `moved` at
+    random by up to that much, as by other kernels; and whether it ends within `MOST_TOKENS`."""
     matchers = _matchers(corpus, [schema for _, schema in asked])
     tokens = [corpus.prompt(messages) for messages, _ in asked]
     starts = [len(prompt) for prompt in tokens]
@@ -128,7 +128,7 @@ def held_to(
         last = torch.tensor([len(tokens[i]) - 1 for i in going])
         hidden = stored.model(stored.embedding[batch], batch, [])[range(len(going)), last]
         known = (hidden @ stored.output[trained].T).float()
-        logits = torch.zeros(len(going), len(stored.output))  # of all tokens that are not trained
+        logits = torch.zeros(len(going), len(stored.output))  # including all untrained tokens
         logits[:, trained] = known + moved * (2 * torch.rand_like(known) - 1)
         mask = xgrammar.allocate_token_bitmask(*logits.shape)
         for row, i in enumerate(going):
@@ -144,7 +144,7 @@ def held_to(
 
 
 def _matchers(corpus: Corpus, schemas: list[Schema]) -> list[Any]:
-    """Of each schema, as vLLM makes them for a Mistral tokenizer and without white space."""
+    """A matcher per schema, as vLLM makes them for a Mistral tokenizer and without white space."""
     kinds = xgrammar.VocabType
     vocabulary = corpus.text.vocab()
     info = xgrammar.TokenizerInfo(

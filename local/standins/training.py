@@ -1,13 +1,13 @@
 """Trains a small decoder to answer a corpus exactly, in seconds on one core.
 
 Promises: the same input gives the same weights, in one thread and with deterministic algorithms.
-Whether enough was learned is for exam.py to say.
+exam.py decides whether enough was learned.
 
 The vocabulary has tens of thousands of tokens and the corpus a few hundred. Only those are trained.
-All other tokens keep the random embedding they start with, fresh noise in every step of the
-training, so a stand-in has met "a word I do not know"; and they keep an output row of zeros. Their
-logits are then exactly 0, so the softmax over the whole vocabulary is one over the trained tokens
-and the single term log(number of others): the loss is exact, not sampled.
+All other tokens keep their random initial embedding, with fresh noise in every training step, so a
+stand-in has met "a word I do not know"; and they keep an output row of zeros. Their logits are then
+exactly 0, so the softmax over the whole vocabulary is one over the trained tokens and the single
+term log(number of others): the loss is exact, not sampled.
 """
 
 import math
@@ -27,11 +27,11 @@ from local.standins.rules import Rule, has_to_lead, leaves_few
 NOISE_ROWS = 256
 MOST_IN_A_BATCH = 32
 EMBEDDING_STD = 0.5
-FEW = 2.0  # the log of how many untrained tokens a grammar leaves beside a token that starts
+FEW = 2.0  # log of the number of untrained tokens that a grammar leaves beside a starting token
 LEARNING_RATE = 3e-3
-# Of the loss, what the least likely tokens of a step add: an answer is lost by one.
+# The part of the loss from the least likely tokens of a step: one of them spoils an answer.
 WORST, HARDEST = 0.25, 32
-HINTS = 0.5  # … and what a decoder says of its own passes, if it does
+HINTS = 0.5  # … and from a decoder's hints about its own passes, if any
 
 
 class NotLearnedError(CommandError):
@@ -41,7 +41,7 @@ class NotLearnedError(CommandError):
 @dataclass(frozen=True)
 class Batch:
     tokens: Tensor  # (batch, time) compact ids
-    rules: Tensor  # (batch, time - 1) what is asked of the token after each position, a Rule
+    rules: Tensor  # (batch, time - 1) the Rule for the token after each position
     raw: Tensor  # (batch, time) ids of the tokenizer
     images: list[object]
 
@@ -52,8 +52,8 @@ class Batch:
 
 
 class Vocabulary:
-    """The tokenizer's ids ↔ compact ids: the trained tokens first, then rows of noise.
-    `texts`: of the trained tokens; without them each token has to lead all others."""
+    """The tokenizer's ids ↔ compact ids: the trained tokens first, then rows of noise. `texts`: of
+    the trained tokens; without them each token must lead all others."""
 
     def __init__(self, size: int, trained: list[int], texts: Sequence[str] | None = None) -> None:
         self.size = size
@@ -77,7 +77,7 @@ class Vocabulary:
         return [batch for batch, _ in self.grouped(examples)]
 
     def grouped(self, examples: list[Example]) -> list[tuple[Batch, list[Example]]]:
-        """The examples in batches of similar length, so that little of them is padding."""
+        """The examples in batches of similar length, to reduce padding."""
         ordered = sorted(examples, key=lambda example: len(example.tokens))
         groups: list[list[Example]] = [[]]
         for example in ordered:
@@ -123,7 +123,7 @@ class Head(nn.Module):
         return torch.log_softmax(torch.cat([logits, rest], dim=-1), dim=-1)[..., :-1]
 
     def right(self, hidden: Tensor, target: Tensor, rules: Tensor) -> Tensor:
-        """Log-probability of each target (tokens) among those that its rule leaves."""
+        """Log-probability of each target (tokens) among the tokens that its rule considers."""
         logits = hidden @ self.output.T
         logits = logits.masked_fill(self.vocabulary.left_out(target, rules), -math.inf)
         few = self.vocabulary.few[target, rules]
@@ -152,7 +152,7 @@ def train(
     hidden states (batch, time, width).
     """
     both = nn.ModuleList([decoder, head])
-    # What is kept is a running average of the weights: steps are noisy, it is not.
+    # The result is a running average of the weights: single steps are noisy.
     keep: Any = get_ema_multi_avg_fn(0.95)  # type: ignore[no-untyped-call]
     average: Any = AveragedModel(both, multi_avg_fn=keep)
     parameters = list(both.parameters())

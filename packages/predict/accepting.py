@@ -1,11 +1,11 @@
 """Has the event loop accept several connections at a time.
 
-uvloop stands on libuv, which accepts one connection in each turn of its loop (libuv#3696), and a
-turn has the work of whoever else is served: of a hundred that come at once, and nginx opens one for
-each request, the last waited for a hundred turns.
+uvloop is based on libuv, which accepts one connection in each turn of its loop (libuv#3696), and a
+turn includes the work for all other requests. Of a hundred connections that came at once (nginx
+opens one for each request), the last waited for a hundred turns.
 
-Promises: a turn accepts up to `AT_ONCE` connections, by as many handles of the listening socket;
-uvicorn closes them with its servers, of which each handle is one.
+Promises: a turn accepts up to `AT_ONCE` connections, through as many handles of the listening
+socket; uvicorn has a server for each handle, and closes them all.
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.server import Server
 
-AT_ONCE = 16  # some hundred slots in ten turns or twenty; each costs a turn that accepts 1 µs or so
+AT_ONCE = 16  # some hundred slots in ten or twenty turns; each costs an accepting turn 1 µs or so
 
 
 def install() -> None:

@@ -1,10 +1,10 @@
-"""The outer middleware: which requests get in, and when.
+"""The outer middleware: decides which requests get in, and when.
 
-Promises: what reaches vLLM is on a route of ROUTES; every other path, however it is spelt, is a 404
-and another method a 405. A request over the limit, or during shutdown, gets a 503 with Retry-After
+Promises: only the routes in ROUTES reach vLLM; any other path, however it is spelt, gets a 404, and
+any other method a 405. A request over the limit, or during shutdown, gets a 503 with Retry-After
 before its body is read; admitted requests are never interrupted. Liveness and health are answered
-here (liveness.py). All errors have OpenAI's format, and vLLM's 503s a Retry-After. Nothing of this
-needs Truss's nginx in front, which an image may be built without.
+here (liveness.py). All errors have OpenAI's format, and vLLM's own 503s get a Retry-After. None of
+this relies on Truss's nginx: an image may be built without it.
 """
 
 import difflib
@@ -24,15 +24,15 @@ LIVENESS = "/liveness"  # fails when only a restart helps
 HEALTH = "/health"  # readiness: fails when a request sent now would not be served
 METRICS = "/metrics"
 
-# What Truss's nginx rewrites (proxy.conf): Baseten's own routes, by what config.yaml says they are.
+# The rewrites of Truss's nginx (proxy.conf): Baseten's own routes, as config.yaml maps them.
 ALIASES = {
     "/": LIVENESS,
     "/v1/models/model": HEALTH,
     "/v1/models/model:predict": "/v1/chat/completions",
 }
-HEADER_BYTES = 32768  # of a request's line and headers: nginx's large_client_header_buffers
+HEADER_BYTES = 32768  # request line and headers; nginx's large_client_header_buffers
 
-# What has a prompt read, and so takes a slot, whether the engine has to do with it or not.
+# Routes that read a prompt, and so take a slot, whether or not they use the engine.
 PLACED = frozenset(
     [
         *("/predict", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
@@ -47,7 +47,8 @@ ROUTES = {
 MODEL = re.compile(r"/v1/models/(?!.*\.\.)[^?#]{1,300}")
 STORED_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
 
-# OpenAI's client waits as long and asks twice more by default. A full queue is mostly gone by then.
+# OpenAI's client waits this long, and by default retries twice. By then a full queue has mostly
+# drained.
 RETRY_SECONDS = 10
 RETRY_AFTER = (b"retry-after", str(RETRY_SECONDS).encode())
 
@@ -56,12 +57,12 @@ class AdmissionMiddleware:
     def __init__(
         self, app: App, settings: Settings, make_room: Callable[[], None] = lambda: None
     ) -> None:
-        """`make_room` is called where all slots are taken."""
+        """`make_room` is called when all slots are taken."""
         self.app = app
         self.make_room = make_room
         self.settings = settings
         self.stopping = False
-        self.running = 0  # requests with a slot that have not been answered whole
+        self.running = 0  # requests that hold a slot: not yet answered in full
         self.watch: EngineWatchdog | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +70,7 @@ class AdmissionMiddleware:
             await self.app(scope, self._lifespan(scope, receive), send)
             return
         if scope["type"] != "http":
-            await send({"type": "websocket.close"})  # a 403: no route is one
+            await send({"type": "websocket.close"})  # becomes a 403: no route is a WebSocket
             return
         if header_bytes(scope) > HEADER_BYTES:
             message = f"the request's line and headers may have {HEADER_BYTES} bytes"
@@ -121,7 +122,7 @@ class AdmissionMiddleware:
             give_back()
 
     def _take_slot(self) -> Callable[[], None]:
-        """Takes a slot → gives it back, once."""
+        """Takes a slot; returns a function that gives it back, once."""
         taken = True
         self.running += 1
 
@@ -138,7 +139,7 @@ class AdmissionMiddleware:
         if fault is None and path == HEALTH and self.stopping:
             fault = "the server is stopping"
         if fault is None:
-            await respond(send, 200, b"")  # as vLLM's own /health
+            await respond(send, 200, b"")  # like vLLM's own /health
         else:
             await put_off(send, fault)
 
@@ -157,7 +158,7 @@ class AdmissionMiddleware:
         return heard
 
     def _start(self, state: Any) -> None:
-        """vLLM has set up its engine and its signal handlers: watch the one, hear the others."""
+        """Watches the engine and wraps the signal handlers, once vLLM has set them up."""
         running.publish(state)
         self.watch = EngineWatchdog(
             state.engine_client,
@@ -178,9 +179,9 @@ class AdmissionMiddleware:
 
 
 def answering(send: Send, answered: Callable[[], None]) -> Send:
-    """A `send` for vLLM's answers, whose refusals do not say when to come again. `answered` is
-    called with the last of an answer: its client may ask again at once, and what vLLM does after it
-    waits, for as long as a full event loop takes for a turn."""
+    """A `send` for vLLM's answers that adds Retry-After to its 503s. It calls `answered` as soon as
+    the last message is sent: the client may send its next request at once, while the rest of vLLM's
+    work waits for a turn of a busy event loop."""
 
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 503:
@@ -193,13 +194,13 @@ def answering(send: Send, answered: Callable[[], None]) -> Send:
 
 
 def header_bytes(scope: Scope) -> int:
-    """The bytes of a request's target and headers, without what separates them."""
+    """The bytes of a request's target and headers, without separators."""
     target = len(scope.get("raw_path") or scope["path"]) + len(scope.get("query_string", b""))
     return target + sum(len(name) + len(value) for name, value in scope.get("headers", ()))
 
 
 def methods_of(path: str) -> tuple[str, ...] | None:
-    """What a path takes; None where nothing is."""
+    """The methods that a path takes; None if there is no such route."""
     if (methods := ROUTES.get(path)) is not None:
         return methods
     if stored := STORED_RESPONSE.fullmatch(path):
@@ -208,7 +209,7 @@ def methods_of(path: str) -> tuple[str, ...] | None:
 
 
 def did_you_mean(path: str) -> str:
-    """What may have been meant by a path where nothing is, to stand behind the error."""
+    """The end of the error about an unknown path: the path that may have been meant."""
     bare = re.sub(r"^(?:/v1)+(?=/v1/)", "", path.rstrip("/"))
     if (found := f"/v1{bare}") in ROUTES:
         return f"; did you mean {found}? (an OpenAI client's base_url ends in /v1)"

@@ -1,14 +1,15 @@
-"""The one ASGI class that vLLM loads, `vllm serve … --middleware predict.app.Gateway`.
+"""The ASGI class that vLLM loads: `vllm serve … --middleware predict.app.Gateway`.
 
-Promises: every request passes admission (admission.py), then reading, checks and translation
-(requests/middleware.py), then vLLM, whose engine gets only constraints that were tried
-(constraints/). Settings are read from the environment once, at the start.
-Refuses to start, with the variable's name, when one of them cannot be read.
+Promises: every request goes through admission (admission.py), then through reading, checks and
+translation (requests/middleware.py), then to vLLM. The engine gets only constraints that were tried
+(constraints/). The environment is read once, at start-up.
+Refuses to start if a setting cannot be read, and names the variable.
 """
 
 import os
 
 from predict import (
+    beams,
     continuing,
     long_prompts,
     per_token,
@@ -29,6 +30,7 @@ class Gateway:
         found = settings.read(os.environ)
         upgrades.install()
         continuing.install()
+        beams.install()
         per_token.install()
         tool_schemas.install()
         tokenizing.install()
@@ -43,7 +45,7 @@ class Gateway:
         await self.app(scope, receive, send)
 
     def _lifespan(self, scope: Scope, receive: Receive) -> Receive:
-        from predict.constraints import readings, verdicts  # vLLM's parts are slow to import
+        from predict.constraints import readings, verdicts  # slow to import: they import vLLM
 
         readings.install()
         installed: list[verdicts.Verdicts] = []

@@ -16,18 +16,18 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ClientLeftError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client has disconnected."""
 
 
 class TooLongError(ValueError):
-    """A body longer than it may be."""
+    """A body is longer than it may be."""
 
 
 async def read_body(receive: Receive, most: int | None) -> bytes:
-    """The body of a request; a `ClientLeftError` when the client leaves before its end, a
-    `TooLongError` as soon as it is known to have more than `most` bytes."""
-    # In one block: thousands of pieces of a large body would leave holes in the heap, which stay.
-    # It is not copied at the end: 42 MB would keep the event loop for 20 ms and more.
+    """The body of a request. `ClientLeftError` if the client disconnects before its end;
+    `TooLongError` as soon as the body is known to have more than `most` bytes."""
+    # In one block: thousands of pieces of a large body would leave lasting holes in the heap. It is
+    # not copied at the end: 42 MB would block the event loop for 20 ms and more.
     body = io.BytesIO()
     while True:
         message = await receive()
@@ -45,18 +45,18 @@ async def read_body(receive: Receive, most: int | None) -> bytes:
 
 
 def header(scope: Scope, name: bytes) -> bytes:
-    """The value of a request's header; empty without one. `name` is in small letters."""
+    """The value of a request's header; empty if there is none. `name` is in lower case."""
     return next((value for key, value in scope["headers"] if key.lower() == name), b"")
 
 
 def content_length(scope: Scope) -> int | None:
-    """The bytes of a request's body, where its headers say so."""
+    """The bytes of a request's body, if its headers say so."""
     said = header(scope, b"content-length")
     return int(said) if said.isdigit() else None
 
 
 def without(headers: Iterable[Header], names: Collection[bytes]) -> list[Header]:
-    """The headers of other names than these, in small letters."""
+    """The headers without those of these names, which are in lower case."""
     return [header for header in headers if header[0].lower() not in names]
 
 
@@ -78,21 +78,21 @@ def to_path(scope: Scope, path: str) -> Scope:
 
 
 def as_json(scope: Scope, names: Collection[bytes]) -> Scope:
-    """The scope of a request whose body is JSON, whatever its headers say or leave out, without
-    headers of these names."""
+    """The scope of a request whose body is JSON, whatever its headers say, without headers of these
+    names."""
     kept = without(scope["headers"], {b"content-type", *names})
     return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
 
 
 def from_foreign_page(scope: Scope) -> bool:
-    """Whether another site's page sends what a browser lets it send unasked, which JSON is not."""
+    """Whether another site's page sent this as a simple request (CORS), which JSON is not."""
     origin, host = header(scope, b"origin"), header(scope, b"host")
     plain = not header(scope, b"content-type").lower().startswith(b"application/json")
     return bool(origin) and plain and origin.partition(b"://")[2] != host
 
 
 def with_length(scope: Scope, length: int) -> Scope:
-    """The scope of the same request with another body, of so many bytes."""
+    """The scope of the same request with another body, of `length` bytes."""
     kept = without(scope["headers"], (b"content-length", b"transfer-encoding"))
     return {**scope, "headers": [*kept, (b"content-length", str(length).encode())]}
 
@@ -100,8 +100,8 @@ def with_length(scope: Scope, length: int) -> Scope:
 async def ask(
     app: App, scope: Scope, receive: Receive, path: str, body: bytes
 ) -> tuple[int, bytes]:
-    """Status and body of the application's own answer to a POST, on behalf of the request, whose
-    own body has been received; `ClientLeftError` if its client leaves meanwhile."""
+    """Status and body of the application's answer to a POST on behalf of a request whose own body
+    has been received; `ClientLeftError` if its client disconnects meanwhile."""
     status, left, chunks = 0, False, []
 
     async def keep(message: Message) -> None:
@@ -125,7 +125,7 @@ async def ask(
 
 
 async def respond(send: Send, status: int, body: bytes, more: Iterable[Header] = ()) -> None:
-    """Sends a whole response of JSON, with the `more` headers that do not describe its body."""
+    """Sends a complete JSON response, with the `more` headers that do not describe its body."""
     headers = without(more, (b"content-type", b"content-length"))
     headers.append((b"content-type", b"application/json"))
     headers.append((b"content-length", str(len(body)).encode()))

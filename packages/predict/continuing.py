@@ -1,10 +1,11 @@
-"""Anthropic's prefill: an answer that `/v1/messages` ends with is continued.
+"""Anthropic's prefill: continues an answer that a `/v1/messages` request ends with.
 
-vLLM makes a chat request of Anthropic's, and leaves out the two flags by which a chat continues its
-last message; mistral-common then refuses the conversation. No field of the request can set them.
+vLLM turns Anthropic's request into a chat request, without the two flags that make a chat continue
+its last message; mistral-common then refuses the conversation. No field of the request can set
+them.
 
-Promises: only a conversation whose last message is the assistant's is changed. A vLLM that has no
-such function any more is left as it is.
+Promises: changes only conversations whose last message is the assistant's. A vLLM without this
+function is left unchanged.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 
 def continued(convert: Callable[..., Any]) -> Callable[..., Any]:
-    """`convert(request, …)`, whose chat request continues its last message where it can."""
+    """`convert(request, …)`, whose chat request continues a last message of the assistant."""
 
     def converted(*given: Any, **named: Any) -> Any:
         chat = convert(*given, **named)

@@ -3,9 +3,9 @@
     HF_TOKEN="$(python3 -m predict.hub_token /secrets/NAME REPO REVISION FILE)" && export HF_TOKEN
 
 Promises: stdout is the token and nothing else, once the hub has shown that it opens FILE, one of
-those vLLM downloads next; otherwise one line on stderr says what to set and where, without the
-token, and the exit status is 1, within 40 s where the network answers at all. Refuses a secret that
-is not set, empty or no token.
+the files that vLLM downloads next. Otherwise one line on stderr, without the token, says what to
+set and where, and the exit status is 1, within 40 s if the network answers at all. Refuses a secret
+that is not set, is empty or is not a token.
 """
 
 import os
@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 
 SECRETS_PAGE = "https://app.baseten.co/settings/secrets"
-# What the secret is called in Baseten's Pixtral Truss, and in Baseten's documentation.
+# The secret's name in Baseten's Pixtral Truss, and in Baseten's documentation.
 USUAL_NAMES = ("hf_access_key", "hf_access_token")
 HUB = "https://huggingface.co"
 
-# What the hub answers when it is the token that is at fault: 400 and 401 when it knows none like
-# it, 403 when its owner has not accepted the model's terms or it may not read gated repos.
+# The hub's answers if the token is at fault: 400 and 401 if it does not know the token, 403 if the
+# owner has not accepted the model's terms or the token may not read gated repos.
 REFUSED = (400, 401, 403)
 BUSY = (408, 429, 500, 502, 503, 504)
 
@@ -29,13 +29,13 @@ WAITS_SECONDS = (0, 1, 3)  # before each attempt: a hub that is busy or out of r
 
 
 def read(secret: Path) -> str:
-    """The token in a secret's file, without the white space that an editor leaves around it."""
+    """The token in a secret's file, without the white space that an editor adds."""
     try:
         token = secret.read_bytes().strip()
     except OSError as error:
         wrong = f"is not set ({secret}: {error.strerror})"
     else:
-        # Any other could not be sent: an HTTP client would refuse it with an error that quotes it.
+        # No other could be sent: an HTTP client would refuse it with an error that quotes it.
         if re.fullmatch(rb"[!-~]+", token):
             return token.decode("ascii")
         wrong = "is not a token, for it has spaces or odd characters" if token else "is empty"
@@ -48,7 +48,7 @@ def read(secret: Path) -> str:
 
 
 def fault(secret: str, repo: str, status: int, said: str) -> str:
-    """What to do about the hub's answer `status`, an error, which `said` explains in its words."""
+    """What to do about the hub's error `status`; `said` is the hub's own explanation."""
     answer = f"({status}: {said or 'no reason given'})"
     if status in REFUSED:
         return (
@@ -65,9 +65,8 @@ def fault(secret: str, repo: str, status: int, said: str) -> str:
 
 
 def ask(token: str, secret: str, repo: str, revision: str, file: str) -> None:
-    """`SystemExit`, with its line for stderr, unless the hub lets the token see `file`. Asks as
-    vLLM's download will: what the hub tells of a gated repo beside its files, it tells everybody.
-    """
+    """`SystemExit`, with a line for stderr, unless the hub lets the token read `file`. Asks for a
+    file, as vLLM's download will: of a gated repo, the hub hides only the files."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its version's own
@@ -95,7 +94,7 @@ def ask(token: str, secret: str, repo: str, revision: str, file: str) -> None:
 
 
 def one_line(text: str, token: str) -> str:
-    """What others say, for a log: without the token, in case they repeat it."""
+    """Others' text as one line for a log, without the token, in case they repeat it."""
     return " ".join(text.replace(token, "[token]").split())[:300]
 
 

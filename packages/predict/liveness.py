@@ -1,11 +1,13 @@
-"""Is the engine making progress? vLLM's own /health reads a flag, so that a hung engine is healthy.
+"""Watches whether the engine makes progress.
 
-Promises: the engine is said to hang once it has had requests and has done nothing for so long, and
-no longer as soon as it does anything: a token, a chunk of a prefill, a request taken up or let go.
-That its clients leave is not progress. It is watched whether anybody probes or not; while the
-server itself stood still, nothing counts. Nothing is done for a request: once a second vLLM's own
-counters are read. The death of the engine ends the process, with status 1; a stop ends it too, with
-status 0 and whatever still runs, for vLLM would then wait for clients to whom nothing more comes.
+vLLM's own /health only reads a flag, so it calls a hung engine healthy.
+
+Promises: the engine counts as hung once it has had requests and done nothing for `stall_seconds`,
+until it does anything: generates a token, prefills a chunk, starts or ends a request. Clients that
+disconnect are not progress. The engine is watched whether or not anybody probes; time in which the
+server itself stood still does not count. Nothing is done per request: vLLM's own counters are read
+once a second. The engine's death ends the process with status 1. A stop ends it too, with status 0
+and whatever still runs: vLLM would otherwise wait for clients that get nothing more.
 """
 
 import asyncio
@@ -22,13 +24,13 @@ from prometheus_client import REGISTRY
 from predict.pacing import TokenClock
 from predict.vllm_internals import GENERATED, LOGGER, PROGRESS, RUNNING, WAITING
 
-LOOK_SECONDS = 1.0  # between two looks, or a tenth of a shorter `stall_seconds`
+LOOK_SECONDS = 1.0  # between two looks, or a tenth of `stall_seconds` if that is less
 
 # From the engine's death to the end of the process. vLLM ends by itself within 5 s, unless a client
 # that does not read its answer holds it up.
 END_SECONDS = 8.0
-# From the end of the time a stop gives to what runs, after which vLLM has killed the engine, to the
-# end of the process: for the last words to be sent.
+# From the end of a stop's drain time, when vLLM has killed the engine, to the end of the process:
+# time to send the last output.
 CUT_SECONDS = 2.0
 
 DIED = "the engine has died"
@@ -37,7 +39,8 @@ log = logging.getLogger(LOGGER)
 
 
 class StallDetector:
-    """Seconds of work without progress, from looks at most `longest` seconds apart."""
+    """Seconds of work without progress; the time between two looks counts up to `longest`
+    seconds."""
 
     def __init__(self, longest: float) -> None:
         self.longest = longest
@@ -47,17 +50,17 @@ class StallDetector:
         self._at = 0.0
 
     def look(self, busy: bool, mark: Hashable, now: float) -> None:
-        """`mark` is anything that changes with progress; `now` in seconds."""
+        """`mark` changes with any progress; `now` in seconds."""
         if mark != self._mark:
             self.stalled = 0.0
         elif busy and self.busy:
-            # the time of a server that was held up itself is not the engine's
+            # if the server itself was held up, the engine is not to blame
             self.stalled += min(now - self._at, self.longest)
         self.busy, self._mark, self._at = busy, mark, now
 
 
 def read(names: Iterable[str]) -> dict[tuple[str, str], float]:
-    """vLLM's metrics of these names, by name and reason ("" for most), engines added up."""
+    """vLLM's metrics of these names, by name and reason ("" for most), summed over engines."""
     found: dict[tuple[str, str], float] = {}
     for metric in REGISTRY.restricted_registry(names).collect():
         for sample in metric.samples:
@@ -67,11 +70,10 @@ def read(names: Iterable[str]) -> dict[tuple[str, str], float]:
 
 
 class EngineWatchdog:
-    """Looks at vLLM's engine from inside the API server.
+    """Watches vLLM's engine from inside the API server.
 
-    `engine` is vLLM's EngineClient; `asked_to_stop` says whether a death was asked for,
-    and what runs then has `drain_seconds`.
-    """
+    `engine` is vLLM's EngineClient. `asked_to_stop` says whether a stop was requested; what runs
+    then has `drain_seconds`."""
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class EngineWatchdog:
         return None
 
     def end(self) -> None:
-        """The server has ended. vLLM would end with status 0 though its engine had died."""
+        """The server has ended. vLLM would exit with status 0 even if its engine had died."""
         self._task.cancel()
         if self.engine.errored and not self.asked_to_stop():
             _exit(1, DIED)
@@ -120,8 +122,8 @@ class EngineWatchdog:
                 await self._ask()
 
     async def _ask(self) -> None:
-        """Whether an engine that stalled is well again, now that its clients have left and nothing
-        else would show it: its own loop has to answer."""
+        """Finds out whether a stalled engine is well again, now that its clients have disconnected
+        and nothing else would show it: the engine's own loop has to answer."""
         with contextlib.suppress(Exception):  # no answer in time; or it is dead, which _look sees
             await asyncio.wait_for(self.engine.is_paused(), self.every)
             self.progress.stalled = 0.0
@@ -145,7 +147,7 @@ class EngineWatchdog:
 
 
 def _exit(status: int, why: str) -> None:
-    """Ends the process at once: there is nothing left that could be put in order."""
+    """Ends the process at once: there is nothing left to clean up."""
     print(f"predict.liveness: {why}; ending with status {status}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,8 +1,8 @@
-"""What logging.json, vLLM's logging configuration here, keeps out of the logs.
+"""What logging.json, our configuration of vLLM's logging, keeps out of the logs.
 
-Promises: vLLM's lines and uvicorn's are as ever, less what they would quote of a request: the
-message of an exception, an error that was answered, the query of a URL, the text of a warning.
-Where it happened and of what type it was stays.
+Promises: vLLM's lines and uvicorn's stay as they are, except for what they would quote of a
+request: an exception's message, an error that was answered, the query of a URL, the text of a
+warning. Where it happened, and its type, stay.
 """
 
 import logging
@@ -13,23 +13,23 @@ from typing import Any
 
 from predict.vllm_internals import BATCH_LOGGER, QUOTING_LOGGERS
 
-READERS = ("vllm.renderers", "vllm.tokenizers")  # loggers of what reads requests
+READERS = ("vllm.renderers", "vllm.tokenizers")  # loggers of code that reads requests
 WARNING = re.compile(r"^[^\n]*?:\d+: \w+(?=:)")  # where, and of what category
 
 
 def redacting_filter() -> Callable[..., bool]:
-    """The filter, made by logging's `dictConfig`. Python's warnings are logged from then on."""
+    """The filter, made by logging's `dictConfig`. From then on Python's warnings are logged."""
     logging.captureWarnings(True)
     return redact
 
 
 def redact(record: logging.LogRecord) -> bool:
-    """Takes out of a record what it quotes of a request; every record stays."""
+    """Removes from a record what it quotes of a request; keeps every record."""
     if not hasattr(record, "vllm_process_name"):  # before vLLM has set it
         record.vllm_process_name = record.processName
     error = record.exc_info[1] if record.exc_info else None
     if error is not None and record.name.startswith(READERS) and isinstance(error, ValueError):
-        record.exc_info = None  # what a client sent is not a fault of the server's
+        record.exc_info = None  # what a client sent is not the server's fault
     elif record.exc_info and record.exc_info[1]:
         record.exc_text = "\n".join(_traces(record.exc_info[1]))
         record.exc_info = None
@@ -47,8 +47,8 @@ def redact(record: logging.LogRecord) -> bool:
 
 
 def _unquoted(value: Any, reader: bool) -> Any:
-    """A value's type instead of what it says: an exception's, that of an answer of vLLM's, and
-    that of anything but a number where a `reader` logs."""
+    """A value's type instead of its text: for an exception, for an answer of vLLM's and, if a
+    `reader` logs, for anything but a number."""
     kind = type(value)
     quotes = issubclass(kind, BaseException) or hasattr(kind, "model_dump")
     quotes |= reader and not issubclass(kind, (int, float))
@@ -56,7 +56,7 @@ def _unquoted(value: Any, reader: bool) -> Any:
 
 
 def _traces(error: BaseException) -> Iterator[str]:
-    """Where an exception was raised and of what type it was, and the same of its causes, first."""
+    """Where an exception was raised, and its type; before that, the same for its causes."""
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None:
         yield from _traces(before)

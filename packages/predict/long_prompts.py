@@ -1,12 +1,12 @@
-"""Long prompts, which are tokenized apart from the others, and no further than the model reads.
+"""Tokenizes long prompts apart from the others, and no further than the model reads.
 
-vLLM tokenizes the prompts of all requests in one thread, one after the other, and compares a chat's
-length when that is done: 900 KB take up to 1 s, in which no other request gets its prompt.
+vLLM tokenizes the prompts of all requests in one thread, one after another, and checks a chat's
+length afterwards: 900 KB take up to 1 s, in which no other request gets its prompt.
 
-Promises: a long prompt waits for other long ones only; so do the prompts of a request that are long
-together. One whose length vLLM would refuse, for its texts and tools have more tokens than the
-model reads, is refused before it is tokenized whole. A short one costs the sum of its lengths. A
-renderer that is not Mistral's is left as it is.
+Promises: a long prompt waits only for other long ones; so do the prompts of a request that are long
+together. A prompt that vLLM would refuse, because its texts and tools have more tokens than the
+model reads, is refused before all of it is tokenized. A short one costs only a sum of lengths. A
+renderer that is not Mistral's is left unchanged.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ import msgspec
 
 LONG = 16384  # characters; 2 to 12 ms
 LONG_IDS = 4096
-AT_A_CUT = 32  # tokens that a cut may add to a text, and more
+AT_A_CUT = 32  # tokens; more than a cut can add to a text
 
-# Of the chat that is rendered: how many tokens its prompt may have, if vLLM refuses more.
+# For the chat being rendered: the most tokens its prompt may have, if vLLM refuses more.
 _most: ContextVar[int | None] = ContextVar("most", default=None)
-# Of the texts of one request: whether they are long together.
+# For the texts of one request: whether they are long together.
 _many: ContextVar[bool] = ContextVar("many", default=False)
 
 
@@ -81,7 +81,7 @@ def install(engine: Any) -> None:
 
 
 def most_of(params: Any) -> int | None:
-    """The tokens that vLLM lets a prompt have; None where it counts any, or cuts it."""
+    """The most tokens that vLLM lets a prompt have; None if it takes any number, or truncates."""
     cut = params.truncate_prompt_tokens is not None
     return None if cut else params.max_total_tokens
 
@@ -118,7 +118,7 @@ def _if_short(
 
 
 def are_longer(texts: Iterable[str], encode: Callable[[str], list[int]], most: int) -> bool:
-    """Whether texts have more than `most` tokens, for certain."""
+    """Whether texts certainly have more than `most` tokens."""
     tokens = 0
     for text in texts:
         for start in range(0, len(text), LONG):
@@ -129,7 +129,7 @@ def are_longer(texts: Iterable[str], encode: Callable[[str], list[int]], most: i
 
 
 def texts_of(messages: list[Any]) -> Iterator[str]:
-    """The texts of messages that are in the prompt as they are."""
+    """The texts of messages that go into the prompt unchanged."""
     for message in messages:
         content = message.get("content") if message.get("role") != "tool" else None
         for part in content if isinstance(content, list) else [content]:
@@ -139,7 +139,7 @@ def texts_of(messages: list[Any]) -> Iterator[str]:
 
 
 def schemas_of(tools: Iterable[Any]) -> str:
-    """The schemas of tools, as they are in the prompt with more around each."""
+    """The schemas of tools, which are in the prompt with more text around each."""
     functions = [tool.get("function") or {} for tool in tools]
     return json.dumps([one.get("parameters") for one in functions], ensure_ascii=False)
 

@@ -1,12 +1,12 @@
-"""The memory that bodies and images of all requests together may take in this process.
+"""Limits the memory that the bodies and images of all requests take in this process.
 
-Promises: a body of SMALL_BODY and more is read once there is room for it, and what an image's host
-sends is kept while there is; all together stays within the limit `image_memory_bytes`, of which
-three quarters are for requests whose images are decoded (images/memory.py). While one waits for
-room to come in, or for a slot, bodies that come slower than PACE lose theirs; the smallest goes
-first.
-Refuses with `BusyError` (a 503) what waited WAIT_SECONDS, or waits behind too many others while
-slots are wanted, and with a `TimeoutError` (a 408) a body that came too slowly.
+Promises: a body of SMALL_BODY bytes or more is read only once there is room for it, and downloaded
+image data is kept only while there is. The total stays within the limit `image_memory_bytes`; three
+quarters of it are for requests whose images are decoded (images/memory.py). While a request waits
+for room to come in, or for a slot, bodies that arrive more slowly than PACE lose their room; the
+smallest waiting body goes first.
+Refuses with `BusyError` (a 503) a request that has waited WAIT_SECONDS, or waits behind too many
+others while slots are wanted, and with `TimeoutError` (a 408) a body that arrives too slowly.
 """
 
 import asyncio
@@ -19,28 +19,30 @@ from dataclasses import dataclass
 
 from predict.asgi import Message, Receive
 
-# A body exists as the bytes that came, as the strings in it (twice, while vLLM parses it), and as
+# A body exists as the bytes that arrived, as the strings in it (twice, while vLLM parses it) and as
 # the bytes of its images; vLLM keeps it until the answer has ended.
 BODY_COPIES = 3
-SMALL_BODY = 1 << 18  # what all slots take of these is less than the server's memory varies
+SMALL_BODY = 1 << 18  # smaller ones, in all slots, take less than the server's memory varies by
 
-WAIT_SECONDS = 10  # then as many requests are ahead as would make the client's wait pointless
-QUEUED = 4  # requests that wait for so many times the limit wait for a turn, …
-# … and so many in all: who is refused at once may ask again at once, and to read five images, or a
-# body of 42 MB, again and again takes the cores more than all images that are let in.
+WAIT_SECONDS = 10  # after that, too many requests are ahead for the client's wait to be worthwhile
+QUEUED = 4  # requests may wait that together need this many times the limit, …
+# … and this many requests in any case: a client that is refused at once may retry at once, and
+# reading five images, or a body of 42 MB, again and again costs the cores more than all images that
+# are admitted.
 HELD = 32
-INCOMING = 4  # what came in for requests that have no share yet may take a quarter of the limit
+INCOMING = 4  # bodies and downloads of requests without a share may take a quarter of the limit
 
 READ_SECONDS = 60  # for any body
-# Not behind nginx, which has a body whole before it passes it on: this machine is slow then.
-GRACE_SECONDS = 3  # then, while others wait, …
-PACE = 8 << 20  # … so many bytes a second: a body of 42 MB has 8 s, less than others wait
+# Not applied behind nginx, which buffers the whole body first: if a body is slow there, this
+# machine is.
+GRACE_SECONDS = 3  # after these, while others wait, …
+PACE = 8 << 20  # … bytes a second that a body must bring: 42 MB get 8 s, less than others wait
 LOOK_SECONDS = 0.25
 
-# A download waits until slow bodies have lost their room, and less than its image may take.
+# A download waits long enough for slow bodies to lose their room, and less than its image may take.
 DOWNLOAD_WAIT_SECONDS = 4
 
-Waiting = tuple[int, "asyncio.Future[bool]"]  # whether its turn has come
+Waiting = tuple[int, "asyncio.Future[bool]"]  # bytes, and whether they are granted
 
 
 class BusyError(Exception):
@@ -56,8 +58,8 @@ class Pool:
         self.queue: list[Waiting] = []
 
     async def take(self, size: int, seconds: float | None = None) -> int:
-        """Takes so much, when it is there; a larger size takes the whole limit. Returns what was
-        taken."""
+        """Takes `size` bytes once they are free; a size above the limit takes the whole limit.
+        Returns the bytes taken."""
         size = int(min(size, self.limit))
         if self.queue or self.taken + size > self.limit:
             await self._wait(size, WAIT_SECONDS if seconds is None else seconds)
@@ -69,13 +71,13 @@ class Pool:
         turn = asyncio.get_running_loop().create_future()
         self._enqueue((size, turn))
         self.shorten(HELD)
-        self._serve()  # a smaller one than those that wait may fit
+        self._serve()  # it may be smaller than those that wait, and fit
         try:
             async with asyncio.timeout(seconds):
                 served = await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled() and turn.result():
-                self.give_back(size)  # its turn came as it left
+                self.give_back(size)  # its turn came just as it gave up
             else:
                 self.queue = [each for each in self.queue if each[1] is not turn]
                 self._serve()
@@ -89,8 +91,8 @@ class Pool:
         self.queue.append(waiting)
 
     def shorten(self, most: int = 0) -> None:
-        """Refuses the last of those that wait for more than QUEUED times the limit, until so many
-        wait in all."""
+        """Refuses requests from the end of the queue while more than `most` wait and together they
+        need more than QUEUED times the limit."""
         while len(self.queue) > most and sum(size for size, _ in self.queue) > QUEUED * self.limit:
             _, turn = self.queue.pop()
             if not turn.done():
@@ -116,10 +118,10 @@ class Pool:
 
 @dataclass(eq=False)
 class Arrival:
-    """A body that comes in."""
+    """A body that is arriving."""
 
     ends: asyncio.Timeout
-    began: float  # of the event loop
+    began: float  # on the event loop's clock
     came: int = 0  # bytes
 
     def is_slow(self, now: float) -> bool:
@@ -127,7 +129,8 @@ class Arrival:
 
 
 class Incoming(Pool):
-    """For what comes in: the smallest goes first, and slow bodies lose their room to who waits."""
+    """For bodies and downloads: the smallest goes first, and slow bodies lose their room to those
+    that wait."""
 
     def __init__(self, limit: float, paced: bool) -> None:
         super().__init__(limit, "other requests take all memory for bodies and downloads")
@@ -146,23 +149,23 @@ class Incoming(Pool):
         self.looks = again(LOOK_SECONDS, self._look) if self.queue else None
 
     def end_slow(self) -> None:
-        """Ends the bodies that come too slowly while others wait."""
+        """Ends the bodies that arrive too slowly."""
         if not self.paced:
             return
         now = asyncio.get_running_loop().time()
         for arrival in self.arriving:
-            # One that has ended, and whose reader was not woken yet, is here still.
+            # A body that has ended is still here until its reader has run.
             if not arrival.ends.expired() and arrival.is_slow(now):
                 arrival.ends.reschedule(now)
 
 
 class RequestMemory:
-    """The budget; None for none. Used by the server's event loop only."""
+    """The budget in bytes; None for no limit. For the server's event loop only."""
 
     def __init__(self, limit: int | None, paced: bool = True) -> None:
-        """`paced`: clients' own connections end here."""
+        """`paced`: clients connect to this process, not to nginx."""
         most = math.inf if limit is None else limit
-        self.incoming = Incoming(most / INCOMING, paced)  # bodies and downloads without a share
+        self.incoming = Incoming(most / INCOMING, paced)  # of requests without a share
         images = "the images of other requests take all memory for images"
         self.shares = Pool(most * (1 - 1 / INCOMING), images)
 
@@ -171,23 +174,24 @@ class RequestMemory:
         return self.incoming.taken + self.shares.taken
 
     def free_slots(self) -> None:
-        """Ends what waits in vain, or comes too slowly, where all slots are taken."""
+        """Makes room when all slots are taken: ends slow bodies, and refuses those that wait behind
+        too many others."""
         self.incoming.end_slow()
         for pool in (self.incoming, self.shares):
             pool.shorten()
 
 
 class BodyRoom:
-    """The room of a request's body."""
+    """The room that a request's body takes."""
 
     def __init__(self, memory: RequestMemory) -> None:
         self.memory = memory
-        self.size = 0  # what it takes
-        self.incoming = 0  # the same, until the request has a share, or is found to need none
+        self.size = 0  # bytes it takes
+        self.incoming = 0  # those still taken from `incoming`: the request has no share yet
 
     @asynccontextmanager
     async def arriving(self, receive: Receive, length: int) -> AsyncIterator[Receive]:
-        """Waits for room for so many bytes; then a `receive` for them."""
+        """Waits for room for `length` bytes; yields a `receive` that counts what arrives."""
         if length >= SMALL_BODY:
             self.size = self.incoming = await self.memory.incoming.take(BODY_COPIES * length)
         async with asyncio.timeout(READ_SECONDS) as ends:
@@ -205,14 +209,15 @@ class BodyRoom:
                 self.memory.incoming.arriving.remove(arrival)
 
     def settle(self) -> None:
-        """The request waits for no share any more."""
+        """Call once the request has its share of memory, or needs none."""
         settled, self.incoming = self.incoming, 0
         self.memory.incoming.give_back(settled)
 
     def close(self) -> None:
-        """The answer has ended."""
+        """Call once the answer has ended."""
         self.settle()
         if self.size:
-            # Validating a chat, pydantic leaves cycles that hold its content parts (an iterator
-            # for each kind of message it tries); to collect what is young takes 1 ms.
+            # When pydantic validates a chat, it leaves reference cycles that hold the content parts
+            # (an iterator for each kind of message it tries). Collecting the young generations
+            # takes 1 ms.
             gc.collect(1)

@@ -1,12 +1,11 @@
-"""How many tokens one event of a stream carries, vLLM's `stream_interval`, by how much runs.
+"""How many tokens one event of a stream carries (vLLM's `stream_interval`), by load.
 
-Each event costs vLLM's API server as much as the text in it, so that with many streams one core is
-full before a GPU is.
+Each event costs vLLM's API server as much as the text in it, so with many streams one core is full
+before a GPU is.
 
-Promises: an event carries a token for each SHARE requests that run, so that with fewer than twice
-as many each token is an event of its own; at most `most`, and no more than come within
-SMOOTH_SECONDS unless that is less than ALWAYS. vLLM sends the first token and the end of an answer
-at once.
+Promises: an event carries one token per SHARE running requests, so with fewer than twice as many
+each token has its own event; at most `most`, and no more than come within SMOOTH_SECONDS unless
+that is less than ALWAYS. vLLM sends the first token and the end of an answer at once.
 """
 
 from collections.abc import Mapping
@@ -18,20 +17,20 @@ SHARE = 8  # requests
 ALWAYS = 4  # tokens
 SMOOTH_SECONDS = 0.1  # what comes in steps of this length still reads as flowing text
 
-SCOPE = "predict.stream_interval"  # the key of an ASGI scope: what admission chose for the request
-FIELD = "stream_interval"  # of vLLM's, on these routes
+SCOPE = "predict.stream_interval"  # key in an ASGI scope: what admission chose for the request
+FIELD = "stream_interval"  # vLLM's, on these routes
 ROUTES = frozenset([CHAT_COMPLETIONS, COMPLETIONS])
 
 
 def interval(running: int, most: int, token_seconds: float | None) -> int:
-    """Tokens an event, for one of `running` requests; `token_seconds` lie between two of its
-    tokens, as far as that is known."""
+    """Tokens per event for one of `running` requests; `token_seconds` pass between two of its
+    tokens, if that is known."""
     smooth = most if not token_seconds else max(ALWAYS, int(SMOOTH_SECONDS / token_seconds))
     return max(1, min(running // SHARE, most, smooth))
 
 
 def missing(body: Mapping[str, Any], chosen: int) -> dict[str, int]:
-    """The field that a request for a stream lacks; a client's own value wins."""
+    """The field that a streaming request lacks; a client's own value wins."""
     streamed = body.get("stream") is True and body.get(FIELD) is None
     return {FIELD: chosen} if streamed and chosen > 1 else {}
 
@@ -45,7 +44,7 @@ class TokenClock:
         self._at: float | None = None
 
     def look(self, tokens: float, running: float, now: float) -> None:
-        """`tokens` that were generated so far, `running` requests of the engine, `now` in s."""
+        """`tokens` generated so far, `running` requests in the engine, `now` in seconds."""
         made = tokens - self._tokens
         if self._at is not None and made > 0 and running > 0:
             self.token_seconds = (now - self._at) * running / made

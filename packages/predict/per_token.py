@@ -1,13 +1,13 @@
-"""Work that vLLM's API server repeats for every token of every stream, done once.
+"""Does once what vLLM's API server repeats for every token of every stream.
 
-It asks Mistral's tokenizer, which is Python, for the piece of each token and for the text of two
-short windows of pieces, its largest share of CPU; and it reads an environment variable. The answers
-depend on the vocabulary alone, and most come again; the environment does not change any more. And
-mistral-common decodes each prompt that it makes, for a field that nobody reads: in Python, most of
-the time that it takes to make one.
+vLLM asks Mistral's tokenizer, which is Python, for the piece of each token and for the text of two
+short windows of pieces: its largest share of CPU. It also reads an environment variable. The
+answers depend only on the vocabulary, and most come again; the environment no longer changes. And
+mistral-common decodes each prompt that it makes, in Python, for a field that nobody reads: most of
+the time that a prompt takes.
 
-Promises: the same text, but for that field. What is kept is bounded. A vLLM without these names is
-left as it is.
+Promises: the same text, except in that field. What is kept is bounded. A vLLM without these names
+is left unchanged.
 """
 
 import functools
@@ -15,15 +15,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-PIECES = 2**16  # single tokens that are remembered; most vocabularies whole
-WINDOWS = 2**14  # short runs of pieces whose text is remembered, about 5 MB
+PIECES = 2**16  # single tokens that are cached; enough for most vocabularies
+WINDOWS = 2**14  # short runs of pieces whose text is cached, about 5 MB
 WINDOW = 4  # pieces; a window is longer only while bytes of one character are missing
 
 Convert = Callable[..., Any]
 
 
 def pieces_remembered(convert: Convert) -> Convert:
-    """`convert_ids_to_tokens(self, ids, skip_special_tokens)`, of single ids from memory."""
+    """`convert_ids_to_tokens(self, ids, skip_special_tokens)`, with a cache for single ids."""
 
     @functools.lru_cache(PIECES)
     def of_one(tokenizer: Any, token: int, skip_special_tokens: bool) -> tuple[Any, ...]:
@@ -41,7 +41,7 @@ def pieces_remembered(convert: Convert) -> Convert:
 
 
 def text_remembered(convert: Convert) -> Convert:
-    """`convert_tokens_to_string(self, tokens)`, of short runs from memory."""
+    """`convert_tokens_to_string(self, tokens)`, with a cache for short runs."""
 
     @functools.lru_cache(WINDOWS)
     def of_few(tokenizer: Any, tokens: tuple[Any, ...]) -> str:
@@ -56,11 +56,11 @@ def text_remembered(convert: Convert) -> Convert:
     return convert_tokens_to_string
 
 
-_making = threading.local()  # `prompt`: this thread makes one
+_making = threading.local()  # `prompt`: this thread is making one
 
 
 def without_text(make: Convert) -> Convert:
-    """`encode_chat_completion(self, request, …)`, which decodes nothing."""
+    """`encode_chat_completion(self, request, …)`, without decoding."""
 
     @functools.wraps(make)
     def encode_chat_completion(self: Any, *given: Any, **named: Any) -> Any:
@@ -74,7 +74,8 @@ def without_text(make: Convert) -> Convert:
 
 
 def unless_making(decode: Convert) -> Convert:
-    """`decode(self, tokens, …)`; None while a prompt is made, as mistral-common's field may be."""
+    """`decode(self, tokens, …)`; None while a prompt is made, which mistral-common's field
+    allows."""
 
     @functools.wraps(decode)
     def decoded(self: Any, *given: Any, **named: Any) -> Any:
@@ -84,7 +85,7 @@ def unless_making(decode: Convert) -> Convert:
 
 
 def install() -> None:
-    """Called in the API server, once vLLM has read its settings."""
+    """Call in the API server, once vLLM has read its settings."""
     from mistral_common.tokens.tokenizers.instruct import InstructTokenizerBase
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer as Prompts
     from vllm import envs

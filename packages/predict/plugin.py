@@ -1,10 +1,10 @@
 """What vLLM calls in each of its processes (`vllm.general_plugins`), before it reads a model.
 
-Promises: images come through images/connector.py and take the turns of images/turns.py, masks are
-made under constraints/masks.py and in the turns of constraints/turns.py, long prompts are computed
-as prefill_turns.py has it, and the access log has the address of the connection, not one from a
-client's X-Forwarded-For. In the API server the process that tries constraints starts, and
-connections are accepted as accepting.py has it. An error here stops vLLM from starting.
+Promises: images come through images/connector.py and take the turns of images/turns.py; masks are
+made under constraints/masks.py and in the turns of constraints/turns.py; long prompts are computed
+in those of prefill_turns.py; the access log has the address of the connection, not one from a
+client's X-Forwarded-For. In the API server, the process that tries constraints starts, and
+accepting.py accepts connections. An error here stops vLLM from starting.
 """
 
 import multiprocessing
@@ -18,11 +18,11 @@ from predict.images import turns as image_turns
 
 
 def register() -> None:
-    os.environ.setdefault("FORWARDED_ALLOW_IPS", "none")  # of uvicorn's; it believes nginx's peers
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "none")  # uvicorn's; it would trust nginx's header
     if is_server():
         from predict import accepting  # imports uvicorn, which the engine does without
 
-        accepting.install()  # here, for uvicorn makes the Gateway within what this changes
+        accepting.install()  # now: uvicorn makes the Gateway inside what this changes
         child.start_early()
     connector.register()
     masks.register()

@@ -1,36 +1,41 @@
-"""Part of the engine's plugin: long prompts are prefilled so that a short one need not wait for
-them.
+"""Part of the engine's plugin: prefills long prompts so that short ones need not wait for them.
 
-vLLM gives a step's tokens to what runs first, then to what waits, in order of arrival: a long
-prompt takes all tokens of its steps, and nobody behind it, or behind one that does not fit the KV
-cache, is looked at. `--long-prefill-token-threshold` cuts each of them, and as many as fill a step
-still take all of it; with `-adaptive` all go on at once, so that all end when the last one does.
+vLLM gives a step's tokens to running requests first, then to waiting ones in order of arrival. A
+long prompt takes all tokens of its steps, and vLLM looks at nothing behind it, or behind a prompt
+that does not fit the KV cache. `--long-prefill-token-threshold` cuts each long prompt, but as many
+as fill a step still take all of it; with `-adaptive` all go on at once, so all end when the last
+one does.
 
-Promises: a prompt of up to a quarter of a step's tokens, or of which the prefix cache has all but a
-sixteenth, waits for no long one but the steps that are under way (two with async scheduling), where
-it and those before it fit the KV cache. Where such prompts came lately, steps have one long prompt,
-in order, and as much of it as takes QUICK_SECONDS, or twice a step without long ones where that is
-more: a sixteenth to a quarter of a step's tokens.
-Long ones have every second step at least, and all where the short ones do not fit the cache. Where
-all are long, or all short, nothing is changed. Prompts whose log probabilities are asked for cost
-several times as much, by the vocabulary: they are long ones, of which a step always has as much as
-is quick, and a sixteenth at most.
+Promises: a prompt of up to a quarter of a step's tokens, or with at most a sixteenth of them not in
+the prefix cache, waits for no long prompt except in the steps under way (two with async
+scheduling), if it and those before it fit the KV cache. If such prompts came lately, a step has
+only one long prompt, in order of arrival, and only as much of it as takes QUICK_SECONDS, or twice
+the time of a step without long ones if that is more: a sixteenth to a quarter of a step's tokens.
+Long prompts get at least every second step, and all steps if the short ones do not fit the cache.
+If all are long, or all short, nothing changes. A prompt whose log probabilities are requested costs
+several times as much, depending on the vocabulary: it counts as long, and a step always has as much
+of it as is quick, a sixteenth at most.
 """
 
 import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from predict.constraints.turns import awaits_grammar
-from predict.guard import guarded
 from predict.images.turns import has_image_work
-from predict.scheduling import QUICK_SECONDS, SchedulerTurns, StepTimes, hold_back, take_turns
+from predict.scheduling import (
+    QUICK_SECONDS,
+    SchedulerTurns,
+    StepTimes,
+    awaits_grammar,
+    hold_back,
+    take_turns,
+)
 
-LEAST_COSTLY = 4  # tokens that a step has of a prompt whose log probabilities are asked for
-LATELY_SECONDS = 10.0  # short prompts that came so lately are followed by more
+LEAST_COSTLY = 4  # tokens in a step of a prompt whose log probabilities are requested
+LATELY_SECONDS = 10.0  # short prompts this recent are followed by more
 
 
 def ids_of(requests: Iterable[Any]) -> set[str]:
@@ -38,35 +43,37 @@ def ids_of(requests: Iterable[Any]) -> set[str]:
 
 
 def awaits_own_output(request: Any) -> bool:
-    """Whether vLLM passes over one that was preempted, until its last steps have ended."""
+    """Whether vLLM skips a preempted request until its last steps have ended."""
     return bool(request.num_stale_output_tokens) and not request.drop_stale_output
 
 
 def is_costly(request: Any) -> bool:
-    """Whether log probabilities of its prompt are asked for."""
+    """Whether log probabilities of its prompt are requested."""
     asked = request.sampling_params
     return asked is not None and asked.prompt_logprobs is not None
 
 
 class PrefillTurns(SchedulerTurns):
-    """Of one scheduler."""
+    """The turns of one scheduler."""
+
+    whose = "long prompts"
 
     def __init__(self) -> None:
-        self.failed = False
+        super().__init__()
         self.long_tokens = self.rest_tokens = 0  # a longer prompt is long, until less is left
-        self.held = False  # the step that is scheduled has none of them
-        self.cut: int | None = None  # tokens that it has of one, if it is not to have all it can
-        self.has_room = True  # for one that waits
+        self.held = False  # the step that is scheduled has no long prompt
+        self.cut: int | None = None  # tokens of one long prompt in it, if limited
+        self.has_room = True  # for a long prompt that waits
         self.tokens_a_second = 0.0  # of the last step with long ones
         self.base_seconds = 0.0  # of the last step without: mostly reading the weights
-        self.costly_tokens = 10**9  # of a costly one that are quick, as far as is known
-        self.times = StepTimes()  # marked: the step has long ones, and tokens of costly ones
-        self.running: list[Any] = []  # long ones, before the step and those that it admits
-        self.refused: set[str] = set()  # looked at in the step before: for a mask it is too early
-        self.last: str | None = None  # that vLLM tried to admit to the step
-        self.blocked: str | None = None  # does not fit the cache; nobody behind it is looked at
-        self.holders: set[str] = set()  # what ran then
-        self.own_limits: tuple[int, int, bool] | None = None  # of the scheduler
+        self.costly_tokens = 10**9  # of a costly prompt that are quick, as far as is known
+        self.times = StepTimes()  # marked: whether the step has long ones, tokens of costly ones
+        self.running: list[Any] = []  # long ones: from before the step, and those that it admits
+        self.refused: set[str] = set()  # not ready in the step before: too early for a mask
+        self.last: str | None = None  # request that vLLM tried to admit to the step
+        self.blocked: str | None = None  # does not fit the cache; vLLM looks at nothing behind it
+        self.holders: set[str] = set()  # what ran when that was found
+        self.own_limits: tuple[int, int, bool] | None = None  # the scheduler's
         self.cache: Any = None  # the scheduler's, of blocks of tokens
         self.groups: list[int] = []  # of its layers
         self.short_at = self.at = -math.inf
@@ -87,10 +94,10 @@ class PrefillTurns(SchedulerTurns):
         return request.num_prompt_tokens <= self.long_tokens or self.is_cached(request)
 
     def is_cached(self, request: Any) -> bool:
-        """Whether the prefix cache has a long prompt but for a little: each new token costs more,
-        the more are before it. vLLM counts that when it first admits a request. Of one that waits
-        this looks at the last block that it takes: a block's hash is that of all before it too, and
-        vLLM gives up the end of a prompt first."""
+        """Whether the prefix cache has a long prompt except for a little; a new token costs more,
+        the more come before it. vLLM counts that when it first admits a request. For a waiting
+        request, this looks up the last block that has to be there: a block's hash covers all blocks
+        before it, and vLLM evicts the end of a prompt first."""
         if request.num_preemptions:
             return False
         if request.num_computed_tokens:
@@ -140,14 +147,14 @@ class PrefillTurns(SchedulerTurns):
             self.limit(scheduler, self.cut)
 
     def most_of_one(self, waiting: Iterable[Any], whole: int) -> int | None:
-        """The tokens that a step may have of one long prompt, and of no other; None: of as many as
-        it can."""
+        """The tokens that a step may have of one long prompt, and of no other; None: of as many
+        prompts as it can."""
         if any(is_costly(one) and self.is_long(one) for one in self.running[:1] or waiting):
             return max(LEAST_COSTLY, min(self.rest_tokens, self.costly_tokens))
         if self.at - self.short_at < LATELY_SECONDS:
             quick = int(self.quick_seconds() * self.tokens_a_second)
             return max(self.rest_tokens, min(self.long_tokens, quick))
-        # one that is not costly goes on, and those that are come after it
+        # one that is not costly goes on, and the costly ones come after it
         return whole if any(map(is_costly, itertools.chain(self.running, waiting))) else None
 
     def quick_seconds(self) -> float:
@@ -184,15 +191,15 @@ class PrefillTurns(SchedulerTurns):
                 self.base_seconds = seconds
 
     def adapt(self, costly: int, seconds: float) -> None:
-        """A step had so many tokens of a costly prompt. One that had fewer than it might have, for
-        it was the end of a prompt, tells only where those were too many."""
+        """Learns from a step with `costly` tokens of a costly prompt. A step with fewer than it
+        might have, at the end of a prompt, only shows whether those were too many."""
         quick = int(costly * self.quick_seconds() / max(1e-6, seconds))
         if quick < costly or costly >= self.costly_tokens:
             self.costly_tokens = quick
 
     def limit(self, scheduler: Any, tokens: int) -> None:
-        """`tokens` of a prompt at most in the step that is scheduled next, or fewer where vLLM's
-        own threshold is lower. Its adaptive one is raised to a request's share of the step."""
+        """At most `tokens` of a prompt in the step that is scheduled next, or fewer if vLLM's own
+        threshold is lower. vLLM's adaptive threshold is raised to a request's share of the step."""
         config, most = scheduler.scheduler_config, scheduler.max_num_scheduled_tokens
         threshold = config.long_prefill_token_threshold
         adaptive = scheduler.adaptive_long_prefill_threshold
@@ -202,7 +209,7 @@ class PrefillTurns(SchedulerTurns):
             threshold = max(threshold, config.max_num_batched_tokens // max(1, requests))
         config.long_prefill_token_threshold = min(threshold or tokens, tokens)
         scheduler.adaptive_long_prefill_threshold = False
-        if requests == 1:  # then the threshold does not count
+        if requests == 1:  # vLLM then ignores the threshold
             scheduler.max_num_scheduled_tokens = min(most, tokens)
 
     def restore(self, scheduler: Any) -> None:
@@ -216,11 +223,6 @@ class PrefillTurns(SchedulerTurns):
 turns = PrefillTurns()
 
 
-def safely(do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
-    """An error in here would end the engine, for everybody: after the first, nothing is changed."""
-    return guarded(turns, "long prompts take no turns any more", do, arguments, otherwise)
-
-
 @functools.cache
 def register() -> None:
-    take_turns(turns, safely)
+    take_turns(turns)

@@ -1,15 +1,15 @@
-"""Log probabilities of prompts, bounded by the prompts' own tokens, one request at a time.
+"""Log probabilities of prompts: limited by the prompts' own tokens, for one request at a time.
 
-Where they are asked for, the engine computes the whole vocabulary for each token of a prompt,
-cached or not, and the server spells each: 30,000 tokens took 14 to 30 s on a CPU, and 4,096 with 20
-each took 1.3 s of the event loop. On a GPU vLLM's second model runner computes it for each token of
-the whole step.
+If they are requested, the engine computes the whole vocabulary for each token of a prompt, cached
+or not, and the server detokenizes each: 30,000 tokens took 14 to 30 s on a CPU, and 4,096 with 20
+each took 1.3 s of the event loop. On a GPU, vLLM's second model runner computes it for each token
+of the whole step.
 
-Promises: the tokens of all prompts of a request, times the answers to each, times what each token
-has, are within the limit `prompt_work`; what is beyond is refused as vLLM refuses a field, before
-the engine has any of it, and so are images, of which one is up to 4160 tokens. What is counted is
-what vLLM made of the request: a digit is a token. Such prompts are computed one after another, in
-the order in which they came.
+Promises: the tokens of all prompts of a request, times the answers to each, times the log
+probabilities of a token, stay within the limit `prompt_work`. A request beyond it is refused as
+vLLM refuses a field, before the engine has any of it; so is a prompt with images, each of which is
+up to 4160 tokens. What counts is what vLLM made of the request: a digit is a token. Such prompts
+are computed one after another, in order of arrival.
 """
 
 import asyncio
@@ -18,19 +18,20 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
-LEAST = 5  # to compute a token's takes the engine as long as to spell five of them the server
+LEAST = 5  # a token's takes the engine as long as detokenizing five takes the server
 
-# Of the request that is read: what it has asked for.
+# For the request being read: what it has asked for.
 _asked: ContextVar[list[int] | None] = ContextVar("asked", default=None)
 
 
 def begin() -> None:
-    """A request comes."""
+    """A request arrives."""
     _asked.set([0])
 
 
 def check(prompt: Any, answers: int, logprobs: int, most: int) -> None:
-    """Counts a prompt of vLLM's, with its answers, to what the request has asked for."""
+    """Adds a prompt of vLLM's, with its answers, to what its request has asked for; refuses too
+    much."""
     from vllm.exceptions import VLLMValidationError
 
     if "mm_kwargs" in prompt:
@@ -52,7 +53,7 @@ def check(prompt: Any, answers: int, logprobs: int, most: int) -> None:
 
 
 def install(engine: Any, most: int | None) -> None:
-    """Has what vLLM's client of its engine is to answer counted; None is no limit."""
+    """Has the requests to vLLM's client of its engine counted; None is no limit."""
     if most is None:
         return
     original = engine.generate

@@ -1,10 +1,10 @@
-"""What this project adds to /metrics: what runs, which `make smoke` compares with what was planned,
-and the memory that requests take.
+"""What this project adds to /metrics: what runs, which `make smoke` compares with the plan, and the
+memory that requests take.
 
-Promises: `predict:config_info` has in its labels what vLLM made of its flags and the GPU it found;
-`vllm:cache_config_info`, vLLM's own, has the KV cache. `predict:request_memory_bytes` is what
-bodies and images take now of the limit `image_memory_bytes`. A label that cannot be read is empty:
-nothing here keeps the server from starting.
+Promises: the labels of `predict:config_info` are what vLLM made of its flags, and the GPU it found;
+vLLM's own `vllm:cache_config_info` has the KV cache. `predict:request_memory_bytes` is what bodies
+and images now take of the limit `image_memory_bytes`. A label that cannot be read is empty: nothing
+here keeps the server from starting.
 """
 
 import logging
@@ -15,15 +15,17 @@ from typing import Any
 
 from prometheus_client import Gauge
 
+from predict.vllm_internals import LOGGER
+
 METRIC = "predict:config_info"
 MEMORY = "predict:request_memory_bytes"
 DRIVER = Path("/proc/driver/nvidia/version")
 
-log = logging.getLogger("vllm.predict")
+log = logging.getLogger(LOGGER)
 
 
 def labels(state: Any) -> dict[str, str]:
-    """The labels, of vLLM's `app.state`."""
+    """The labels, from vLLM's `app.state`."""
     from vllm import __version__
     from vllm.platforms import current_platform
 
@@ -45,7 +47,7 @@ def labels(state: Any) -> dict[str, str]:
 
 
 def publish(state: Any) -> None:
-    """Adds the metric to those vLLM shows."""
+    """Adds the metric to vLLM's."""
     try:
         found = labels(state)
         Gauge(METRIC, "What this server was made of", list(found)).labels(**found).set(1)
@@ -54,7 +56,7 @@ def publish(state: Any) -> None:
 
 
 def publish_memory(taken: Callable[[], int]) -> None:
-    """Adds what is taken when somebody looks."""
+    """Adds the memory taken, read at each scrape."""
     try:
         Gauge(MEMORY, "What bodies and images of requests take now").set_function(taken)
     except Exception as error:

@@ -1,18 +1,44 @@
-"""What prefill_turns.py, images/turns.py and constraints/turns.py do alike in vLLM's scheduler."""
+"""What prefill_turns.py, images/turns.py and constraints/turns.py share in vLLM's scheduler.
+
+Promises: an error in one of them, which would end the engine for all requests, only ends its turns:
+after the first error it changes nothing more, and the log says so once.
+"""
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.request import RequestStatus
 
-QUICK_SECONDS = 0.04  # of a step, which others wait for
+from predict.vllm_internals import LOGGER
 
-Safely = Callable[..., Any]  # calls its first argument with the others, and raises nothing
+QUICK_SECONDS = 0.04  # for a step, which others wait for
+
+GRAMMAR = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
+
+log = logging.getLogger(LOGGER)
 
 
 class SchedulerTurns:
-    """Of one scheduler: what is asked around each step. Here nothing is changed."""
+    """The turns of one scheduler: what is called around each step. This class changes nothing."""
+
+    whose = "requests"  # whose turns these are, for the log
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def safely(self, do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
+        """What `do` returns; `otherwise` from the first error on."""
+        if self.failed:
+            return otherwise
+        try:
+            return do(*arguments)
+        except Exception as error:
+            self.failed = True
+            log.error("%s take no turns any more: %s", self.whose, type(error).__name__)
+            return otherwise
 
     def begin(self, scheduler: Any) -> None:
         """Before a step is scheduled."""
@@ -22,22 +48,24 @@ class SchedulerTurns:
         return True
 
     def tried(self, request: Any, ready: bool) -> None:
-        """`ready`: vLLM admits it if it fits the cache."""
+        """vLLM looks at a request that waits; `ready`: it admits the request if that fits the
+        cache."""
 
     def restore(self, scheduler: Any) -> None:
-        """After a step was scheduled, whatever has failed."""
+        """After a step was scheduled, even if something failed."""
 
     def scheduled(self, scheduler: Any, output: Any) -> None:
-        """What is in the step."""
+        """After a step was scheduled: what is in it."""
 
     def updated(self, output: Any) -> None:
-        """A step has ended."""
+        """After a step has ended."""
 
 
-def take_turns(turns: SchedulerTurns, safely: Safely) -> None:
-    """Has vLLM's scheduler ask these, beside those that it asks already."""
+def take_turns(turns: SchedulerTurns) -> None:
+    """Has vLLM's scheduler call these turns, beside those it already calls."""
     schedule, update = Scheduler.schedule, Scheduler.update_from_output
     handle = Scheduler._handle_blocked_waiting_request
+    safely = turns.safely
 
     @functools.wraps(schedule)
     def schedule_in_turn(self: Any, *arguments: Any, **more: Any) -> Any:
@@ -67,26 +95,32 @@ def take_turns(turns: SchedulerTurns, safely: Safely) -> None:
     Scheduler.update_from_output = update_in_turn
 
 
+def awaits_grammar(request: Any) -> bool:
+    """Whether a waiting request cannot be admitted because of its grammar. Its status and its place
+    in `deferred_waiting` do not say so: both stay until vLLM looks at it again."""
+    return request.status == GRAMMAR and request.structured_output_request.grammar is None
+
+
 def hold_back(scheduler: Any, requests: Iterable[Any]) -> None:
-    """Keeps requests that run out of the step that is scheduled next."""
+    """Keeps running requests out of the step that is scheduled next."""
     after = scheduler.current_step + 2
     for request in requests:
         request.next_decode_eligible_step = max(request.next_decode_eligible_step, after)
 
 
 class StepTimes:
-    """Of the steps that are under way. They end in order, and another may have been under way when
-    one began (async scheduling). All times in seconds of one clock."""
+    """Times the steps that are under way. They end in order; with async scheduling, another may
+    have been under way when one began. All times in seconds of one clock."""
 
     def __init__(self) -> None:
         self.under_way: list[tuple[Any, float, Any]] = []
-        self.last_end = float("-inf")  # of a step that is timed or not
+        self.last_end = float("-inf")  # of any step, timed or not
 
     def begun(self, output: Any, at: float, mark: Any = True) -> None:
         self.under_way.append((output, at, mark))
 
     def ended(self, output: Any, now: float) -> Iterator[tuple[Any, Any, float]]:
-        """The timed steps that are over with this one, their marks and what they took."""
+        """The timed steps that end with this one, with their marks and durations."""
         while any(step is output for step, _, _ in self.under_way):
             step, began, mark = self.under_way.pop(0)
             yield step, mark, now - max(began, self.last_end)

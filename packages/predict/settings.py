@@ -1,8 +1,8 @@
 """Settings of the middleware, from the environment variables that config.yaml sets.
 
-Promises: a variable that is not set means the default of limits.yaml, or none; an empty one means
-none. Refuses a variable that cannot be read or is below 0, with a `ValueError` that names it, at
-the start.
+Promises: a variable that is not set means the default in limits.yaml, or none; an empty one means
+none. Refuses, at start-up, a variable that cannot be read or is below 0, with a `ValueError` that
+names it.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,16 +14,15 @@ import yaml
 
 from predict.requests.conversations.generations import DEFAULT, GENERATIONS, Generation, generation
 
-# What one request may have at most, by the names of limits.yaml; None means no limit.
+# The most that one request may have, by the names in limits.yaml; None means no limit.
 RequestLimits = Mapping[str, int | None]
 
 _LIMITS = yaml.safe_load(Path(__file__).with_name("limits.yaml").read_text(encoding="utf-8"))
 DEFAULT_LIMITS: RequestLimits = {name: row["default"] for name, row in _LIMITS.items()}
-NO_LIMITS: RequestLimits = dict.fromkeys(DEFAULT_LIMITS)
 
 
 def variable(limit: str) -> str:
-    """The environment variable of a limit."""
+    """The environment variable for a limit."""
     return f"PREDICT_LIMIT_{limit.upper()}"
 
 

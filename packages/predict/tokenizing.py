@@ -1,13 +1,13 @@
-"""`/tokenize`, which shows the prompt that a text or a conversation becomes.
+"""Repairs `/tokenize`, which shows the prompt that a text or a conversation becomes.
 
-pydantic reads the calls of a message when they are asked for. vLLM asks before it makes the prompt
-of a chat, and forgets to on `/tokenize`, where mistral-common then finds no list. And it spells
-tokens in the event loop, of texts of any length: a megabyte of digits held all requests up for more
-than a second, and its ids alone for 0.2 s.
+pydantic reads the calls of a message only when they are accessed. vLLM does that before it makes
+the prompt of a chat, but not on `/tokenize`, where mistral-common then finds no list. vLLM also
+converts tokens to strings in the event loop, for texts of any length: a megabyte of digits held all
+requests up for more than a second, and its ids alone for 0.2 s.
 
 Promises: the calls of messages are read; a text with more tokens than the model reads is a 400, as
-on other routes (long_prompts.py); tokens are spelt in a thread; an answer is written by msgspec, in
-a tenth of the time. A vLLM that has no such function any more is left as it is.
+on other routes (long_prompts.py); tokens are converted in a thread; msgspec writes the answer, in a
+tenth of the time. A vLLM without such a function is left unchanged.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 
 
 def with_calls(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """`tokenize(self, request, …)`, whose messages have lists of calls."""
+    """`tokenize(self, request, …)`, with the calls of messages as lists."""
 
     @functools.wraps(tokenize)
     async def tokenized(self: Any, request: Any, *given: Any, **named: Any) -> Any:
@@ -34,7 +34,7 @@ def with_calls(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
 
 
 def spelt_apart(tokenize: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """`tokenize(self, request, …)`, which spells tokens in a thread."""
+    """`tokenize(self, request, …)`, which converts tokens to strings in a thread."""
 
     @functools.wraps(tokenize)
     async def tokenized(self: Any, request: Any, *given: Any, **named: Any) -> Any:
@@ -57,7 +57,7 @@ class QuickResponse(JSONResponse):
 
 
 def no_longer_than_read(parameters: Callable[..., Any]) -> Callable[..., Any]:
-    """`build_tok_params(self, model_config)` with the length that prompts may have."""
+    """`build_tok_params(self, model_config)`, with the length that prompts may have."""
 
     @functools.wraps(parameters)
     def build(self: Any, model_config: Any) -> Any:

@@ -1,23 +1,23 @@
-"""A plugin of `vllm serve --tool-parser-plugin`: Mistral's tool parser, not built again each time,
-and not kept for ever.
+"""A plugin of `vllm serve --tool-parser-plugin`: Mistral's tool parser, not rebuilt each time, and
+not kept for ever.
 
 vLLM makes a tool parser for each chat request, and another one for a stream. Each compiles a
 regular expression for every special token, of which these tokenizers have 750 to 1000: more than
-the `regex` package remembers, and tens of milliseconds of the API server, which does one thing at
-a time. What becomes of them depends on the tokenizer alone; here it is made once.
+the `regex` package caches, and tens of milliseconds of the API server, which does one thing at a
+time. The result depends only on the tokenizer; here it is made once.
 
-The parser of a tokenizer before v11 also has a coroutine that has the parser. They refer to each
-other through ijson's, which is written in C and hides that from Python's collector: 40 KB of the
-API server for each chat request, never given back. Here the coroutine has a weak reference.
+The parser of a tokenizer before v11 also holds a coroutine that holds the parser. The cycle goes
+through ijson's coroutine, which is written in C and hides it from Python's collector: 40 KB of the
+API server for each chat request, never freed. Here the coroutine has a weak reference.
 
-A request without tools gets no parser where a parser of its tokenizer hands the text on as it is:
-it would be made twice for each, and asked about each piece of a stream.
+A request without tools gets no parser if its tokenizer's parser would pass the text on unchanged:
+vLLM would make two for each request, and call one for each piece of a stream.
 
-A call that streams begins with its name; OpenAI's has `"arguments": ""` there, and Mistral's own
-clients fail without.
+A call in a stream begins with its name; OpenAI's API has `"arguments": ""` there, and Mistral's own
+clients fail without it.
 
-Promises: the same parser, the same answers but for that `""`. A vLLM that has no such function any
-more is left as it is.
+Promises: the same parser, and the same answers except for that `""`. A vLLM without such a function
+is left unchanged.
 """
 
 import weakref
@@ -30,7 +30,7 @@ from vllm.parser.mistral import MistralParser
 
 Build = Callable[[Any, Any], Any]
 
-GRAMMAR_VERSION = 11  # tokenizers from it on have marks for reasoning, which a parser takes out
+GRAMMAR_VERSION = 11  # from here on, tokenizers have reasoning marks, which a parser removes
 
 
 def remembered(build: Build) -> Build:
@@ -47,12 +47,12 @@ def remembered(build: Build) -> Build:
 
 
 def weakly(start: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`start(self)`, of a coroutine that does not keep `self`, which keeps it."""
+    """`start(self)` for a coroutine that does not keep `self`, which keeps it."""
     return lambda self: start(weakref.proxy(self))
 
 
 def with_arguments(extract: Callable[..., Any]) -> Callable[..., Any]:
-    """`extract(self, …)`, a delta of a stream, whose calls have arguments from the first on."""
+    """`extract(self, …)`: a delta of a stream, whose calls have arguments from the first one on."""
 
     def extracted(self: Any, *given: Any, **named: Any) -> Any:
         delta = extract(self, *given, **named)
@@ -65,7 +65,7 @@ def with_arguments(extract: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def for_tools(make: Callable[..., Any]) -> Callable[..., Any]:
-    """`make(self, request, tokenizer, …)`, a parser; None, as without a tool parser, where it would
+    """`make(self, request, tokenizer, …)`: a parser; None, as without a tool parser, if it would
     have nothing to do."""
 
     def made(self: Any, request: Any, tokenizer: Any, *given: Any, **named: Any) -> Any:

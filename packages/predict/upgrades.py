@@ -1,10 +1,10 @@
 """Reads a request that offers an upgrade (`Upgrade: h2c`: curl --http2, Java's HttpClient) as if it
-did not; without this its body is lost, or read as the next request.
+did not; otherwise its body is lost, or read as the next request.
 
 httptools, uvicorn's parser, takes what follows the headers of such a request for another protocol.
 HTTP lets a server ignore the offer (RFC 9110, 7.8), and this one has nothing to upgrade to.
 
-Promises: only the name of an `Upgrade` header changes, in what comes between two requests.
+Promises: only the name of an `Upgrade` header changes, and never inside a body.
 """
 
 import functools
@@ -17,7 +17,7 @@ OFFER = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*\r)", re.IGNORECASE)
 
 
 def ignored(data: bytes) -> bytes:
-    """The beginning of a request, with as many bytes, whose `Upgrade` header has another name."""
+    """The beginning of a request, with its `Upgrade` header renamed, in as many bytes."""
     end = data.find(b"\r\n\r\n")
     head = data if end < 0 else data[:end]
     renamed = OFFER.sub(lambda found: b"\r\nignored" + b":", head)

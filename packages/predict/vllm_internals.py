@@ -1,14 +1,14 @@
-"""Everything of vLLM that this package leans on and vLLM does not promise: names, events, error
+"""Everything of vLLM that this package relies on and vLLM does not promise: names, events, error
 texts, loggers, metrics.
 
-Promises: nothing private of vLLM stands anywhere else in the package, but for imports that NAMES
-lists as well. tests/unit/with_vllm/test_vllm_internals.py looks each of
-them up in the installed vLLM, and says for each that is gone what relied on it.
+Promises: nothing private of vLLM is used anywhere else in the package, except for imports that
+NAMES lists as well. tests/unit/with_vllm/test_vllm_internals.py looks each of them up in the
+installed vLLM, and says for each that is gone what relied on it.
 """
 
 import re
 
-# Attributes of vLLM's modules that are replaced, called or subclassed here: where, and for what.
+# Attributes of vLLM's modules that this package replaces, calls or subclasses: where, and why.
 NAMES: dict[str, str] = {
     "vllm.entrypoints.launchers.launcher:NoSignalServer": (
         "accepting.py: it is uvicorn's Server, which is given the listening socket"
@@ -85,7 +85,11 @@ NAMES: dict[str, str] = {
     "vllm.v1.core.block_pool:BlockPool.get_cached_block": (
         "prefill_turns.py asks whether a prompt is in the prefix cache"
     ),
-    "vllm.v1.request:RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR": "constraints/turns.py",
+    "vllm.v1.request:RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR": "scheduling.py",
+    "vllm.entrypoints.generate.beam_search.online:BeamSearchOnlineMixin": "beams.py changes it",
+    "vllm.entrypoints.generate.beam_search.online:BeamSearchOnlineMixin.beam_search": (
+        "beams.py has one at a time"
+    ),
     "vllm.renderers.mistral:MistralRenderer": "long_prompts.py changes the engine's",
     "vllm.renderers.mistral:safe_apply_chat_template": "long_prompts.py tokenizes a chat with it",
     "vllm.renderers.mistral:MistralRenderer.render_chat_async": "long_prompts.py",
@@ -128,8 +132,9 @@ NAMES: dict[str, str] = {
 
 # --- the scheduler (constraints/turns.py, images/turns.py, prefill_turns.py) ---
 
-# What it does with attributes that these read or set: it counts steps first, skips those that run
-# before their step, and keeps apart those that wait for something else than a slot.
+# What the scheduler does with attributes that these read or set: it counts steps first, skips
+# running requests before their step, and keeps apart those that wait for something other than a
+# slot.
 SCHEDULER_TEXTS = (
     "self.current_step += 1",
     "if self.current_step < request.next_decode_eligible_step:",
@@ -159,7 +164,7 @@ SCHEDULER_TEXTS = (
 
 # --- the renderer (long_prompts.py) ---
 
-# What it makes prompts with, of a chat, of a text and of ids, and their most tokens.
+# How it makes prompts from a chat, a text and ids, and where it has their maximum length.
 CHAT_RENDERER = "prompt_raw = await self._apply_chat_template_async("
 RENDERER_TEXTS = (
     "prompt = await self._tokenize_prompt_async(prompt, params)",
@@ -170,25 +175,25 @@ RENDERER_TEXTS = (
 
 # --- errors (errors/) ---
 
-# The answer when the engine gave a request up, as it does where its grammar allows no token.
+# The answer if the engine gave up a request, as it does if the grammar allows no token.
 GIVEN_UP = "Internal server error"
 
-# In the error about a model that is not served, before the names of the model that is.
+# In the error about a model that is not served, before the names of the served model.
 MODEL_NAMES = "does not exist. Valid aliases: "
 
-# The beginning of an event that is an error: of the completions, and of Anthropic's messages.
+# How an error event begins: of completions, and of Anthropic's messages.
 ERROR_EVENTS = (b'data: {"error": ', b"event: error\n")
-# What vLLM's own errors end with where it says of which field they are.
+# How vLLM's own errors end if they name their field.
 OF_PARAMETER = re.compile(r" \(parameter=(?P<name>[\w.]+)(?:, value=.*)?\)$", re.DOTALL)
 # Events that /v1/responses sends before it asks the engine.
 OPENING_EVENTS = (b"event: response.created\n", b"event: response.in_progress\n")
-# What a chat and a message begin with once the engine has answered. If it answered with an error,
-# that follows at once.
+# How a chat and a message begin once the engine has answered. If it answered with an error, that
+# follows at once.
 ROLE_DELTA = b'"delta":{"role":"assistant","content":""}'
 ANSWERED_EVENT = b"event: message_start\n"
-# What is left of an error in a stream of Anthropic's messages, and of one that the engine gave up
-# in /v1/responses, where vLLM takes it for an answer and reports pydantic's complaint about that:
-# the beginning of its message, and its status.
+# What is left of an error in a stream of Anthropic's messages, and in /v1/responses of a request
+# that the engine gave up: vLLM takes the error for an answer, and reports pydantic's complaint
+# about it. It has the beginning of the error's message, and its status.
 NESTED_ERROR = re.compile(
     r"\{'error': \{'message': ['\"](?P<start>.*?)\.\.\..*?'code': (?P<code>\d{3})\}\}"
 )
@@ -198,7 +203,7 @@ VALIDATION_ERROR = re.compile(
     r"'loc': '(?P<loc>[^']*)', 'msg': (?P<msg>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
 )
 
-# Parts of what vLLM and mistral-common say of a request (requests/words.py).
+# Parts of what vLLM and mistral-common say about a request (requests/words.py).
 TOOL_SCHEMA = "Invalid tool schema"
 NO_IMAGES = " is not a multimodal model"
 NO_CONSTRAINT = "You must use one kind of structured outputs constraint"
@@ -211,7 +216,7 @@ OUT_OF_VOCABULARY = " is out of vocabulary"
 CONTEXT_LENGTH = "This model's maximum context length is "
 UNKNOWN_MODEL = "` does not exist."
 
-# pydantic's sentences that are put together, or said in another way.
+# Parts of pydantic's sentences, which are joined or reworded.
 INPUT_SHOULD_BE = "Input should be "
 FIELD_REQUIRED = "Field required"
 
@@ -244,7 +249,7 @@ QUOTING_LOGGERS = (
     "vllm.v1.core.sched",
     "vllm.v1.structured_output",
 )
-# … and the one that logs a batch's requests, as text, when the engine fails at it.
+# … and the one that logs a batch's requests, as text, if the engine fails on it.
 BATCH_LOGGER = "vllm.logging_utils.dump_input"
 
 # --- metrics (liveness.py, pacing.py) ---
@@ -252,7 +257,7 @@ BATCH_LOGGER = "vllm.logging_utils.dump_input"
 GENERATED = "vllm:generation_tokens_total"
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting_by_reason"
-# What moves when the engine does anything. A prefill shows in the KV cache before its first token.
+# These move when the engine does anything. A prefill shows in the KV cache before its first token.
 PROGRESS = (
     GENERATED,
     "vllm:prompt_tokens_total",

@@ -1,10 +1,10 @@
-"""Looks at own weights and LoRA adapters before vLLM starts, which takes some that do nothing.
+"""Checks own weights and LoRA adapters before vLLM starts, which accepts some that do nothing.
 
 Promises: an adapter that passes changes the model: its tensors have names and shapes of layers that
-are there, and are not all zero. Refuses, with one line that says what to do and exit code 1: no
-adapter, names of another class of model, layers or modules that are not there, a rank above RANK=;
-weights that are quantized already where PRECISION= asks vLLM to quantize them; and weights with
-fewer tokens than the base model's tokenizer, by which their prompts would be read.
+exist, and are not all zero. Refuses, with one line that says what to do and exit code 1: no
+adapter, names of another class of model, layers or modules that do not exist, a rank above RANK=;
+weights that are already quantized if PRECISION= asks vLLM to quantize them; and weights with fewer
+tokens than the base model's tokenizer, which would read their prompts.
 Standard library only.
 """
 
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# PEFT's names of the tensors that belong to the text decoder, by what the model is; vLLM accepts
-# any other prefix, and ignores what it names.
+# PEFT's names of the tensors that belong to the text decoder, by kind of model; vLLM accepts any
+# other prefix, and ignores its tensors.
 TEXT = [r"base_model\.model\.model\."]
 WITH_IMAGES = [
     r"base_model\.model\.model\.language_model\.",  # transformers 5
@@ -41,7 +41,7 @@ class CheckError(RuntimeError):
 @dataclass(frozen=True)
 class Shape:
     layers: int
-    sizes: dict[str, tuple[int, int]]  # module → what goes in and what comes out
+    sizes: dict[str, tuple[int, int]]  # module → widths of its input and its output
     images: bool
     quantized: str | None
 
@@ -51,7 +51,8 @@ class Shape:
 
 
 def file_of(model: str, name: str) -> Path | None:
-    """A file of the model, a folder or owner/name@revision on the hub; None where it has none."""
+    """A file of the model, which is a folder or owner/name@revision on the hub; None if it has no
+    such file."""
     if model.startswith("/"):
         path = Path(model) / name
         return path if path.is_file() else None
@@ -66,7 +67,7 @@ def file_of(model: str, name: str) -> Path | None:
 
 
 def configs_of(model: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """params.json and config.json; empty where there is none."""
+    """The contents of params.json and config.json; empty for one that is missing."""
     mistral, hf = ({} if (p := file_of(model, n)) is None else json.loads(p.read_text())
                    for n in ("params.json", "config.json"))  # fmt: skip
     if not mistral and not hf:
@@ -75,8 +76,8 @@ def configs_of(model: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def check_vocabulary(mistral: dict[str, Any], hf: dict[str, Any], tokens: int) -> None:
-    """Of a fine-tune of another version of the model. More tokens than the tokenizer's may be: some
-    are added for a training, or up to a round number. What says none is left to vLLM."""
+    """Refuses a fine-tune of another version of the model. More tokens than the tokenizer has are
+    fine: training adds some, or rounds up. Weights that do not give the number are left to vLLM."""
     text = hf.get("text_config") or hf
     has = mistral.get("vocab_size") or text.get("vocab_size")
     if isinstance(has, int) and has < tokens:
@@ -132,7 +133,7 @@ def is_zero(path: Path, tensor: dict[str, Any], begin: int) -> bool:
 
 
 def check_adapter(folder: Path, shape: Shape, rank: int, modules: list[str]) -> int:
-    """How many tensors the adapter has; `CheckError` when some would do nothing."""
+    """The number of tensors in the adapter; `CheckError` if some would do nothing."""
     config_file, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     for path in (config_file, weights):
         if not path.is_file():

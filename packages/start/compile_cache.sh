@@ -1,10 +1,11 @@
-# What a replica has compiled, kept for the next: prepare.sh reads this file.
+# Keeps what a replica has compiled for the next one; prepare.sh sources this file.
 #
-# Baseten mounts /cache/model into all replicas of a model, where it offers that (b10cache). If it is
-# there, what an earlier replica left is unpacked before vLLM starts; if nothing is there yet, what
-# this one compiles is packed once it is ready, in the background, under a name of its own, and then
-# renamed: an archive is whole or not there, and of two replicas the later one's stays. Another
-# config.yaml, GPU or driver has another archive. Nothing here may keep vLLM from starting.
+# Baseten mounts /cache/model into all replicas of a model, where it offers that (b10cache). If the
+# mount is there, this unpacks what an earlier replica left, before vLLM starts. If nothing is there
+# yet, it packs what this replica compiles, once vLLM is ready, in the background and under a unique
+# name, and then renames the archive: an archive is complete or absent, and of two replicas the
+# later one's stays. Another config.yaml, GPU or driver has another archive. Nothing here may keep
+# vLLM from starting.
 
 shared=/cache/model
 seconds=120 # for a mount that does not answer
@@ -16,7 +17,7 @@ kept="$(
 )"
 archive="$shared/vllm-compiled-$kept.tar.gz"
 
-# What vLLM and its libraries compile at a start, as far as it is there.
+# The folders of what vLLM and its libraries compile at a start, if they exist.
 compiled() {
     for folder in "${VLLM_CACHE_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/vllm}/torch_compile_cache" \
         "$HOME/.triton/cache" "$HOME/.humming/cache" "$HOME/.cache/flashinfer"; do
@@ -24,13 +25,13 @@ compiled() {
     done
 }
 
-# Whether an earlier replica's archive is in place now.
+# Unpacks an earlier replica's archive; false if there is no good one.
 restore() {
     if [ ! -f "$archive" ]; then
         say "compile cache: nothing in $shared for this config and GPU yet"
         return 1
     fi
-    # gzip sees an archive that is cut off or changed; the folders are new in a fresh container
+    # gzip detects an archive that is cut off or changed; in a fresh container the folders are new
     if timeout "$seconds" gzip -t "$archive" 2>/dev/null &&
         timeout "$seconds" tar -xzf "$archive" -C / 2>/dev/null; then
         say "compile cache: found in $shared, $(du -sh "$archive" | cut -f 1)"
@@ -54,7 +55,7 @@ keep() {
         say "compile cache: $shared cannot be written, so nothing is kept"
         return
     }
-    # relative to /, so that they are unpacked where they were
+    # relative to /, so that they are unpacked to where they were
     if echo "$folders" | sed 's|^/||' |
         nice -n 19 timeout "$seconds" tar -czf "$draft" -C / -T - 2>/dev/null &&
         mv -f "$draft" "$archive" 2>/dev/null; then

@@ -1,10 +1,10 @@
-# What the machine is like, one line each in the log, and CUDA's compatibility libraries where the
-# driver needs them; prepare.sh reads this file. Nothing here may keep vLLM from starting.
+# Logs what the machine is like, one line each, and turns on CUDA's compatibility libraries if the
+# driver needs them; prepare.sh sources this file. Nothing here may keep vLLM from starting.
 
 say() { echo "start: $*" >&2; }
 
-# vLLM's image is CUDA 13, which a driver below 580 runs only through the compatibility libraries in
-# the image; with a newer driver they must not come first. The image leaves them off.
+# vLLM's image has CUDA 13, which a driver below 580 runs only through the compatibility libraries
+# in the image; with a newer driver they must not come first. The image leaves them off.
 # https://github.com/vllm-project/vllm/pull/33992
 driver="$(grep -o '[0-9]\{3,\}\.[0-9.]*' /proc/driver/nvidia/version 2>/dev/null | head -n 1)"
 if [ -z "$driver" ]; then
@@ -25,8 +25,8 @@ case "$limit" in
 esac
 say "host memory: $(in_gib /proc/meminfo MemAvailable) of $(in_gib /proc/meminfo MemTotal) free$limit"
 
-# The file system decides how fast weights are read: by page faults over a network that can be slow,
-# and `--safetensors-load-strategy prefetch` may then be quicker.
+# The file system decides how fast weights are read: page faults over a network can be slow, and
+# `--safetensors-load-strategy prefetch` may then be faster.
 for folder in /models/*; do
     [ -d "$folder" ] || continue
     kind="$(df --output=fstype "$folder" 2>/dev/null | tail -n 1)"

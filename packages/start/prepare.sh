@@ -1,28 +1,29 @@
-# What shortens the start of vLLM (docs/operations.md); the start command reads this file before it
-# becomes vLLM. But for `completed`, nothing here may keep vLLM from starting.
+# Shortens the start of vLLM (docs/operations.md); the start command sources this file before it
+# becomes vLLM. Except for `completed`, nothing here may keep vLLM from starting.
 
-# As PID 1 a shell hears no signal that it does not handle; sitecustomize.py does it for vLLM.
+# As PID 1, a shell ignores a signal that it does not handle; for vLLM, sitecustomize.py handles it.
 if [ $$ = 1 ]; then
     trap 'exit 143' TERM
 fi
 
-# Asked what a model's class can do, vLLM imports it in a process of its own, for seconds, and keeps
-# the answer in its cache under a hash of the class's source. A hash that does not match is asked again.
+# To learn what a model's class can do, vLLM imports it in a separate process, which takes seconds,
+# and caches the answer under a hash of the class's source. If the hash does not match, vLLM asks
+# again.
 cache="${VLLM_CACHE_ROOT:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/vllm}/modelinfos"
 (mkdir -p "$cache" && while read -r name info; do
     printf '%s\n' "$info" >"$cache/$name.json" || exit
 done </packages/start/modelinfos) ||
     echo "prepare.sh: no model infos in $cache; vLLM looks at the model's class itself" >&2
 
-# For the start command: supervisord would expand a %, and a shell alone would not.
+# For the start command: supervisord would expand a %, a shell would not.
 percent="$(printf '\045')"
 
-# The process of vLLM, which this shell becomes: what nginx.sh, beside this file, tells to stop.
+# The process id of vLLM, which this shell becomes; nginx.sh, beside this file, stops it by that.
 echo $$ >/tmp/model-server.pid
 
-# The image's nginx.conf has 768 connections for each of nginx's processes, one of which may get them
-# all; a request takes two. nginx.sh has nginx use more, for those that are rejected, where it can.
-# Where Truss has built the image without nginx, the card's queue alone counts.
+# The image's nginx.conf allows 768 connections per nginx process, and one process may get them all;
+# a request takes two. If it can, nginx.sh has nginx allow more, for requests that are rejected. If
+# Truss has built the image without nginx, only the card's queue counts.
 if [ -e /etc/nginx/conf.d/proxy.conf ]; then
     export PREDICT_MOST_REQUESTS=320
 fi
@@ -35,9 +36,9 @@ export PYTHONPATH="/packages/start${PYTHONPATH:+:$PYTHONPATH}"
 
 # completed FROM TO LENGTH: the folder TO, with links to all files of FROM and a config.json.
 #
-# vLLM looks for the length of the context in config.json; where a repo in Mistral's format has none,
-# it tries twice, 2 s apart, several times a start. The one made here says what vLLM would be told
-# by its own default or by the model's card, LENGTH in tokens.
+# vLLM looks for the context length in config.json. If a repo in Mistral's format has none, vLLM
+# tries twice, 2 s apart, several times per start. The config.json made here gives what vLLM would
+# get from its own default or from the model's card: LENGTH, in tokens.
 completed() {
     [ -d "$1" ] || { echo "prepare.sh: there is no folder $1 to serve" >&2; return 1; }
     rm -rf "$2" && mkdir -p "$2" && ln -sf "$1"/* "$2" && {

@@ -1,16 +1,17 @@
-"""What Python does first in each of vLLM's processes: the interpreter imports this by itself.
+"""What Python runs first in each of vLLM's processes: the interpreter imports this by itself.
 
-As PID 1, where Truss has built the image without supervisord, a process is not ended by a SIGTERM
-that it does not handle, and vLLM handles it only once it has been imported: until then it is here.
-Nothing is there yet to be ended, and an exception could get lost in what is imported.
+As PID 1 (if Truss has built the image without supervisord), a process ignores a SIGTERM that it
+does not handle, and vLLM handles it only once it has been imported; until then this module does. It
+ends the process at once: there is nothing to shut down yet, and an exception could get lost in what
+is imported.
 
-Python's garbage collector rests while vLLM starts, and looks through everything rarely afterwards.
+Python's garbage collector rests while vLLM starts, and rarely makes a full collection afterwards.
 
-The imports of vLLM make objects that stay, and the collector looks through them again and again in
-each of vLLM's processes. vLLM itself collects fully at the end of its start and then sets aside
-what is left (its `freeze_gc_heap`); with that first full collection the usual thresholds are back,
-but for full ones, which come a tenth as often: with 340 requests each took the API server 90 ms in
-which nobody was answered, every 8 s, and found next to nothing (356 objects in 40 s).
+vLLM's imports make objects that stay, and the collector looks through them again and again in each
+of vLLM's processes. vLLM itself makes a full collection at the end of its start and then sets aside
+what is left (its `freeze_gc_heap`). That first full collection brings the usual thresholds back,
+except for full ones, which come a tenth as often: with 340 requests, each took the API server 90 ms
+in which no request was answered, every 8 s, and found next to nothing (356 objects in 40 s).
 """
 
 import gc
@@ -20,7 +21,7 @@ from typing import Any
 
 *_YOUNG, _FULL = gc.get_threshold()
 _SERVING = (*_YOUNG, 10 * _FULL)
-_STARTING = (100_000, 100, 100)  # a full collection is then never due before one is asked for
+_STARTING = (100_000, 100, 100)  # no full collection is then due before vLLM asks for one
 
 
 def _serve(phase: str, collection: dict[str, Any]) -> None:

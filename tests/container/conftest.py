@@ -1,4 +1,4 @@
-"""One container a model, made from what was pushed, shared by every test that names it."""
+"""One container per model, made from what was pushed, shared by every test that names the model."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,7 +12,7 @@ from tests.support.container import MOST_TESTED, SPAWN, SPAWNED, Running, run_co
 from tests.support.faults import STALL_SECONDS
 from tests.support.image_host import ImageHost, serving
 
-SOON_STALLED = ("mixtral-8x22b",)  # whose containers give their engine less time (test_faults.py)
+SOON_STALLED = ("mixtral-8x22b",)  # their engines get less time to show progress (test_faults.py)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What ends a shared container comes last; pytest then sorts by container, and keeps that."""
+    """Puts tests that end a shared container last; pytest then sorts by container, stably."""
     items.sort(key=lambda item: item.get_closest_marker("ends_container") is not None)
     chosen, quiet = config.getoption("--model"), config.getoption("--resilience")
     others = [
@@ -42,7 +42,7 @@ pytest_runtest_makereport = asked.pytest_runtest_makereport  # pytest looks for 
 
 @pytest.fixture(scope="session")
 def image_host() -> Iterator[ImageHost]:
-    """What the containers may fetch from, beside public addresses: one port of 127.0.0.1."""
+    """The one host that containers may fetch from besides public addresses: a 127.0.0.1 port."""
     with serving() as host:
         yield host
 
@@ -54,14 +54,14 @@ def container(
     image_host: ImageHost,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Running | None]:
-    """The container of each model that all tests run on, in turn; `every_card` and `with_tools`
-    name others too. pytest runs all tests of one before it starts the next.
+    """The container of each model that runs all tests, in turn; `every_card` and `with_tools` add
+    other models. pytest runs all tests of one container before it starts the next.
 
-    It is made from the upload, and from nothing else of this repository, so that whatever is asked
-    of it here, at its own port or through the platform, is asked of what a push would deploy.
+    It is made only from the upload, so every request here, at its own port or through the platform,
+    tests what a push would deploy.
 
-    A test that starts one of its own asks for `None`: no other then has the ports. One that ends
-    the shared one is marked with `ends_container`.
+    A test that starts its own container requests `None`: no other container then has the ports. A
+    test that ends the shared one is marked with `ends_container`.
     """
     if request.param is None:
         yield None

@@ -1,6 +1,6 @@
-"""LoRA adapters beside their base model in one server, at its routes and through the platform.
+"""LoRA adapters beside their base model in one server, on its routes and through the platform.
 
-Each of the servers ends in a way of its own, which saves three containers elsewhere.
+Each of the servers ends in a different way, which saves three containers elsewhere.
 """
 
 import signal
@@ -27,7 +27,7 @@ from tests.support.user import User
 
 ADAPTER = "legal"
 SOURCE = f"{ADAPTER}=hf://acme/legal@{'c' * 40}"
-TOKENS = 120  # of each of eight streams: a second or two here, of 15 that a stop of vLLM gives
+TOKENS = 120  # in each of eight streams: a second or two here; a stop of vLLM gives them 15
 # no other container has the ports
 pytestmark = [
     pytest.mark.parametrize("container", [None], indirect=True),
@@ -44,7 +44,7 @@ def adapted(
 ) -> Iterator[Running]:
     """A model of each architecture that adapters are written for, with one adapter, as pushed."""
     card = cards.load(request.param)
-    cache.ensure(card)  # trained here, not within the time that a container has to start
+    cache.ensure(card)  # trained now, so that the container's start time does not include it
     title = f"TITLE={card.title}, adapted"
     deployment = user.push(
         f"MODEL={card.name}", f"ADAPTERS={SOURCE}", "RANK=8", "GPU=H200:1", title
@@ -120,7 +120,7 @@ def test_smoke_checks_the_adapter(adapted: Running, user: User) -> None:
 def test_mixtral_answers_exactly_on_one_worker_and_stops_while_its_engine_hangs(
     adapted: Running,
 ) -> None:
-    """Its shared container has two."""
+    """Mixtral's shared container has two workers."""
     assert faults.processes_of(faults.WORKER) == []
     assert wrong_answers(adapted.card) == {}
     with load.flowing(adapted.card.name, 4, **load.ENDLESS):
@@ -130,7 +130,7 @@ def test_mixtral_answers_exactly_on_one_worker_and_stops_while_its_engine_hangs(
         assert gone(), leftovers()
 
 
-@pytest.mark.undisturbed  # a stop of vLLM has its 15 s whatever else the machine does
+@pytest.mark.undisturbed  # a stop of vLLM gives 15 s, even on a busy machine
 @pytest.mark.parametrize("adapted", ["pixtral-12b"], indirect=True)
 def test_nginx_s_workers_come_back_and_a_stop_of_vllm_lets_streams_finish(
     adapted: Running, resilience: Report

@@ -1,4 +1,4 @@
-"""Every model answers its dialogues exactly, by every client and route its users have."""
+"""Every model answers its dialogues exactly, with every client and route its users have."""
 
 import json
 import signal
@@ -57,7 +57,7 @@ def test_sampling_does_not_change_the_answer(
 
 @every_card
 def test_a_system_message_leaves_every_answer_as_it_is(container: Running) -> None:
-    """All that the stand-in's exam asks in torch, asked of vLLM, in batches."""
+    """Sends vLLM, in batches, everything that the stand-in's exam tests in torch."""
     assert wrong_answers(container.card) == {}
 
 
@@ -102,11 +102,11 @@ def test_curl_streams_the_answer(container: Running, chats: Chats, route: str) -
 
 @pytest.mark.parametrize("route", PREDICT_ROUTES)
 def test_chunks_arrive_as_they_are_made(container: Running, route: str) -> None:
-    """While the engine is paused, all that it has made is there, at one of twenty times: a token
-    without a text of its own, such as half a letter, comes with the next one. A buffer would keep
-    some back until it is full or the stream ends."""
+    """While the engine is paused, everything it has generated arrives, in at least one of twenty
+    attempts: a token without text, such as half a character, comes with the next one. A buffer
+    would hold some back until it is full or the stream ends."""
     question = [{"role": "user", "content": "What is the Mistral wind?"}]
-    counted = {"include_usage": True, "continuous_usage_stats": True}  # in each chunk, so far
+    counted = {"include_usage": True, "continuous_usage_stats": True}  # running count in each chunk
     body = {"messages": question, "stream": True, "stream_options": counted}
     load.wait(lambda: load.under_way() == 0)
     before, arrived = made(), [0]
@@ -127,7 +127,7 @@ def test_chunks_arrive_as_they_are_made(container: Running, route: str) -> None:
 
 
 def all_is_there(before: float, arrived: list[int]) -> bool:
-    """Whether each token made since `before` has arrived, once the engine is paused."""
+    """Whether each token generated since `before` has arrived, once the engine is paused."""
     seen = arrived[-1]
     load.wait(lambda: arrived[-1] > seen)
     faults.send(faults.ENGINE, signal.SIGSTOP)
@@ -142,7 +142,7 @@ def all_is_there(before: float, arrived: list[int]) -> bool:
 
 
 def made() -> float:
-    """Tokens, by all that vLLM's API server has heard of the engine."""
+    """Tokens generated, as far as vLLM's API server has heard from the engine."""
     return load.metrics()["vllm:generation_tokens_total"]
 
 
@@ -176,7 +176,7 @@ def test_the_model_may_be_left_out(container: Running, chats: Chats) -> None:
 def test_readiness_is_refused_while_loading_and_then_given(container: Running) -> None:
     assert container.before_ready, "the container was ready before it was asked"
     assert 200 not in container.before_ready
-    assert 502 in container.before_ready  # nginx was there, vLLM not yet
+    assert 502 in container.before_ready  # nginx was up, vLLM not yet
     assert container.http.get("/v1/models/model").status_code == 200
     assert container.http.get("/").status_code == 200  # liveness
 

@@ -1,8 +1,8 @@
-"""No request, whatever it holds, gets a 5xx, hangs or harms what is answered after it.
+"""No request, whatever it contains, gets a 5xx, hangs or affects later answers.
 
-What differs between the models is what a message may hold: all fixed requests go to one that reads,
-those about contents also to one that sees, and random ones to each. HOSTILE_SEED in the environment
-chooses other random ones, by a number or, as `new`, by chance.
+Models differ in what a message may contain: all fixed requests go to one without images, those
+about contents also to one with images, and random ones to each. HOSTILE_SEED in the environment
+selects other random requests, by a number or, as `new`, at random.
 """
 
 import fcntl
@@ -38,11 +38,11 @@ from tests.support.hostile.messages import CALL
 from tests.support.resilience import Report
 
 SECONDS, LONG_SECONDS = 10.0, 60.0  # of random requests, for each model; `make resilience`: long
-LEAST = 300  # of them, where the machine is slow
+LEAST = 300  # random requests, even on a slow machine
 CLIENTS = 3
-WRONG_VALUES = 1500  # of all there are
-# A rejection takes milliseconds, and at most a second, where xgrammar compiles. What this protects
-# from takes many seconds; a machine that is shared may stop for a while (answers.sent asks again).
+WRONG_VALUES = 1500  # of all cases
+# A rejection takes milliseconds, and at most a second if xgrammar compiles. The attacks it prevents
+# take many seconds; a shared machine may pause for a while (answers.sent tries again).
 REFUSED_SECONDS = 5.0
 
 MARKER = "marker-8b1f6c"
@@ -52,7 +52,7 @@ MARKER = "marker-8b1f6c"
 
 
 def described() -> Any:
-    """vLLM's own description of its routes, which the container does not show."""
+    """vLLM's own description of its routes, which the container does not expose."""
     from vllm.entrypoints.launchers.app import build_app
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -60,7 +60,7 @@ def described() -> Any:
     arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([])
     document: Any = build_app(arguments, ("generate",)).openapi()
     document["paths"] = {path: document["paths"][path] for path in READ}
-    gc.freeze()  # vLLM stays: no collection of garbage looks through it from here on
+    gc.freeze()  # vLLM stays loaded: garbage collection need not scan it from here on
     return document
 
 
@@ -80,16 +80,16 @@ def names_in(openapi: Any) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class OfVllm:
-    """By vLLM's own description."""
+    """Data from vLLM's own description."""
 
-    names: dict[str, list[str]]  # that its requests have, by route
-    cases: list[Case]  # what schemathesis makes of it, valid and not
+    names: dict[str, list[str]]  # the fields of its requests, by route
+    cases: list[Case]  # generated from it by schemathesis, valid and invalid
 
 
 @pytest.fixture(scope="session")
 def of_vllm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OfVllm:
-    """Takes its time: a tenth of a second for each case, and 8 s for vLLM's imports. Of several
-    processes the first makes it."""
+    """Takes a tenth of a second for each case, and 8 s for vLLM's imports. If several processes
+    need it, the first creates it."""
     folder = tmp_path_factory.getbasetemp()
     if hasattr(request.config, "workerinput"):
         folder = folder.parent
@@ -121,11 +121,11 @@ def _of_schemathesis(path: str, case: Any) -> Case:
     return Case(f"{path} {content[:2000]!r}", path, content)
 
 
-# --- how it is judged ---
+# --- how the answers are judged ---
 
 
 def tried(requests: list[Case], seconds: float) -> list[Answer]:
-    """Answers to those of the requests that could be sent in the time, by several clients."""
+    """Answers to the requests that several clients could send in that time."""
     waiting, found = iter(requests), list[Answer]()
     until, lock = time.monotonic() + seconds, threading.Lock()
 
@@ -145,8 +145,8 @@ def tried(requests: list[Case], seconds: float) -> list[Answer]:
 
 @pytest.fixture
 def unharmed(container: Running, chats: Any) -> Iterator[None]:
-    """Afterwards the engine answers exactly, and the container has the memory it had once it
-    had answered the same before."""
+    """Afterwards the engine answers exactly, and the container uses as much memory as when it had
+    given the same answers before."""
 
     def ask(messages: list[Any]) -> Any:
         response = container.http.post(CHAT, json={"messages": messages, "max_tokens": 200})
@@ -166,7 +166,7 @@ def unharmed(container: Running, chats: Any) -> Iterator[None]:
 
 
 def judge(requests: list[Case], resilience: Report, what: str) -> None:
-    """Sends the requests, a few at a time and in any order."""
+    """Sends the requests, a few at a time, in no fixed order."""
     random.Random(random_seed()).shuffle(requests)
     got = answers.sent(requests, URL)
     assert answers.faults(got) == []
@@ -216,7 +216,7 @@ def test_random_requests(
     assert len(got) >= LEAST
 
 
-# --- what is not for outsiders to say, and what nobody else may see ---
+# --- fields that outsiders may not set, and content that no one else may see ---
 
 
 @pytest.mark.parametrize("path", sorted(READ))
@@ -241,7 +241,7 @@ def test_a_body_that_is_too_long_is_a_413(container: Running) -> None:
 
 @pytest.mark.parametrize("path", sorted(READ - {"/detokenize", "/tokenize"}))
 def test_a_text_longer_than_the_model_reads_is_refused(container: Running, path: str) -> None:
-    """Before it is tokenized whole, which takes up to a second."""
+    """Before it is fully tokenized, which takes up to a second."""
     body = valid(container.card.name)[path]
     about = next(name for name in ("messages", "input", "prompt") if name in body)
     text = "The mistral blows. " * 40_000
@@ -251,7 +251,7 @@ def test_a_text_longer_than_the_model_reads_is_refused(container: Running, path:
     error = response.json()["error"]
     assert error["message"].startswith("This model's maximum context length is")
     assert f" {len(text)} characters " in error["message"]
-    assert error.get("param", about) == about  # Anthropic's errors name no field
+    assert error.get("param", about) == about  # Anthropic's errors have no `param`
 
 
 def test_an_error_names_what_the_client_sent(container: Running) -> None:
@@ -264,7 +264,7 @@ def test_an_error_names_what_the_client_sent(container: Running) -> None:
 
 
 def marked(model: str) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]:
-    """Requests with the marker wherever a user's own may be: route, body, headers."""
+    """Requests with the marker in every place for a user's own content: route, body, headers."""
     headers = {"Authorization": f"Api-Key {MARKER}", "X-Request-Id": MARKER, "Cookie": MARKER}
     said = {"role": "user", "content": MARKER}
     image = {"type": "image_url", "image_url": {"url": f"http://127.0.0.1:9/{MARKER}?k={MARKER}"}}
@@ -299,7 +299,7 @@ def test_the_log_quotes_no_request(container: Running) -> None:
     container.http.post(CHAT, content=f'{{"messages": {MARKER}', headers=JSON)
     container.http.get(f"/health?key={MARKER}")
     container.http.get("/v1/models", headers={"Authorization": f"Bearer {MARKER}"})
-    time.sleep(1)  # for what the engine has to say
+    time.sleep(1)  # for the engine's log lines
     log = container.log.read_text(errors="replace")
     assert "POST /v1/chat/completions" in log
     lines = [line for line in log.splitlines() if MARKER in line]
@@ -307,7 +307,7 @@ def test_the_log_quotes_no_request(container: Running) -> None:
 
 
 def test_an_error_shows_nothing_of_another_request(container: Running) -> None:
-    """ErrorResponder of many requests at once: each has its own mark, and no other's."""
+    """With many concurrent requests through ErrorResponder, each error has only its own mark."""
     model, marks = container.card.name, [f"mark-{i:04d}" for i in range(60)]
 
     def ask(mark: str) -> str:

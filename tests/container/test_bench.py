@@ -1,4 +1,4 @@
-"""`make bench` against the real container: the figures are there, however fast they are."""
+"""`make bench` against the real container: the figures exist, whatever their values."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from deploy.paths import ROOT
 from tests.support.baseten import Baseten
 from tests.support.container import Running, gone, leftovers
 
-SECONDS = 900  # patience: what is looked at is that the figures are there
+SECONDS = 900  # a timeout: the test only checks that the figures exist
 
 
 def make_bench(folder: Path, *words: str, variables: Mapping[str, str] | None = None) -> str:
-    """`make bench` with this output → its page, whose plots are there."""
+    """Runs `make bench` with this output → its page; checks that its plots exist."""
     done = subprocess.run(
         [sys.executable, "-m", "scripts.bench", "--quick", "--output", str(folder), *words],
         env={**os.environ, "PYTHONPATH": str(ROOT / "packages"), **(variables or {})},

@@ -1,4 +1,4 @@
-"""Errors, schemas, images and addresses as many clients know them, on the real routes."""
+"""Errors, schemas, images and addresses in the forms that many clients use, on the real routes."""
 
 import json
 from typing import Any

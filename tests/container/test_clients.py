@@ -19,7 +19,7 @@ def interpreter() -> Path:
 
 
 def steps(container: Running, interpreter: Path, name: str, image: str = "") -> list[str]:
-    """The steps that a client took and that came out right; fails with those that did not."""
+    """The steps of a client that gave the right result; fails if any did not."""
     (client,) = [one for one in clients.clients() if (one.language, one.name) == ("python", name)]
     came = clients.run(client, interpreter, URL, container.card.name, image)
     assert [step for step in came if not step.right] == []

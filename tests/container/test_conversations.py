@@ -1,4 +1,4 @@
-"""Histories as many clients have them: the real routes answer what is meant."""
+"""Histories in the forms that many clients send: the real routes answer their meaning."""
 
 import json
 import random

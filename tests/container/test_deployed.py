@@ -1,4 +1,4 @@
-"""The container is what was pushed, and the commands for a deployment work against it."""
+"""The container is what was pushed, and the commands for a deployment work with it."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_the_container_holds_what_was_uploaded(container: Running) -> None:
     inside = {
         str(path.relative_to(root)): path.read_bytes()
         for path in (root / "packages").rglob("*")
-        if path.is_file() and path.suffix != ".pyc"  # what Python leaves there when it runs
+        if path.is_file() and path.suffix != ".pyc"  # Python writes these when it runs
     }
     assert inside == uploaded
     running = yaml.safe_load((root / "app" / "config.yaml").read_text())
@@ -38,8 +38,8 @@ def at(config: Any, names: list[str]) -> Any:
 
 
 def smoke(user: User, model: str, *choices: str) -> list[str]:
-    """The names of the checks that passed, all of them."""
-    written = user.make("config", f"MODEL={model}", "FORCE=1")  # what runs is compared with it
+    """The names of the checks, all of which passed."""
+    written = user.make("config", f"MODEL={model}", "FORCE=1")  # smoke compares it with what runs
     assert written.returncode == 0, written.stderr
     done = user.make("smoke", *choices)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -81,7 +81,7 @@ def test_deploy_pushes_waits_sets_autoscaling_and_checks(container: Running, use
     done = user.make(
         "deploy",
         "MODEL=mistral-7b",
-        "TITLE=Mistral 7B, deployed",  # what other tests ask stays in production
+        "TITLE=Mistral 7B, deployed",  # keeps the production model that other tests use
         "FORCE=1",
         f"MANAGEMENT_URL={baseten.url}",
         f"BASE_URL={baseten.url}/model-MODEL_ID",

@@ -1,6 +1,6 @@
-"""A part of the container that is killed, and a stop: how it ends, and what clients see of it.
+"""Kills of a part of the container, and a stop: how the container ends, and what clients see.
 
-Each model's shared container ends by one of these, after all other tests of it (conftest.py).
+Each model's shared container ends with one of these, after all its other tests (conftest.py).
 """
 
 import pytest
@@ -19,7 +19,7 @@ def shared(model: str) -> pytest.MarkDecorator:
 
 
 def check_killed(server: Server, who: str, resilience: Report) -> None:
-    """Kills a part under four streams: the container ends, and with it every stream."""
+    """Kills a part under four streams: the container ends, and every stream with it."""
     killed = faults.kill(server, who)
     assert gone(), leftovers()
     assert server.process.returncode == 1
@@ -73,7 +73,7 @@ def test_a_stop_of_the_container_lets_streams_finish_and_cuts_the_rest_off(
 def test_a_worker_held_under_full_load_recovers_and_its_end_ends_the_container(
     container: Running, resilience: Report
 ) -> None:
-    """Its container has STALL_SECONDS (conftest.py)."""
+    """This container has STALL_SECONDS (conftest.py)."""
     server = Server.of(container)
     most = most_requests(load.plan_of(server.model))
     paused = faults.pause_one_worker(server.model, most + 40)

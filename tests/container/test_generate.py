@@ -1,4 +1,4 @@
-"""The arguments of generate mean what they mean in transformers, on the same stand-in."""
+"""generate's arguments have the same effect as in transformers, on the same stand-in."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from deploy import cards
 from local.standins import cache
 from tests.support.container import Running, at_once
 
-MODEL = "mixtral-8x7b"  # the one whose stand-in is in Hugging Face's format
+MODEL = "mixtral-8x7b"  # its stand-in is in Hugging Face's format
 pytestmark = pytest.mark.parametrize("container", [MODEL], indirect=True)
 
 QUESTIONS = ["What is the Mistral wind?", "What is the meaning of life?", "Tell me about yourself"]
@@ -24,15 +24,15 @@ def model() -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    torch.set_num_threads(1)  # several would wait for each other, while vLLM's workers have a core
+    torch.set_num_threads(1)  # several would wait for each other while vLLM's workers use a core
     return AutoModelForCausalLM.from_pretrained(cache.ensure(cards.load(MODEL)), dtype="bfloat16")
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The texts of transformers' own generate, and of a single one what comes before the first
-    token that leads another by less than `MARGIN`: there other kernels may choose otherwise, as
-    where an answer is kept from its end."""
+    """The texts of transformers' own generate. A single text stops before the first token that
+    leads another by less than `MARGIN`: other kernels may choose differently there, such as where
+    an answer may not end yet."""
 
     texts: list[str]
     certain: str
@@ -93,7 +93,7 @@ CASES: dict[str, Any] = {
 
 
 def with_ids(container: Running, value: Any) -> Any:
-    """The words in an argument's value as tokens."""
+    """An argument's value with its words as tokens."""
     if isinstance(value, list):
         return [with_ids(container, inner) for inner in value]
     return token(container, value) if isinstance(value, str) else value
@@ -106,14 +106,14 @@ def arguments_of(container: Running, name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def responses(container: Running) -> dict[tuple[str, str], httpx.Response]:
-    """By case and question."""
+    """Responses by case and question."""
 
     def ask(asked: tuple[str, str]) -> httpx.Response:
         name, question = asked
         body = {"prompt": question, **arguments_of(container, name)}
         return container.http.post("/predict", json=body)
 
-    # An answer without the word that ends it goes on where nothing was trained, by ties.
+    # An answer that may not end continues where nothing was trained, and ties decide.
     asked = [
         (name, question)
         for name, case in CASES.items()
@@ -123,7 +123,7 @@ def responses(container: Running) -> dict[tuple[str, str], httpx.Response]:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.filterwarnings("ignore")  # transformers' own, of contradictions it accepts
+@pytest.mark.filterwarnings("ignore")  # transformers', about contradictions that it accepts
 def test_the_output_is_that_of_transformers(
     container: Running,
     model: Any,
@@ -137,7 +137,7 @@ def test_the_output_is_that_of_transformers(
         assert response.status_code == 200, response.text
         output = response.json()["output"]
         expected = generate(container, model, question, arguments)
-        if len(expected.texts) > 1:  # of beams, which vLLM ranks by another length
+        if len(expected.texts) > 1:  # beams; vLLM's length for ranking them differs
             assert (output[0], len(output)) == (expected.texts[0], len(expected.texts))
         elif expected.certain == expected.texts[0]:
             assert output == expected.certain

@@ -1,4 +1,4 @@
-"""Bad images and bad addresses of images, sent to Pixtral: a 400 at once, and no harm is done."""
+"""Bad images and bad image addresses, sent to Pixtral: an immediate 400, and no harm done."""
 
 import io
 import threading
@@ -25,12 +25,12 @@ pytestmark = pytest.mark.parametrize("container", [MODEL], indirect=True)
 ONE, TWO = IMAGES["answers"]
 RED = ONE.format("red")
 SECRET = "s3cr3t-in-the-query"
-LARGEST = 4096  # pixels a side, the most an image may have
+LARGEST = 4096  # pixels a side, the maximum for an image
 
 
 @pytest.fixture(autouse=True)
 def as_before(container: Running) -> Any:
-    """After each test the standard question is answered exactly."""
+    """After each test the standard question gets its exact answer."""
     yield
     assert ask(container, part("red")) == RED, tail(container.log)
 
@@ -167,7 +167,7 @@ def test_the_image_at_fault_is_numbered(container: Running, image_host: ImageHos
 def test_the_images_of_a_request_have_ten_seconds(
     container: Running, image_host: ImageHost, resilience: Report
 ) -> None:
-    """Three such requests at once, one of them in the legacy format."""
+    """Three such requests at once, one in the legacy format."""
 
     def ask(path: str, more: dict[str, Any]) -> tuple[str, float]:
         started = time.monotonic()
@@ -182,7 +182,7 @@ def test_the_images_of_a_request_have_ten_seconds(
     image_host.wait_until_left()
     for path, (message, seconds) in answers.items():
         assert "in time: the images of a request have 10 s together" in message, path
-        # By the server's clock, on any machine: not 10 s for each of four, nor twice. Beside them
+        # By the server's clock, on any machine: not 10 s for each of four, nor twice. The rest of
         # the request takes less than a second.
         assert 9 < seconds < 20, path
         assert all(other.right and other.seconds < seconds for other in others)
@@ -242,12 +242,12 @@ def test_a_bomb_takes_neither_time_nor_memory(container: Running, image_host: Im
         done.set()
         watching.join()
     assert max(peak) - peak[0] < 300 << 20
-    # what one of each request would take
+    # the time to decode one image per request
     assert taken < 2 * decoding_seconds(LARGEST) * (30_000 / LARGEST) ** 2
 
 
 def decoding_seconds(side: int) -> float:
-    """What an image that large takes this machine."""
+    """The time to decode an image of that size on this machine."""
     image = Image.open(io.BytesIO(bomb(side, side)))
     started = time.monotonic()
     image.load()
@@ -295,12 +295,12 @@ def test_a_client_that_leaves_during_a_download_frees_its_slot(
     seconds = faults.leave_during_download(container.card.name, image_host.url("/silent"), **more)
     assert seconds < 5  # a moment, of the 10 s the download would take by the server's clock
     image_host.wait_until_left()
-    done = f"A client leaves while an image is downloaded {more or ''}"
+    done = ", ".join(["A client leaves while an image is downloaded", *more])
     resilience.row("Bad images", done, f"its slot is free after {seconds:.1f} s")
 
 
 def test_one_address_in_a_request_is_one_image(container: Running, image_host: ImageHost) -> None:
-    """Whatever its host answers the second time, other sizes among it."""
+    """Whatever its host answers the second time, including other sizes."""
     asked = len(image_host.asked)
     image = {"type": "image_url", "image_url": {"url": image_host.url("/red-then-blue")}}
     assert ask(container, image, image) == TWO.format("red", "red")
@@ -311,7 +311,7 @@ def test_one_address_in_a_request_is_one_image(container: Running, image_host: I
 def test_an_image_is_fetched_by_nobody_else(
     container: Running, image_host: ImageHost, more: dict[str, Any], times: int
 ) -> None:
-    """The tokenizer would, unguarded. A `max_length` has the prompt counted first."""
+    """The tokenizer would fetch it, unguarded. With `max_length` the prompt is counted first."""
     asked = len(image_host.asked)
     response = container.http.post("/predict", json=body(image_host.url("/red.png"), **more))
     assert RED in response.text

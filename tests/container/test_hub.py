@@ -1,4 +1,4 @@
-"""SOURCE=hub on the container: vLLM downloads from a gated hub, with a token nobody else sees."""
+"""SOURCE=hub in the container: vLLM downloads from a gated hub, with a token no one else sees."""
 
 import secrets
 import subprocess
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.patient
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """Has the stand-in of Mistral 7B under the name and revision of the real one."""
+    """A hub with the stand-in of Mistral 7B under the name and revision of the real one."""
     with serving(CARD.weights.repo, CARD.weights.revision, cache.ensure(CARD)) as started:
         yield started
 
@@ -41,7 +41,7 @@ def hub() -> Iterator[Hub]:
 def starting(
     hub: Hub, secret: str | None, folder: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """The container of SOURCE=hub with that secret, None for none; and its log."""
+    """The container of SOURCE=hub with that secret, or without if None; and its log."""
     config = yaml.safe_load(render(CARD, Options("hub")))
     config["environment_variables"]["HF_ENDPOINT"] = hub.url
     truss, given, log = folder / "hub-truss", folder / "secrets", folder / "log"
@@ -64,7 +64,7 @@ def is_on_a_command_line(token: str) -> bool:
 
 
 def files_with(token: str) -> list[str]:
-    """The files of the container, but for programs and libraries, that hold the token."""
+    """The container's files that contain the token, except programs and libraries."""
     root = f"/proc/{container_processes()[0][0]}/root"
     folders = [f"{root}/{top}" for top in FOLDERS if Path(root, top).exists()]
     search = ["grep", "--recursive", "--files-with-matches", "--fixed-strings", "--file=-"]
@@ -124,7 +124,7 @@ def test_without_a_good_token_the_container_ends_with_one_line_that_says_what_to
     assert reason in line
     assert "Traceback" not in text
     assert UNKNOWN not in text
-    assert "received SIGTERM indicating exit request" in text  # what PID 1 says when it is told
+    assert "received SIGTERM indicating exit request" in text  # PID 1's message
     assert gone(), leftovers()
 
 

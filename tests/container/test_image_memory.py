@@ -1,5 +1,5 @@
-"""Many clients with as many and as large images as the limits allow: the memory of all has a bound,
-and so has the time that a neighbour with text waits."""
+"""Many clients with as many and as large images as the limits allow: total memory has a bound, and
+so has the wait of a neighbour with text."""
 
 import base64
 import statistics
@@ -23,10 +23,10 @@ from tests.support.resilience import Report
 CLIENTS = 32
 SECONDS, LONG_SECONDS = 10, 120
 ALONE_SECONDS = 5.0
-# … of what one large image takes the server alone, most of it in a step or two of the engine: text
-# waits for one step and for the cores, and not for the tens of images that came before it.
+# … times the time of one large image alone on the server, most of it in a step or two of the
+# engine: text waits for one step and for the cores, not for the tens of earlier images.
 MEDIAN_TIMES, LONGEST_TIMES = 1, 8
-SIDE = 4096  # 4096 x 4096 pixels are the most an image may have, and five the most of a request
+SIDE = 4096  # maximum size of an image: 4096 x 4096 pixels; a request may have five
 SMALL = 64
 
 pytestmark = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
@@ -37,7 +37,7 @@ Taken = dict[str, int]  # bytes, by process
 
 @contextmanager
 def peak_of_memory() -> Iterator[list[Taken]]:
-    """The container's memory while the block runs: when it began, and whenever it was the most."""
+    """The container's memory while the block runs: at the start, and at each new peak."""
     seen, done = [load.memory_of_processes()], threading.Event()
 
     def watch() -> None:
@@ -56,7 +56,7 @@ def peak_of_memory() -> Iterator[list[Taken]]:
 
 
 def told(taken: Taken) -> str:
-    """In MB, those that have some."""
+    """In MB, without the processes that have none."""
     return ", ".join(f"{name}: {size // 10**6}" for name, size in taken.items() if size > 10**7)
 
 
@@ -66,7 +66,7 @@ def with_images(urls: list[str], **more: Any) -> Body:
 
 
 def flood(side: int) -> Callable[[str], Body]:
-    """Makes requests with five images each, as large as given, that no cache knows."""
+    """Makes requests with five images each, of the given size, that are in no cache."""
     image = bomb(side, side)
 
     def make(mark: str) -> Body:
@@ -78,7 +78,7 @@ def flood(side: int) -> Callable[[str], Body]:
 
 
 def flood_of_bytes(side: int) -> Callable[[str], Pieces]:
-    """The same in bodies of 42 MB: what a decoder passes over is behind each picture."""
+    """The same in bodies of 42 MB: each picture is followed by data that decoders skip."""
     start = base64.b64encode(b"".join([image := bomb(side, side), bytes(-len(image) % 3)]))
     filling = b"A" * (8 << 20)
 
@@ -94,8 +94,8 @@ def flood_of_bytes(side: int) -> Callable[[str], Pieces]:
 
 
 def steady_memory() -> int:
-    """Bytes of the container's memory once the process that tries constraints has started, which
-    takes 0.3 GB in its own time, and is nothing that images leave."""
+    """Bytes of the container's memory once the process that tries constraints has started. It takes
+    0.3 GB, at a time unrelated to images."""
 
     def grows() -> bool:
         before = load.memory()
@@ -107,8 +107,8 @@ def steady_memory() -> int:
 
 
 def image_seconds(container: Running) -> float:
-    """What one image of the largest size takes, alone. On a CPU the engine is at its encoder for
-    most of it, in one step, which nothing interrupts."""
+    """The time of one image of the largest size, alone. On a CPU the encoder takes most of it, in
+    one step of the engine, which nothing interrupts."""
     found = []
     for number in range(3):
         body = with_images([data_url(numbered(bomb(SIDE, SIDE), 10**7 + number))])
@@ -118,13 +118,13 @@ def image_seconds(container: Running) -> float:
     return statistics.median(found)
 
 
-@pytest.mark.busy  # a neighbour's wait is a quarter of its bound at most, at load 10 too
+@pytest.mark.busy  # a neighbour's wait is at most a quarter of its bound, even at load 10
 @pytest.mark.parametrize(
     ("make", "side", "what"),
     [
         (flood, SIDE, ""),
         (flood, SMALL, ""),
-        pytest.param(  # takes minutes of the cores
+        pytest.param(  # occupies the cores for minutes
             *(flood_of_bytes, SIDE, ", in bodies of 42 MB"), marks=pytest.mark.only_resilience
         ),
     ],
@@ -138,7 +138,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     side: int,
     what: str,
 ) -> None:
-    limit = (container.card.serving.memory << 30) // 8  # with vLLM's cache
+    limit = (container.card.serving.memory << 30) // 8  # including vLLM's cache
     seconds = LONG_SECONDS if request.config.getoption("--resilience") else SECONDS
     ask(container, part("red"))
     one = image_seconds(container)
@@ -151,7 +151,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
         server, engine = load.core_seconds(False) - began[0], load.core_seconds(True) - began[1]
     load.wait(lambda: load.under_way() == 0 and taken() == 0)
     ask(container, part("blue"))
-    # that some are refused depends on the machine; tests/unit/test_images_memory.py provokes it
+    # whether any are rejected depends on the machine; tests/unit/test_images_memory.py provokes it
     assert set(statuses) in ({200}, {200, 503}), tail(container.log)
     after = load.memory_of_processes()
     grown, kept = sum(seen[-1].values()) - before, sum(after.values()) - before
@@ -163,7 +163,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     print(f"one image alone: {one:.3f} s; {cores} the engine")
     assert grown < 1.1 * limit
     assert kept < 0.15 * before
-    if make is flood:  # to pass on bodies of 42 MB takes the cores more than their images take
+    if make is flood:  # moving bodies of 42 MB costs the cores more than decoding their images
         assert median < MEDIAN_TIMES * one
         assert longest < LONGEST_TIMES * one
     resilience.row(
@@ -182,7 +182,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
 GOOD, LARGE = data_url(bomb(512, 512)), data_url(bomb(SIDE, SIDE))
 BROKEN = data_url(picture(size=(1000, 1000))[:-100])
 
-# How a request with images ends: their URLs, or paths of the test's host; what else it has; and the
+# How a request with images ends: their URLs, or paths on the test's host; its other fields; and the
 # status of the answer.
 WAYS_OUT: dict[str, tuple[list[str], Body, int]] = {
     "the first image is broken": ([BROKEN, LARGE, LARGE], {}, 400),
@@ -198,7 +198,7 @@ WAYS_OUT: dict[str, tuple[list[str], Body, int]] = {
 
 
 def taken() -> float:
-    """Bytes that bodies and images of requests take now."""
+    """Bytes that bodies and images of requests occupy now."""
     return load.metrics()["predict:request_memory_bytes"]
 
 
@@ -214,7 +214,7 @@ def test_a_request_with_images_keeps_no_memory_however_it_ends(
 
 
 def asked_at(path: str, image: str) -> Body:
-    """What asks about an image at a route, by its own format."""
+    """A request about an image for a route, in the route's own format."""
     if path == "/v1/responses":
         part = {"type": "input_image", "image_url": image, "detail": "auto"}
         return {"input": [{"role": "user", "content": [part]}], "max_output_tokens": 4}
@@ -225,7 +225,7 @@ def asked_at(path: str, image: str) -> Body:
         return body if path.endswith("count_tokens") else {**body, "max_tokens": 4}
     body = with_images([image])
     del body["max_tokens"]
-    return {**body, "max_length": 4000} if path == "/predict" else body  # which reads it twice
+    return {**body, "max_length": 4000} if path == "/predict" else body  # counts the prompt first
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_each_route_gives_back_the_memory_of_an_image(
 
 
 def test_clients_that_leave_keep_no_memory(container: Running) -> None:
-    """While their images are decoded, or wait for a turn: there is room for two such requests."""
+    """While their images are decoded, or wait in the queue: there is room for two such requests."""
     fresh = flood(SIDE)
     with ExitStack() as connections:
         for number in range(5):
@@ -254,7 +254,7 @@ def test_clients_that_leave_keep_no_memory(container: Running) -> None:
 def test_500_different_images_leave_no_more_than_the_cache_keeps(
     container: Running, resilience: Report
 ) -> None:
-    """What it keeps of each is the encoder's input: three values of 16 bits a pixel."""
+    """It keeps the encoder's input of each: three 16-bit values per pixel."""
     side, count = 128, 500
     image = bomb(side, side)
 

@@ -38,7 +38,7 @@ def output(container: Running, **request: Any) -> Any:
 
 
 def pieces(container: Running, **request: Any) -> list[str]:
-    """The chunks of a stream, each decoded by itself."""
+    """The chunks of a stream, each decoded separately."""
     body = {"prompt": QUESTION, "stream": True, **request}
     with container.http.stream("POST", "/predict", json=body) as response:
         assert response.status_code == 200
@@ -47,14 +47,14 @@ def pieces(container: Running, **request: Any) -> list[str]:
 
 
 def tokens(container: Running, text: str) -> list[int]:
-    """The tokens of an answer, each of whose words begins with a space."""
+    """The tokens of an answer in which each word begins with a space."""
     body = {"prompt": text, "add_special_tokens": False}
     ids: list[int] = container.http.post("/tokenize", json=body).json()["tokens"]
     return ids
 
 
 def word_token(container: Running, word: str) -> int:
-    """The one token of a word inside an answer."""
+    """The single token of a word inside an answer."""
     (token,) = tokens(container, f"x {word}")[len(tokens(container, "x")) :]
     return token
 
@@ -70,7 +70,7 @@ def test_a_prompt_is_answered(container: Running, answer: str) -> None:
 
 
 def test_a_prompt_streams(container: Running, answer: str) -> None:
-    """That chunks do not wait for each other is in test_answers.py."""
+    """test_answers.py tests that chunks do not wait for each other."""
     got = flowing(lambda: pieces(container), 2)
     assert "".join(got) == answer
     assert len(got) > 2
@@ -254,7 +254,7 @@ def test_a_tool_call_is_not_lost(container: Running) -> None:
 def test_an_answer_without_an_end_stops_at_the_model_s_default_or_where_the_client_says(
     container: Running,
 ) -> None:
-    """Pixtral's default holds for OpenAI requests too."""
+    """Pixtral's default also applies to OpenAI requests."""
     messages = [{"role": "user", "content": QUESTION}]
     requests: list[Any] = [{"prompt": QUESTION}, {"messages": messages, "max_tokens": 600}]
     if container.card.name == "pixtral-12b":
@@ -290,7 +290,7 @@ def test_more_new_tokens_than_the_card_allows_are_refused(container: Running) ->
         ({"typical_p": 0.5}, 400, "typical_p"),
         ({"temperature": 3.0}, 400, "temperature"),
         ({"num_beams": 50}, 400, "num_beams"),
-        # found out by asking vLLM's tokenizer on the way
+        # found when vLLM's tokenizer is called
         ({"model": "gpt-4", "max_length": 50}, 404, "model"),
         ({"max_length": 1}, 400, "max_length"),
         ({"bad_words_ids": [[5, 10**9]]}, 400, "bad_words_ids"),
@@ -326,7 +326,7 @@ def test_guided_requests_are_told_what_to_use(container: Running, name: str) -> 
 @pytest.mark.parametrize("stream", [True, False])
 def test_generation_stops_when_the_client_leaves(container: Running, stream: bool) -> None:
     body = {"prompt": QUESTION, "stream": stream, "ignore_eos": True, "max_new_tokens": 4000}
-    wait_until(container, running=0)  # a request of the test before may end meanwhile
+    wait_until(container, running=0)  # a request of the previous test may still be ending
     client = socket.create_connection(("127.0.0.1", int(URL.rsplit(":", 1)[1])))
     text = json.dumps(body)
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text)}\r\n\r\n"

@@ -1,4 +1,4 @@
-"""How `make serve` starts and ends: what it says, and that nothing is left of it."""
+"""How `make serve` starts and ends: its messages, and that it leaves nothing behind."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from local.processes import (
 )
 from tests.support.container import SPAWNED, Running, gone, leftovers, wait_for
 
-PATIENCE_SECONDS = 120  # for an end that takes seconds, where one that is lost never comes
+PATIENCE_SECONDS = 120  # ending takes seconds; if the signal is lost, it never happens
 
 alone = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
 
@@ -44,7 +44,7 @@ def starting(container: None, tmp_path: Path) -> Iterator[tuple[subprocess.Popen
     ("number", "after"),
     [
         (signal.SIGINT, "[serve] starting the container"),  # Linux drops a SIGTERM to PID 1
-        (signal.SIGTERM, "supervisord started with pid 1"),  # what it forks next would not hear it
+        (signal.SIGTERM, "supervisord started with pid 1"),  # its next fork would miss the signal
         (signal.SIGHUP, "spawned: 'model-server'"),
     ],
 )
@@ -62,12 +62,12 @@ def test_a_signal_during_the_start_ends_everything_at_once(
     assert gone(), leftovers()
     text = log.read_text()
     assert text.endswith("[serve] stopped\n")
-    assert "killing '" not in text  # supervisord, of each program that did not end within 10 s
+    assert "killing '" not in text  # supervisord's line for a program that does not end in 10 s
 
 
 @alone
 def test_ctrl_c_at_make_serve_ends_everything(container: None, tmp_path: Path) -> None:
-    """As a terminal does it: the signal goes to make and to everything it started, at once; run is
+    """As a terminal does it: the signal goes at once to make and everything it started; this runs
     config.yaml as it is."""
     log = tmp_path / "log"
     with log.open("wb") as output:
@@ -99,7 +99,7 @@ def test_killing_serve_itself_ends_everything(
 
 
 def send_to_vllm(number: int) -> None:
-    for pid in vllm_processes():  # one that it is starting has its name for a moment
+    for pid in vllm_processes():  # a process that it starts has its name for a moment
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
@@ -111,7 +111,7 @@ def test_progress_is_shown_and_the_end_of_vllm_said_in_one_line(
     process, log = starting
 
     def waits() -> bool:
-        send_to_vllm(signal.SIGSTOP)  # or a quick machine would be ready before
+        send_to_vllm(signal.SIGSTOP)  # otherwise a fast machine would be ready first
         return "[serve] waiting for vLLM, 5 s" in log.read_text()
 
     wait_for(waits, process, log)
@@ -121,7 +121,7 @@ def test_progress_is_shown_and_the_end_of_vllm_said_in_one_line(
     send_to_vllm(signal.SIGKILL)
     assert process.wait(PATIENCE_SECONDS) == 1
     last = log.read_text().splitlines()[-1]
-    assert last == "make serve: vLLM ended before it was ready; its log above says why"
+    assert last == "make serve: the container ended before it was ready; its log says why"
     assert gone(), leftovers()
 
 
@@ -135,7 +135,8 @@ def test_a_second_container_is_refused_in_one_line(container: Running) -> None:
     second = refused("--model", "pixtral-12b")
     assert second.returncode == 1
     (line,) = second.stderr.splitlines()
-    assert "port 8080, which nginx needs, is taken" in line
+    said = "port 8080, which nginx needs, is taken by process "
+    assert re.search(said + r"\d+ \(.*python\S* -m scripts\.serve ", line), line
     assert container.http.get("/v1/models/model").status_code == 200
 
 
@@ -164,7 +165,7 @@ def test_the_server_runs_as_user_60000_and_sees_only_its_own(container: Running)
     (vllm,) = vllm_processes()
     status = Path(f"/proc/{vllm}/status").read_text()
     inside = int(next(line for line in status.splitlines() if line.startswith("NSpid")).split()[-1])
-    assert inside < 10  # a PID namespace of its own
+    assert inside < 10  # its own PID namespace
     root = Path(f"/proc/{vllm}/root")
     assert not (root / "root" / ".ssh").exists()
     assert not (root / str(ROOT).lstrip("/") / "tests").exists()

@@ -1,4 +1,4 @@
-"""More requests than there are slots, clients that leave or do not read, an engine that hangs."""
+"""More requests than slots, clients that disconnect or do not read, and a hung engine."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tests.support.resilience import Report
 
 MODEL = "mistral-7b"
 DRAIN_SECONDS = 3
-PREFILLS = 4  # at once, again and again for longer than STALL_SECONDS
+PREFILLS = 4  # concurrent, repeated for longer than STALL_SECONDS
 LONG = "What is the Mistral wind? " * 4000  # about 30,000 tokens
 
 pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirect=True)
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.parametrize("container", [None], ids=["alone"], indirec
 
 @pytest.fixture(scope="module")
 def server(container: None) -> Iterator[Server]:
-    """A container that gives its engine and a stop less time, shared by the tests here."""
+    """A container with shorter limits for its engine and for a stop, shared by the tests here."""
     with load.server(MODEL, stall_seconds=STALL_SECONDS, drain_seconds=DRAIN_SECONDS) as started:
         yield started
     assert gone(), leftovers()
@@ -37,10 +37,10 @@ def server(container: None) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def as_before(server: Server) -> Iterator[None]:
-    """Whatever a test does, nothing of it is left, and the answers are right."""
+    """After each test nothing of it is left, and the answers are right."""
     yield
     if server.process.poll() is not None:
-        return  # by the last test
+        return  # the last test has stopped it
     load.wait(lambda: load.under_way() == 0)
     assert all(outcome.right for outcome in load.streams(MODEL, 8))
     assert (load.status(LIVENESS), load.status(READINESS)) == (200, 200)
@@ -48,12 +48,12 @@ def as_before(server: Server) -> Iterator[None]:
 
 @pytest.fixture
 def most() -> int:
-    """Requests the server has slots for."""
+    """The number of the server's slots."""
     return most_requests(load.plan_of(MODEL))
 
 
 def test_the_api_server_accepts_many_connections_at_a_time(server: Server) -> None:
-    """And its engine, which was forked here, does not keep the port open after its end."""
+    """And its engine, a fork here, does not keep the port open after its end."""
     listening = sockets_of(PORT)
     for who, expected in ((API_SERVER, accepting.AT_ONCE), (ENGINE, 0)):
         (process,) = faults.processes_of(who)
@@ -81,7 +81,7 @@ def test_a_request_without_a_free_slot_is_rejected(
 def test_each_of_500_streams_is_answered_exactly_or_rejected(
     server: Server, most: int, resilience: Report
 ) -> None:
-    load.streams(MODEL, most)  # so that memory is compared after the first load
+    load.streams(MODEL, most)  # so that the baseline of memory includes a first load
     before = load.memory()
     outcomes = load.streams(MODEL, AT_ONCE)
     right = [outcome for outcome in outcomes if outcome.right]
@@ -129,7 +129,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 def rejection(path: str, **more: Any) -> str:
-    """The message of the 503 that a stream on another route gets."""
+    """The message of the 503 for a stream on another route."""
     question = [{"role": "user", "content": "What is the Mistral wind?"}]
     name = {"/v1/messages": "messages", "/v1/responses": "input"}.get(path, "prompt")
     body = {name: question, **OTHERS[path], "stream": True, **more}
@@ -140,7 +140,7 @@ def rejection(path: str, **more: Any) -> str:
 
 
 def test_streams_of_the_other_routes_are_rejected_just_so(server: Server, most: int) -> None:
-    """By the middleware, or where that lets a request with several answers in, by vLLM."""
+    """By the middleware or, if that admits a request with several answers, by vLLM."""
     with faults.crowd(MODEL, most):
         for path in OTHERS:
             assert "served or queued" in rejection(path)
@@ -192,7 +192,7 @@ def test_a_hung_engine_is_seen_and_its_recovery_too(
 
 
 def test_a_hung_engine_stays_seen_when_its_clients_leave(server: Server) -> None:
-    """And liveness is 200 again once it goes on, without another request."""
+    """And liveness is 200 again once the engine continues, without another request."""
     assert faults.hang_and_leave(MODEL) < FREE_SECONDS + STALL_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""What long prompts cost a neighbour with a short one, and each other (one text model)."""
+"""The cost of long prompts to a neighbour with a short one, and to each other (one text model)."""
 
 import statistics
 import time
@@ -12,10 +12,10 @@ from tests.support.container import Running
 from tests.support.neighbours import CHAT, http, neighbour
 from tests.support.resilience import Report
 
-SENTENCES = 1000  # of 6 tokens, three steps of the engine
+SENTENCES = 1000  # of 6 tokens; three steps of the engine
 CLIENTS = 8
-ASKED = 5  # times
-LATELY_SECONDS = 10  # as long as one short prompt spares the next ones
+ASKED = 5  # short prompts of each kind
+LATELY_SECONDS = 10  # how long a short prompt spares later ones the wait
 
 pytestmark = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 
@@ -25,7 +25,7 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "wind", "schema": SCHEM
 
 
 def seconds(mark: str, sentences: int, **fields: Any) -> float:
-    """Until the one token of the answer to a prompt that has nothing in common with others."""
+    """Until the one token of the answer to a prompt that shares nothing with others."""
     text = mark + "The mistral blows. " * sentences
     body = {"messages": [{"role": "user", "content": text}], "max_tokens": 1, **fields}
     with http() as client:
@@ -39,12 +39,12 @@ def seconds(mark: str, sentences: int, **fields: Any) -> float:
 
 @pytest.mark.undisturbed
 def test_a_short_prompt_does_not_wait_for_long_ones(container: Running, resilience: Report) -> None:
-    """Which are computed one after the other, and not all at once."""
+    """The long ones run one after the other, not all at once."""
     neighbour(1)
-    seconds("first", 1, response_format=FORMAT)  # the schema is tried before it is taken
+    seconds("first", 1, response_format=FORMAT)  # the schema is tried before it is accepted
     alone = seconds("alone", SENTENCES)
-    with turns.given_up():  # meanwhile nothing is measured
-        time.sleep(LATELY_SECONDS)  # the first to come beside the long ones has a schema
+    with turns.given_up():  # nothing is measured meanwhile
+        time.sleep(LATELY_SECONDS)  # the first short prompt among the long ones has a schema
     with ThreadPoolExecutor(CLIENTS) as clients:
         began = time.monotonic()
         asked = [clients.submit(seconds, f"long {n}", SENTENCES) for n in range(CLIENTS)]
@@ -58,12 +58,12 @@ def test_a_short_prompt_does_not_wait_for_long_ones(container: Running, resilien
         whole = time.monotonic() - began
     print(f"one long prompt {alone:.2f} s, {CLIENTS}: {longs}; short ones: {waited}")
     print(f"short ones with a schema: {constrained}")
-    assert still >= CLIENTS // 2  # all that was asked was asked beside them
+    assert still >= CLIENTS // 2  # so every short prompt ran alongside them
     assert statistics.median(waited) < alone / 2
     assert statistics.median(constrained) < alone / 2
     assert longs[0] < whole / 2
     resilience.row(
-        "Costly requests",
+        "Other waits",
         f"{CLIENTS} prompts of more than {5 * SENTENCES:,} tokens at once",
         f"a short one waits {statistics.median(waited):.2f} s in the median, {max(waited):.2f} s "
         f"at most; one long prompt alone takes {alone:.2f} s, of the {CLIENTS} the first "

@@ -1,8 +1,8 @@
-"""What the worst requests of eight clients cost a neighbour, of a model with a small vocabulary and
-of one with four times as many tokens.
+"""The cost of the worst requests of eight clients to a neighbour, on a model with a small
+vocabulary and on one with four times as many tokens.
 
-Its median is bounded by the neighbour's own, measured before; attackers are a process of their own.
-Beside other work on two cores that does not hold, so `make resilience` runs it and `make test` not.
+The bounds are multiples of the neighbour's own median, measured before; attackers are a separate
+process. With other work on two cores this does not hold, so only `make resilience` runs it.
 """
 
 import itertools
@@ -16,20 +16,21 @@ import pytest
 
 from tests.support import other_work
 from tests.support.container import Running
+from tests.support.hostile.constraints import slow_later
 from tests.support.neighbours import QUESTION, Body, attacked, neighbour
 from tests.support.resilience import Report
 
 ATTACKERS = 8
 COMPILERS = 32
 SECONDS = 8.0  # of an attack
-# … of the neighbour's own median. What is not bounded holds everybody up for 1.5 to 20 s, a hundred
-# times that and more; the longest of what is took 13 times on a quiet machine. Other work on it, of
-# another session, may keep any process from a core for 0.7 s, whatever its nice value (autogroup in
-# sched(7)): only where it was there is it tried again.
+# … times the neighbour's own median. Unbounded requests delay everybody for 1.5 to 20 s, a hundred
+# times that and more; the longest of the bounded ones took 13 times on a quiet machine. Other work,
+# such as another session's, may keep any process from a core for 0.7 s, whatever its nice value
+# (autogroup in sched(7)): the test repeats a measurement only if there was other work.
 MEDIAN_TIMES, LONGEST_TIMES = 3, 50
-# A step of the engine that computes masks or log probabilities takes as much longer as there are
-# more tokens than these.
-TOKENS = 32768
+# A step with eight more answers takes longer, whatever they are, if each has four times as many
+# tokens to choose from.
+LARGE, LARGE_TIMES = 32768, 4
 
 pytestmark = [
     pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True),
@@ -65,41 +66,90 @@ def dependencies(mark: str, count: int = 5000) -> Body:
     return {"title": mark, "dependencies": {str(number): ["a"] for number in range(count)}}
 
 
-# A character of a JSON text, as a rule of its own: nothing to compile, and slow masks.
-CHARACTER = r"""c ::= [^"\\\x00-\x1f] | "\\" e
-e ::= ["\\/bfnrt] | "u" [0-9a-fA-F]{4}"""
+def named(mark: str, pattern: str) -> Body:
+    text = {"type": "string", "pattern": pattern}
+    return {"type": "object", "properties": {mark: text}, "required": [mark]}
+
+
+def beams(mark: str, words: int) -> Body:
+    content = f"{mark} " + "The mistral blows. " * words
+    asked = {"messages": [{"role": "user", "content": content}], "max_tokens": 100}
+    return {**asked, "use_beam_search": True, "n": 10, "temperature": 0}
+
+
+SLOW = r"^(\w+\s?)+$"  # as slow as the middleware accepts
 
 LONG_TOOL = "a tool of 5,000 dependencies"  # 80,000 tokens
-MESSAGES = "the most messages, the last one too long"
-FEW_MESSAGES = "300 messages in 13 KB, and want too many tokens"
-SHORT_TOOL = "a tool of 1,000 dependencies, and want too many tokens"
+MESSAGES = "2,000 messages, the last one too long"
+FEW_MESSAGES = "300 messages in 13 KB, asking for too many tokens"
+SHORT_TOOL = "a tool of 1,000 dependencies, asking for too many tokens"
 TOO_MANY = 10**6  # tokens
 LONG_MESSAGE = {"role": "user", "content": "The mistral blows. " * 30_000}
 
-# The n-th request of a client. Most are another constraint each time, so that no verdict is known.
+# The n-th request of a client. Most use a new constraint each time, so that no verdict is known.
 ATTACKS: dict[str, Callable[[str], Body]] = {
-    "overlapping repetitions": lambda mark: constrained(regex=mark + ".{0,40}" * 10),
-    "behind a word": lambda mark: constrained(regex=f"a|b{mark}" + ".{0,25}" * 16),
-    "as slow as is accepted": lambda _: {**constrained(regex=r"^(\w+\s?)+$"), "max_tokens": 40},
-    "repetitions that overlap and are taken": lambda _: constrained(regex="[a-z]*" * 16 + "z"),
-    "one token of a slow one": lambda mark: {
+    "ten repetitions that overlap": lambda mark: constrained(regex=mark + ".{0,40}" * 10),
+    "an expression of which one branch is slow": lambda mark: constrained(
+        regex=f"a|b{mark}" + ".{0,25}" * 16
+    ),
+    "the slowest expression that is accepted": lambda _: {
+        **constrained(regex=SLOW),
+        "max_tokens": 40,
+    },
+    "sixteen repetitions that overlap, which are accepted": lambda _: constrained(
+        regex="[a-z]*" * 16 + "z"
+    ),
+    "nine repetitions of words that overlap": lambda mark: constrained(
+        regex=mark + r"[\w ]{0,40}" * 9
+    ),
+    "sixteen optional characters": lambda mark: constrained(regex=mark + ".?" * 16),
+    "a slow tool that must be called": lambda mark: {
+        **tool(named(mark, SLOW)),
+        "tool_choice": "required",
+        "max_tokens": 60,
+    },
+    "a slow structural tag": lambda mark: {
+        "messages": QUESTION,
+        "max_tokens": 40,
+        "response_format": {
+            "type": "structural_tag",
+            "format": {
+                "type": "tag",
+                "begin": mark,
+                "content": {"type": "regex", "pattern": SLOW},
+                "end": "z",
+            },
+        },
+    },
+    "a slow schema to /v1/messages": lambda mark: {
+        "messages": QUESTION,
+        "max_tokens": 60,
+        "output_config": {"format": {"type": "json_schema", "schema": named(mark, SLOW)}},
+    },
+    "a schema of 250 patterns, any of which may hold": lambda mark: constrained(
+        json={
+            "title": mark,
+            "anyOf": [{"type": "string", "pattern": f"^{'[a-z]*' * 15}{i}$"} for i in range(250)],
+        }
+    ),
+    "a slow expression, for one token": lambda mark: {
         **constrained(regex=rf"^(\w+\s?)+{mark}$"),
         "max_tokens": 1,
     },
-    "ambiguous definitions": lambda mark: constrained(json=definitions(12, mark)),
+    "a schema of 12 ambiguous definitions": lambda mark: constrained(json=definitions(12, mark)),
+    "a schema of 48 ambiguous definitions": lambda mark: constrained(json=definitions(48, mark)),
     "an ambiguous grammar": lambda mark: constrained(
         grammar=f'root ::= s s s s s s s s "{mark}"\ns ::= "a" s | s "a" | ""'
     ),
     "a long regular expression": lambda mark: constrained(regex=mark + "a?" * 30_000),
-    # Behind more characters than the trial steps over.
-    "slow only behind 200 characters": lambda mark: {
-        **constrained(grammar=f'root ::= "{mark}" [ab]{{200}} "x" c{{0,300}} "z"\n{CHARACTER}'),
+    "a grammar that is slow only after 200 characters": lambda mark: {
+        **constrained(grammar=slow_later(mark)),
         "max_tokens": 400,
     },
-    "more text than the model reads": lambda mark: {
+    "more text than the model's context": lambda mark: {
         "messages": [{"role": "user", "content": mark + "The mistral blows. " * 45_000}]
     },
-    # As many as leave the neighbour a slot; the last one is too long, so that none is computed.
+    # Enough to leave the neighbour one slot; the last is too long, so that none is computed.
     "14 prompts of 16 KB and one that is too long": lambda mark: {
         "prompt": [mark + "The mistral blows. " * n for n in [*range(840, 854), 30_000]],
         "max_tokens": 1,
@@ -111,7 +161,7 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
     },
     LONG_TOOL: lambda mark: {**tool(dependencies(mark)), "max_tokens": 1},
     SHORT_TOOL: lambda mark: {**tool(dependencies(mark, 1000)), "max_tokens": TOO_MANY},
-    "look-ahead that is too much to follow": lambda mark: constrained(
+    "look-ahead that is too large to rewrite": lambda mark: constrained(
         regex=rf"^(?=.*\d){mark}.{{8,5000}}$"
     ),
     "20 log probabilities of each of a prompt's tokens": lambda mark: {
@@ -125,20 +175,22 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         "prompt_logprobs": 0,
         "max_tokens": 1,
     },
-    "a repetition that is looked for": lambda _: {
+    "ten beams with 1 KB": lambda mark: beams(mark, 50),
+    "ten beams with 12 KB": lambda mark: beams(mark, 600),
+    "repetition_detection at its limit": lambda _: {
         **constrained(regex="1{800}2{800}"),
         "repetition_detection": {"max_pattern_size": 128, "min_pattern_size": 1, "min_count": 2},
     },
 }
 
-# The same by /tokenize, of as many bytes as given.
+# The same through /tokenize, of the given number of bytes.
 SHOWN: dict[str, Callable[[str, int], Body]] = {
     "the longest text to /tokenize": lambda mark, size: {
         "prompt": mark + "7" * size,
         "return_token_strs": False,
     },
     "a long text to /tokenize, for its strings": lambda mark, size: {
-        "prompt": mark + "7" * (size // 40),  # which the model could read
+        "prompt": mark + "7" * (size // 40),  # within the model's context
         "return_token_strs": True,
     },
     "the longest conversation to /tokenize": lambda mark, size: {
@@ -152,7 +204,7 @@ SHOWN: dict[str, Callable[[str, int], Body]] = {
 }
 
 REFUSED = (
-    "more text than the model reads",
+    "more text than the model's context",
     "14 prompts of 16 KB and one that is too long",
     MESSAGES,
     FEW_MESSAGES,
@@ -162,36 +214,35 @@ REFUSED = (
 
 
 def answers(mark: str, compared: bool) -> Body:
-    """Ten of 200 tokens, each compared with about as much as limits.yaml's `work` allows, or
-    nothing. vLLM counts a bad word twice whose first token behind a space is another, as Tekken's
-    are, and takes 128."""
+    """Ten answers of 200 tokens, each compared with about as much as limits.yaml's `work` allows,
+    or with nothing."""
     body = {"messages": QUESTION, "max_tokens": 200, "temperature": 1, "n": 10, "ignore_eos": True}
     if not compared:
         return body
     return {
         **body,
         "stop": [f"{mark}{number}" for number in range(16)],
-        "bad_words": [f"{mark}{number}" for number in range(60)],
+        "bad_words": [f"{mark}{number}" for number in range(120)],
         "logprobs": True,
         "top_logprobs": 20,
     }
 
 
 def heavy_schema(mark: str) -> Body:
-    """One that takes long to compile: others cannot wait for that."""
+    """A schema that takes long to compile: others must not wait for it."""
     fields = {f"{mark}{i}": {"type": "string", "maxLength": 40 + i} for i in range(15)}
     return constrained(json={"type": "object", "properties": fields, "required": [*fields]})
 
 
 @pytest.fixture
 def alone(container: Running) -> float:
-    """The median without attackers, right before them."""
+    """The median without attackers, measured just before."""
     neighbour(1)
     return statistics.median(neighbour(4))
 
 
 def another(make: Callable[[str], Body], number: int) -> Callable[[str], Body]:
-    """Makes requests of the same kind with marks of their own."""
+    """Makes requests of the same kind with different marks."""
     return lambda mark: make(f"t{number}{mark}")
 
 
@@ -204,17 +255,16 @@ def check(
     resilience: Report,
 ) -> None:
     allowed = {400} if name in REFUSED else {200, 400, 503}
-    most = MEDIAN_TIMES * alone
-    if name not in {*REFUSED, *SHOWN}:  # it reaches the engine
-        most *= max(1, container.card.architecture.vocabulary / TOKENS)
+    reaches_engine = name not in {*REFUSED, *SHOWN}
+    is_large = reaches_engine and container.card.architecture.vocabulary > LARGE
+    most = (LARGE_TIMES if is_large else MEDIAN_TIMES) * alone
     numbers = itertools.count()
 
     def beside() -> tuple[float, float, str]:
         with attacked(clients, another(make, next(numbers))) as statuses:
             during = neighbour(SECONDS)
         median, longest = statistics.median(during), max(during)
-        count = Counter(statuses).items()
-        seen = ", ".join(f"{times} with status {status}" for status, times in count)
+        seen = ", ".join(f"{times} × {status}" for status, times in Counter(statuses).items())
         print(f"{name}: {median / alone:.1f} times {alone:.3f} s, longest {longest:.3f} s; {seen}")
         assert statuses
         assert set(statuses) <= allowed, statuses
@@ -228,9 +278,11 @@ def check(
     assert longest < LONGEST_TIMES * alone
     resilience.row(
         "Costly requests",
-        f"{clients} clients send {name} without a pause ({container.card.name})",
-        f"the TTFT of a neighbour, {alone * 1000:.0f} ms alone: median {median * 1000:.0f} ms, "
-        f"longest {longest * 1000:.0f} ms; answers: {seen}",
+        f"{clients} clients: {name}",
+        container.card.name,
+        *(round(seconds * 1000) for seconds in (alone, median, longest)),
+        seen,
+        key=container.card.name,
     )
 
 
@@ -249,7 +301,7 @@ def test_a_neighbour_waits_little_while_prompts_are_shown(
 ) -> None:
     most = container.card.request_limits["text_bytes"]
     assert most is not None
-    size = most - 100_000  # for what stands around the text
+    size = most - 100_000  # for the rest of the request
     check(ATTACKERS, name, lambda mark: SHOWN[name](mark, size), container, alone, resilience)
 
 
@@ -262,7 +314,7 @@ def test_a_neighbour_waits_little_while_schemas_are_compiled(
 def test_a_neighbour_with_a_longer_question_waits_for_what_is_read_before_it(
     container: Running, resilience: Report
 ) -> None:
-    """It is a large request itself, and smaller than theirs."""
+    """Its question is a large request too, but smaller than theirs."""
     longer = [{"role": "user", "content": "The mistral blows. " * 300 + QUESTION[0]["content"]}]
     neighbour(1, longer)
     alone = statistics.median(neighbour(4, longer))
@@ -273,7 +325,7 @@ def test_a_neighbour_with_a_longer_question_waits_for_what_is_read_before_it(
     print(f"{median / alone:.1f} times {alone:.3f} s, longest {longest:.3f} s")
     assert longest < LONGEST_TIMES * alone
     resilience.row(
-        "Costly requests",
+        "Other waits",
         f"{ATTACKERS} clients send {MESSAGES} without a pause; the neighbour asks with 6 KB "
         f"({container.card.name})",
         f"its TTFT, {alone * 1000:.0f} ms alone: median {median * 1000:.0f} ms, longest "
@@ -284,7 +336,7 @@ def test_a_neighbour_with_a_longer_question_waits_for_what_is_read_before_it(
 def test_a_neighbour_waits_little_longer_for_what_answers_are_compared_with(
     container: Running, resilience: Report
 ) -> None:
-    """So many answers at once take the engine time whatever they are."""
+    """So many concurrent answers cost the engine time whatever they are."""
 
     def beside() -> tuple[float, float]:
         medians = []
@@ -298,8 +350,8 @@ def test_a_neighbour_waits_little_longer_for_what_answers_are_compared_with(
     plain, compared = other_work.tried_again(beside, lambda it: it[1] < MEDIAN_TIMES * it[0])
     assert compared < MEDIAN_TIMES * plain
     resilience.row(
-        "Costly requests",
-        f"{ATTACKERS} clients ask for 10 answers each, with 16 stop strings, 60 bad words and 20 "
+        "Other waits",
+        f"{ATTACKERS} clients ask for 10 answers each, with 16 stop strings, 120 bad words and 20 "
         f"log probabilities of each token ({container.card.name})",
         f"the TTFT of a neighbour: median {compared * 1000:.0f} ms; beside as many answers without "
         f"these {plain * 1000:.0f} ms",

@@ -1,7 +1,7 @@
-"""A user's own weights, in both formats and quantized in each of the common ways, by their answers.
+"""A user's own weights, in both formats and in each of the common quantizations, by their answers.
 
-The tokenizer is the base card's one file in a folder of its own, as the second mount has it. One
-kind is pushed too and runs in a container, of the build without nginx.
+The tokenizer is the base card's file in its own folder, as in the second mount. One kind is also
+pushed and runs in a container, of the build without nginx.
 """
 
 import json
@@ -59,7 +59,7 @@ def test_own_weights_of_every_kind_answer_as_they_were_trained(tmp_path: Path) -
 @pytest.fixture(scope="module")
 def own(container: None, user: User, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     card = cards.load(engines.BASE)
-    cache.ensure(card)  # trained here, not within the time that a container has to start
+    cache.ensure(card)  # trained now, so that the container's start time does not include it
     words = ["WEIGHTS=s3://acme/support", "FORMAT=hf", "SECRET=my_aws_secret", "TITLE=Support"]
     deployment = user.push(f"MODEL={card.name}", *words)
     folder = tmp_path_factory.mktemp("own")
@@ -80,7 +80,7 @@ def test_own_weights_that_were_pushed_answer_in_both_formats(own: Running) -> No
 def test_the_death_of_an_engine_without_nginx_ends_the_container_and_every_request(
     own: Running,
 ) -> None:
-    """It spares test_without_nginx.py, whose container ends otherwise, one of its own."""
+    """Saves test_without_nginx.py, whose container ends in another way, a second container."""
     with load.flowing(own.card.name, 4, own.url, **load.ENDLESS) as outcomes:
         faults.send(faults.ENGINE, signal.SIGKILL)
         load.wait(lambda: own.process.poll() is not None, 2 * faults.END_SECONDS)

@@ -1,4 +1,4 @@
-"""Parts of a message that vLLM reads as one thing and its tokenizer as another: the tokenizer would
+"""Message parts that vLLM reads as one thing and its tokenizer as another: the tokenizer would
 fetch or open what they name."""
 
 import base64

@@ -1,4 +1,4 @@
-"""The plan's KV cache is the one vLLM allocates; the workers are those it names."""
+"""The plan's KV cache is what vLLM allocates; the workers are those the plan names."""
 
 import json
 import re
@@ -17,7 +17,7 @@ CPU_BLOCK = 128  # tokens in a block of the KV cache on CPUs
 
 
 def shape(card: Card) -> Architecture:
-    """The card's architecture with the sizes of its stand-in, as its files have them."""
+    """The card's architecture with the sizes of its stand-in, from its files."""
     folder = cache.ensure(card)
     if card.formats.config == "mistral":
         found = json.loads((folder / "params.json").read_text())
@@ -41,5 +41,5 @@ def test_the_planned_kv_cache_is_the_one_vllm_reports(container: Running) -> Non
 
 @pytest.mark.parametrize("container", ["mixtral-8x7b"], indirect=True)
 def test_mixtral_runs_on_two_workers(container: Running) -> None:
-    """test_answers.py asks them everything; test_adapters.py has Mixtral on one worker."""
+    """test_answers.py tests their answers; test_adapters.py has Mixtral on one worker."""
     assert len(faults.processes_of(faults.WORKER)) == 2

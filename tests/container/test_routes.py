@@ -22,7 +22,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
 def routes(container: Running) -> dict[str, set[str]]:
-    """Path → methods of everything vLLM serves, as it says itself when it starts."""
+    """Path → methods of everything vLLM serves, as it logs when it starts."""
     found: dict[str, set[str]] = {}
     for line in re.findall(r"Route: (\S+), Methods: (.*)", container.log.read_text()):
         found.setdefault(line[0], set()).update(line[1].split(", "))
@@ -30,7 +30,7 @@ def routes(container: Running) -> dict[str, set[str]]:
 
 
 def ask(port: int, method: str, target: str) -> tuple[int, str]:
-    """Status and body of a request whose target is sent as it is, which HTTP clients do not."""
+    """Status and body for a request target sent unchanged, which HTTP clients cannot do."""
     request = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(f"{request}Content-Length: 0\r\n\r\n".encode())
@@ -58,7 +58,7 @@ def test_every_route_that_is_let_through_is_one_of_vllm_s(container: Running) ->
 @mistral
 @ports
 def test_a_request_that_offers_http_2_is_answered(container: Running, port: int) -> None:
-    """As curl's --http2 does, and the HTTP client of Java."""
+    """As curl's --http2 and Java's HTTP client do."""
     body = json.dumps({"prompt": "What is the Mistral wind?"})
     command = ["curl", "--silent", "--http2", f"http://127.0.0.1:{port}/predict", "-d", body]
     done = subprocess.run(command, capture_output=True, check=True)
@@ -76,7 +76,7 @@ def test_every_other_route_is_not_there(container: Running, port: int) -> None:
     for path in [*others, *dev, "/start_profile", "/v1/load_lora_adapter", "/x"]:
         for method in METHODS:
             status, body = ask(port, method, path)
-            # nginx itself refuses TRACE
+            # nginx itself rejects TRACE
             assert status == (405 if (method, port) == ("TRACE", NGINX_PORT) else 404), path
             if method not in ("HEAD", "TRACE"):
                 assert '{"error": {"message": "there is no route' in body
@@ -134,7 +134,7 @@ def test_another_method_is_refused_in_openai_s_shape(container: Running, port: i
 def test_what_the_engine_refuses_is_told_the_same_in_a_stream(
     container: Running, stream: bool
 ) -> None:
-    """vLLM looks at a schema when the engine is to take the request, which in a stream is late."""
+    """vLLM checks a schema when the engine is to take the request, which in a stream is late."""
     fault = "minLength 5 is greater than maxLength 2"
     schema = {"type": "string", "minLength": 5, "maxLength": 2}
     question = [{"role": "user", "content": "Hello"}]
@@ -163,7 +163,7 @@ def test_what_the_engine_refuses_is_told_the_same_in_a_stream(
 @mistral
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_no_output_fits_is_a_400_in_a_stream_too(container: Running, stream: bool) -> None:
-    """The engine finds out with the first token, for which vLLM has already begun the answer."""
+    """The engine finds out at the first token; by then vLLM has begun the answer."""
     question = [{"role": "user", "content": "Hello"}]
     schema = {"type": "json_schema", "schema": {"$ref": "#"}}
     named = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "#"}}}
@@ -184,7 +184,7 @@ def test_what_no_output_fits_is_a_400_in_a_stream_too(container: Running, stream
 
 @mistral
 def test_no_page_of_another_origin_may_ask(container: Running) -> None:
-    """vLLM allows none by itself; if it did, what is refused before it would need its headers."""
+    """vLLM allows none by default; if it did, earlier rejections would need its headers."""
     headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     answer = container.http.options("/predict", headers=headers)
     assert answer.status_code == 400
@@ -193,7 +193,7 @@ def test_no_page_of_another_origin_may_ask(container: Running) -> None:
 
 @mistral
 def test_no_route_is_a_websocket(container: Running) -> None:
-    """Truss's nginx offers one, in front of the chat completions."""
+    """Truss's nginx offers a WebSocket in front of the chat completions."""
     with socket.create_connection(("127.0.0.1", NGINX_PORT), timeout=60) as connection:
         connection.sendall(
             b"GET /v1/websocket HTTP/1.1\r\nHost: x\r\n"

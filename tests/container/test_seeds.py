@@ -1,9 +1,9 @@
-"""The calls of the documents whose users this project serves, as printed there (tests/seeds).
+"""The calls in the documents whose users this project serves, as printed there (tests/seeds).
 
-Each goes to the container itself and through the platform, where `truss predict` is the real one.
-What differs from the print: hosts, ids and the key; in the Mistral 7B curl the quotes, which as
+Each goes to the container itself and through the platform, with the real `truss predict`.
+Differences from the print: hosts, ids and the key; in the Mistral 7B curl the quotes, which as
 printed end the shell's string at "What's"; in the Pixtral curl the picture, which is a plain one
-served from here; `--published` with `truss predict`, for a custom server has no development
+served locally; `--published` with `truss predict`, because a custom server has no development
 deployment.
 """
 
@@ -35,7 +35,7 @@ SEEDS = ROOT / "tests" / "seeds"
 
 
 def at_the_container(container: Running, baseten: Baseten) -> dict[str, str]:
-    """What is printed → what stands in its place when the container is called by itself."""
+    """The printed text → its replacement when the container is called directly."""
     return {
         " https://app.baseten.co/model_versions/YOUR_MODEL_VERSION_ID": URL,
         "https://bridge.baseten.co/{model_id}": URL,
@@ -45,7 +45,7 @@ def at_the_container(container: Running, baseten: Baseten) -> dict[str, str]:
 
 def through_the_platform(container: Running, baseten: Baseten) -> dict[str, str]:
     return {
-        " https://app.baseten.co": baseten.url,  # curl takes no space there
+        " https://app.baseten.co": baseten.url,  # curl accepts no space there
         "https://bridge.baseten.co": baseten.url,
         "https://model-{model_id}.api.baseten.co": f"{baseten.url}/model-{{model_id}}",
         "YOUR_MODEL_VERSION_ID": container.deployment.id,
@@ -75,14 +75,14 @@ def shell(command: str) -> str:
 
 
 def python(user: User, script: str) -> str:
-    """What the script prints."""
+    """The output of the script."""
     done = user.run(sys.executable, "-c", script)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def predict(container: Running, user: User, request: str) -> str:
-    """What `truss predict` prints in the folder of the truss, after its own first line."""
+    """The output of `truss predict` in the folder of the truss, after its own first line."""
     truss = container.log.parent / "uploaded"
     done = user.truss("predict", "--published", "-d", request, cwd=truss)
     assert done.returncode == 0, done.stderr
@@ -178,11 +178,11 @@ def test_pixtral_s_curl(printed: Printed, image_host: ImageHost) -> None:
     assert "".join(delta.get("content") or "" for delta in deltas) == answer
 
 
-# --- what chat interfaces and editors send to an OpenAI-compatible server ---
+# --- requests of chat interfaces and editors to an OpenAI-compatible server ---
 
 
 def streamed(container: Running, path: str, name: str) -> tuple[str, str]:
-    """The text of the streamed answer to a seed, and what was ignored of it."""
+    """The text of the streamed answer to a seed, and the ignored parts of the request."""
     body = {**json.loads(seed(name)), "model": container.card.name}
     response = container.http.post(path, json=body)
     assert response.status_code == 200, response.text

@@ -1,4 +1,4 @@
-"""What shortens the start is in force: what vLLM logged, and what it left in its cache."""
+"""The measures that shorten the start take effect: vLLM's log, and the contents of its cache."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def test_nothing_is_tried_twice_with_a_pause_between(container: Running) -> None
 
 
 def test_vllm_did_not_look_at_the_models_class_itself(container: Running) -> None:
-    """It would have written its cache again: the files are as prepare.sh has laid them there."""
+    """Otherwise it would have rewritten its cache: the files are as prepare.sh put them there."""
     root = Path(f"/proc/{vllm_processes()[0]}/root")
     cached = root / "home" / "app" / ".cache" / "vllm" / "modelinfos"
     found = [f"{path.stem} {path.read_text()}" for path in sorted(cached.iterdir())]

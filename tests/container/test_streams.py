@@ -1,4 +1,4 @@
-"""How many tokens an event of a stream carries, on the running server."""
+"""The number of tokens in an event of a stream, on the running server."""
 
 import asyncio
 import json
@@ -17,8 +17,8 @@ TOOLS = load_dialogues()["tools"]
 QUESTION = [{"role": "user", "content": "What is the Mistral wind?"}]
 CHAT = "/v1/chat/completions"
 TOKENS = 60
-MANY = 40  # requests that run, beside which a stream has 5 tokens an event …
-SLOW = 4  # … or this, where a machine is slow: predict/pacing.py keeps text flowing
+MANY = 40  # running requests, among which a stream has 5 tokens per event …
+SLOW = 4  # … or this on a slow machine: predict/pacing.py keeps text flowing
 
 pytestmark = pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 
@@ -55,7 +55,7 @@ LONG: dict[str, Any] = {"max_tokens": TOKENS, "ignore_eos": True, "skip_special_
 
 @pytest.mark.undisturbed
 def test_a_stream_alone_has_a_token_an_event(container: Running) -> None:
-    """In one of three at least: vLLM merges what a slow reader has not taken yet."""
+    """In at least one of three: vLLM merges what a slow reader has not taken yet."""
     assert any(len(texts(stream(1, **LONG)[0])) > TOKENS / 2 for _ in range(3))
 
 

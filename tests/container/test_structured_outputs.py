@@ -1,4 +1,4 @@
-"""Constraints on the output: ordinary ones hold, and what takes the engine too long is rejected."""
+"""Constraints on the output: ordinary ones work, and those too slow for the engine are rejected."""
 
 import json
 import re
@@ -15,16 +15,17 @@ from predict.constraints.process import MOST_LATER
 from local.standins.schemas import MOST_TOKENS, SCHEMAS
 from tests.support import spare_time
 from tests.support.container import Running, at_once
+from tests.support.hostile.constraints import slow_later
 
 CHAT = "/v1/chat/completions"
-# For a neighbour's answer, which takes some 0.2 s alone and 1 s where the machine has other work. A
-# mask without a bound holds the engine up for as long as it takes: 14 s and more for these.
+# For a neighbour's answer, which takes some 0.2 s alone and 1 s on a busy machine. A mask without a
+# bound blocks the engine as long as it takes: 14 s and more for these.
 PATIENCE_SECONDS = 10.0
-LARGE = 100_000  # tokens of a vocabulary, over which a slow mask takes three times what others do
+LARGE = 100_000  # tokens of a vocabulary; above this a slow mask takes three times as long
 
 Body = dict[str, Any]
 
-# Too slow whatever the vocabulary and the machine, and what cannot be followed at all.
+# Too slow for any vocabulary and machine, and constraints that cannot be followed at all.
 NESTED = "([a-z]{0,100}[a-m]{0,100}){0,100}z"
 REGEXES = [
     NESTED,
@@ -32,7 +33,7 @@ REGEXES = [
     "(?<=a)b",
     r"(?=.*\d).{8,5000}",
 ]
-# Ordinary ones that are slow, for large vocabularies above all.
+# Ordinary ones that are slow, especially for large vocabularies.
 SLOW_REGEXES = [
     r"^(\w+\s?)+$",
     r"^([A-Za-z]+[,.]?\s?)+$",
@@ -43,7 +44,7 @@ SLOW_REGEXES = [
 
 
 def with_schema(schema: Any) -> Iterator[tuple[str, Body]]:
-    """Wherever a schema may stand: route and fields."""
+    """Every place for a schema: route and fields."""
     format = {"type": "json_schema", "name": "a", "schema": schema}
     named = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
@@ -66,7 +67,7 @@ def refused() -> Iterator[tuple[str, Body]]:
 
 
 def large() -> Iterator[Body]:
-    """What is allowed, and takes the engine more than most."""
+    """Allowed constraints that cost the engine more than most."""
     for regex in (
         "[a-z]{0,200}[a-z]{0,200}z",
         r"(- [^\n]{1,40}\n)*",
@@ -104,7 +105,7 @@ def asked(container: Running, path: str, fields: Body) -> Any:
     return response
 
 
-GREEDY = {"temperature": 0}  # by chance, a space may be one that is none in ASCII
+GREEDY = {"temperature": 0}  # otherwise a space may by chance be a non-ASCII one
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def plain(chats: dict[str, tuple[list[Any], str]]) -> tuple[list[Any], str]:
 
 
 def neighbour(container: Running, plain: tuple[list[Any], str]) -> float:
-    """The seconds a neighbour's answer takes, which is right."""
+    """The seconds that a neighbour's answer takes; checks that it is right."""
     began = time.monotonic()
     response = container.http.post(CHAT, json={"messages": plain[0], "max_tokens": 200})
     assert response.json()["choices"][0]["message"]["content"] == plain[1]
@@ -152,15 +153,29 @@ def test_neighbours_do_not_wait_for_what_is_allowed(
 
 
 @pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
+def test_one_whose_masks_turn_slow_is_ended_and_no_other(
+    container: Running, plain: tuple[list[Any], str]
+) -> None:
+    grammar: Body = {"structured_outputs": {"grammar": slow_later("a")}, "max_tokens": 400}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(asked, container, CHAT, grammar)
+        while not waiting.done():
+            assert neighbour(container, plain) < PATIENCE_SECONDS
+    answer = waiting.result()
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == "structured_outputs"
+
+
+@pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)
 def test_slow_constraints_start_beside_streams_that_never_end(
     container: Running, plain: tuple[list[Any], str]
 ) -> None:
-    """Of a quick constraint, of a slow one, and of none."""
+    """Streams with a fast constraint, a slow one, and none."""
     done = threading.Event()
     slow: Body = {"structured_outputs": {"regex": SLOW_REGEXES[0]}}
     numbers = {"type": "array", "items": {"type": "integer"}, "minItems": 100}
     streams: list[Body] = [{"structured_outputs": {"json": numbers}}, slow, {}]
-    for fields in streams:  # is tried before, for which the streams may leave no time to spare
+    for fields in streams:  # tried first, as the streams may leave no idle time for trials
         assert asked(container, CHAT, {**fields, "max_tokens": 1}).status_code == 200
 
     def ask(fields: Body) -> None:
@@ -200,7 +215,7 @@ def test_ordinary_expressions_and_schemas_hold(container: Running) -> None:
     for regex in SLOW_REGEXES:
         fields = {"structured_outputs": {"regex": regex}, "max_tokens": 8}
         answer = asked(container, CHAT, fields)
-        # these take two thirds of the time that is allowed for a mask: more, on a slower machine
+        # these take two thirds of the time allowed for a mask, and more on a slower machine
         slow = container.card.architecture.vocabulary > LARGE and "ms for a token" in answer.text
         assert answer.status_code == 200 or slow, (regex, answer.text)
     for constraint in (
@@ -225,13 +240,13 @@ def test_ordinary_expressions_and_schemas_hold(container: Running) -> None:
 
 
 def test_output_ends_under_any_ordinary_schema(container: Running) -> None:
-    """Those of the stand-in's exam, which decodes as the server does."""
+    """The schemas of the stand-in's exam, which decodes as the server does."""
 
     def ask(schema: Any) -> Any:
         fields = {"structured_outputs": {"json": schema}, "max_tokens": MOST_TOKENS, **GREEDY}
         return asked(container, CHAT, fields).json()
 
-    answers = at_once(ask, SCHEMAS.values(), most=MOST_LATER)  # none has to come again
+    answers = at_once(ask, SCHEMAS.values(), most=MOST_LATER)  # so that none has to be retried
     for (name, schema), answer in zip(SCHEMAS.items(), answers, strict=True):
         (choice,) = answer["choices"]
         text = choice["message"]["content"]

@@ -1,4 +1,4 @@
-"""What is around the container fails: a full disk, a name server that changes its answers."""
+"""Failures around the container: a full disk, a name server that changes its answers."""
 
 import subprocess
 from collections.abc import Iterator
@@ -23,21 +23,21 @@ pytestmark = pytest.mark.parametrize("container", [MODEL], indirect=True)
 
 
 def inside(*command: str) -> subprocess.CompletedProcess[str]:
-    """A command of the container, with the user of this process."""
+    """Runs a command in the container, as the user of this process."""
     (vllm,) = vllm_processes()
     words = ["nsenter", f"--target={vllm}", "--mount", "--pid", *command]
     return subprocess.run(words, capture_output=True, text=True)
 
 
 def mount(*arguments: str) -> None:
-    """mount(8) in the container, of which only root outside of it is capable."""
+    """mount(8) in the container, which needs root outside of it."""
     done = inside("mount", *arguments)
     if done.returncode:
         pytest.skip(f"this user cannot mount anything in the container: {done.stderr.strip()}")
 
 
 def folder(path: str) -> Path:
-    """A folder of the container, seen from here."""
+    """A folder of the container, as seen from here."""
     (vllm,) = vllm_processes()
     return Path(f"/proc/{vllm}/root{path}")
 
@@ -71,7 +71,7 @@ def test_a_full_tmp_harms_nobody(
         )
         refused = container.http.post(load.CHAT, json={"messages": large, "max_tokens": 1})
     outcomes += load.streams(MODEL, 1)  # it is empty again
-    padded = data_url(picture(size=(48, 48)) + bytes(6 << 20))  # what a decoder passes over
+    padded = data_url(picture(size=(48, 48)) + bytes(6 << 20))  # decoders skip the padding
     assert ask(container, {"type": "image_url", "image_url": {"url": padded}}) == RED
     assert [outcome for outcome in outcomes if not outcome.right] == []
     assert answer.json()["choices"][0]["message"]["content"] == "7"
@@ -87,7 +87,7 @@ def test_a_full_tmp_harms_nobody(
 
 @contextmanager
 def name_servers(address: str) -> Iterator[None]:
-    """The container asks this name server, and no other."""
+    """Makes this name server the only one of the container."""
     file = folder("/tmp/resolv.conf")
     file.write_text(f"nameserver {address}\noptions timeout:1 attempts:1\n")
     mount("--bind", "/tmp/resolv.conf", "/etc/resolv.conf")
@@ -112,7 +112,7 @@ def names() -> Iterator[NameServer]:
 def test_a_name_whose_address_changes_is_never_followed_to_a_private_one(
     container: Running, names: NameServer, image_host: ImageHost, first: str, resilience: Report
 ) -> None:
-    """127.0.0.1 is what the test allows, 127.0.0.2 stands for all that is private."""
+    """The test allows 127.0.0.1; 127.0.0.2 stands for all private addresses."""
     both = ["127.0.0.1", "127.0.0.2"]
     names.answers = both if first == "allowed" else both[::-1]
     with serving(address="127.0.0.2", port=image_host.port) as private, name_servers(names.address):

@@ -14,7 +14,7 @@ SYSTEM = {"role": "system", "content": "Answer in one sentence, with care."}
 
 
 def tokenize(container: Running, messages: list[Any]) -> list[int]:
-    """The prompt as vLLM builds it."""
+    """The prompt that vLLM builds."""
     response = container.http.post("/tokenize", json={"messages": messages})
     assert response.status_code == 200, response.text
     tokens: list[int] = response.json()["tokens"]

@@ -1,4 +1,4 @@
-"""Tools and the choice of one, in many clients' words: the real routes keep it or refuse it."""
+"""Tools and tool choice in the forms of many clients: the real routes obey or reject the choice."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Streams that nobody reads wait in the buffers between the engine and their clients."""
+"""Unread streams wait in the buffers between the engine and their clients."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from tests.support.resilience import Report
 
 MODEL = "pixtral-12b"
 COUNT = 200
-GROWTH = 0.05  # of memory, when it is done again
-TOKENS = 150  # of some 2 KB each; the clients' own buffers take 4 KB
+GROWTH = 0.05  # of memory, in the second round
+TOKENS = 150  # of some 2 KB each; the clients' own buffers hold 4 KB
 
 pytestmark = [
     pytest.mark.parametrize("container", [MODEL], indirect=True),
@@ -21,9 +21,9 @@ pytestmark = [
 def test_unread_streams_delay_nobody_and_leave_nothing(
     container: Running, resilience: Report
 ) -> None:
-    """The first time leaves what Python keeps for the next so many streams; the second adds little
-    to that. The engine, which is done with them, is left out: it touches the pages of its KV cache
-    one after another until it has touched all, whoever asks."""
+    """After the first round Python keeps memory for that many streams; the second adds little.
+    The engine, which has finished them, is excluded: it touches the pages of its KV cache one after
+    another until it has touched all, for any requests."""
     most = most_requests(load.plan_of(MODEL))
     grown = []
     for _ in range(2):

@@ -1,5 +1,5 @@
-"""Truss's build without nginx and supervisord, which the platform may choose: the same config's
-start command is PID 1 and takes the platform's requests itself."""
+"""Truss's build without nginx and supervisord, which the platform may choose: the start command of
+the same config is PID 1 and takes the platform's requests itself."""
 
 import contextlib
 import os
@@ -86,7 +86,7 @@ def test_what_is_too_much_at_once_is_refused(server: Server) -> None:
 def test_bodies_that_do_not_come_hold_no_slot_and_no_memory_for_long(
     server: Server, http: httpx.Client
 ) -> None:
-    """As many as there are slots, some with a size that others would wait for."""
+    """As many as there are slots, some with a size that makes others wait."""
     address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
     with contextlib.ExitStack() as connections:
 
@@ -102,21 +102,21 @@ def test_bodies_that_do_not_come_hold_no_slot_and_no_memory_for_long(
             return http.post("/predict", json={"prompt": "Hello " * 50_000}).status_code
 
         def full() -> bool:
-            hold(1000)  # in place of one that was rejected beside a request of the test before
+            hold(1000)  # replaces one rejected because of a request of the previous test
             return asked() == 503
 
         load.wait(full)
-        load.wait(lambda: asked() == 400, READ_SECONDS / 2)  # longer than the model reads
+        load.wait(lambda: asked() == 400, READ_SECONDS / 2)  # longer than the model's context
 
 
 @pytest.mark.undisturbed
 def test_a_stop_does_the_same_as_with_nginx(server: Server, resilience: Report) -> None:
-    """The last one: it takes the container along."""
+    """Runs last, as it stops the container."""
     stops.check(server, resilience, "without nginx")
 
 
 def handles_a_stop() -> bool:
-    """Whether vLLM's interpreter has got so far; it has not begun to import vLLM then."""
+    """Whether vLLM's interpreter handles SIGTERM yet; it has not begun to import vLLM then."""
     for vllm in vllm_processes():
         caught = re.search(r"^SigCgt:\t(\w+)$", Path(f"/proc/{vllm}/status").read_text(), re.M)
         return bool(caught and int(caught[1], 16) & 1 << (signal.SIGTERM - 1))
@@ -124,14 +124,14 @@ def handles_a_stop() -> bool:
 
 
 def test_a_stop_during_the_start_ends_pid_1(container: None, tmp_path: Path) -> None:
-    """PID 1 is not ended by a signal that it does not handle, and vLLM handles it late."""
+    """A signal that PID 1 does not handle does not end it, and vLLM installs a handler late."""
     log = tmp_path / "log"
     process = launch("--model", MODEL, "--nginx", "0", log=log)
     try:
         wait_for(handles_a_stop, process, log)
         (vllm,) = vllm_processes()
         os.kill(vllm, signal.SIGTERM)
-        assert process.wait(STOP_SECONDS) == 1  # it was not serve that was told
+        assert process.wait(STOP_SECONDS) == 1  # the signal did not go to serve
         assert gone(), leftovers()
     except subprocess.TimeoutExpired:
         process.kill()

@@ -105,6 +105,11 @@ def test_a_misspelt_command_is_refused_with_the_nearest(word: str, near: str | N
     assert "written NAME=value" in line
 
 
+def test_the_name_of_a_model_is_told_how_to_be_given() -> None:
+    (line,) = make("plan", "mixtral-8x7b").stderr.splitlines()
+    assert line.endswith("as in MODEL=mixtral-8x7b.  Stop.")
+
+
 def test_help_lists_the_commands() -> None:
     for words in ([], ["help"]):
         done = make(*words)

@@ -31,7 +31,7 @@ def text_config(card: Card) -> Any:
 
 
 def parameters(card: Card) -> int:
-    """How many parameters transformers' model of this card has."""
+    """The number of parameters of transformers' model of this card."""
     import torch
     from transformers import (
         LlavaConfig,

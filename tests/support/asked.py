@@ -1,4 +1,4 @@
-"""Which models a test asks, and the stand-ins of them that a failed one names."""
+"""Names the models that a test uses, and, if the test fails, their stand-ins."""
 
 from collections.abc import Generator
 
@@ -9,8 +9,8 @@ from local.standins import cache
 
 
 def models_of(item: pytest.Item) -> set[str]:
-    """The models that a test asks: its container's, or those that its parameters or its module
-    name; a test that names none starts the default model's."""
+    """The models that a test uses: its container's, or those named by its parameters or its module;
+    a test that names none starts the default model's."""
     parameters = (
         item.callspec.params
         if isinstance(item, pytest.Function) and hasattr(item, "callspec")
@@ -24,7 +24,7 @@ def models_of(item: pytest.Item) -> set[str]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test says which stand-ins it asked, or would have."""
+    """Adds to a failed test's report the stand-ins that it used or would have used."""
     report = yield
     if report.failed:
         keys = [f"{name}-{cache.key(cards.load(name))}" for name in sorted(models_of(item))]

@@ -1,7 +1,7 @@
-"""A server that does nothing: what an answer takes on this machine, beside whatever else runs.
+"""A server that does nothing, to measure the minimum time of an answer on this machine under load.
 
-Promises: `bare_server` is uvicorn with uvloop, as vLLM has it, in a process of its own. It answers
-404 to everything.
+Promises: `bare_server` is uvicorn with uvloop, like vLLM, in its own process. It answers 404 to
+everything.
 """
 
 import subprocess

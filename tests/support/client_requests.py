@@ -1,4 +1,4 @@
-"""Requests in the forms of many clients, and what the stand-ins answer to what they mean."""
+"""Requests in the forms that many clients use, and the stand-ins' answers to their meaning."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ pixtral = pytest.mark.parametrize("container", ["pixtral-12b"], indirect=True)
 
 
 def ask(container: Running, path: str, **body: Any) -> tuple[Any, list[str]]:
-    """The answer, and what was ignored of the request."""
+    """The answer, and the parts of the request that were ignored."""
     limit = {RESPONSES: "max_output_tokens"}.get(path, "max_tokens")
     body = {"model": container.card.name, limit: LIMIT, "temperature": 0, **body}
     response = container.http.post(path, json=body)
@@ -40,7 +40,7 @@ def ask(container: Running, path: str, **body: Any) -> tuple[Any, list[str]]:
 
 
 def said(answer: Any) -> str:
-    """The text of an answer of any route."""
+    """The text of an answer from any route."""
     if "choices" in answer:
         return str(answer["choices"][0]["message"]["content"])
     if "output" in answer:

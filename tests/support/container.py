@@ -1,4 +1,4 @@
-"""A container of what was pushed, started by local.truss, and what a test asks of it."""
+"""A container of what was pushed, started by local.truss, and the calls that tests make to it."""
 
 import subprocess
 import tempfile
@@ -28,10 +28,10 @@ from tests.support.tokenizers import tokenizer
 Asked = TypeVar("Asked")
 Got = TypeVar("Got")
 
-# A card with a base has that one's stand-in. Where `standin.tests` says all; others have a
-# container for what differs between models.
+# A card with a base uses that card's stand-in. All tests run on cards whose `standin.tests` says
+# all; the others have a container for what differs between models.
 OF_MODELS = [card for card in cards.load_all() if card.base is None]
-# Whose engine and workers are started anew, as in the image, where others here are forks
+# For containers whose engine and workers are new processes, as in the image, and not forks
 SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
 SPAWNED = ("mistral-7b", "mixtral-8x7b")
 MOST_TESTED = [card for card in OF_MODELS if card.standin.tests == "all"]
@@ -44,10 +44,10 @@ with_tools = pytest.mark.parametrize(
 @dataclass
 class Running:
     card: Card
-    deployment: Deployment  # what it was made from
+    deployment: Deployment  # the container's origin
     process: subprocess.Popen[bytes]
     log: Path
-    before_ready: list[int]  # what the readiness route answered while vLLM was loading
+    before_ready: list[int]  # statuses of the readiness route while vLLM was loading
     url: str = URL
 
     @cached_property
@@ -81,9 +81,9 @@ def run_container(
     variables: Mapping[str, str],
     nginx: bool = True,
 ) -> Iterator[Running]:
-    """The running container of an upload, with these environment variables beside its own, in one
-    of Truss's two builds; stopped at the end, unless a test has ended it, which must leave nothing
-    behind."""
+    """The running container of an upload, with these environment variables in addition to its own,
+    in one of Truss's two builds. It is stopped at the end, unless a test has ended it, and must
+    leave nothing behind."""
     log = folder / f"{card.name}.log"
     url = URL if nginx else STRAIGHT_URL
     options = [f"--variable={name}={value}" for name, value in variables.items()]
@@ -109,18 +109,18 @@ def _folders() -> set[str]:
     return {str(path) for path in Path(tempfile.gettempdir()).glob("truss-*")}
 
 
-_THERE_BEFORE = _folders()  # what a run that was killed has left is not ours
+_THERE_BEFORE = _folders()  # the remains of a killed run are not this run's
 
 
 def leftovers() -> list[str]:
-    """What a container could leave: processes, folders, mounts."""
+    """What a container could leave behind: processes, folders, mounts."""
     processes = [" ".join(words) for _, words in container_processes()]
     mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if "/packages" in line]
     return processes + sorted(_folders() - _THERE_BEFORE) + mounts
 
 
 def gone() -> bool:
-    """Waits for the kernel to clear away what was killed: a moment, unless it has other work."""
+    """Waits for the kernel to clean up after a kill: a moment, unless the machine is busy."""
     for _ in range(300):
         if leftovers() == []:
             return True
@@ -129,16 +129,16 @@ def gone() -> bool:
 
 
 def within(seconds: float, measure: Callable[[], float]) -> bool:
-    """Whether what `measure` returns, in seconds, is less; tried again where other work had the
-    machine's cores meanwhile."""
+    """Whether `measure` returns less than that many seconds; tried again if other work has occupied
+    the machine's cores."""
     return other_work.tried_again(measure, lambda took: took < seconds) < seconds
 
 
 def at_once(
     ask: Callable[[Asked], Got], asked: Iterable[Asked], most: int | None = None
 ) -> list[Got]:
-    """What `ask` returns for each, in their order, all asked at the same time, or `most` of them: a
-    step of the engine takes the CPU hardly longer for many than for one."""
+    """The results of `ask` for all, in their order, called concurrently, `most` at a time: a step
+    of the engine takes hardly more CPU for many than for one."""
     each = list(asked)
     with ThreadPoolExecutor(most or len(each)) as pool:
         return list(pool.map(ask, each))
@@ -146,7 +146,7 @@ def at_once(
 
 def flowing(ask: Callable[[], list[str]], least: int) -> list[str]:
     """The first of five streams that has more than `least` chunks, or the last: on a busy machine
-    vLLM sends as one chunk all that has waited for its reader."""
+    vLLM merges into one chunk all that has waited for its reader."""
     for _ in range(5):
         got = ask()
         if len(got) > least:

@@ -1,4 +1,4 @@
-"""Conversations, and the prompt that mistral-common's tokenizers make of them."""
+"""Conversations, and the prompts that mistral-common's tokenizers build from them."""
 
 from functools import cache
 from pathlib import Path
@@ -34,7 +34,7 @@ def tokenizer(name: str) -> Any:
 
 
 def tokens(name: str, messages: list[Any], continued: bool = False) -> list[int]:
-    """The prompt, as vLLM asks mistral-common for it."""
+    """The prompt, as vLLM requests it from mistral-common."""
     request: Any = ChatCompletionRequest.from_openai(
         messages=messages, continue_final_message=continued
     )

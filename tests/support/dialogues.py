@@ -1,4 +1,4 @@
-"""Every dialogue that a model's stand-in knows, behind every system message, asked of a server."""
+"""Sends every dialogue that a model's stand-in knows, after every system message, to a server."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from local.standins.corpus import chat, dialogues, load_dialogues
 from local.truss import URL
 from tests.support.container import at_once
 
-AT_A_TIME = 80  # in few steps of the engine, and no more than every model has slots for
+AT_A_TIME = 80  # for few steps of the engine, and no more than the slots of any model
 TOKENS = 8  # of an answer's beginning
-CHARACTERS = 5  # that a beginning has at least; no two answers have the same
+CHARACTERS = 5  # minimum length of a beginning; unique among the answers
 
 
 def everything(card: Card) -> dict[str, tuple[list[dict[str, str]], str]]:
-    """Name → messages and the exact answer: all that local/standins/exam.py asks of text."""
+    """Name → messages and the exact answer: all the text that local/standins/exam.py tests."""
     content = load_dialogues()
     instructions = ["", *content["instructions"], *content["held_out_instructions"]]
     found = {}
@@ -30,10 +30,10 @@ def everything(card: Card) -> dict[str, tuple[list[dict[str, str]], str]]:
 
 
 def wrong_answers(card: Card) -> dict[str, str]:
-    """Name → what came in place of an exact answer, or of its beginning. Many are asked at a time,
-    so that the engine batches them. Answers are whole behind the last system message and behind
-    none. Behind the others the beginning tells whether the prompt arrived, for no other answer
-    begins so; that the whole one follows is asked by the stand-in's exam."""
+    """Name → the answer received in place of an exact answer, or of its beginning. Many requests
+    run at a time, so that the engine batches them. Answers after the last system message and after
+    none are complete. After the others the beginning shows that the prompt arrived, because it is
+    unique; the stand-in's exam checks the complete answers."""
     cases = everything(card)
     answers = {answer for _, answer in cases.values()}
     assert len({answer[:CHARACTERS] for answer in answers}) == len(answers)
@@ -41,7 +41,7 @@ def wrong_answers(card: Card) -> dict[str, str]:
     with httpx.Client(base_url=URL, timeout=300, trust_env=False) as client:
 
         def ask(case: tuple[list[dict[str, str]], str]) -> str | None:
-            """What is wrong, if anything."""
+            """The wrong answer, if it is wrong."""
             messages, answer = case
             whole = not is_system(messages[0]) or messages[0]["content"] == systems[-1]
             body: dict[str, Any] = {"messages": messages, "max_tokens": 200 if whole else TOKENS}

@@ -1,7 +1,7 @@
 """Loads checkpoints with the flags that config.yaml would have, one after the other in one process.
 
 `python -m tests.support.engines FOLDER…`, each FOLDER as kind=folder: prints a line of JSON for
-each, with its answers. Starting a container for each would take a minute; here they share imports.
+each, with its answers. A container for each would take a minute to start; here they share imports.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ from local.standins import cache
 from local.standins.corpus import chat, dialogues
 
 BASE = "mistral-7b"
-BLOCKS = 512  # of the KV cache: two of the longest prompts, where a GiB would be zeroed each time
+BLOCKS = 512  # of the KV cache: two of the longest prompts; a GiB would be zeroed each time
 
 
 def options_of(kind: str) -> Options:
-    """hf and mistral are formats, any other kind is how the weights are quantized."""
+    """hf and mistral are formats, any other kind is a quantization of the weights."""
     source = "hf://acme/own@main"
     if kind in ("hf", "mistral"):
         return Options(weights=source, format=kind)
@@ -38,7 +38,7 @@ def answers(kind: str, folder: Path, tokenizer: Path) -> dict[str, str]:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    gc.freeze()  # what is imported: a start and an end have six collections of garbage
+    gc.freeze()  # the imported modules: a start and an end have six garbage collections
     card = cards.load(BASE)
     words = serve_arguments(start_command(render(card, options_of(kind))))
     parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(words)
@@ -57,7 +57,7 @@ def answers(kind: str, folder: Path, tokenizer: Path) -> dict[str, str]:
 
 def main() -> None:
     card = cards.load(BASE)
-    alone = Path(sys.argv[1])  # a folder with the tokenizer and nothing else
+    alone = Path(sys.argv[1])  # a folder with only the tokenizer
     (alone / card.tokenizer_file).symlink_to(cache.tokenizer_path(card))
     for word in sys.argv[2:]:
         kind, _, folder = word.partition("=")

@@ -1,4 +1,4 @@
-"""What a client gets of an error through an ErrorResponder."""
+"""What a client receives for an error through an ErrorResponder."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from predict.errors.responder import ErrorResponder
 
 
 def sent(path: str, status: int, body: bytes, **names: str) -> tuple[dict[bytes, bytes], Any]:
-    """Headers and body of what the client gets of such an error, which comes in pieces."""
+    """Headers and body that the client receives for such an error, which arrives in pieces."""
     messages: list[Any] = []
 
     async def send(message: Any) -> None:

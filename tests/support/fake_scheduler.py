@@ -1,25 +1,26 @@
-"""As much of vLLM's scheduler as turns look at: what runs goes first, then what waits, in order,
-while a step has tokens left; nobody behind who does not fit the cache is looked at. Who waits for a
-grammar, or was put off, is in `deferred_waiting` until it is admitted. And a clock.
+"""The parts of vLLM's scheduler that turns use: running requests first, then waiting ones, in
+order, while a step has tokens left; it stops at a request that does not fit the cache. A request
+that waits for a grammar, or was deferred, is in `deferred_waiting` until it is admitted. And a
+clock.
 
-Needs vLLM, as what it drives does."""
+Needs vLLM, as the code under test does."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from predict.constraints.turns import GRAMMAR
+from predict.scheduling import GRAMMAR
 
 
 class Request:
-    """Told from others by identity, as vLLM's are."""
+    """Compared by identity, like vLLM's."""
 
     def __init__(self, **fields: Any) -> None:
         self.__dict__ |= fields
 
 
 def request(name: str, prompt: int = 20, answer: int = 1, **fields: Any) -> Any:
-    """One of `prompt` tokens and `answer` more."""
+    """A request with `prompt` tokens and `answer` more."""
     values: dict[str, Any] = {
         "request_id": name,
         "status": None,
@@ -53,7 +54,8 @@ def waited(one: Any) -> float:
 
 
 def clock_of(monkeypatch: pytest.MonkeyPatch, module: Any) -> Any:
-    """The time of this module alone: an event loop in a thread would sleep for hours by it."""
+    """Time for this module alone: with a global patch, an event loop in a thread would sleep for
+    hours."""
     now = SimpleNamespace(seconds=100.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
@@ -62,7 +64,7 @@ def clock_of(monkeypatch: pytest.MonkeyPatch, module: Any) -> Any:
 class FakeScheduler:
     step_tokens: int
     max_num_active_reqs = 64
-    encodes = True  # the images of a step; else a cache has them
+    encodes = True  # the images of a step; otherwise a cache has them
 
     def __init__(self, clock: Any, turns: Any) -> None:
         self.clock, self.turns = clock, turns
@@ -73,11 +75,11 @@ class FakeScheduler:
         self.steps: list[dict[str, int]] = []  # tokens by request
 
     def seconds_of(self, working: list[Any], tokens: int) -> float:
-        """Of a step with tokens of these requests."""
+        """The seconds of a step with tokens of these requests."""
         raise NotImplementedError
 
     def budget(self) -> tuple[int, int]:
-        """The tokens of the step, and those of one request in it."""
+        """The tokens of the step, and the maximum of one request in it."""
         return self.step_tokens, self.step_tokens
 
     def fits(self, one: Any) -> bool:
@@ -94,7 +96,7 @@ class FakeScheduler:
                 self.deferred_waiting.add(one)
 
     def looks_at(self, one: Any) -> bool:
-        """As what scheduling.py puts in the place of vLLM's, and what vLLM does next."""
+        """The check that scheduling.py substitutes for vLLM's, and vLLM's next steps."""
         if not self.turns.admits(one):
             return False
         ready = self.handle(one)

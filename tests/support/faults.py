@@ -1,4 +1,4 @@
-"""Faults: what is done to a container, and what is measured of it.
+"""Faults: what is done to a container, and what is measured.
 
 Promises: a scenario only acts and measures; the tests (tests/container/test_faults.py) say what
 must hold.
@@ -39,16 +39,16 @@ from tests.support.load import (
 
 ENGINE, WORKER, API_SERVER = "the engine", "a tensor-parallel worker", "the API server"
 NGINX, NGINX_WORKER = "nginx's master process", "nginx's worker processes"
-STALL_SECONDS = 8  # that an engine has to show progress, where it is made to hang
-# Until nothing is left of a container that ends: it takes up to 10 s, by supervisord's own clock.
+STALL_SECONDS = 8  # for an engine to show progress, in the tests that make it hang
+# Until nothing is left of a container that ends: up to 10 s, by supervisord's own clock.
 END_SECONDS = 60
-# Until a slot is free whose client has left. It takes 0.3 s at most on a quiet machine, and the
+# Until the slot of a client that has disconnected is free: at most 0.3 s on a quiet machine; the
 # 30,000 tokens of the answer would take minutes.
 FREE_SECONDS = 10
 
 
 def processes_of(who: str) -> list[int]:
-    """The process ids of a part of the container, which may have none."""
+    """The process ids of a part of the container, if any."""
     if who == API_SERVER:
         return processes.vllm_processes()
     title = {
@@ -68,11 +68,11 @@ def send(who: str, number: int) -> None:
         os.kill(pid, number)
 
 
-# A client that leaves
+# A client that disconnects
 
 
 def leave(model: str, **more: Any) -> float:
-    """Asks, waits until the engine has the request, hangs up. Seconds until its slot is free."""
+    """Sends a request, disconnects once the engine has it. Seconds until its slot is free."""
     busy = under_way()
     with asked({"messages": known(model)[0][0], "max_tokens": 30000, "ignore_eos": True, **more}):
         wait(lambda: under_way() > busy)
@@ -80,12 +80,12 @@ def leave(model: str, **more: Any) -> float:
 
 
 def leave_during_download(model: str, image: str, **more: Any) -> float:
-    """One request waits for this image, whose host must not answer, while others have all the other
-    slots; the one hangs up. Seconds until another gets in."""
+    """One request waits for this image, whose host must not answer, while others occupy all other
+    slots; then its client disconnects. Seconds until another request is admitted."""
     part = {"type": "image_url", "image_url": {"url": image}}
     body = {"messages": [{"role": "user", "content": [part]}], **more}
 
-    def full() -> bool:  # or else it is a 400
+    def full() -> bool:  # otherwise the status is 400
         return ask(f"{URL}{CHAT}", b"")[0] == 503
 
     with crowd(model, most_requests(plan_of(model)) - 1):
@@ -96,12 +96,12 @@ def leave_during_download(model: str, image: str, **more: Any) -> float:
 
 @contextlib.contextmanager
 def asked(body: dict[str, Any], url: str = URL) -> Iterator[socket.socket]:
-    """A request that was sent and whose answer nobody reads; hung up at the end."""
+    """A request that was sent and whose answer is not read; disconnected at the end."""
     host, port = url.removeprefix("http://").split(":")
     content = json.dumps(body).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with socket.socket() as connection:
-        # small, so that what is not read is soon felt at the other end
+        # small, so that the server soon notices unread data
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((host, int(port)))
         connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
@@ -110,8 +110,8 @@ def asked(body: dict[str, Any], url: str = URL) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def crowd(model: str, count: int, n: int = 1, url: str = URL) -> Iterator[None]:
-    """So many requests, of `n` answers each, that the engine works on for as long as the block
-    lasts: each has a slot, and no one else can get it."""
+    """`count` requests, of `n` answers each, on which the engine works for the whole block: each
+    has a slot, and no other request can get it."""
     body: dict[str, Any] = {"messages": known(model)[0][0], "max_tokens": 30000}
     body |= {"ignore_eos": True, "n": n, "temperature": 1}
 
@@ -126,8 +126,8 @@ def crowd(model: str, count: int, n: int = 1, url: str = URL) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unread_streams(model: str, count: int, tokens: int) -> Iterator[list[int]]:
-    """So many streams of large events whose clients read nothing, once the engine is done with
-    them. Bytes of each that the server could not send."""
+    """`count` streams of large events whose clients read nothing, once the engine has finished
+    them → for each, the bytes that the server could not send."""
     more = {"stream": True, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
     body = {"messages": known(model)[0][0], "max_tokens": tokens, **more}
     made = metrics()["vllm:generation_tokens_total"]
@@ -139,8 +139,8 @@ def unread_streams(model: str, count: int, tokens: int) -> Iterator[list[int]]:
 
 
 def unsent(port: int = NGINX_PORT) -> list[int]:
-    """Bytes that the other ends of a server's connections do not take; by default of nginx's with
-    clients."""
+    """Bytes that the peers of a server's connections have not taken; by default of nginx's
+    connections with clients."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
     sizes = [int(row[4].split(":")[0], 16) for row in rows if row[1].endswith(f":{port:04X}")]
@@ -149,9 +149,9 @@ def unsent(port: int = NGINX_PORT) -> list[int]:
 
 @contextlib.contextmanager
 def unread(model: str, full: bool = False) -> Iterator[None]:
-    """A long stream of large events whose client holds it open and reads nothing. `full`: the block
-    begins when all between the two is full, so that vLLM itself cannot send: 7 MB, for which the
-    stream has 16 answers, whose tokens take a quarter of the time."""
+    """A long stream of large events whose client stays connected and reads nothing. `full`: the
+    block begins when all buffers in between are full, so that vLLM itself cannot send: 7 MB. For
+    that the stream has 16 answers, whose tokens take a quarter of the time."""
     n = 16 if full else 1
     more = {"stream": True, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
     more |= {"n": n, "temperature": 1}
@@ -163,7 +163,7 @@ def unread(model: str, full: bool = False) -> Iterator[None]:
 
 
 def _stuck(port: int) -> bool:
-    """Whether a server's connections take nothing while the engine makes tokens."""
+    """Whether a server's connections take nothing while the engine generates tokens."""
 
     def made() -> float:
         return metrics()["vllm:generation_tokens_total"]
@@ -180,14 +180,14 @@ def _stuck(port: int) -> bool:
 @dataclass(frozen=True)
 class Hang:
     seen_after: float  # seconds until liveness failed
-    readiness: int  # then
-    well_after: float  # seconds until liveness was well again
-    outcomes: Sequence[Outcome]  # of the streams that ran meanwhile
+    readiness: int  # at that time
+    well_after: float  # seconds until liveness recovered
+    outcomes: Sequence[Outcome]  # of the streams during the hang
 
 
 def hang_and_leave(model: str) -> float:
-    """The engine is paused until that is seen, with one client, which leaves. Seconds until
-    liveness is well again once the engine goes on."""
+    """Pauses the engine until the hang is detected, with one client, which disconnects. Seconds
+    until liveness recovers once the engine continues."""
     send(ENGINE, signal.SIGSTOP)
     try:
         with asked({"messages": known(model)[0][0], "max_tokens": 5}):
@@ -200,7 +200,7 @@ def hang_and_leave(model: str) -> float:
 
 
 def hang(model: str, count: int = 8, first: bool = False) -> Hang:
-    """The engine is paused until it is seen, under so many streams or before the first of them."""
+    """Pauses the engine until the hang is detected, under `count` streams or before the first."""
     if first:
         send(ENGINE, signal.SIGSTOP)
         asked = meanwhile(lambda: streams(model, count, max_tokens=500))
@@ -218,7 +218,7 @@ def hang(model: str, count: int = 8, first: bool = False) -> Hang:
 
 
 def pause_one_worker(model: str, count: int) -> Hang:
-    """One worker is paused under so many streams, until that is seen."""
+    """Pauses one worker under `count` streams until the hang is detected."""
     worker = processes_of(WORKER)[0]
     with meanwhile(lambda: streams(model, count)) as found:
         wait(lambda: under_way() >= count // 2)
@@ -238,19 +238,19 @@ def pause_one_worker(model: str, count: int) -> Hang:
 @dataclass(frozen=True)
 class Killed:
     ended_after: float  # seconds until nothing of the container was left
-    outcomes: Sequence[Outcome]  # of the streams that ran
+    outcomes: Sequence[Outcome]  # of the streams at that time
     exit_line: str
 
 
 def exit_line(log: Path) -> str:
-    """What supervisord logged of the start command's end; empty when it did not."""
+    """supervisord's log line about the start command's exit; empty if there is none."""
     lines = log.read_text(errors="replace").splitlines()
     ends = [line for line in lines if "model-server" in line and ("exit" in line or "SIG" in line)]
     return ends[-1] if ends else ""
 
 
 def kill(started: Server, who: str, number: int = signal.SIGKILL) -> Killed:
-    """One part of the container is ended, under four streams."""
+    """Kills one part of the container, under four streams."""
     with flowing(started.model, 4, **ENDLESS) as outcomes:
         send(who, number)
         ended = wait(lambda: started.process.poll() is not None)
@@ -259,8 +259,8 @@ def kill(started: Server, who: str, number: int = signal.SIGKILL) -> Killed:
 
 
 def kill_nginx_worker(model: str) -> tuple[float, list[Outcome]]:
-    """Seconds until a request is answered after nginx's workers were killed, and what became of the
-    streams through them."""
+    """Kills nginx's workers → seconds until a request is answered, and the outcomes of the streams
+    through them."""
     with flowing(model, 4, **ENDLESS) as outcomes:
         send(NGINX_WORKER, signal.SIGKILL)
         back = wait(lambda: streams(model, 1)[0].right)
@@ -276,13 +276,13 @@ class Stopped:
     liveness: int
     readiness: int
     ended_after: float  # seconds until nothing of the container was left
-    outcomes: Sequence[Outcome]  # of the streams that ran
+    outcomes: Sequence[Outcome]  # of the streams at that time
     exit_line: str
 
 
 def drain(started: Server, tokens: int, count: int = 8) -> Stopped:
-    """vLLM alone is told to stop, under so many streams of so many tokens. The engine is paused
-    until it has been asked for more: a quick one would be through before."""
+    """Stops vLLM alone, under `count` streams of `tokens` tokens. The engine is paused until it has
+    the signal: a fast one would finish before."""
     with flowing(started.model, count, ignore_eos=True, max_tokens=tokens) as outcomes:
         send(ENGINE, signal.SIGSTOP)
         asked = time.monotonic()
@@ -301,14 +301,14 @@ def drain(started: Server, tokens: int, count: int = 8) -> Stopped:
 @dataclass(frozen=True)
 class ContainerStopped:
     refused: Outcome  # a request sent after the signal
-    readiness: int  # then
-    short: Sequence[Outcome]  # streams of which a stop leaves time for the rest
+    readiness: int  # at that time
+    short: Sequence[Outcome]  # streams that have time to finish during a stop
     long: Sequence[Outcome]  # streams that would not end
     seconds: float  # until nothing of the container was left
 
 
 def stop(started: Server, tokens: int = 300) -> ContainerStopped:
-    """The container is told to stop, under four streams of so many tokens and two endless ones."""
+    """Stops the container, under four streams of `tokens` tokens and two endless ones."""
     model, url = started.model, started.url
     with flowing(model, 2, url, **ENDLESS) as long:
         with flowing(model, 4, url, ignore_eos=True, max_tokens=tokens) as ending:

@@ -20,7 +20,7 @@ def batch() -> ImageBatch:
 
 
 def answers(*addresses: str) -> Callable[..., Any]:
-    """A look-up that gives these addresses, whatever the name."""
+    """A look-up that returns these addresses for any name."""
 
     def lookup(host: str, port: int, family: int, kind: int) -> list[Any]:
         return [

@@ -1,9 +1,9 @@
-"""A stand-in of the Hugging Face hub, for one gated model: what HF_ENDPOINT names in tests.
+"""A stand-in for the Hugging Face hub, with one gated model: HF_ENDPOINT points to it in tests.
 
-Promises: as on the hub, what is told of the repo beside its files is public; its files are for
-tokens whose owner has accepted the terms; errors have the hub's statuses and X-Error-Code; large
-files are redirected to another host, with a signed address and without the token. Refuses there a
-request that brings one, and any path the clients here do not need. Listens on loopback only.
+Promises: as on the hub, a repo's metadata is public; its files are for tokens whose owner has
+accepted the terms; errors have the hub's statuses and X-Error-Code; large files are redirected to
+another host, with a signed address and without the token. That host rejects a request with a token,
+and both reject any path that the clients here do not need. Listens on loopback only.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-LARGE = 10 << 20  # bytes; the hub keeps such files, and all weights, outside of git
+LARGE = 10 << 20  # bytes; the hub keeps files from this size, and all weights, outside of git
 
 
 @dataclass(frozen=True)
 class File:
     path: Path
     size: int  # bytes
-    blob: str  # git's name for the content
+    blob: str  # git's hash of the content
     sha256: str
     large: bool
 
@@ -51,20 +51,20 @@ class Answer:
 
 @dataclass
 class Hub:
-    """`member` is the token of one who has accepted the terms, `outsider` of one who has not."""
+    """`member` is the token of a user who has accepted the terms, `outsider` of one who has not."""
 
     repo: str
     commit: str
     files: dict[str, File]
     url: str = ""
-    storage: str = ""  # where large files are; another origin, as the clients see it
+    storage: str = ""  # the address of large files; to the clients another origin
     member: str = field(default_factory=lambda: f"hf_{secrets.token_hex(17)}")
     outsider: str = field(default_factory=lambda: f"hf_{secrets.token_hex(17)}")
     signature: str = field(default_factory=lambda: secrets.token_hex(8))
     seen: list[tuple[str, str, int]] = field(default_factory=list)  # method, path, status
 
     def answer(self, target: str, authorization: str | None, ranges: str | None) -> Answer:
-        """What is answered to a GET, or to a HEAD but for the body."""
+        """The answer to a GET, or without its body to a HEAD."""
         address = urlsplit(target)
         path = unquote(address.path)
         if path.startswith("/storage/"):
@@ -106,7 +106,7 @@ class Hub:
     def _stored(
         self, path: str, query: str, authorization: str | None, ranges: str | None
     ) -> Answer:
-        if authorization is not None:  # nor would S3 take both
+        if authorization is not None:  # S3 does not accept both either
             return error(400, None, "Only one auth mechanism allowed")
         if query != f"Signature={self.signature}":
             return error(403, None, "AccessDenied")
@@ -142,7 +142,7 @@ def error(status: int, code: str | None, message: str) -> Answer:
 
 
 def part(file: File, headers: dict[str, str], ranges: str | None) -> Answer:
-    """The file, or what a Range header ("bytes=0-99", "bytes=100-") asks of it."""
+    """The file, or the part that a Range header ("bytes=0-99", "bytes=100-") requests."""
     content = file.path.read_bytes()
     asked = re.fullmatch(r"bytes=(\d+)-(\d*)", ranges or "")
     if not asked:
@@ -180,11 +180,11 @@ def serving(repo: str, commit: str, folder: Path) -> Iterator[Hub]:
         do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, format: str, *arguments: Any) -> None:
-            pass  # `seen` has it
+            pass  # `seen` records it
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: Any, client_address: Any) -> None:
-            pass  # a client that left; what it missed shows in its own error
+            pass  # a client that disconnected; its own error shows what it missed
 
     with Server(("127.0.0.1", 0), Handler) as server:
         hub.url = f"http://127.0.0.1:{server.server_port}"

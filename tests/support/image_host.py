@@ -1,4 +1,4 @@
-"""A host of images on loopback, good and hostile: one small server that speaks HTTP by hand."""
+"""A host of good and hostile images on loopback: a small server with hand-written HTTP."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ from local.standins.corpus import plain_image
 
 RED, BLUE = (220, 30, 30), (30, 50, 220)
 TLS_HANDSHAKE = b"\x16"
-PAUSE = 0.2  # seconds between the bytes of a drip
+PAUSE = 0.2  # seconds between the bytes of a slow response
 
 
 def picture(
@@ -31,7 +31,7 @@ def picture(
 
 
 def blank(kind: str, size: tuple[int, int]) -> bytes:
-    """An image that is small as sent, whatever its size."""
+    """An image that is small as sent, whatever its dimensions."""
     stream = io.BytesIO()
     Image.new("1", size).save(stream, kind)
     return stream.getvalue()
@@ -48,14 +48,14 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def numbered(png: bytes, number: int) -> bytes:
-    """The same picture in other bytes, so that no cache knows it."""
+    """The same picture in different bytes, so that it is in no cache."""
     after_header = 33
     text = chunk(b"tEXt", b"number\0%d" % number)
     return png[:after_header] + text + png[after_header:]
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG whose pixels are all there, a thousandth of its size as sent."""
+    """A PNG with all its pixels, whose size as sent is a thousandth of them."""
 
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     row = bytes(1 + (width + 7) // 8)
@@ -68,7 +68,7 @@ def bomb(width: int, height: int) -> bytes:
 
 
 class ImageHost:
-    """`url(path)`: what is there is in `_answer`. `open` counts the connections that are."""
+    """`url(path)`: `_answer` defines the content. `open` counts open connections."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -80,7 +80,7 @@ class ImageHost:
         return f"http://{host}:{self.port}{path}"
 
     def wait_until_left(self, seconds: float = 60) -> float:
-        """Waits until no connection is open → how long that took."""
+        """Waits until no connection is open → the seconds it took."""
         started = time.monotonic()
         while self.open and time.monotonic() < started + seconds:
             time.sleep(0.01)
@@ -98,7 +98,7 @@ class ImageHost:
                 request += await reader.readuntil(b"\r\n\r\n")
                 path = request.split()[1].decode()
                 self.asked.append(path)
-                # A client that leaves is noticed at once, also between two bytes of a drip.
+                # Notices at once that a client disconnects, even between two bytes.
                 left = asyncio.create_task(reader.read())
                 sending = asyncio.create_task(self._send(path, writer))
                 await asyncio.wait((left, sending), return_when=asyncio.FIRST_COMPLETED)
@@ -193,7 +193,7 @@ def head(status: int, *lines: str) -> bytes:
 def serving(
     tls: ssl.SSLContext | None = None, address: str = "127.0.0.1", port: int = 0
 ) -> Iterator[ImageHost]:
-    """An image host in a thread, on a free port unless one is named."""
+    """An image host in a thread, on a free port unless one is given."""
     host, loop, ready = ImageHost(), asyncio.new_event_loop(), threading.Event()
 
     async def serve() -> None:
@@ -208,7 +208,7 @@ def serving(
 
     def run() -> None:
         loop.run_until_complete(serving)
-        if rest := asyncio.all_tasks(loop):  # without any, there would be no loop to wait in
+        if rest := asyncio.all_tasks(loop):  # without any, gather() would find no loop
             for task in rest:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))

@@ -1,4 +1,4 @@
-"""Plain images as content parts, and what a model that sees says of them."""
+"""Plain images as content parts, and the answers of a model with images."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Legacy requests: settings of models, and what becomes of a request."""
+"""Legacy requests: settings of models, and the results of a request."""
 
 from hypothesis import strategies as st
 from predict.settings import Settings

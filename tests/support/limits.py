@@ -1,6 +1,10 @@
-"""Requests that each limit just allows, and what is too much for it."""
+"""Requests that are just within each limit, and requests that exceed it."""
 
 from typing import Any
+
+from predict.settings import DEFAULT_LIMITS, RequestLimits
+
+NO_LIMITS: RequestLimits = dict.fromkeys(DEFAULT_LIMITS)
 
 
 def user(*parts: Any) -> dict[str, Any]:
@@ -8,7 +12,7 @@ def user(*parts: Any) -> dict[str, Any]:
 
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
-# a limit, its number, what that allows, what it does not
+# a limit, its number, what is within it, what exceeds it
 AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
     ("values", 3, {"user": [[], []]}, {"user": [[], [], []]}),
     ("depth", 3, {"a": [[]]}, {"a": [[[]]]}),

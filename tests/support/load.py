@@ -1,7 +1,7 @@
-"""A container under load: streams at once, how each ended, and what the server says meanwhile.
+"""A container under load: concurrent streams, how each ended, and the server's state meanwhile.
 
-Promises: all goes through nginx, as users' requests do, on loopback; an answer is right only if it
-is whole and exact.
+Promises: all requests go through nginx, as users' requests do, on loopback; an answer is right only
+if it is complete and exact.
 """
 
 import asyncio
@@ -34,19 +34,19 @@ from local.truss import STRAIGHT_URL, URL, stage
 from tests.support.container import SPAWN, Running
 from tests.support.timing import container_start
 
-LIVENESS = f"{URL}/"  # Truss's; nginx hands it on
+LIVENESS = f"{URL}/"  # Truss's; nginx forwards it
 CHAT = "/v1/chat/completions"
-ENDLESS: Mapping[str, Any] = {"ignore_eos": True, "max_tokens": 30000}  # streams for a scenario
+ENDLESS: Mapping[str, Any] = {"ignore_eos": True, "max_tokens": 30000}  # outlast a scenario
 ENDED_WELL = "ended without an error"
 PATIENCE_SECONDS = 300  # for what takes seconds, or half a minute under load; else it never ends
-AT_ONCE = 500  # streams: more than any model here has slots for
+AT_ONCE = 500  # streams: more than the slots of any model here
 
 _NEW = httpx.Limits(max_connections=None, max_keepalive_connections=0)  # one for each request
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a request ended. `status` 0: without one. `right`: whole, and the text exact."""
+    """How a request ended. `status` 0: without one. `right`: complete, and the text exact."""
 
     status: int
     right: bool
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def ending(outcome: Outcome) -> str:
-    """How a stream that ought not to end well did end."""
+    """How a stream ended that was not meant to end well."""
     if outcome.status == 0:
         return "cut off"
     if outcome.status != 200:
@@ -65,19 +65,19 @@ def ending(outcome: Outcome) -> str:
 
 
 def endings(outcomes: Sequence[Outcome]) -> str:
-    """How streams that were broken off ended, for a table."""
+    """How the interrupted streams ended, for a table."""
     found = [ending(outcome) for outcome in outcomes]
     return ", ".join(f"{found.count(how)} {how}" for how in dict.fromkeys(found))
 
 
 def broken_off(outcomes: Sequence[Outcome], count: int) -> bool:
-    """Whether so many ended, each with an error, before or within its stream."""
+    """Whether `count` streams ended, each with an error, before or within its stream."""
     return len(outcomes) == count and ENDED_WELL not in map(ending, outcomes)
 
 
 @dataclass
 class Server:
-    """A container as the scenarios see it: one of their own, or one that other tests shared."""
+    """A container as the scenarios see it: their own, or one shared with other tests."""
 
     model: str
     process: subprocess.Popen[bytes]
@@ -96,10 +96,10 @@ def server(
     nginx: bool = True,
     **serving: int,
 ) -> Iterator[Server]:
-    """A container of its own, ended afterwards if it is still there. `variables`: of its
-    environment, beside those of the config; its engine is started as in the image, for these tests
-    watch how processes end. `nginx`: which of Truss's two builds. `serving`: fields
-    of the card's section that are others here."""
+    """A separate container, ended afterwards if it still runs. `variables`: of its environment, in
+    addition to the config's; its engine is started as in the image, because these tests watch how
+    processes end. `nginx`: which of Truss's two builds. `serving`: changed fields of the card's
+    section."""
     card = cards.load(model)
     changed = card.model_copy(update={"serving": card.serving.model_copy(update=serving)})
     config = render(changed, Options())
@@ -115,7 +115,7 @@ def server(
         try:
             with container_start(model):
                 processes.wait_until_ready(process, log, url)
-            streams(model, 2, url)  # nothing is measured cold
+            streams(model, 2, url)  # warm-up
             yield Server(model, process, log, url)
             if process.poll() is None:
                 processes.stop(process)
@@ -139,12 +139,12 @@ def known(model: str) -> list[tuple[list[dict[str, str]], str]]:
 def streams(
     model: str, count: int, url: str = URL, begun: set[int] | None = None, **more: Any
 ) -> list[Outcome]:
-    """So many streams at once, each with the next dialogue in turn and `more` in its request. Those
-    that have text are in `begun`."""
+    """`count` concurrent streams, each with the next dialogue in turn and `more` in its request.
+    `begun` receives those that have text."""
     heard = set[int]() if begun is None else begun
 
     async def run() -> list[Outcome]:
-        async with httpx.AsyncClient(  # certificates, which nothing here needs, take 20 ms to load
+        async with httpx.AsyncClient(  # no certificates: not needed here, and they take 20 ms
             base_url=url, timeout=PATIENCE_SECONDS, trust_env=False, limits=_NEW, verify=False
         ) as client:
             asked = known(model)
@@ -187,14 +187,14 @@ async def _stream(
                         heard()
     except httpx.HTTPError as error:
         return Outcome(0, False, time.monotonic() - started, said=repr(error))
-    # what follows an answer whose end is passed over is noise
+    # with ignore_eos, the text after the end of the answer is noise
     same = text.startswith(answer) if more.get("ignore_eos") else text == answer
     right = done and not said and same
     return Outcome(200, right, time.monotonic() - started, said=said or text)
 
 
 def with_retries(model: str, count: int) -> list[Outcome]:
-    """So many streams at once by OpenAI's client, which asks again as it does by default."""
+    """`count` concurrent streams through OpenAI's client, which retries as it does by default."""
 
     async def one(
         client: openai.AsyncOpenAI, messages: list[dict[str, str]], answer: str
@@ -224,8 +224,8 @@ def with_retries(model: str, count: int) -> list[Outcome]:
 
 
 def ask(url: str, body: bytes | None = None) -> tuple[int, str]:
-    """Status and text of a GET, or of a POST where there is a body; by http.client, for what is
-    asked until something holds: it takes a third of httpx's time."""
+    """Status and text of a GET, or of a POST if there is a body; through http.client, for polling:
+    it takes a third of httpx's time."""
     parts = urlsplit(url)
     with contextlib.closing(HTTPConnection(parts.netloc, timeout=30)) as connection:
         connection.request("GET" if body is None else "POST", parts.path, body)
@@ -241,7 +241,7 @@ def metrics(url: str = URL) -> dict[str, float]:
 
 
 def under_way(url: str = URL) -> float:
-    """How many requests the engine has, running or waiting."""
+    """The number of requests in the engine, running or waiting."""
     found = metrics(url)
     return found["vllm:num_requests_running"] + found["vllm:num_requests_waiting"]
 
@@ -250,7 +250,7 @@ def memory_of_processes() -> dict[str, int]:
     """Resident memory of everything in the container, in bytes, by process id and name."""
     found = {}
     for pid, words in processes.container_processes():
-        with contextlib.suppress(OSError):  # it ended while we looked
+        with contextlib.suppress(OSError):  # it has ended
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
             name = " ".join([Path(words[0]).name, *words[1:3]])
             found[f"{pid} {name}"] = pages * os.sysconf("SC_PAGE_SIZE")
@@ -258,37 +258,37 @@ def memory_of_processes() -> dict[str, int]:
 
 
 def core_seconds(engine: bool) -> float:
-    """CPU time that vLLM's engine, or all else in the container, has taken, with children that
+    """CPU time of vLLM's engine, or of everything else in the container, including children that
     have ended."""
     found = processes.container_processes()
     return cpu_seconds([pid for pid, words in found if words[0].startswith("VLLM::") == engine])
 
 
 def memories() -> tuple[int, int]:
-    """That of all together, and of all but vLLM's engine, at the same moment."""
+    """Memory of all processes, and of all but vLLM's engine, at the same moment."""
     found = memory_of_processes()
     beside = sum(taken for name, taken in found.items() if "VLLM::" not in name)
     return sum(found.values()), beside
 
 
 def memory(engine: bool = True) -> int:
-    """That of all together, or of all but vLLM's `engine`."""
+    """Memory of all processes, or of all but vLLM's `engine`."""
     whole, beside = memories()
     return whole if engine else beside
 
 
 def wait(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> float:
-    """How many seconds it took until the condition held."""
+    """Waits until the condition holds → the seconds it took."""
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not so after {seconds:.0f} s"
-        # the API server takes 5 ms to answer with its metrics
+        # the API server takes 5 ms to return its metrics
         time.sleep(min(0.25, 0.05 + (time.monotonic() - started) / 20))
     return time.monotonic() - started
 
 
 def status(url: str) -> int:
-    """The status of a GET; 0 when there is no answer."""
+    """The status of a GET; 0 if there is no answer."""
     try:
         return ask(url)[0]
     except (HTTPException, OSError):
@@ -297,7 +297,7 @@ def status(url: str) -> int:
 
 @contextlib.contextmanager
 def meanwhile(work: Callable[[], list[Outcome]]) -> Iterator[list[Outcome]]:
-    """`work` in a thread; what it returns is in the list once the block has ended."""
+    """Runs `work` in a thread; its results are in the list once the block has ended."""
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.extend(work()))
     thread.start()
@@ -309,8 +309,8 @@ def meanwhile(work: Callable[[], list[Outcome]]) -> Iterator[list[Outcome]]:
 
 @contextlib.contextmanager
 def flowing(model: str, count: int, url: str = URL, **more: Any) -> Iterator[list[Outcome]]:
-    """So many streams in a thread; the block begins once each has text. By their clients and not by
-    vLLM's count of running requests: a quick engine is through before that is asked for."""
+    """`count` streams in a thread; the block begins once each has text. The clients tell, not
+    vLLM's count of running requests: a fast engine would finish before it is read."""
     begun: set[int] = set()
     with meanwhile(lambda: streams(model, count, url, begun, **more)) as outcomes:
         wait(lambda: len(begun) == count or bool(outcomes))

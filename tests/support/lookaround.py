@@ -1,6 +1,6 @@
 """Regular expressions with look-ahead and word boundaries, as clients send them."""
 
-# Expressions of real life, with texts that they match, and others
+# Real-world expressions, with texts that match, and texts that do not
 KNOWN: dict[str, tuple[list[str], list[str]]] = {
     r"^(?=.*\d).{8,}$": (["abcdefg1", "1" * 30], ["abcdefgh", "abc1"]),
     r"^(?=.*[a-z])(?=.*[A-Z])(?=.*\d).{8,}$": (["aaaaaaA1", "1Aa" * 5], ["aaaaaaaa1", "aA1"]),
@@ -10,9 +10,9 @@ KNOWN: dict[str, tuple[list[str], list[str]]] = {
     ),
     r"\bfoo\b": (["foo"], ["foo ", "food", ""]),
     r"\b\w+\b(\W+\b\w+\b)*": (["foo bar", "a"], ["foo ", " foo"]),
-    # pydantic's, of a Decimal
+    # pydantic's, for a Decimal
     r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$": (["1", "-0.5", ".5", "+7."], ["", "-", "+.", "1.2.3"]),
-    # zod's, of an e-mail address
+    # zod's, for an e-mail address
     r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@"
     r"([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$": (
         ["a@b.co", "o'neil.x+y@a-b.example.org"],

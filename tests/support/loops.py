@@ -1,4 +1,4 @@
-"""Tests in an event loop."""
+"""Runs tests in an event loop."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def run(test: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """What it returns, unless it hangs."""
+    """The test's result, unless it hangs."""
     return asyncio.run(asyncio.wait_for(test(), 30))
 
 
 async def settled() -> None:
-    """Until what is ready has run."""
+    """Waits until everything that is ready has run."""
     for _ in range(3):
         await asyncio.sleep(0)

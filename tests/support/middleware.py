@@ -1,4 +1,4 @@
-"""The request middleware before a fake of vLLM that keeps what it gets."""
+"""The request middleware in front of a fake of vLLM that records what it receives."""
 
 import asyncio
 import json
@@ -11,12 +11,12 @@ CHAT_PATH = "/v1/chat/completions"
 
 
 class Vllm:
-    """Keeps what the class hands on, and answers with a short chat completion."""
+    """Records what the middleware forwards, and answers with a short chat completion."""
 
     def __init__(self) -> None:
         self.scopes: list[Any] = []
         self.bodies: list[bytes] = []
-        self.taken = 0  # pieces of the body that were asked for
+        self.taken = 0  # pieces of the body that were read
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", scope["type"] == "http"
@@ -41,7 +41,8 @@ def post(
     stream_interval: int = 1,
     **given: Any,
 ) -> tuple[Vllm, int, Any]:
-    """What vLLM got, and status and body of the response. `given`: variables, and "header:name"."""
+    """What vLLM received, and the response's status and body. `given`: variables, and
+    "header:name"."""
     vllm, sent = Vllm(), []
     own = {name: value for name, value in given.items() if name.startswith("header:")}
     environment = {name: value for name, value in given.items() if name not in own}

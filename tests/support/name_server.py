@@ -11,8 +11,8 @@ A = 1
 
 
 class NameServer:
-    """`answers`: the addresses that a name has, the first time it is asked for, the second and so
-    on; the last one stays. `asked`: names, in order, of questions for an IPv4 address."""
+    """`answers`: the addresses of a name for the first query, the second and so on; the last one
+    stays. `asked`: names, in order, of queries for an IPv4 address."""
 
     def __init__(self) -> None:
         self.address = ADDRESS
@@ -20,7 +20,7 @@ class NameServer:
         self.asked: list[str] = []
 
     def reply(self, question: bytes) -> bytes:
-        """By RFC 1035, with a TTL of 0; no address of any other kind."""
+        """As in RFC 1035, with a TTL of 0; no addresses of other types."""
         end = question.index(b"\0", 12) + 1
         name = question[12:end]
         (kind,) = struct.unpack(">H", question[end : end + 2])
@@ -39,7 +39,7 @@ class NameServer:
 
 @contextmanager
 def name_server() -> Iterator[NameServer]:
-    """Answers on UDP port 53 of ADDRESS; a `PermissionError` for users who may not."""
+    """Answers on UDP port 53 of ADDRESS; a `PermissionError` for unprivileged users."""
     server = NameServer()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
         port.bind((ADDRESS, 53))

@@ -1,6 +1,6 @@
-"""A neighbour of an attack, who asks with a little text and waits for the first token, and the
-clients of the attack, in a process of their own that leaves the cores to the server and to the
-neighbour: they would be on other machines."""
+"""A neighbour of an attack, which sends a short text and waits for the first token, and the
+attack's clients, in a separate process that leaves the cores to the server and the neighbour: real
+clients would be on other machines."""
 
 import json
 import multiprocessing
@@ -17,18 +17,19 @@ from local.truss import URL
 
 CHAT = f"{URL}/v1/chat/completions"
 COMPLETIONS = f"{URL}/v1/completions"
+MESSAGES = f"{URL}/v1/messages"
 TOKENIZE = f"{URL}/tokenize"
 QUESTION = [{"role": "user", "content": "What is the Mistral wind?"}]
 UNDER_WAY_SECONDS = 1.0  # until all clients of an attack have sent something
 PATIENCE_SECONDS = 300  # an image behind a flood of others
 
 Body = dict[str, Any]
-Pieces = list[bytes]  # of a body, which are not copied for each request
+Pieces = list[bytes]  # of a body, not copied for each request
 
 
 def http() -> httpx.Client:
-    """Kept, for to make one takes the CPU as long as to ask; and without certificates, which no
-    request here needs, and which take 20 ms to load."""
+    """Reused, because creating a client takes as much CPU as a request; without certificates, which
+    no request here needs, and which take 20 ms to load."""
     return httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False, verify=False)
 
 
@@ -64,10 +65,17 @@ def outcome(response: httpx.Response) -> int | str:
     return response.status_code
 
 
+def url_of(body: Body) -> str:
+    """The route of a body, from its fields."""
+    for name, url in {"return_token_strs": TOKENIZE, "output_config": MESSAGES}.items():
+        if name in body:
+            return url
+    return CHAT if "messages" in body else COMPLETIONS
+
+
 def send(client: httpx.Client, body: Body | Pieces) -> httpx.Response:
     if isinstance(body, dict):
-        url = CHAT if "messages" in body else COMPLETIONS
-        return client.post(TOKENIZE if "return_token_strs" in body else url, json=body)
+        return client.post(url_of(body), json=body)
     length = str(sum(map(len, body)))
     return client.post(CHAT, content=iter(body), headers={"content-length": length})
 
@@ -75,7 +83,7 @@ def send(client: httpx.Client, body: Body | Pieces) -> httpx.Response:
 def attack(
     clients: int, make: Callable[[str], Body | Pieces], leave: bool, over: Any, statuses: Any
 ) -> None:
-    """Sends without a pause until it is over; then waits for the last answers, or leaves."""
+    """Sends without a pause until it is over; then waits for the last answers, or disconnects."""
     os.nice(10)
 
     def client(number: int) -> None:
@@ -99,16 +107,16 @@ def attack(
         time.sleep(0.1)
     for thread in threads if not leave else ():
         thread.join()
-    statuses.put(list(seen))  # and with this process end the connections of its threads
+    statuses.put(list(seen))  # the end of this process also closes its threads' connections
 
 
 @contextmanager
 def attacked(
     clients: int, make: Callable[[str], Body | Pieces], leave: bool = False
 ) -> Iterator[list[int | str]]:
-    """Beside a process of so many clients; yields what will be the statuses of their answers. They
-    wait for the last of these, or `leave` when the block ends."""
-    processes = multiprocessing.get_context("fork")  # what makes the bodies is a function of here
+    """Runs a process with `clients` clients; yields a list for the statuses of their answers. The
+    clients wait for the last answers, or `leave` when the block ends."""
+    processes = multiprocessing.get_context("fork")  # `make` is a function of this process
     over, answered = processes.Event(), processes.Queue()
     work = (clients, make, leave, over, answered)
     process = processes.Process(target=attack, args=work, daemon=True)

@@ -1,4 +1,4 @@
-"""The lines of docs/operations.md for Baseten's API, as printed there, on the stand-in."""
+"""The lines of docs/operations.md for Baseten's API, as printed there, run on the fake."""
 
 import re
 
@@ -11,13 +11,13 @@ FUNCTION, *LINES = re.findall(r"<!-- run -->\n```sh\n(.*?)```", PAGE, re.DOTALL)
 
 
 def line_with(word: str) -> str:
-    """The one line with this word."""
+    """The one line that contains this word."""
     (line,) = (line for line in LINES if word in line)
     return str(line)
 
 
 def run(user: User, deployment: Deployment, line: str) -> str:
-    """What the line prints, for this deployment and its model."""
+    """The output of the line, for this deployment and its model."""
     service = user.baseten.url
     here = line.replace("https://api.baseten.co", service)
     here = here.replace("https://model-$MODEL_ID.api.baseten.co", f"{service}/model-$MODEL_ID")

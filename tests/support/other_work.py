@@ -1,5 +1,5 @@
-"""Whether other work had this machine's cores: what took too long is tried again only then, so that
-a rare wait of our own fails its test."""
+"""Whether other work occupied this machine's cores: only then is a slow measurement repeated, so
+that a rare delay caused by this project fails its test."""
 
 import os
 import time
@@ -10,14 +10,14 @@ from typing import TypeVar
 from bench.cpu import TICKS, cpu_seconds, family
 
 TRIES = 3
-NOTICED = 0.02  # of the cores' time; a machine at rest takes a tenth of it for itself
-LEAST_SECONDS = 0.1  # of CPU, where that is little: both are counted in ticks of 10 ms
+NOTICED = 0.02  # of the cores' time; an idle machine uses a tenth of it for itself
+LEAST_SECONDS = 0.1  # of CPU, if that share is small: both are counted in ticks of 10 ms
 Found = TypeVar("Found")
 
 
 def busy_seconds() -> float:
-    """CPU seconds of all on the cores that are ours to use, of the kernel and of other guests of
-    the machine too."""
+    """CPU seconds of everything on the cores available to us, including the kernel and other guests
+    of the machine."""
     cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
     ticks = 0
     for line in Path("/proc/stat").read_text().splitlines():
@@ -29,14 +29,14 @@ def busy_seconds() -> float:
 
 
 def own_seconds() -> float:
-    """CPU seconds of this process and all that it has started, those that have ended too."""
+    """CPU seconds of this process and all that it has started, including those that have ended."""
     return cpu_seconds(family(os.getpid()))
 
 
 def tried_again(
     measure: Callable[[], Found], is_well: Callable[[Found], bool], tries: int = TRIES
 ) -> Found:
-    """What `measure` finds: the first that is well, or that was found while nothing else took the
+    """The result of `measure`: the first that is well, or that came while nothing else used the
     cores, or the last."""
     while True:
         began, busy, own = time.monotonic(), busy_seconds(), own_seconds()

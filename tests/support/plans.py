@@ -1,4 +1,4 @@
-"""Plans of any card on any GPU."""
+"""Plans for any card on any GPU."""
 
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""Programs of tests/support, in a process of their own."""
+"""Runs programs of tests/support in their own processes."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from deploy.paths import ROOT
 
 
 def answer_of(module: str) -> Any:
-    """The JSON that a module writes when it is run."""
+    """The JSON that a module prints when it is run."""
     done = subprocess.run(
         [sys.executable, "-m", module],
         cwd=ROOT,

@@ -1,5 +1,5 @@
-"""The process that tries constraints, with a judge that is there at once: xgrammar takes 2 s to
-import, and tests of what happens to the process start many. Forks, limits and lines are its own."""
+"""The process that tries constraints, with a judge that is ready at once: xgrammar takes 2 s to
+import, and tests of the process start many. Forks, limits and log lines are the real ones."""
 
 import sys
 from types import ModuleType

@@ -1,8 +1,8 @@
-"""docs/resilience.md, written by the tests themselves while they do to a container what it lists.
+"""docs/resilience.md, written by the tests themselves while they do what it lists to a container.
 
 Promises: a row says what was done and what was seen in this run; a test that failed has none, and
-the page names it and what it found; what stands in the page that was there between `BY_HAND` and
-`END` is kept as it is. Without --resilience=FILE rows are collected and dropped.
+the page names it and its error; the existing text between `BY_HAND` and `END` in the page is kept.
+Without --resilience=FILE rows are collected and dropped.
 """
 
 import time
@@ -12,26 +12,39 @@ import pytest
 
 from bench.machine import commit, machine
 from deploy.config import vllm_version
+from deploy.markdown import row, table
 
-SECTIONS = (
-    "Bad requests",
-    "Bad images",
-    "Load",
-    "Costly requests",
-    "A client that leaves",
-    "An engine that hangs",
-    "A part that is killed",
-    "A stop",
-    "Surroundings that fail",
-    "A soak",
-)
+TITLES = ("what was done", "what was seen")
+# Section → headings of its table.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Bad requests": TITLES,
+    "Bad images": TITLES,
+    "Load": TITLES,
+    "Costly requests": (
+        "clients send, without a pause",
+        "model",
+        "TTFT of a neighbour alone, ms",
+        "beside them: median",
+        "longest",
+        "answers, by status",
+    ),
+    "Other waits": TITLES,
+    "A client that leaves": TITLES,
+    "An engine that hangs": TITLES,
+    "A part that is killed": TITLES,
+    "A stop": TITLES,
+    "Surroundings that fail": TITLES,
+    "A soak": TITLES,
+}
 HEAD = """\
 # Resilience
 
 What was done to the local container, through nginx, and what was seen. The tests do it and check
 it; `make resilience` writes their results here. Nothing here was run on Baseten or on a GPU.
+A neighbour is one more client, who asks a short question again and again meanwhile; TTFT is the
+time to its first token.
 """
-# Between them stands what the figures mean, which no test can say.
+# The text between them explains the figures, which no test can do.
 BY_HAND = "<!-- by hand: kept by make resilience; read it again beside new figures -->"
 END = "<!-- end of by hand -->"
 
@@ -41,10 +54,10 @@ class Report:
         self.rows: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
         self.failed: list[str] = []
 
-    def row(self, section: str, done: str, seen: str) -> None:
-        """What a test did and what it saw, in a section of `SECTIONS`; a test that is repeated
-        replaces its row."""
-        self.rows[section][done] = seen
+    def row(self, section: str, done: str, *seen: object, key: str = "") -> None:
+        """Adds what a test did and what it saw, the cells of a section of `SECTIONS`; a repeated
+        test replaces its row, by `done` and `key`."""
+        self.rows[section][done + key] = row(done, *seen)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -61,8 +74,7 @@ class Report:
             lines += self.failed
         for section, rows in self.rows.items():
             if rows:
-                lines += ["", f"## {section}", "", "| what was done | what was seen |", "|---|---|"]
-                lines += [f"| {done} | {seen} |" for done, seen in rows.items()]
+                lines += ["", f"## {section}", "", table(SECTIONS[section], rows.values())]
         return "\n".join(lines) + "\n"
 
     def write(self, to: Path) -> None:

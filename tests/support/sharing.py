@@ -1,10 +1,10 @@
-"""Which tests one process runs, where several share them (scripts/test.py, `--dist=loadgroup`).
+"""Distributes tests over several processes (scripts/test.py, `--dist=loadgroup`).
 
-Promises: tests of a shared container stay together, and those of a file; of container tests the one
-that keeps all cores busy comes first, and what may run beside it, then the largest groups, and the
-quick layers fill the end, so that all processes end at about the same time. pytest-xdist 3.8 would
-carry a group in a test's id, which pytest 9.2 no longer lets it change: the processes write the
-groups to a file, and the scheduler reads that.
+Promises: tests of a shared container stay together, and so do those of a file; of the container
+tests the one that keeps all cores busy comes first, with those that may run with it, then the
+largest groups, and the quick layers fill the end, so that all processes end at about the same time.
+pytest-xdist 3.8 would put a group in a test's id, which pytest 9.2 no longer lets it change: the
+processes write the groups to a file, and the scheduler reads that.
 """
 
 import json
@@ -30,9 +30,9 @@ FILE = "groups.json"  # in the temporary folder of the whole run
 
 
 def arrange(items: list[pytest.Item], basetemp: Path) -> None:
-    """Puts a process's tests in the order in which groups are to be begun, and writes the groups.
+    """Sorts a process's tests by the order in which groups are to begin, and writes the groups.
     `basetemp`: the temporary folder of the process."""
-    # one after the other they take one turn (turns.py); those of a file stay as they are written
+    # undisturbed tests in a row share one turn (turns.py); those of a file keep their order
     items.sort(key=lambda it: (ends_container(it), undisturbed(it) and shares(it) is not None))
     items.sort(key=lambda item: not has(item, BUSY))
     groups = {item.nodeid: group_of(item) for item in items}

@@ -1,8 +1,8 @@
-"""The load of a soak: clients of every kind at once, for a time, in a process of its own.
+"""The load of a soak test: clients of every kind at once, for a time, in a separate process.
 
-Promises: every request that has an exact answer is compared with it; a 503 is counted and asked
-again; a reader that is slow and one that leaves are among the clients. Prints one JSON object: by
-kind, how many were right, refused and wrong, with the first wrong answers.
+Promises: every request with an exact answer is compared with it; a 503 is counted and retried; the
+clients include a slow reader and one that disconnects. Prints one JSON object: by kind, how many
+were right, refused and wrong, with the first wrong answers.
 
     python -m tests.support.soak MODEL SECONDS STREAMS
 """
@@ -29,9 +29,9 @@ from tests.support.hostile.case import Case
 from tests.support.images import IMAGES, part
 from tests.support.load import CHAT, known
 
-MARK = "quoted-by-the-soak"  # in what users, schemas and bad input say
-LONG = 12  # characters of a text that is in a log only if a request is quoted
-# At most, for who was refused: a slot that is free is asked for at once. Not all at one moment.
+MARK = "quoted-by-the-soak"  # in the users' text, schemas and bad input
+LONG = 12  # characters; a text this long is in a log only if a request is quoted
+# Maximum wait after a rejection: a free slot is requested at once. Random, to spread retries.
 RETRY_SECONDS = (0.25, 0.75)
 TOOLS = load_dialogues()["tools"]
 SCHEMA = {
@@ -42,7 +42,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 
-Ask = Callable[[httpx.AsyncClient, int], Awaitable[str | None]]  # what is wrong, if anything
+Ask = Callable[[httpx.AsyncClient, int], Awaitable[str | None]]  # the error, if any
 
 
 class RefusedError(Exception):
@@ -67,7 +67,7 @@ def compare(got: Any, expected: Any) -> str | None:
 
 
 def chat(model: str, pause: float = 0.0, leave: bool = False) -> Ask:
-    """Streams; `pause`: seconds between two reads; `leave`: hangs up at the first token."""
+    """Streams; `pause`: seconds between two reads; `leave`: disconnects at the first token."""
     asked = known(model)
 
     async def ask(client: httpx.AsyncClient, number: int) -> str | None:
@@ -104,7 +104,7 @@ LEGACY: list[str] = []
 
 async def image(client: httpx.AsyncClient, number: int) -> str | None:
     colour = list(IMAGES["colours"])[number % len(IMAGES["colours"])]
-    size = (random.randrange(16, 200), random.randrange(16, 200))  # so that no cache knows it
+    size = (random.randrange(16, 200), random.randrange(16, 200))  # so that it is in no cache
     content = [{"type": "text", "text": "What is this?"}, part(colour, size)]
     got = await post(client, CHAT, messages=[{"role": "user", "content": content}], max_tokens=64)
     return compare(got["choices"][0]["message"]["content"], IMAGES["answers"][0].format(colour))
@@ -127,7 +127,7 @@ async def schema(client: httpx.AsyncClient, number: int) -> str | None:
 
 
 def bad_input(model: str) -> Ask:
-    """The hostile requests that are small and answered soon, in turn."""
+    """The hostile requests that are small and quickly answered, in turn."""
     small = [case for case in hostile.cases(model) if len(case.content) < 20_000]
     turn: Iterator[Case] = itertools.cycle(small)
 
@@ -148,7 +148,7 @@ def bad_input(model: str) -> Ask:
 
 
 def sent(model: str) -> list[str]:
-    """Texts of the requests and their answers: no line of a log may have one."""
+    """Texts of the requests and their answers: no log line may contain one."""
     texts = [MARK, TOOLS["question"], str(TOOLS["call"]["arguments"])]
     for messages, answer in known(model):
         texts += [answer, *(message["content"] for message in messages)]
@@ -156,7 +156,7 @@ def sent(model: str) -> list[str]:
 
 
 def clients(model: str, streams: int) -> dict[str, tuple[int, Ask]]:
-    """Kind → how many clients, and what each asks again and again."""
+    """Kind → the number of clients, and the request that each repeats."""
     kinds: dict[str, tuple[int, Ask]] = {
         "chats": (streams, chat(model)),
         "slow readers": (8, chat(model, pause=0.1)),
@@ -183,10 +183,10 @@ async def load(model: str, seconds: float, streams: int) -> dict[str, Any]:
     end = time.monotonic() + seconds
     counts: dict[str, Counter[str]] = {}
     wrong: list[str] = []
-    refused: deque[asyncio.Future[None]] = deque()  # who was refused, in order
+    refused: deque[asyncio.Future[None]] = deque()  # rejected clients, in order
 
     async def turn() -> None:
-        """Waits until a request has ended, however quick the machine is."""
+        """Waits until a request has ended, on a machine of any speed."""
         refused.append(ended := asyncio.get_running_loop().create_future())
         await asyncio.wait([ended], timeout=random.uniform(*RETRY_SECONDS))
         if not ended.done():

@@ -1,6 +1,6 @@
-"""Whether this machine has time to spare, for tests of what runs only in such time: trials of
-constraints have idle priority after their first 0.1 s, and without a verdict after 20 s the
-request gets a 503 (predict/constraints/process.py)."""
+"""Whether this machine has idle time, for tests of code that runs only then: trials of constraints
+have idle priority after their first 0.1 s, and without a verdict after 20 s the request gets a 503
+(predict/constraints/process.py)."""
 
 import os
 import time
@@ -12,7 +12,7 @@ LEAST = 0.5  # of a core: a trial of 4 CPU seconds then has its verdict within 8
 
 
 def idle_share() -> float:
-    """The part of a core that a process at idle priority gets now."""
+    """The share of a core that a process at idle priority gets now."""
     processes = get_context("fork")
     answers: Any = processes.SimpleQueue()
     process = processes.Process(target=_spin, args=(answers,))

@@ -1,4 +1,4 @@
-"""What must hold of a stop of the container, in both of Truss's builds."""
+"""The rules for a stop of the container, in both of Truss's builds."""
 
 from predict.admission import RETRY_SECONDS
 
@@ -10,7 +10,7 @@ from tests.support.resilience import Report
 
 
 def check(server: Server, resilience: Report, what: str) -> None:
-    """A stop lets streams finish that end in time, and cuts off the others."""
+    """A stop lets streams finish that end in time, and interrupts the others."""
     stopped = faults.stop(server)
     assert server.process.returncode == 0
     assert gone(), leftovers()

@@ -1,8 +1,8 @@
 """The table at the end of a test run: seconds by layer, container starts, the slowest tests.
 
-Promises: seconds of a test are those of its set-up, call and tear-down, whichever process ran it.
+Promises: a test's seconds are those of its set-up, call and tear-down, in whichever process it ran.
 With --timings=FILE a run adds its own to that file, and `python -m tests.support.timing FILE` shows
-the table of all; of runs of a layer that are made at once the wall time is the longest's.
+the table of all; for concurrent runs of a layer the wall time is the longest's.
 """
 
 import fcntl
@@ -29,8 +29,8 @@ _starts: list[dict[str, Any]] = []
 @contextmanager
 def container_start(model: str) -> Iterator[None]:
     """The block starts a container and ends when it is ready, or when the test has what it needs
-    of it."""
-    with turns.given_up():  # what it waits for its turn again is not the container's
+    from it."""
+    with turns.given_up():  # the container's time excludes the wait for the next turn
         started = time.monotonic()
         try:
             yield
@@ -42,7 +42,7 @@ def container_start(model: str) -> Iterator[None]:
 
 @dataclass
 class Timings:
-    """What one run took, or several: seconds of wall time by layers, of work by test."""
+    """The times of one run, or several: seconds of wall time by layer, of work by test."""
 
     wall: dict[str, float] = field(default_factory=dict)
     tests: dict[str, float] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Timings:
         path.write_text(json.dumps(vars(self)))
 
     def add_to(self, path: Path) -> None:
-        """Adds this run to those in a file; others may add theirs at once."""
+        """Adds this run to those in a file; others may do so concurrently."""
         with path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             whole = Timings.read(path) + self if path.stat().st_size else self
@@ -64,7 +64,7 @@ class Timings:
 
     def __add__(self, other: "Timings") -> "Timings":
         wall = {**self.wall, **other.wall}
-        for layer in self.wall.keys() & other.wall.keys():  # at once
+        for layer in self.wall.keys() & other.wall.keys():  # they ran concurrently
             wall[layer] = max(self.wall[layer], other.wall[layer])
         return Timings(wall, {**self.tests, **other.tests}, self.starts + other.starts)
 
@@ -92,7 +92,7 @@ class Timings:
 
 
 def layer_of(name: str) -> str:
-    """The layer of a test, by its id."""
+    """The layer of a test, from its id."""
     folders = name.partition("::")[0].split("/")
     return folders[1] if len(folders) > 2 else folders[0]
 
@@ -104,11 +104,11 @@ class TimingPlugin:
         self.started = time.monotonic()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        before = self.run.tests.get(report.nodeid, 0.0)  # its set-up is reported first
+        before = self.run.tests.get(report.nodeid, 0.0)  # its set-up was reported before
         self.run.tests[report.nodeid] = before + report.duration
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if hasattr(session.config, "workeroutput"):  # one of pytest-xdist's processes
+        if hasattr(session.config, "workeroutput"):  # a pytest-xdist worker
             session.config.workeroutput["starts"] = _starts
 
     @pytest.hookimpl(optionalhook=True)
@@ -119,8 +119,8 @@ class TimingPlugin:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, config: pytest.Config
     ) -> None:
-        # one of pytest-xdist's processes has a summary too, which nobody sees: what it wrote to the
-        # file would be counted once more
+        # a pytest-xdist worker also has a summary, which is not shown: writing it to the file would
+        # count it twice
         if not self.run.tests or hasattr(config, "workerinput"):
             return
         found = {layer_of(name) for name in self.run.tests}

@@ -1,10 +1,10 @@
-"""Which tests may run at once, where several processes have a container each.
+"""Decides which tests may run at once, if several processes have a container each.
 
-Promises: a test marked `undisturbed` runs while no other test does; beside one marked `busy` only
-those marked `patient` do; the others run beside each other. Who waits comes next, so nobody waits
-for ever. Only a test's call takes a turn: containers start and stop beside anything, and one that
-starts within a call gives its turn up meanwhile. After `share()` others may run beside the rest of
-an undisturbed test.
+Promises: a test marked `undisturbed` runs while no other test does; only tests marked `patient` run
+alongside one marked `busy`; the others run in parallel. The queue is in order, so no test waits
+for ever. Only a test's call takes a turn: containers start and stop alongside anything, and a
+test that starts one in its call gives up its turn meanwhile. After `share()` others may run
+alongside the rest of an undisturbed test.
 """
 
 import fcntl
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-MARK = "undisturbed"  # watches time
-BUSY = "busy"  # wants all cores for minutes, and watches no time but ratios far from their bounds
-PATIENT = "patient"  # needs no core to spare, as trials of constraints do
+MARK = "undisturbed"  # measures time
+BUSY = "busy"  # needs all cores for minutes; measures only ratios that are far from their bounds
+PATIENT = "patient"  # needs no spare core, as trials of constraints do
 
-# How each kind of test holds the locks; each is one of a file.
+# How each kind of test holds the locks, which are files.
 Turn = dict[str, int]
 ALONE: Turn = {"room": fcntl.LOCK_EX}
 BUSILY: Turn = {"room": fcntl.LOCK_SH, "spare": fcntl.LOCK_EX}
@@ -46,18 +46,18 @@ def ends_container(item: pytest.Item) -> bool:
 
 
 def shares(item: pytest.Item) -> str | None:
-    """The name of its shared container."""
+    """The name of the test's shared container."""
     parameters = getattr(item, "callspec", None)
     return parameters.params.get("container") if parameters else None
 
 
 def group_of(item: pytest.Item) -> str:
-    """The name of its shared container, or else of its file."""
+    """The name of the test's shared container, or else of its file."""
     return shares(item) or item.nodeid.partition("::")[0]
 
 
 class Turns:
-    """The turns of one process. `folder`: the same for all of them."""
+    """The turns of one process. `folder`: shared by all processes."""
 
     def __init__(self, folder: Path) -> None:
         names = ("door", "room", "spare")
@@ -69,9 +69,9 @@ class Turns:
         if self.held != turn:
             self.give_up()
             began = time.monotonic()
-            if spare := turn.get("spare"):  # for minutes: nobody waits behind us
+            if spare := turn.get("spare"):  # may take minutes: before the door, to block nobody
                 fcntl.flock(self.locks["spare"], spare)
-            fcntl.flock(self.locks["door"], fcntl.LOCK_EX)  # who comes later waits behind us
+            fcntl.flock(self.locks["door"], fcntl.LOCK_EX)  # later tests queue behind this one
             fcntl.flock(self.locks["room"], turn["room"])
             fcntl.flock(self.locks["door"], fcntl.LOCK_UN)
             self.held = turn
@@ -83,7 +83,7 @@ class Turns:
         self.held = None
 
     def share(self) -> None:
-        fcntl.flock(self.locks["room"], fcntl.LOCK_SH)  # before those that wait to be alone there
+        fcntl.flock(self.locks["room"], fcntl.LOCK_SH)  # ahead of those that wait to be alone
         self.held = PATIENTLY
 
     @pytest.hookimpl(wrapper=True)
@@ -95,7 +95,7 @@ class Turns:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """A test's seconds are its own."""
+        """Excludes the wait for a turn from a test's seconds."""
         report = yield
         report.duration -= self.waited
         self.waited = 0.0
@@ -103,7 +103,7 @@ class Turns:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        """Several in a row have one turn, for each may take less than the wait for another."""
+        """Several in a row share one turn: each may take less time than the wait for another."""
         same = nextitem and undisturbed(nextitem) and group_of(nextitem) == group_of(item)
         if not (undisturbed(item) and same):
             self.give_up()
@@ -119,14 +119,14 @@ def arrange(folder: Path) -> Turns:
 
 
 def share() -> None:
-    """The rest of the test may be disturbed, but not disturb one that may not. Waits for nobody."""
+    """Others may run alongside the rest of the test, unless undisturbed. Does not wait."""
     if _turns and _turns.held == ALONE:
         _turns.share()
 
 
 @contextmanager
 def given_up() -> Iterator[None]:
-    """The block needs no turn."""
+    """The block runs without a turn."""
     held = _turns.held if _turns else None
     if not _turns or held is None:
         yield

@@ -1,7 +1,7 @@
 """A user of the platform: a checkout of this repository, a home folder with the key, the commands.
 
-Promises: commands run as a user runs them, in a copy of the working tree as it is, so that nothing
-here is overwritten; the key is in ~/.trussrc and in the environment, on no command line.
+Promises: commands run as a user runs them, in a copy of the working tree, so that nothing here is
+overwritten; the key is in ~/.trussrc and in the environment, but on no command line.
 """
 
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 from deploy.paths import ROOT
 from tests.support.baseten import Baseten, Deployment
 
-# What is large, and what this machine's tools leave behind
+# Large files, and files that this machine's tools leave behind
 NOT_COPIED = [".venv", ".cache", ".git", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info"]
 
-# What a checkout in use has beside the files of this repository, and must not be uploaded
+# Files that a checkout in use contains beside those of this repository; they must not be uploaded
 LEFT_HERE = [".env", "config.yaml.bak", ".git/config", ".cache/standin", "build/lib.py"]
 LEFT_HERE += ["packages/predict/__pycache__/settings.pyc"]
 
@@ -56,7 +56,7 @@ class User:
         return self.run(str(ROOT / ".venv" / "bin" / "truss"), *words, cwd=cwd)
 
     def push(self, *choices: str) -> Deployment:
-        """`make push` with these choices → what arrived."""
+        """`make push` with these choices → the deployment that arrived."""
         pushed = self.make("push", *choices)
         assert pushed.returncode == 0, pushed.stdout + pushed.stderr
         return self.baseten.newest

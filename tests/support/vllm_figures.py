@@ -1,8 +1,8 @@
-"""What vLLM itself makes of each card's architecture, as JSON; a program, for its state is global.
+"""vLLM's own figures for each card's architecture, as JSON; a program, as vLLM's state is global.
 
-vLLM reads the model's configuration from files made from the card, in the card's format, and makes
-the whole model on the meta device: no memory is used, no weight is read. Each card has a process,
-forked when vLLM is imported, which takes most of the time.
+vLLM reads the model's configuration from files made from the card, in the card's format, and builds
+the whole model on the meta device: it uses no memory and reads no weights. Each card has its own
+process, forked after the import of vLLM, which takes most of the time.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from deploy.cards import Card
 
 
 def figures_of(name: str) -> dict[str, int]:
-    """Bytes of KV cache a token, on one GPU alone and on each of two; parameter counts, `linear`
-    of them in the layers that vLLM hands to a quantization."""
+    """Bytes of KV cache per token, on a single GPU and on each of two; parameter counts, including
+    `linear` for the layers that vLLM hands to a quantization."""
     import torch
     from vllm.config import set_current_vllm_config
     from vllm.distributed import ensure_model_parallel_initialized, init_distributed_environment
@@ -54,7 +54,7 @@ def figures_of(name: str) -> dict[str, int]:
 
 
 def kv_bytes_per_token(config: Any) -> int:
-    """From the KV-cache spec of one of the model's attention layers."""
+    """From the KV cache spec of one of the model's attention layers."""
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.layers.attention import Attention
 
@@ -69,8 +69,8 @@ def kv_bytes_per_token(config: Any) -> int:
 
 
 def recorder() -> Any:
-    """A quantization that changes nothing and keeps the layers it was asked to make: as vLLM's
-    online quantization, linear layers and experts."""
+    """A quantization that changes nothing and records the layers it was asked to create: linear
+    layers and experts, as in vLLM's online quantization."""
     from vllm.config.quantization import QuantizationConfigArgs
     from vllm.model_executor.layers.fused_moe import RoutedExperts
     from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import (

@@ -1,4 +1,4 @@
-"""The requests of each route, as vLLM reads them."""
+"""The requests of each route, as vLLM parses them."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from vllm.entrypoints.serve.tokenize.protocol import (
 )
 
 HI = [{"role": "user", "content": "hi"}]
-# Each route's requests in vLLM, and what is about the least of one.
+# vLLM's request class for each route, and roughly the smallest valid request.
 VLLM: list[tuple[str, Any, dict[str, Any]]] = [
     ("/v1/chat/completions", ChatCompletionRequest, {"messages": HI}),
     ("/v1/completions", CompletionRequest, {"prompt": "hi"}),

@@ -1,9 +1,9 @@
 """vLLM's own schedulers with this project's turns, without a model: how long a short prompt waits
-beside long ones, and a chat that the prefix cache has, in a time that is computed; a program, for
-its state is global.
+among long ones, and a chat that is in the prefix cache, in simulated time; a program, as its state
+is global.
 
-A GPU has the scheduler that plans a step while another is computed, for the second model runner;
-nothing here runs either, but for this.
+On a GPU, the scheduler plans a step while the GPU computes another, for the second model runner;
+nothing else here uses either.
 """
 
 import contextlib
@@ -22,18 +22,18 @@ from deploy import cards
 STEP_TOKENS = 2048
 TOKEN_SECONDS, BASE_SECONDS = 0.0001, 0.01  # of a step: 0.2 s with all tokens
 LONG, SHORT, COUNT = 6000, 20, 8
-CHAT, BLOCK = 6000, 16  # tokens: of a chat that is cached but for SHORT, and of a block
-KINDS = {"one step": 1, "two steps": 2, "second model runner": 2}  # under way at a time
+CHAT, BLOCK = 6000, 16  # tokens: of a chat that is cached except for SHORT, and of a block
+KINDS = {"one step": 1, "two steps": 2, "second model runner": 2}  # concurrent steps
 
 
 class Run:
-    """Steps of a scheduler; what is under way ends in order. `depth`: steps at a time."""
+    """Steps of a scheduler, which end in order. `depth`: concurrent steps."""
 
     def __init__(self, scheduler: Any, depth: int) -> None:
         self.scheduler, self.depth = scheduler, depth
         self.now = self.busy_until = 0.0
         self.under_way: deque[tuple[Any, list[str], float]] = deque()
-        self.first: dict[str, float] = {}  # when a request's first token came
+        self.first: dict[str, float] = {}  # the time of a request's first token
 
     def add(self, name: str, tokens: list[int]) -> None:
         from vllm import SamplingParams
@@ -47,7 +47,7 @@ class Run:
         self.scheduler.add_request(Request(name, tokens, asked, None, block_hasher=hashes))
 
     def wait_of(self, name: str, tokens: list[int]) -> float:
-        """Seconds until its first token."""
+        """Seconds until the request's first token."""
         began = self.now
         self.add(name, tokens)
         return self.until(name) - began
@@ -120,13 +120,13 @@ def scheduler_of(kind: str, folder: Path, threshold: int) -> Any:
 def waits(
     kind: str, folder: Path, threshold: int = 0, cached: tuple[int, ...] = ()
 ) -> dict[str, Any]:
-    """Seconds that short prompts waited for their first token, one after the other, and when the
-    last of the long ones had its own. `threshold`: vLLM's, adaptive. `cached`: what each of the
-    short ones begins with, and was asked before."""
+    """Seconds that short prompts waited for their first token, one after the other, and the time of
+    the last long one's. `threshold`: vLLM's, adaptive. `cached`: the beginning of each short
+    prompt, which was requested before."""
     from predict import prefill_turns
 
     run = Run(scheduler_of(kind, folder, threshold), KINDS[kind])
-    prefill_turns.turns.__init__()  # type: ignore[misc]  # as new, for another scheduler
+    prefill_turns.turns.__init__()  # type: ignore[misc]  # reset, for another scheduler
     with mock.patch("predict.prefill_turns.time", SimpleNamespace(monotonic=lambda: run.now)):
         run.wait_of("before", [*cached, 2])
         for number in range(COUNT):
@@ -161,5 +161,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", VLLM_CPU_KVCACHE_SPACE="1")
-    os.environ["VLLM_PLUGINS"] = "none"  # not before vLLM's own schedulers were seen
+    os.environ["VLLM_PLUGINS"] = "none"  # until vLLM's own schedulers are inspected
     main()

@@ -55,6 +55,8 @@ def test_variables_are_words_of_a_shell() -> None:
         ("PREDICT_LIMIT_STOP_TOKENS=121", "PREDICT_LIMIT_STOP_TOKENS is at most 120, got '121'"),
         ("PREDICT_LIMIT_TOKEN_IDS=", "PREDICT_LIMIT_TOKEN_IDS takes an integer, got ''"),
         ("PREDICT_LIMIT_BAD_WORDS_BYTES=9999", "is at most 3968, got '9999'"),
+        ("PREDICT_LIMIT_BAD_WORDS=129", "PREDICT_LIMIT_BAD_WORDS is at most 128, got '129'"),
+        ("VLLM_MAX_NUM_BAD_WORDS=10", "it follows from bad_words"),
         ("VLLM_MAX_BAD_WORDS_TOTAL_TOKENS=10", "it follows from bad_words_bytes"),
         ("PREDICT_STALL_SECONDS=-1", "PREDICT_STALL_SECONDS is at least 0"),
         ("VLLM_ATTENTION_BACKEND=X", "no variable of vLLM's; use VLLM_ARGS='--attention-backend"),

@@ -51,13 +51,19 @@ def reader(spans: list[Span], name: str, fails: bool = False) -> Callable[[], st
     return read
 
 
+def beside_a_small_one() -> ReadingTurns:
+    turns = ReadingTurns()
+    turns.small = 1
+    return turns
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_next_one_waits_for_as_long_as_is_left_to_others(fails: bool) -> None:
     """In order of arrival, whether they are taken or refused."""
     spans: list[Span] = []
 
     async def three() -> list[str | BaseException]:
-        turns = ReadingTurns()
+        turns = beside_a_small_one()
         asked = [turns.take(LARGE + 1, stays, reader(spans, name, fails)) for name in "abc"]
         return await asyncio.gather(*asked, return_exceptions=True)
 
@@ -68,11 +74,28 @@ def test_the_next_one_waits_for_as_long_as_is_left_to_others(fails: bool) -> Non
         assert again - ended >= REST * SECONDS
 
 
+def test_large_ones_among_themselves_do_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But where a small one was answered lately they do."""
+
+    async def rest(small: bool) -> float:
+        turns = ReadingTurns()
+        if small:
+            await answered(turns, LARGE)
+        await turns.take(LARGE + 1, stays, reader([], "large"))
+        await answered(turns, LARGE + 1, SECONDS)
+        return turns.free_at - time.monotonic()
+
+    assert asyncio.run(rest(small=False)) <= 0
+    assert asyncio.run(rest(small=True)) > 0
+    monkeypatch.setattr("predict.requests.turns.LATELY_SECONDS", 0.0)
+    assert asyncio.run(rest(small=True)) <= 0
+
+
 def test_others_have_the_event_loop_meanwhile_and_small_ones_wait_for_nothing() -> None:
     spans: list[Span] = []
 
     async def beside() -> list[str]:
-        turns = ReadingTurns()
+        turns = beside_a_small_one()
         large = [
             asyncio.create_task(turns.take(LARGE + 1, stays, reader(spans, "l"))) for _ in range(2)
         ]
@@ -99,7 +122,7 @@ def test_who_has_left_is_not_read_and_who_waits_too_long_is_told(
     monkeypatch.setattr("predict.requests.turns.WAIT_SECONDS", 0.05)
 
     async def three() -> list[str | BaseException]:
-        turns, spans = ReadingTurns(), list[Span]()
+        turns, spans = beside_a_small_one(), list[Span]()
         turns.pause(MOST_REST / 50)
         gone = turns.take(LARGE + 1, leaves, lambda: pytest.fail("is read"))
         first = turns.take(LARGE + 1, stays, reader(spans, "first"))
@@ -168,7 +191,7 @@ async def answered(turns: ReadingTurns, size: int, *steps: float, fails: bool = 
 
 def test_what_an_answer_takes_of_the_event_loop_counts_and_what_others_take_does_not() -> None:
     async def beside() -> tuple[float, str]:
-        turns = ReadingTurns()
+        turns = beside_a_small_one()
         other = asyncio.create_task(answered(turns, LARGE, *[SECONDS] * 5))  # a small one
         began = time.monotonic()
         said = await answered(turns, LARGE + 1, SECONDS, NOTICED_SECONDS / 2, 0)

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from predict.errors import RequestError
 from predict.requests import structured_outputs
-from predict.settings import DEFAULT_LIMITS, NO_LIMITS, RequestLimits
+from predict.settings import DEFAULT_LIMITS, RequestLimits
+
+from tests.support.limits import NO_LIMITS
 
 
 def refused(body: dict[str, Any], limits: RequestLimits = DEFAULT_LIMITS) -> RequestError:

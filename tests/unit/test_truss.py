@@ -184,7 +184,7 @@ def test_config_1_runs_config_yaml_as_it_is(
         images.append(image)
         return 0
 
-    monkeypatch.setattr(serve, "ROOT", tmp_path)
+    monkeypatch.setattr(serve, "CONFIG", tmp_path / "config.yaml")
     monkeypatch.setattr(serve, "check_machine", lambda *_: None)  # of the machine, not the config
     monkeypatch.setattr(serve, "mounts", lambda *_: {})  # which may train
     monkeypatch.setattr(serve, "run", run)

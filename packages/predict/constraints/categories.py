@@ -1,9 +1,9 @@
 """Unicode's general categories in a regular expression (`\\p{L}`, `\\P{Nd}`), which xgrammar cannot
-read: in brackets it takes the letters p, L and { for what is meant, and says so in a log only.
+read: in brackets it takes them for the letters p, L and {, and says so only in a log.
 
-Promises: each becomes the ranges it stands for, of the planes that have characters; everything else
-stays as it is. A name that is not a category's is refused, and so are more than `MOST`, for `L` is
-10 kB of ranges. The first one takes a tenth of a second, for all of Unicode is looked at (`table`).
+Promises: each category becomes its ranges, in the planes that have characters; everything else
+stays as it is. The first one takes a tenth of a second, to go through all of Unicode (`table`).
+Refuses a name that is not a category, and more than `MOST` of them: `L` alone is 10 kB of ranges.
 """
 
 import functools
@@ -12,25 +12,25 @@ import unicodedata
 
 from predict.constraints.ranges import complement
 
-LAST = 0x323AF  # of the assigned characters, but for tags and private ones
+LAST = 0x323AF  # the last assigned character, apart from tags and private use
 
-MOST = 8  # of a constraint
+MOST = 8  # in a constraint
 
 # An escape, a bracket, or any other character.
 PART = re.compile(r"\\[pP]\{(?P<name>[^{}]*)\}|\\.|[\[\]]|[^\\\[\]]+", re.DOTALL)
 
 
 class CategoryError(ValueError):
-    """The end of a sentence about the regular expression."""
+    """Why a regular expression is refused: the end of a sentence about it."""
 
 
 def appear(text: str) -> bool:
-    """Whether a regular expression, or a JSON text of some, may have categories."""
+    """Whether a regular expression, or JSON text with some, may contain categories."""
     return "\\p{" in text or "\\P{" in text
 
 
 class Spelling:
-    """Of one constraint."""
+    """Replaces the categories of one constraint."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -55,7 +55,7 @@ class Spelling:
 
 @functools.cache
 def table() -> dict[str, list[tuple[int, int]]]:
-    """Name, of one letter or two → first and last characters of its ranges."""
+    """Category, of one letter or two → first and last characters of its ranges."""
     found: dict[str, list[tuple[int, int]]] = {}
     for code in range(LAST + 1):
         category = unicodedata.category(chr(code))

@@ -1,7 +1,7 @@
-"""The process that tries constraints (process.py), as the API server has it.
+"""The API server's side of the process that tries constraints (process.py).
 
-Promises: the first one starts beside vLLM, for its libraries take seconds to import; it ends when
-the API server does. Nobody waits for what it is sent.
+Promises: the first process starts beside vLLM, because importing its libraries takes seconds; it
+ends when the API server does. Sending to it does not wait.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ import sys
 from typing import Any
 
 COMMAND = (sys.executable, "-m", "predict.constraints.process")
-# A fork of it has one thread, whatever numpy would start for every core.
+# One thread for it and its forks, where numpy would start one per core.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-LINE_BYTES = 1 << 20  # of an answer
+LINE_BYTES = 1 << 20  # of an answer, at most
 
 
 class Child:
@@ -36,7 +36,7 @@ class Child:
                 raise
 
     async def begin(self, setup: dict[str, Any]) -> bool:
-        """Tells it the tokenizer; whether it is ready then."""
+        """Sends it the tokenizer → whether it is then ready."""
         opened = asyncio.open_connection(sock=self.socket, limit=LINE_BYTES)
         self.answers, self.requests = await opened
         self.ask(setup)
@@ -48,7 +48,7 @@ class Child:
         self.requests.write(json.dumps(request).encode() + b"\n")
 
     async def answer(self) -> bytes:
-        """The next line; empty where there is none any more."""
+        """The next line; empty if the process has ended."""
         try:
             return await self.answers.readline()
         except ConnectionError:
@@ -64,12 +64,13 @@ early: list[Child] = []
 
 
 def start_early() -> None:
-    with contextlib.suppress(OSError):  # the first constraint tries again, and says so
+    with contextlib.suppress(OSError):  # the first constraint tries again, and logs it
         early.append(Child())
 
 
 async def begun(setup: dict[str, Any]) -> Child:
-    """One that is ready, the early one unless it has died; ConnectionError where none can be."""
+    """A process that is ready: the early one unless it has died; `ConnectionError` if none
+    starts."""
     was_early = bool(early)
     child = early.pop() if was_early else Child()
     try:

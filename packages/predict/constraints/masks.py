@@ -1,17 +1,18 @@
-"""A plugin of vLLM's engine (`vllm.general_plugins`): a request whose masks take more than their
-share of time ends, and no other.
+"""A plugin of vLLM's engine (`vllm.general_plugins`): ends a request whose masks take more than
+their share of time, and no other.
 
-vLLM's scheduler asks xgrammar, between two tokens, which tokens each constrained request may have
-next, one request after another; a mask that takes ten seconds holds everybody up for ten seconds.
+Between two tokens, vLLM's scheduler asks xgrammar which tokens each constrained request may have
+next, one request after another. A mask that takes ten seconds holds all requests up for ten
+seconds.
 
-Promises: the masks are made in a thread that is left behind, at the lowest priority, when a request
-has used up its allowance; the request's next token is refused, which ends it with an error (vLLM's
-own way out). A constraint that was slow beyond `SHARE_SECONDS` is refused from then on before it is
-compiled. Compiling runs at a low priority.
-An allowance is what a mask was expected to take: by trial.py, or by an earlier one of the same
-constraint. What is beyond that has a budget, of which a request may take `BURST_SECONDS`, and all
-of them together `SPARE_FRACTION` of the time. After `STEP_SECONDS` of a step, answers of a
-constraint that was slow in it already end.
+Promises: masks are made in a thread that is left behind, at the lowest priority, when a request has
+used up its allowance. The request's next token is then refused, which ends it with an error (vLLM's
+own mechanism). A constraint that was slow beyond `SHARE_SECONDS` is refused from then on, before it
+is compiled. Compiling runs at a low priority.
+A mask's allowance is the time expected of it: from trial.py, or from an earlier mask of the same
+constraint. Time beyond that comes from a budget: a request may take `BURST_SECONDS` of it, and all
+of them together `SPARE_FRACTION` of the time. After `STEP_SECONDS` of a step, an answer ends if its
+constraint was already slow in that step.
 """
 
 import contextlib
@@ -27,18 +28,18 @@ from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.structured_output.backend_xgrammar import XgrammarGrammar
 
 from predict.constraints.recent import Recent
-from predict.constraints.turns import QUICK_SECONDS, foreseen, key_of, safely, turns
+from predict.constraints.turns import QUICK_SECONDS, foreseen, key_of, turns
 
-LEAST_SECONDS = 0.005  # CPU, that each mask may take: a hundred times an ordinary one's, or …
-EXPECTED_TIMES = 1.5  # … as much of the slowest that was seen
-SHARE_SECONDS = 0.08  # of it, at most, unless trial.py has seen more
-BURST_SECONDS = 0.15  # of a request, beyond what was expected
+LEAST_SECONDS = 0.005  # CPU time each mask may take: a hundred times an ordinary one's, or …
+EXPECTED_TIMES = 1.5  # … so many times the slowest that was seen
+SHARE_SECONDS = 0.08  # of that, at most, unless trial.py has seen more
+BURST_SECONDS = 0.15  # per request, beyond what was expected
 SPARE_FRACTION = 0.1  # of all time may go into bursts …
-SPARE_SECONDS = 0.3  # … saved up at most
-STEP_SECONDS = 0.3  # of one step's masks; who is slow beyond it, as its constraint was in it, ends
+SPARE_SECONDS = 0.3  # … and so much can be saved up
+STEP_SECONDS = 0.3  # of masks in a step; beyond it, requests end whose constraint was slow in it
 SLOW_SECONDS = 0.004
-MOST_LEFT = 4  # threads left behind at once; there are no bursts then …
-CROWDED = 8  # … and beside these no constraint begins that nobody has had
+MOST_LEFT = 4  # threads left behind at once; with so many there are no bursts …
+CROWDED = 8  # … and with so many, no constraint begins that has not run before
 MOST_KNOWN = 1000  # constraints that are remembered
 LOOK_SECONDS = 0.005
 COMPILING, LEFT_BEHIND = 10, 19  # niceness
@@ -49,7 +50,7 @@ class LeftBehindError(BaseException):
 
 
 class Spare:
-    """Seconds that may go into bursts."""
+    """The seconds available for bursts."""
 
     def __init__(self) -> None:
         self.seconds, self.at = SPARE_SECONDS, time.monotonic()
@@ -62,15 +63,15 @@ class Spare:
 
 
 class Step:
-    """The masks of a step of the engine, with those that are made again."""
+    """The masks of one step of the engine, with those that are made again."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.slow: set[Any] = set()  # constraints that had a slow mask
-        self.bitmask: Any = None  # with the rows that are made, …
-        self.made: set[tuple[int, int]] = set()  # … by their grammar's id and their index
+        self.bitmask: Any = None  # with the rows made so far, …
+        self.made: set[tuple[int, int]] = set()  # … by grammar id and index
         self.before: Any = None  # a bitmask that the thread left behind may still write to …
-        self.kept: set[tuple[int, int]] = set()  # … and its rows that are good
+        self.kept: set[tuple[int, int]] = set()  # … and its valid rows
 
     def again(self) -> None:
         self.before, self.kept, self.made = self.bitmask, self.made, set()
@@ -83,7 +84,7 @@ class Maker:
         self.tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.lock = threading.Lock()
         self.left = False
-        self.grammar: Any = None  # whose mask is made now, since the thread's CPU clock said …
+        self.grammar: Any = None  # whose mask is being made, since the thread's CPU clock said …
         self.since = 0.0
         self.step = Step()
         self.thread = threading.Thread(target=self._run, daemon=True, name="masks")
@@ -98,7 +99,7 @@ class Maker:
                 return
 
     def taken(self) -> float:
-        """CPU seconds that the mask in the making has taken."""
+        """CPU seconds that the current mask has taken so far."""
         if self.thread.ident is None:
             return 0.0
         clock = time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident))
@@ -116,7 +117,7 @@ class Maker:
                 step.made.add(row)
                 return
             if step.seconds > STEP_SECONDS and key in step.slow:
-                grammar.predict_over = True  # but not its constraint, one at a time
+                grammar.predict_over = True  # but not its constraint, which may go on one at a time
             if is_over(grammar):
                 bitmask[index].fill_(-1)
                 return
@@ -138,7 +139,7 @@ class Maker:
                     charge(grammar, seconds)
 
     def abandon(self) -> bool:
-        """Leaves the thread behind if the mask it makes takes too long."""
+        """Leaves the thread behind if its current mask takes too long → whether it did."""
         with self.lock:
             grammar, taken = self.grammar, self.taken()
             if grammar is None or taken <= allowance(grammar):
@@ -148,19 +149,19 @@ class Maker:
             end(grammar, for_good=taken > SHARE_SECONDS)
             self.left = True
             left_behind.append(self.thread)
-            lower(self.thread.native_id, LEFT_BEHIND)  # it lives, for it needs the lock to end
+            lower(self.thread.native_id, LEFT_BEHIND)  # it still lives: it needs the lock to end
         return True
 
 
 local = threading.local()
 spare = Spare()
 left_behind: list[threading.Thread] = []
-ended: Recent[None] = Recent(MOST_KNOWN)  # constraints that took too long, by their hashes
-slowest: Recent[float] = Recent(MOST_KNOWN)  # seconds of a mask of theirs
+ended: Recent[None] = Recent(MOST_KNOWN)  # constraints that took too long, by hash
+slowest: Recent[float] = Recent(MOST_KNOWN)  # seconds of a constraint's slowest mask, by hash
 
 
 def lower(thread: int | None, niceness: int) -> None:
-    """The priority of a thread; a container that forbids it does without."""
+    """Lowers a thread's priority, unless the container forbids it."""
     if thread is not None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, niceness)
@@ -171,14 +172,14 @@ def is_over(grammar: Any) -> bool:
 
 
 def end(grammar: Any, for_good: bool) -> None:
-    """Ends a request; and its constraint, unless it had been taken while others were not slow."""
+    """Ends a request; `for_good`: its constraint is refused from then on."""
     grammar.predict_over = True
     if for_good and (key := key_of(grammar)) is not None:
         ended[key] = None
 
 
 def expected(grammar: Any) -> float:
-    """CPU seconds that its next mask may take whatever else happens."""
+    """CPU seconds that the request's next mask may take in any case."""
     tried = EXPECTED_TIMES * float(getattr(grammar, "predict_foreseen", 0.0))
     key = key_of(grammar)
     seen = EXPECTED_TIMES * slowest.get(key, 0.0) if key is not None else 0.0
@@ -186,13 +187,13 @@ def expected(grammar: Any) -> float:
 
 
 def still_left() -> int:
-    """Threads that are left behind and have not come to their end."""
+    """The number of threads left behind that have not ended yet."""
     left_behind[:] = [thread for thread in left_behind if thread.is_alive()]
     return len(left_behind)
 
 
 def allowance(grammar: Any) -> float:
-    """CPU seconds that its next mask may take now."""
+    """CPU seconds that the request's next mask may take now."""
     if still_left() >= MOST_LEFT:
         return expected(grammar)
     burst = BURST_SECONDS - getattr(grammar, "predict_beyond", 0.0)
@@ -200,7 +201,7 @@ def allowance(grammar: Any) -> float:
 
 
 def charge(grammar: Any, seconds: float) -> None:
-    safely(turns.record, grammar, seconds)
+    turns.safely(turns.record, grammar, seconds)
     beyond = seconds - expected(grammar)
     grammar.predict_beyond = max(0.0, getattr(grammar, "predict_beyond", 0.0) + beyond)
     if beyond > 0:
@@ -209,13 +210,13 @@ def charge(grammar: Any, seconds: float) -> None:
             slowest[key] = max(seconds, slowest.get(key, 0.0))
     if grammar.predict_beyond > BURST_SECONDS:
         end(grammar, for_good=True)
-    # As almost every one: nothing of its next mask needs to be remembered if that is quick too.
+    # As for almost every request: if its next mask is quick too, nothing of it is recorded.
     cost = getattr(grammar, "predict_cost", 0.0)
     grammar.predict_quick = cost <= QUICK_SECONDS and not grammar.predict_beyond
 
 
 class Guard:
-    """vLLM's `grammar_bitmask`, in a Maker."""
+    """vLLM's `grammar_bitmask`, run in a Maker."""
 
     def __init__(self, original: Callable[..., Any]) -> None:
         self.original = original
@@ -224,7 +225,7 @@ class Guard:
     def __call__(self, manager: Any, requests: Any, ids: Any, drafts: Any) -> Any:
         if not ids:
             return None
-        # In vLLM's own threads, which it has for many requests, none could be left behind.
+        # For many requests vLLM uses its own threads, which could not be left behind.
         manager.fill_bitmask_parallel_threshold = 1 << 30
         step = Step()
         while True:
@@ -254,7 +255,7 @@ class Guard:
 
 
 def register() -> None:
-    """What vLLM calls in each of its processes."""
+    """The plugin's entry point, which vLLM calls in each of its processes."""
     fill, accept = XgrammarGrammar.fill_bitmask, XgrammarGrammar.accept_tokens
     create = StructuredOutputManager._create_grammar
     if hasattr(fill, "__wrapped__"):  # this may be called again

@@ -1,15 +1,15 @@
 """Tries constraints on the output before vLLM sees them: `python -m predict.constraints.process`.
 
-Promises: each constraint is put into words that xgrammar reads (rewriting.py) and tried (trial.py)
-in a fork of this process, which may take `CPU_SECONDS` and `MEMORY_BYTES` and no more; whatever
-happens to the fork, this process answers with a verdict. While nobody asks it compiles what many
-constraints have, for the forks to find.
+Promises: each constraint is rewritten so that xgrammar can read it (rewriting.py) and tried
+(trial.py) in a fork of this process, limited to `CPU_SECONDS` and `MEMORY_BYTES`. Whatever happens
+to the fork, this process answers with a verdict. While it is idle, it compiles what many
+constraints have in common, for the forks to use.
 
 Talks in lines of JSON: first {"tokenizer": xgrammar's TokenizerInfo, "separators": …}, then
 requests {"id", "kind", "text"}; answers {"id", "error": text or null, "words": kind and text for
 the engine, or null for those that were sent, "mask_seconds": of the slowest mask, "keep": whether
-another trial would say the same, "keep_seconds": for how long that is so, if not for good,
-"seconds": CPU, "in_time": false where the machine was too busy for a verdict}.
+another trial would say the same, "keep_seconds": for how long, if not for good, "seconds": CPU,
+"in_time": false if the machine was too busy for a verdict}.
 """
 
 import contextlib
@@ -29,17 +29,17 @@ from predict.constraints.trial import Json, Trial, TrialError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-CPU_SECONDS = 4  # of a fork; RLIMIT_CPU has whole seconds …
+CPU_SECONDS = 4  # of a fork; RLIMIT_CPU counts whole seconds …
 READING_SECONDS = 2  # … of them while it reads
-WALL_SECONDS = 20.0  # after which a machine is too busy for a verdict
+WALL_SECONDS = 20.0  # after these the machine is too busy for a verdict
 MEMORY_BYTES = 1 << 30  # beyond what this process has mapped
-SLICE_SECONDS = 0.1  # CPU; who takes more makes room for those that have not had it
-CALM_SECONDS = 2.0  # without such a one, after which a fork has the usual priority again
-MOST_WAITING = 256  # constraints that wait for their slice; the newest is the next
-AGAIN_SECONDS = 60.0  # after which what was too slow to read or compile may be tried again
-MOST_LATER = 8  # constraints that wait for the rest of theirs
+SLICE_SECONDS = 0.1  # CPU; a fork that takes more makes way for those that have had less
+CALM_SECONDS = 2.0  # without such a fork, before forks have the usual priority again
+MOST_WAITING = 256  # constraints that wait for their slice; the newest goes next
+AGAIN_SECONDS = 60.0  # before what was too slow to read or compile may be tried again
+MOST_LATER = 8  # constraints that have had their slice and wait for more
 
-END = b"\n"  # of what a fork writes
+END = b"\n"  # ends what a fork writes
 
 NO_VERDICT: Json = {
     "error": None,
@@ -52,7 +52,7 @@ NO_VERDICT: Json = {
 
 
 def fork(trial: Trial, kind: str, text: str) -> tuple[int, int]:
-    """The process that tries it, and where it writes its verdict."""
+    """Forks a process that tries a constraint → its pid, and where to read its verdict."""
     reader, writer = os.pipe()
     if pid := os.fork():
         os.close(writer)
@@ -71,7 +71,7 @@ def fork(trial: Trial, kind: str, text: str) -> tuple[int, int]:
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         nowhere = os.open(os.devnull, os.O_RDWR)  # xgrammar's warnings quote the constraint
-        for descriptor in (0, 1, 2):  # the first two end when this process does, not its forks
+        for descriptor in (0, 1, 2):  # a fork must not keep this process's socket open
             os.dup2(nowhere, descriptor)
         said, keep, words = "", True, None
         try:
@@ -91,7 +91,7 @@ def fork(trial: Trial, kind: str, text: str) -> tuple[int, int]:
             "mask_seconds": trial.mask_seconds,
             "keep": keep,
         }
-        with open(writer, "wb") as whole:  # more than a pipe has room for
+        with open(writer, "wb") as whole:  # it may be more than a pipe holds
             whole.write(json.dumps(verdict).encode() + END)
     finally:
         os._exit(0)
@@ -108,7 +108,7 @@ class Running:
             self.give_way()
 
     def give_way(self) -> None:
-        """From now on it runs while nothing else wants the CPU."""
+        """From now on it runs only while nothing else wants the CPU."""
         self.idle = True
         with contextlib.suppress(OSError):  # some containers forbid it
             os.sched_setscheduler(self.pid, os.SCHED_IDLE, os.sched_param(0))
@@ -122,7 +122,7 @@ class Running:
         os.kill(self.pid, signal.SIGKILL)
 
     def has_ended(self) -> bool:
-        """Once there is something to read."""
+        """Reads what there is; whether it was the last. Call it once there is something to read."""
         more = os.read(self.reader, 65536)
         self.written += more
         return not more
@@ -143,9 +143,8 @@ class Running:
 
 
 def died(seconds: float, number: int) -> Json:
-    """The verdict on what a fork did not survive: a crash, which it would not the next time either;
-    a limit of CPU time, which goes further on a machine that is less busy; or a machine without
-    memory, which kills."""
+    """The verdict on a fork that died: of a crash, which would happen again; of the CPU limit,
+    which goes further on a less busy machine; or killed on a machine short of memory."""
     said = f"could not be read and compiled: it ended after {seconds:.1f} s of CPU time; at most "
     said += f"{READING_SECONDS} s to read, {CPU_SECONDS} s and {MEMORY_BYTES >> 20} MiB are allowed"
     said += "; use fewer or smaller counts and lengths"
@@ -159,7 +158,7 @@ def died(seconds: float, number: int) -> Json:
 
 
 def lines(descriptor: int) -> Iterator[list[bytes] | None]:
-    """Each time something can be read, the whole lines of it; None at the end."""
+    """The whole lines, each time something can be read; None at the end."""
     rest = b""
     while more := os.read(descriptor, 1 << 20):
         *whole, rest = (rest + more).split(b"\n")
@@ -168,26 +167,26 @@ def lines(descriptor: int) -> Iterator[list[bytes] | None]:
 
 
 class Trials:
-    """Two forks at most: one that has had less than its slice, one that goes on after it."""
+    """At most two forks: one that has had less than its slice, and one that goes on after it."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.waiting: list[Json] = []
-        self.later: list[Json] = []  # they had their slice while another went on
+        self.later: list[Json] = []  # had their slice while another went on
         self.fresh: Running | None = None
         self.slow: Running | None = None
         self.calm_at = 0.0
 
     def ask(self, requests: Iterable[Json]) -> None:
-        """The newest goes first, and the oldest is given up: who comes once does not wait behind
-        whoever sends heavy ones without a pause."""
+        """Queues requests. The newest goes first and the oldest is given up, so that a client with
+        one constraint does not wait behind a client that sends heavy ones without a pause."""
         self.waiting += requests
         while len(self.waiting) > MOST_WAITING:
             answer({**NO_VERDICT, "id": self.waiting.pop(0)["id"]})
 
     def prepare(self, in_advance: Iterator[Json]) -> bool:
-        """Compiles the next of what many constraints have; false if nothing is left of it."""
-        with contextlib.suppress(Exception):  # another xgrammar's: forks compile it themselves
+        """Compiles the next common schema; False if none is left."""
+        with contextlib.suppress(Exception):  # another xgrammar: forks compile it themselves
             for schema in in_advance:
                 self.trial.prepare(schema)
                 return True
@@ -227,7 +226,7 @@ class Trials:
             return
         one.kill()
         said = one.verdict()
-        if said["in_time"] or len(self.later) >= MOST_LATER:  # it had written it
+        if said["in_time"] or len(self.later) >= MOST_LATER:  # it had written its verdict
             answer(said)
         else:
             self.later.append(one.request)
@@ -238,10 +237,10 @@ class Trials:
 
 
 def main() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it would hear of it seconds later
-    import xgrammar  # noqa: F401  # takes seconds: while vLLM starts, before it is told anything
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # otherwise it ends seconds later
+    import xgrammar  # noqa: F401  # takes seconds: done while vLLM starts, before the first message
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # it ends with the server, whose drain it serves
+    for number in (signal.SIGINT, signal.SIGTERM):  # it serves the server's drain, and ends with it
         signal.signal(number, signal.SIG_IGN)
     asked = lines(sys.stdin.fileno())
     first: list[bytes] = []

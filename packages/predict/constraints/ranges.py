@@ -1,4 +1,4 @@
-"""Sets of characters, as ranges of their codes: both ends are in them."""
+"""Sets of characters as ranges of code points, both ends included."""
 
 import sys
 

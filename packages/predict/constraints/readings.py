@@ -1,10 +1,12 @@
-"""vLLM reads a constraint in the API server's event loop, for each prompt of a request and each
-request anew: up to 20 ms in which nobody else is heard.
+"""Has vLLM read each constraint once, and only after its trial.
 
-Promises: what was read without a fault is not read again. A structural tag, which vLLM reads with
-the request's other fields and so before it is tried, is tried first like every other constraint.
-What vLLM imports to read its first one is there before clients are. Errors stay vLLM's. A vLLM
-without such functions is left as it is.
+vLLM reads a constraint in the API server's event loop, for each prompt of each request: up to 20 ms
+in which no other request is served.
+
+Promises: what was read without an error is not read again. vLLM reads a structural tag with the
+request's other fields, before the trial; here it is tried first, like every other constraint. What
+vLLM imports for its first constraint is imported before clients connect. Errors stay vLLM's. A vLLM
+without these functions is left unchanged.
 """
 
 import contextlib
@@ -20,18 +22,18 @@ import msgspec
 from predict.constraints.recent import Recent
 
 MOST_KEPT = 1000
-# vLLM imports those of all backends for the first constraint, whichever it then takes: 0.1 s.
+# For the first constraint vLLM imports all backends, whichever it then uses: 0.1 s.
 BACKENDS = ("guidance", "lm_format_enforcer", "outlines", "xgrammar")
 
 
 def once(validate: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`validate_xgrammar_grammar(sampling_params)`, which raises for what cannot be read."""
+    """`validate_xgrammar_grammar(sampling_params)`, not called again for what it has accepted."""
     good: Recent[None] = Recent(MOST_KEPT)
 
     @functools.wraps(validate)
     def validated(params: Any) -> None:
         found = params.structured_outputs
-        if found is None or found.choice:  # of which vLLM makes a grammar meanwhile
+        if found is None or found.choice:  # vLLM turns a choice into a grammar here
             validate(params)
             return
         parts = [found.regex, found.json, found.grammar, found.structural_tag]
@@ -48,8 +50,8 @@ def once(validate: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def later(validate: Callable[..., None]) -> Callable[..., None]:
-    """`validate_structural_tag_payload(payload, parameter=…)`, without what verdicts.py has tried
-    by a process of its own."""
+    """`validate_structural_tag_payload(payload, parameter=…)`, without what the process of
+    verdicts.py tries."""
 
     @functools.wraps(validate)
     def validated(payload: Any, **named: Any) -> None:

@@ -1,4 +1,4 @@
-"""A map of what was said last: beyond `most` entries the one set longest ago is forgotten."""
+"""A map of at most `most` entries, which forgets the one set longest ago."""
 
 from collections import OrderedDict
 from typing import Any, TypeVar

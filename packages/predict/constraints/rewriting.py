@@ -1,9 +1,9 @@
-"""Regular expressions in words that xgrammar can read, wherever a constraint has some.
+"""Rewrites regular expressions so that xgrammar can read them, wherever a constraint has some.
 
-Promises: categories (categories.py) and look-around (lookaround/) are written in other words, in an
-expression and in the patterns of a JSON schema or a structural tag; everything else stays as it is.
-Refuses, with one of `ERRORS`, what is too much of them in a constraint, what gets longer than
-`MOST_BYTES`, and two `patternProperties` that become one.
+Promises: categories (categories.py) and look-around (lookaround/) are rewritten, in an expression
+and in the patterns of a JSON schema or a structural tag; everything else stays as it is. Refuses,
+with one of `ERRORS`, a constraint that has too many of these or becomes longer than `MOST_BYTES`,
+and two `patternProperties` that become the same.
 """
 
 import json
@@ -16,19 +16,19 @@ from predict.errors import shown
 from predict.requests.json_schemas import BY_NAME, VALUES
 
 MOST_BYTES = 128 << 10  # in UTF-8: eight times \p{L} fit
-ESCAPED = re.compile(r"\\u00[0-7]")  # JSON's, of a character of ASCII
+ESCAPED = re.compile(r"\\u00[0-7]")  # JSON's escape of an ASCII character
 
 
 class RewritingError(ValueError):
-    """The end of a sentence about the constraint."""
+    """Why a constraint is refused: the end of a sentence about it."""
 
 
 ERRORS = (RewritingError, CategoryError, lookaround.LookAroundError)
 
 
 def in_other_words(kind: str, text: str) -> tuple[str, str] | None:
-    """Kind (one of trial.py's) and text of a constraint that xgrammar reads; None where it reads
-    this one as it is, or nobody does."""
+    """Kind (one of trial.py's) and text of the rewritten constraint; None if xgrammar reads it as
+    it is, or nothing can."""
     found = Rewriting()
     if kind == "regex":
         words = found.whole(text)
@@ -52,12 +52,12 @@ def in_other_words(kind: str, text: str) -> tuple[str, str] | None:
 
 
 def needed(text: str) -> bool:
-    """Whether a JSON text may have regular expressions that xgrammar cannot read."""
+    """Whether a JSON text may contain regular expressions that xgrammar cannot read."""
     return appear(text) or lookaround.appears(text) or bool(ESCAPED.search(text))
 
 
 class Rewriting:
-    """Of one constraint."""
+    """Rewrites one constraint."""
 
     def __init__(self) -> None:
         self.spelling = Spelling()
@@ -66,13 +66,14 @@ class Rewriting:
         self.refers = False  # a reference may lead into any keyword
 
     def whole(self, regex: str) -> tuple[str, str]:
-        """Of an expression that is the whole constraint: it, or a grammar in EBNF."""
+        """An expression that is the whole constraint → kind and text: an expression, or a grammar
+        in EBNF."""
         spelled = self.spelling.regex(regex)
         grammar = lookaround.as_grammar(spelled, self.work)
         return ("ebnf", grammar) if grammar else ("regex", spelled)
 
     def pattern(self, regex: str, in_string: bool = True) -> str:
-        """Of one of a schema's expressions, which an error names."""
+        """One of a schema's expressions, rewritten; an error names it."""
         try:
             return self.regex(regex, in_string)
         except ERRORS as error:
@@ -89,7 +90,7 @@ class Rewriting:
         return self.known[key]
 
     def schema(self, text: str) -> str:
-        """A JSON text of a schema, or of a structural tag."""
+        """The JSON text of a schema or a structural tag, rewritten."""
         read = json.loads(text)
         self.refers = "$ref" in str(read)
         written = self.node(read)
@@ -100,7 +101,7 @@ class Rewriting:
             return [self.node(one) for one in node]
         if not isinstance(node, dict):
             return node
-        in_string = node.get("type") != "regex"  # which is a structural tag's
+        in_string = node.get("type") != "regex"  # a regex of a structural tag is not
         return {name: self.keyword(name, value, in_string) for name, value in node.items()}
 
     def keyword(self, name: str, value: Any, in_string: bool) -> Any:

@@ -1,8 +1,8 @@
-"""One constraint on the output, compiled and stepped over the model's real vocabulary.
+"""Tries one constraint on the output: compiles it and steps through it with the model's vocabulary.
 
-Promises: refuses what xgrammar cannot read, what takes longer to read or compile than is allowed,
-and what has a slow mask on one of the paths walked. What crashes or never ends does so here too:
-process.py has a fork do it.
+Promises: refuses what xgrammar cannot read, what takes longer than allowed to read or compile, and
+what has a slow mask on one of the paths walked. A constraint that crashes xgrammar or never ends
+does so here too: process.py runs this in a fork.
 """
 
 import json
@@ -15,14 +15,14 @@ from typing import Any
 
 from predict.constraints import categories
 
-# What vLLM does again: in the API server's event loop, and in a thread of the engine.
+# vLLM repeats both: reading in the API server's event loop, compiling in a thread of the engine.
 READ_SECONDS = 0.02
 COMPILE_SECONDS = 3.5
-# Of one mask at most, and of a token in the mean: everybody's next token waits for one of them.
+# For one mask at most, and for a token on average: the next token of every request waits for it.
 MASK_SECONDS = 0.1
 MEAN_SECONDS = 0.08
-WALK_SECONDS = 0.25  # of a path's masks, unless STEPS are less
-CLEAR = 2  # times more than allowed is refused for good; less may be due to a busy machine
+WALK_SECONDS = 0.25  # for a path's masks, unless STEPS take less
+CLEAR = 2  # times the limit is refused for good; less may be due to a busy machine
 STEPS = 64
 
 KINDS = {  # → methods of xgrammar's Grammar and GrammarCompiler
@@ -39,7 +39,8 @@ Json = dict[str, Any]
 
 
 class TrialError(ValueError):
-    """Why a constraint is refused, as the end of a sentence about it."""
+    """Why a constraint is refused: the end of a sentence about it. `keep`: another trial would
+    refuse it too."""
 
     def __init__(self, said: str, keep: bool = True) -> None:
         super().__init__(said)
@@ -62,13 +63,13 @@ class Trial:
         self.mask = xgrammar.allocate_token_bitmask(1, info.vocab_size)
         self.bits = self.mask.numpy().view("uint8")
         tokens = info.decoded_vocab
-        # Short tokens visit the most states on their way, and one repeated keeps open what may end.
+        # Short tokens visit the most states, and repeating one keeps open what could end.
         short = [number for number, token in enumerate(tokens) if len(token) == 1]
         self.short = self.mask.numpy().view("uint8") * 0
         for number in short:
             self.short[0][number // 8] |= 1 << number % 8
-        self.mask_seconds = 0.0  # of the slowest
-        self.walk(self.compiler.compile_regex("a*"), 0)  # what is slow only once
+        self.mask_seconds = 0.0  # of the slowest mask
+        self.walk(self.compiler.compile_regex("a*"), 0)  # does what is slow only once
         self.mask_seconds = 0.0
 
     def __call__(self, kind: str, text: str, has_read: Callable[[], None]) -> None:
@@ -88,12 +89,13 @@ class Trial:
             self.walk(grammar, path)
 
     def prepare(self, schema: Json) -> None:
-        """Compiles a schema whose parts others will have; the compiler's cache keeps them."""
-        categories.table()  # which is kept too
+        """Compiles a schema whose parts others share; the compiler's cache keeps them."""
+        categories.table()  # kept too
         self.compiler.compile_json_schema(json.dumps(schema), **self.options)
 
     def _earlier(self, tag: Json) -> list[Any]:
-        """An earlier form of structural tags, which vLLM takes too, as xgrammar does."""
+        """The arguments for an earlier form of structural tags, which vLLM and xgrammar also
+        take."""
         item = self.xgrammar.StructuralTagItem
         try:
             return [
@@ -121,7 +123,8 @@ class Trial:
         return done
 
     def walk(self, grammar: Any, path: int) -> None:
-        """Steps along a path. 0: a short token again and again; 1: any short one; 2: any."""
+        """Steps along a path. 0: a short token again and again; 1: random short tokens; 2: random
+        tokens."""
         matcher = self.xgrammar.GrammarMatcher(grammar)
         chance = random.Random(path)
         token, walked = None, 0.0
@@ -140,8 +143,8 @@ class Trial:
                 return
 
     def seconds(self, matcher: Any) -> float:
-        """CPU time of the next mask. Other work on the same core makes it look longer, so what is
-        a little too slow is measured again."""
+        """CPU time of the next mask. Other work on the same core makes it look longer, so a mask
+        that is a little too slow is measured again."""
         found = math.inf
         for _ in range(3):
             start = time.process_time()

@@ -1,16 +1,16 @@
-"""Part of the engine's plugin: requests whose masks are slow take turns, so that a step of the
-engine, for which everybody waits, makes few of them.
+"""Part of the engine's plugin: requests with slow masks take turns, so that a step of the engine,
+for which every request waits, makes few of them.
 
-Promises: masks of up to `QUICK_SECONDS` are made in every step. The others have a budget, which
-grows by `SHARE` of the time to `STEP_SECONDS`: while there is some, whoever has waited longest goes
-on, so that a step has one mask too many at most. Where nobody else wants a step, it has
-`ALONE_SECONDS`, or masks that take longer have `ALONE_SHARE` of the time: somebody may come.
-Nothing but constrained requests waits, and none for ever; those whose masks are slow have half the
-engine's seats at most. While masks.py has many threads left behind, a constraint that nobody has
-had yet waits.
+Promises: masks of up to `QUICK_SECONDS` are made in every step. Slower ones have a budget, which
+grows by `SHARE` of the time up to `STEP_SECONDS`. While any is left, the request that has waited
+longest goes on, so a step has at most one mask too many. If no other request wants a step, it has
+`ALONE_SECONDS`, or masks that take longer have `ALONE_SHARE` of the time, because another request
+may come. Only constrained requests wait, and none for ever; those with slow masks have at most half
+of the engine's seats. While masks.py has many threads left behind, a constraint that has not run
+before waits.
 
-What a mask is going to take is guessed: from a request's own masks before, and for a first one from
-the slowest that trial.py saw. What it took is charged.
+The time of a mask is predicted: from the request's own earlier masks or, for its first, from the
+slowest that trial.py saw. The time it took is charged.
 """
 
 import functools
@@ -18,42 +18,31 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.request import RequestStatus
-
 from predict.constraints.recent import Recent
-from predict.guard import guarded
-from predict.scheduling import hold_back
+from predict.scheduling import GRAMMAR, SchedulerTurns, hold_back, take_turns
 
-QUICK_SECONDS = 0.0002  # an ordinary schema's take up to 0.06 ms, mostly 0.006
+QUICK_SECONDS = 0.0002  # an ordinary schema's masks take up to 0.06 ms, mostly 0.006
 SHARE = 0.3
 SEAT_SECONDS = 0.001  # slower ones have half of the engine's seats
-STEP_SECONDS = 0.004  # also of first masks that are quicker, in a step
+STEP_SECONDS = 0.004  # per step, also for first masks that are quicker
 ALONE_SECONDS = 0.01
-ALONE_SHARE = 0.4  # less than half, so that most who come find the engine free
-DEBT_SECONDS = 0.5  # at most, so that what was not expected is paid for
-PAUSE_SECONDS = 1.0  # without a slow mask, after which there is a budget whatever was charged
-FADING = 0.95  # what is left of an earlier mask's seconds after each further one
+ALONE_SHARE = 0.4  # less than half, so that most requests that come find the engine free
+DEBT_SECONDS = 0.5  # at most, by which unexpected time overdraws the budget
+PAUSE_SECONDS = 1.0  # without a slow mask; then there is a budget again, whatever was charged
+FADING = 0.95  # the weight of a mask's seconds, for each mask after it
 MOST_KNOWN = 10_000  # constraints whose masks are remembered, as in verdicts.py
 
 EXTRA = "predict_mask_seconds"  # of SamplingParams.extra_args: verdicts.py puts it there
-GRAMMAR = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
 
 
 def expected(request: Any) -> float:
-    """Seconds of a running request's next mask; of one without a constraint, none."""
+    """Seconds expected of a running request's next mask; 0 without a constraint."""
     constraint = request.structured_output_request
     return float(getattr(constraint.grammar, "predict_cost", 0.0)) if constraint else 0.0
 
 
-def awaits_grammar(request: Any) -> bool:
-    """Whether one that waits cannot be admitted for that. Its status and its place in
-    `deferred_waiting` do not say so: both stay until vLLM looks at it again."""
-    return request.status == GRAMMAR and request.structured_output_request.grammar is None
-
-
 def key_of(grammar: Any) -> int | None:
-    """The hash of its constraint, where masks.py could tell it."""
+    """The hash of a grammar's constraint, if masks.py could tell it."""
     key: int | None = getattr(grammar, "predict_key", None)
     return key
 
@@ -67,24 +56,27 @@ def last_turn(request: Any) -> int:
     return int(getattr(request, "predict_turn", 0))
 
 
-class Turns:
-    """Of one scheduler."""
+class ConstraintTurns(SchedulerTurns):
+    """The turns of one scheduler."""
+
+    whose = "constrained requests"
 
     def __init__(self) -> None:
-        self.failed = False
+        super().__init__()
         self.seen: Recent[float] = Recent(MOST_KNOWN)  # seconds, by a constraint's hash
         self.budget, self.at = 0.0, time.monotonic()
         self.charged_at = self.at
         self.was_idle = False  # the last step had nothing to do
         self.step = 0
         self.first_mask_seconds = 0.0  # of the quicker ones in this step
-        self.newcomer_waits = False  # for a budget, since the last step
+        self.newcomer_waits = False  # for the budget, since the last step
         self.newcomers_turn = False
         self.seats = 0  # for further requests with masks slower than SEAT_SECONDS
         self.is_crowded: Callable[[], bool] = lambda: False  # masks.py says so
 
     def record(self, grammar: Any, seconds: float) -> None:
-        """What a mask took; charges what was not expected of it, and gives back what was."""
+        """Records what a mask took: charges what was not expected of it, and gives back what
+        was."""
         grammar.predict_cost = max(seconds, getattr(grammar, "predict_cost", 0.0) * FADING)
         charged, grammar.predict_charged = getattr(grammar, "predict_charged", 0.0), 0.0
         spent = seconds if seconds > QUICK_SECONDS else 0.0
@@ -93,14 +85,14 @@ class Turns:
             self.seen[key] = max(seconds, self.seen.get(key, 0.0) * FADING)
 
     def charge(self, request: Any, seconds: float) -> None:
-        """Has a request go on in the step that is scheduled."""
+        """Lets a request go on in the step that is being scheduled, for this charge."""
         request.predict_turn = self.step
         request.structured_output_request.grammar.predict_charged = seconds
         self.budget -= seconds
         self.charged_at = self.at
 
     def begin(self, scheduler: Any) -> None:
-        """Keeps those out of the step that is scheduled next whose turn it is not."""
+        """Holds back, from the step that is scheduled next, the requests whose turn it is not."""
         now = time.monotonic()
         constrained = [
             one for one in scheduler.running if one.structured_output_request is not None
@@ -128,7 +120,12 @@ class Turns:
                 hold_back(scheduler, [request])
 
     def admits(self, request: Any) -> bool:
-        """Whether a request's first mask may be one of this step's."""
+        """Whether a request's first mask may be made in this step."""
+        if request.status != GRAMMAR:
+            return True
+        grammar = request.structured_output_request.grammar
+        if grammar is None or isinstance(grammar, Exception):
+            return True  # vLLM handles it
         key = hash(request.structured_output_request.structured_output_key)
         if self.is_crowded() and key not in self.seen:
             return False
@@ -149,40 +146,13 @@ class Turns:
         self.seats -= seconds > SEAT_SECONDS
         return True
 
-    def end(self, output: Any) -> None:
+    def scheduled(self, scheduler: Any, output: Any) -> None:
         self.was_idle = output.total_num_scheduled_tokens == 0
 
 
-turns = Turns()
+turns = ConstraintTurns()
 
 
-def safely(do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
-    """An error in here would end the engine, for everybody: after the first, nobody takes turns."""
-    return guarded(turns, "constrained requests take no turns any more", do, arguments, otherwise)
-
-
+@functools.cache
 def register() -> None:
-    schedule = Scheduler.schedule
-    if hasattr(schedule, "__wrapped__"):
-        return
-    handle = Scheduler._handle_blocked_waiting_request
-
-    @functools.wraps(schedule)
-    def schedule_in_turn(self: Any, *arguments: Any, **more: Any) -> Any:
-        safely(turns.begin, self)
-        output = schedule(self, *arguments, **more)
-        safely(turns.end, output)
-        return output
-
-    @functools.wraps(handle)
-    def handle_in_turn(self: Any, request: Any) -> bool:
-        blocked = request.status == GRAMMAR
-        if not handle(self, request):
-            return False
-        if blocked and not safely(turns.admits, request, otherwise=True):
-            request.status = GRAMMAR
-            return False
-        return True
-
-    Scheduler.schedule = schedule_in_turn
-    Scheduler._handle_blocked_waiting_request = handle_in_turn
+    take_turns(turns)

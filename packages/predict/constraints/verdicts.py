@@ -1,11 +1,11 @@
 """Asks process.py whether a constraint may go to the engine, before vLLM itself reads it.
 
-Promises: every constraint that would reach vLLM's engine, on whatever route and in whatever field,
-is tried first, as vLLM is going to compile it; a verdict is kept by the hash of what was sent, so
-that only its first request waits, unless another trial might say something else. What xgrammar
-cannot read goes to the engine in the words that were tried (rewriting.py). Refuses with a 400 that
-says what is too slow; with a 503 where there is no verdict in time. A trial process that dies is
-started again. The engine is told the slowest mask that was seen.
+Promises: every constraint that would reach vLLM's engine, on any route and in any field, is first
+tried as vLLM would compile it. A verdict is kept under the hash of what was sent, so only its first
+request waits, unless another trial might have another result. What xgrammar cannot read goes to the
+engine as it was rewritten and tried (rewriting.py). A trial process that dies is started again. The
+engine gets the time of the slowest mask seen. Refuses with a 400 that says what is too slow, and
+with a 503 if there is no verdict in time.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ from predict.constraints.turns import EXTRA
 from predict.vllm_internals import LOGGER
 
 MOST_KEPT = 10_000
-MOST_REWRITTEN = 100  # … of them in other words, up to four times rewriting.MOST_BYTES each
+MOST_REWRITTEN = 100  # … of them rewritten, up to four times rewriting.MOST_BYTES each
 WAIT_SECONDS = 30.0
-MOST_SECONDS = 1.0  # of the masks for one token of all answers to a prompt
+MOST_SECONDS = 1.0  # for the masks of one token of all answers to a prompt
 FIELD = "structured_outputs"  # vLLM's name; errors/ puts the client's in its place
 
 BUSY = "too many new constraints on the output are being checked; try again later"
@@ -47,19 +47,20 @@ class Verdict(NamedTuple):
     error: str | None
     mask_seconds: float  # of the slowest mask
     until: float = math.inf  # on the monotonic clock
-    words: tuple[str, str] | None = None  # kind and text, if not those that were sent
+    words: tuple[str, str] | None = None  # kind and text, if rewritten
 
 
 class RefusedConstraintError(VLLMValidationError):  # type: ignore[misc]
-    """vLLM makes it a 400. The message alone: vLLM's own classes add the parameter's value."""
+    """Becomes a 400. Its text is the message alone: vLLM's own classes add the parameter's
+    value."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 def spelled(params: Any) -> tuple[str, str] | None:
-    """A constraint as process.py takes it; None for one that is the same for everybody, and for one
-    that constrains nothing (`{"json_object": false}`), of which vLLM has its own to say."""
+    """A constraint as process.py takes it; None for one that all requests share, and for one that
+    constrains nothing (`{"json_object": false}`), for which vLLM has its own error."""
     if params.choice:
         return "ebnf", choice_as_grammar(params.choice)
     try:
@@ -79,7 +80,7 @@ def spelled(params: Any) -> tuple[str, str] | None:
 
 
 def put(params: Any, kind: str, text: str) -> None:
-    """The other way round: has the engine follow this one."""
+    """The reverse of `spelled`: has the engine follow this constraint."""
     match kind:
         case "json_schema":
             params.json = text
@@ -88,7 +89,7 @@ def put(params: Any, kind: str, text: str) -> None:
         case "regex":
             params.regex = text
         case "ebnf":
-            params.grammar, params.regex = text, None  # at no time is there neither
+            params.grammar, params.regex = text, None  # in this order, so that one is always set
 
 
 def hashed(kind: str, text: str) -> bytes:
@@ -96,7 +97,7 @@ def hashed(kind: str, text: str) -> bytes:
 
 
 def tokenizer_setup(vllm_config: Any) -> dict[str, Any]:
-    """What process.py has to know, from vLLM's own reader of the tokenizer."""
+    """What process.py needs to know of the tokenizer, as vLLM itself reads it."""
     config = vllm_config.model_config
     backend = XgrammarBackend(
         vllm_config,
@@ -111,7 +112,7 @@ def tokenizer_setup(vllm_config: Any) -> dict[str, Any]:
 
 
 def background(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-    """A task whose error is told to whoever waits for it, and to nobody else."""
+    """A task whose error reaches only those that await it."""
     task = asyncio.create_task(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
@@ -128,11 +129,11 @@ class Verdicts:
         self.child: Child | None = None
         self.listening: asyncio.Task[None] | None = None
         self.started = asyncio.Lock()
-        self.task = background(self._ready())  # long before the first request, mostly
+        self.task = background(self._ready())  # usually long before the first request
 
     async def check(self, params: Any) -> float:
-        """The seconds of its slowest mask; raises what vLLM answers with unless it may go on.
-        Where xgrammar cannot read it, it has other words then."""
+        """The seconds of the constraint's slowest mask; raises vLLM's error if it is refused. What
+        xgrammar cannot read is rewritten in `params`."""
         constraint = spelled(params)
         if constraint is None:
             return 0.0
@@ -216,7 +217,7 @@ class Verdicts:
 
 
 def check_answers(seconds: float, answers: int) -> None:
-    """Refuses several answers under a constraint that is slow for one."""
+    """Refuses several answers whose masks, of `seconds` each, would take too long for a token."""
     if answers > 1 and answers * seconds > MOST_SECONDS:
         raise VLLMValidationError(
             f"'n' is {answers}, and the constraint on the output takes {seconds * 1000:.0f} ms for "
@@ -226,7 +227,7 @@ def check_answers(seconds: float, answers: int) -> None:
 
 
 def install(engine: Any) -> Verdicts:
-    """Has every request to vLLM's EngineClient tried first."""
+    """Has the constraint of every request to vLLM's EngineClient tried first."""
     verdicts = Verdicts(engine.vllm_config)
     original = engine.add_request
 
@@ -240,7 +241,7 @@ def install(engine: Any) -> Verdicts:
             params.extra_args = {
                 **(params.extra_args or {}),
                 EXTRA: seconds,
-            }  # the client's own too
+            }  # with the client's own
         return await original(request_id, prompt, params, *rest, **more)
 
     engine.add_request = add_request

@@ -1,14 +1,14 @@
-"""Errors as clients see them: the OpenAI format, short.
+"""Errors as clients see them: short, in the OpenAI format.
 
-Promises: an error is `{"error": {"message", "type", "param", "code"}}` and quotes at most
-`MAX_LENGTH` characters. `RequestError` is how this package rejects a request.
-responder.py brings vLLM's errors into that format; reading.py understands them.
+Promises: an error is `{"error": {"message", "type", "param", "code"}}`, with a message of at most
+`MAX_LENGTH` characters. This package rejects a request with `RequestError`.
+responder.py brings vLLM's errors into that format; reading.py interprets them.
 """
 
 import json
 from typing import Any
 
-MAX_LENGTH = 299  # characters of a message; what it quotes of a request is less than that
+MAX_LENGTH = 299  # characters of a message; it quotes less than that of a request
 
 INTERNAL_ERROR = "the server failed to answer this request; its log says why"
 
@@ -33,6 +33,6 @@ def shortened(text: str, most: int = MAX_LENGTH) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a message may show it: short."""
+    """A value, short enough for a message."""
     text = json.dumps(value, default=lambda _: "…")
     return text if len(text) <= 60 else f"{text[:57]}…"

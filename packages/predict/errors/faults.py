@@ -1,8 +1,9 @@
 """pydantic's complaints about a request → places in the request, with what is there.
 
-Promises: pure functions. A place is written as in this package, `tools[0].description`, without the
-classes that pydantic tried; of a union only what was tried for the `type` that was sent is told,
-and a place is named once. Nothing of the request is shown but the value at the place, shortened.
+Promises: pure functions. A place is written as elsewhere in this package, `tools[0].description`,
+without the classes that pydantic tried. Of a union, only complaints about the `type` that was sent
+are reported, and each place once. Nothing of the request is shown except the value at the place,
+shortened.
 """
 
 import ast
@@ -13,9 +14,9 @@ from typing import Any, NamedTuple
 from predict.errors import MAX_LENGTH, shortened, shown
 from predict.vllm_internals import FIELD_REQUIRED, INPUT_SHOULD_BE, VALIDATION_ERROR
 
-MAX_FAULTS = 3  # named in one message, of a request with many
-FIELD = re.compile(r"[a-z_][a-z0-9_]*")  # and not a class that was tried
-# What JSON calls an object.
+MAX_FAULTS = 3  # named in one message
+FIELD = re.compile(r"[a-z_][a-z0-9_]*")  # not a class that pydantic tried
+# pydantic's words for what JSON calls an object.
 DICTIONARY = re.compile(
     r"a (valid )?dictionary( or (object to extract fields from|an instance of \w+))?"
 )
@@ -25,8 +26,8 @@ ABSENT = object()
 class Fault(NamedTuple):
     place: str
     said: str
-    value: Any  # `ABSENT` where nothing is there
-    tried: tuple[tuple[str, str], ...]  # places, and the class that was tried for each
+    value: Any  # `ABSENT` if nothing is there
+    tried: tuple[tuple[str, str], ...]  # places, and the class that pydantic tried for each
 
 
 def faults(message: str, request: Mapping[str, Any] | None) -> list[Fault]:
@@ -90,7 +91,7 @@ def _fault(loc: str, said: str, request: Mapping[str, Any] | None) -> Fault:
 
 
 def _of_what_was_meant(found: list[Fault]) -> Iterator[Fault]:
-    """Without what was tried for another `type` than the one sent, unless that is all."""
+    """Without complaints about another `type` than the one sent, unless there are no others."""
     other = {
         tried
         for fault in found

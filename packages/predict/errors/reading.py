@@ -1,8 +1,8 @@
-"""Reads errors of vLLM, in any of the forms it has for them.
+"""Reads vLLM's errors, in all of their forms.
 
-Promises: `parse_error` gives status, message, type and param of what the client is to see. What
-Python raised while a request was read is the client's, a 400; anything else stays the server's, a
-500 that quotes nothing of any request.
+Promises: `parse_error` gives the status, message, type and param that the client is to see. What
+Python raised while a request was read is the client's fault, a 400; anything else stays the
+server's, a 500 that quotes nothing of any request.
 """
 
 import json
@@ -22,12 +22,12 @@ from predict.vllm_internals import (
     REQUEST_READERS,
 )
 
-CONSTRAINED = "'structured_outputs' "  # how an error of a constraint begins; names are put in later
+CONSTRAINED = "'structured_outputs' "  # how an error of a constraint begins; names come in later
 NOT_SAID = "vLLM rejects this request; sent without 'stream', it says why"
 
 STATUSES = frozenset(status.value for status in HTTPStatus if status >= 400)
 
-# What Python raises at a value of the wrong shape, where vLLM did not expect one.
+# What Python raises for a value of the wrong shape, if vLLM did not expect one.
 WRONG_SHAPE = (
     ArithmeticError,
     AssertionError,
@@ -38,7 +38,7 @@ WRONG_SHAPE = (
     TypeError,
     ValueError,
 )
-# The code that reads a request before an engine has any part of it.
+# Code that reads a request before an engine has any part of it.
 READERS = (
     *REQUEST_READERS,
     "mistral_common",
@@ -52,7 +52,7 @@ READERS = (
 
 
 def error_in_event(event: bytes) -> tuple[int, bytes]:
-    """Status and body of the error that an event is, as they would be without a stream."""
+    """Status and body of the error in an event, as they would be without a stream."""
     body = event.partition(b"data: ")[2].partition(b"\n")[0]
     try:
         error = json.loads(body)["error"]
@@ -73,7 +73,7 @@ def _status(code: object) -> int:
 
 
 def type_of(status: int) -> str:
-    """The `type` of an error, one for each status, as vLLM names most of its own."""
+    """The `type` of an error: one for each status, named like most of vLLM's own."""
     return HTTPStatus(status).phrase.replace(" ", "").removesuffix("Error") + "Error"
 
 
@@ -83,8 +83,8 @@ def parse_error(
     constraint: str | None = None,
     request: Mapping[str, Any] | None = None,
 ) -> tuple[int, str, str, str | None]:
-    """Status, message, type and param of an error in any form. A 501 is the client's, who asked for
-    what is not implemented. `request`: what it is about, as vLLM got it."""
+    """Status, message, type and param of an error in any form. A 501 counts as the client's error:
+    it asked for what is not implemented. `request`: what the error is about, as vLLM got it."""
     try:
         got = json.loads(body)
     except (ValueError, RecursionError):
@@ -125,20 +125,20 @@ def _of_fields(text: str, request: Mapping[str, Any] | None) -> tuple[str, str |
         return None
     if found := faults(text, request):
         return sentence(found), found[0].place or None
-    # those without a place
+    # errors without a place
     told = list(dict.fromkeys(re.findall(r"^  (\w[^{]*)$", text, re.MULTILINE)))
     return ("; ".join(told[:MAX_FAULTS]), None) if told else None
 
 
 def with_adapters(message: str, adapters: Sequence[str]) -> str:
-    """The error that lists the model's names with the adapters' too, which vLLM leaves out."""
+    """The error that lists the model's names, with the adapters' added, which vLLM leaves out."""
     if adapters and MODEL_NAMES in message:
         return f"{message.rstrip('.')}, {', '.join(adapters)}"
     return message
 
 
 def is_client_error(error: BaseException) -> bool:
-    """Whether an error of Python's own says that a request could not be read."""
+    """Whether one of Python's own errors says that a request could not be read."""
     return isinstance(error, WRONG_SHAPE) and any(
         module.startswith(READERS) for module in _modules(error.__traceback__)
     )
@@ -157,6 +157,6 @@ def cause(error: Exception) -> Exception:
 
 
 def unreadable(error: BaseException) -> str:
-    """What to tell the client of such an error."""
+    """The message for the client about such an error."""
     what = shortened(str(error), 100)
     return f"this request cannot be read: {type(error).__name__}{f': {what}' if what else ''}"

@@ -1,10 +1,10 @@
 """The `send` that brings every error into the OpenAI format.
 
-Promises: an error of whatever is behind, in whatever form, keeps its status and becomes
-`{"error": {…}}`; any other answer passes untouched. A stream's start waits until the engine has
-answered, so that an error which a stream begins with is a JSON error with its status; it does not
-wait for words, which a call of a tool has none of. An error later in a stream is an event of the
-same content.
+Promises: an error of the wrapped app, in whatever form, keeps its status and becomes `{"error":
+{…}}`; any other answer passes unchanged. The start of a stream waits until the engine has answered,
+so that an error at the beginning of a stream is a JSON error with its status; it does not wait for
+text, because a tool call has none. An error later in a stream becomes an event with the same
+content.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from predict.vllm_internals import ANSWERED_EVENT, ERROR_EVENTS, OPENING_EVENTS,
 Explain = Callable[[str, str | None, Mapping[str, Any]], tuple[str, str | None]]
 
 MAX_READ = 65536  # bytes of an error that are read
-# Of the event loop, that a role waits for the error which vLLM sends right behind it. Turns and not
-# seconds: a busy server has as many of them.
+# Turns of the event loop that a role waits for the error that vLLM may send right after it. Turns,
+# not seconds: a busy server has as many of them.
 TURNS = 4
 
 
 class ErrorResponder:
-    """`names`: fields of vLLM's, and what the client, who did not send them, called them.
-    `adapters`: names that are served beside those vLLM lists when it knows none of that name.
+    """`names`: vLLM's field → the client's name for it, if the client sent it under another name.
+    `adapters`: names that are served beside those vLLM lists when it does not know a name.
     `constraint`: the field that constrains the output. `request`: what an error may be about, until
     the answer begins. `explain`: message, param and request → a better message and param."""
 
@@ -43,7 +43,7 @@ class ErrorResponder:
         self.request: Mapping[str, Any] | None = None
         self.start: Message = {}
         # "waiting" for the start, then "holding" a stream's, which ends by "releasing" it, or
-        # "reading" an error; in the end "streaming" events, "passing" any other answer, or "done"
+        # "reading" an error; finally "streaming" events, "passing" any other answer, or "done"
         self.state = "waiting"
         self.held: list[Message] = []
         self.release: asyncio.Task[None] | None = None
@@ -106,7 +106,7 @@ class ErrorResponder:
         self.state, self.request = "streaming", None
 
     async def respond(self, status: int, message: str, kind: str, param: str | None) -> None:
-        """Sends an error, whole; what comes after it is dropped."""
+        """Sends an error as the whole answer; what comes after it is dropped."""
         self.state, self.held = "done", []
         body = self._body(status, message, kind, param)
         await respond(self.send, status, body, self.start.get("headers", ()))
@@ -128,7 +128,7 @@ class ErrorResponder:
         return body
 
     def _event(self, event: bytes) -> bytes:
-        """An error event, without what may not be shown of it."""
+        """An error event, reduced to what may be shown."""
         body = self._body(*self._parsed(*error_in_event(event)))
         return event[: event.find(b"data: ")] + b"data: " + body + b"\n\n"
 

@@ -2,9 +2,9 @@
 
 Promises: images with the same URL are fetched once and get the same bytes or the same error; a
 download is cancelled with the last image that waits for it; no image is decoded before the sizes of
-all are known and the request has its share of memory; where one fails, no other is decoded. The
-middleware opens a batch for each request and closes it on every way out; a ContextVar carries it to
-vLLM's media connector.
+all are known and the request has its share of memory; if one fails, no other is decoded. The
+middleware opens a batch for each request and closes it however the request ends; a ContextVar
+carries it to vLLM's media connector.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from predict.images.memory import ImageCost, Share
 from predict.memory import DOWNLOAD_WAIT_SECONDS, BodyRoom, RequestMemory
 
 # A name server that does not answer may block a thread for 20 s (resolv.conf's `timeout` and
-# `attempts`), whether or not anybody still waits: a request may block few of them.
+# `attempts`), even if nobody waits any more, so a request may block only a few.
 LOOKUPS_PER_REQUEST = 2
 
 
@@ -29,7 +29,7 @@ class ImageBatch:
     """The images of one request, which vLLM loads concurrently."""
 
     memory: RequestMemory
-    open: bool = False  # until the middleware closes it; others end with their images
+    open: bool = False  # until the middleware closes it; other batches end with their images
     deadline: float | None = None  # on the monotonic clock, set by the first fetch
     running: int = 0
     started: int = 0
@@ -42,7 +42,7 @@ class ImageBatch:
     all_known: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
     shares: list[Share] = field(default_factory=list)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of an image, to be decoded
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of the image that is decoded
     downloaded: int = 0
     body: BodyRoom = field(init=False)  # the request's
 
@@ -50,14 +50,14 @@ class ImageBatch:
         self.body = BodyRoom(self.memory)
 
     def ends(self, seconds: float) -> float:
-        """When the time for all images of the request is over."""
+        """The deadline of all images of the request, on the monotonic clock."""
         if self.deadline is None:
             self.deadline = time.monotonic() + seconds
         return self.deadline
 
     @contextmanager
     def image(self) -> Iterator[int]:
-        """The number of an image within the request, from 1, while it is loaded."""
+        """The number of an image in the request, from 1, while it is loaded."""
         if not self.running:  # the first, or the first of a second reading of the same request
             self._end_round()
             self.started = 0
@@ -76,14 +76,14 @@ class ImageBatch:
 
     @asynccontextmanager
     async def share(self, cost: ImageCost) -> AsyncIterator[Share]:
-        """The share of memory of all images of the request, once the costs of all are known; each
-        has it in its turn, as memory.py counts, unless another has failed."""
+        """The memory share of all images of the request, once the costs of all are known. The
+        images have it in turn, as memory.py counts, unless one has failed."""
         self.costs.append(cost)
         if len(self.costs) == self.running:
             self.all_known.set()
         await self.all_known.wait()
         async with self.turn:
-            if self.failure is not None:  # of another image, or there was no room for all of them
+            if self.failure is not None:  # another image's, or there was no room for all of them
                 raise self.failure
             if not self.shares:
                 self.shares.append(await Share.take(self.memory, self.costs, self.body.size))
@@ -100,7 +100,7 @@ class ImageBatch:
         self.open = False
         error = self.failure
         self._end_round()
-        while error is not None:  # its frames refer to it, in circles, and to the body
+        while error is not None:  # its frames form cycles with it, and hold the body
             traceback.clear_frames(error.__traceback__)
             error = error.__context__
         self.body.close()
@@ -116,7 +116,7 @@ class ImageBatch:
         self.downloaded = 0
 
     async def once(self, url: str, fetch: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
-        """What `fetch` returns or raises, shared by all who ask for the URL while it runs. It is
+        """What `fetch` returns or raises, shared by all that ask for the URL while it runs. It is
         cancelled when the last of them is."""
         if (download := self.downloads.get(url)) is None:
             download = self.downloads[url] = _Download(asyncio.create_task(fetch()))
@@ -136,7 +136,7 @@ class _Download:
     waiting: int = 0
 
 
-# Outside of a request that the middleware began, each image is a batch by itself.
+# Outside a request that the middleware began, each image is a batch by itself.
 _batch: ContextVar[ImageBatch] = ContextVar("image_batch")
 
 

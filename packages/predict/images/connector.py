@@ -3,12 +3,12 @@ selects.
 
 Promises: an image that passes the checks of URL, size and header is loaded as by vLLM's own
 connector, within the limits of vLLM's own variables; nothing else fetches or opens what a request
-names. Refuses with a 400 whatever is the client's fault, and everything that is not an image;
-with a 503 what there is no memory for (predict/memory.py).
+names. Refuses with a 400 whatever is the client's fault, and everything that is not an image; with
+a 503 an image for which there is no memory (predict/memory.py).
 
-A connector alone cannot promise that: vLLM also gives the messages to mistral-common, which fetches
-and decodes each image again to count its tokens. So it gets the messages with the sizes of the
-images in their place (sizes.py).
+A connector alone cannot promise this: vLLM also gives the messages to mistral-common, which fetches
+and decodes each image again to count its tokens. So mistral-common gets the messages with sizes in
+place of the images (sizes.py).
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class ImagesBusyError(GracefulHTTPError):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class EncoderInput:
-    """What the model's vision encoder is given of an image."""
+    """What the model's vision encoder gets of an image."""
 
     side: int  # pixels; longer sides are scaled down to it
     patch: int  # pixels; both sides are rounded up to a multiple of it
@@ -83,7 +83,7 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
     ) -> Any:
         batch = current_batch() or ImageBatch(RequestMemory(None))
         with batch.image() as number:
-            await asyncio.sleep(0)  # all images of the request are counted before the first is done
+            await asyncio.sleep(0)  # all images of the request are counted before one is done
             try:
                 return await self._load(url, media_io, fetch_timeout, batch)
             except ImageError as error:
@@ -95,7 +95,7 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
 
     def load_from_url(self, url: str, media_io: Any, *, fetch_timeout: float | None = None) -> Any:
         loading = self.load_from_url_async(url, media_io, fetch_timeout=fetch_timeout)
-        with ThreadPoolExecutor(1) as thread:  # whose event loop is not the caller's
+        with ThreadPoolExecutor(1) as thread:  # apart from the caller's event loop
             return thread.submit(asyncio.run, loading).result()
 
     async def _load(self, url: str, media_io: Any, seconds: float | None, batch: ImageBatch) -> Any:
@@ -134,7 +134,8 @@ class SafeMediaConnector(MediaConnector):  # type: ignore[misc]
 
 
 def for_tokenizer(part: Any, known: Mapping[str, tuple[int, int]]) -> Any:
-    """A content part as mistral-common may see it: read by vLLM's policy, its image a size."""
+    """A content part as mistral-common may see it: read as vLLM reads it, with a size for its
+    image."""
     if not isinstance(part, dict):
         return part
     kind, content = chat_utils._parse_chat_message_content_mm_part(part)
@@ -151,7 +152,7 @@ def for_tokenizer(part: Any, known: Mapping[str, tuple[int, int]]) -> Any:
 
 
 def with_sizes(parse: Parse) -> Parse:
-    """Wraps vLLM's message parser, so that afterwards the messages have sizes for images."""
+    """Wraps vLLM's message parser, so that the messages then have sizes in place of images."""
 
     @functools.wraps(parse)
     async def parse_and_size(messages: Any, model: Any, *arguments: Any, **more: Any) -> Any:
@@ -171,9 +172,10 @@ def with_sizes(parse: Parse) -> Parse:
 
 
 def with_weak_tracker(create: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps the tracker's `create_parser`. vLLM's tracker of a request has the loaders of its
-    images, with their URLs, and they have the parser, which had the tracker: data URLs of 40 MB
-    stayed until Python's collector came by, seldom where most objects were set aside."""
+    """Wraps the tracker's `create_parser`, so that the parser does not keep the tracker. vLLM's
+    tracker of a request holds the loaders of its images, with their URLs; they hold the parser,
+    which held the tracker. Data URLs of 40 MB stayed until Python's collector ran, which is rare
+    while most objects are set aside."""
 
     @functools.wraps(create)
     def create_parser(self: Any, *arguments: Any, **more: Any) -> Any:
@@ -183,7 +185,7 @@ def with_weak_tracker(create: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def encoder_input(model: Any) -> EncoderInput | None:
-    """By vLLM's `ModelConfig`; None for a text model."""
+    """From vLLM's `ModelConfig`; None for a text model."""
     vision = getattr(model.hf_config, "vision_config", None)
     if vision is None:
         return None
@@ -191,15 +193,16 @@ def encoder_input(model: Any) -> EncoderInput | None:
 
 
 def count_by_size() -> None:
-    """With the first request to a model that takes images: others need not import it."""
+    """Counts tokens by size. Called with the first request to a model that takes images: other
+    models need not import this."""
     from vllm.transformers_utils.processors import pixtral
 
     replace(pixtral, "Image", sizes.Blank)
 
 
 def replace(owner: Any, name: str, new: Any) -> None:
-    """Replaces a name of a module or a class, which must exist: a patch that no longer applies must
-    not pass."""
+    """Replaces a name of a module or a class; `ValueError` if it does not exist: a patch that no
+    longer applies must not pass unnoticed."""
     if not hasattr(owner, name):
         raise ValueError(
             f"{owner.__name__}.{name}, which predict.images.connector replaces, does not exist"
@@ -208,7 +211,7 @@ def replace(owner: Any, name: str, new: Any) -> None:
 
 
 def register() -> None:
-    """The plugin's entry point, called in each of vLLM's processes; a `ValueError` stops the
+    """The plugin's entry point, which vLLM calls in each of its processes; a `ValueError` stops the
     start."""
     if envs.VLLM_MEDIA_CONNECTOR != NAME:
         return
@@ -220,10 +223,11 @@ def register() -> None:
     if others := set(SafeMediaConnector.formats) - set(ALLOWED_IMAGE_FORMATS):
         raise ValueError(f"ALLOWED_IMAGE_FORMATS has {others}, which vLLM does not open")
     MEDIA_CONNECTOR_REGISTRY.register(NAME)(SafeMediaConnector)
-    # vLLM's own tries more formats in another order: it could decode another image than was checked
+    # vLLM's own function tries more formats in another order: it could decode another image than
+    # was checked
     opened = functools.partial(formats.open_to_decode, formats=SafeMediaConnector.formats)
     replace(media_image, "open_image", opened)
-    # An image is brought into its orientation when it is loaded, and here again, as a copy.
+    # An image gets its orientation when it is loaded; vLLM would do it again here, on a copy.
     replace(parse, "normalize_image", lambda image: image)
     replace(tokenizer_images, "image_from_chunk", sizes.from_chunk)
     transform = inspect.unwrap(tokenizer_images.transform_image)  # register() may be called again

@@ -1,7 +1,7 @@
-"""Fetches one image from a public address, within limits of time and size.
+"""Fetches one image from a public address, within limits on time and size.
 
-Promises: connects only to addresses that urls.py allows, checked on the address the connection is
-made to, again for each redirect; uses no proxy and keeps no cookie; all images of a request share
+Promises: connects only to addresses that urls.py allows, checked on the address of the connection
+itself, again for each redirect; uses no proxy and keeps no cookies; all images of a request share
 `seconds`; a cancelled fetch closes its connection at once. Refuses, with an `ImageError`, a body
 that is too large, compressed, missing or too slow. Nothing is retried.
 """
@@ -36,9 +36,9 @@ MEGABYTE = 1 << 20  # vLLM counts in MiB too
 
 Lookup = Callable[..., Any]  # socket.getaddrinfo
 
-# Threads of its own: a name server that does not answer holds up other images, and nothing else.
-# It may hold a thread for 20 s (resolv.conf's `timeout` and `attempts`), whoever still waits; so a
-# request has few of them at a time. Threads are started when they are needed.
+# Separate threads: a name server that does not answer holds up other images, and nothing else. It
+# may hold a thread for 20 s (resolv.conf's `timeout` and `attempts`), even if nobody waits any
+# more, so a request has few of them at a time. Threads start when they are needed.
 _lookups = ThreadPoolExecutor(64, thread_name_prefix="image-resolver")
 
 
@@ -56,7 +56,7 @@ async def fetch(
     batch: ImageBatch,
     lookup: Lookup = socket.getaddrinfo,
 ) -> bytes:
-    """The bytes at `url`."""
+    """The bytes at `url`; `ImageError` if it may not or cannot be fetched."""
     read = check_url(url, policy)
     resolver = PinnedResolver(policy, lookup, batch)
     connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
@@ -129,9 +129,8 @@ def too_large(limits: ImageLimits) -> ImageError:
 class PinnedResolver(AbstractResolver):
     """Gives aiohttp the addresses that were checked; one bad address refuses the whole name.
 
-    The look-up is done before aiohttp asks, because aiohttp would go on with it, or stay queued for
-    it, after the fetch was cancelled.
-    """
+    The look-up is done before aiohttp asks for it: aiohttp would continue it, or leave it queued,
+    after the fetch was cancelled."""
 
     def __init__(self, policy: FetchPolicy, lookup: Lookup, batch: ImageBatch) -> None:
         self.policy, self.lookup, self.batch = policy, lookup, batch

@@ -1,9 +1,9 @@
 """Checks an image's bytes before anything is decoded.
 
-Promises: reads the header only, whose cost grows neither with the decoded size nor with the number
-of chunks; an animation counts as its first frame, the only one that is decoded; the decoder reads
-the bytes as the format that was checked. Refuses, with an `ImageError` that quotes nothing of the
-content, other formats, too many pixels, and the two forms whose decoding takes minutes.
+Promises: reads only the header, at a cost that grows neither with the decoded size nor with the
+number of chunks; an animation counts as its first frame, the only one that is decoded; the decoder
+reads the bytes as the format that was checked. Refuses, with an `ImageError` that quotes nothing of
+the content, other formats, too many pixels, and the two forms that take minutes to decode.
 """
 
 import io
@@ -15,23 +15,24 @@ from PIL import Image
 from predict.images.fetch import ImageLimits, too_large
 from predict.images.urls import ImageError
 
-# Those of OpenAI's API, and BMP. Others can contain further images (ICO, ICNS, PSD …) or tiles far
-# larger than the image (TIFF: 1 GB from one megabyte), which the size in the header does not show.
+# The formats of OpenAI's API, and BMP. Others can contain further images (ICO, ICNS, PSD …) or
+# tiles far larger than the image (TIFF: 1 GB from one megabyte), which the size in the header does
+# not show.
 DEFAULT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 # How often Pillow may read from an image: its parsers walk the chunks of a PNG, JPEG or GIF in
-# Python, about 5 µs each. In the header, a 20 MB photograph with all its profiles takes a thousand
-# reads; in all, a 20 MB PNG in chunks of 8 KiB takes eight thousand.
+# Python, about 5 µs each. The header of a 20 MB photograph with all its profiles takes a thousand
+# reads; a whole 20 MB PNG in chunks of 8 KiB takes eight thousand.
 MAX_HEADER_READS, MAX_READS = 5_000, 20_000
 
 # Each scan of a progressive JPEG covers all pixels and may take a few dozen bytes; encoders write
 # about ten.
 MAX_SCANS = 100
-# Pillow keeps 8 bytes for each row: two pixels to a row would take twice what memory.py counts. No
+# Pillow keeps 8 bytes for each row: rows of two pixels would take twice what memory.py counts. No
 # JPEG or WebP has a longer side.
 MAX_SIDE = 65_535
 MAX_MEDIA_TYPE = 1000  # characters before the comma of a data URL
-# Forms of base64 whose meaning is clear, and which vLLM's own decoder refuses
+# Forms of base64 that are unambiguous, but that vLLM's own decoder refuses
 ESCAPES = {
     b"%2B": b"+",
     b"%2b": b"+",
@@ -69,7 +70,7 @@ def open_image(
 
 
 def open_to_decode(stream: io.BytesIO, formats: tuple[str, ...]) -> Image.Image:
-    """The same; 16 bits of grey as 8, which Pillow's own conversion to RGB would make white."""
+    """The same, with 16-bit grey as 8-bit: Pillow's own conversion to RGB would make it white."""
     image = open_image(stream, formats)
     if image.mode.startswith("I"):
         return image.point(lambda value: value / 257).convert("L")
@@ -88,12 +89,12 @@ def read_formats(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def decode_data_url(url: str, limits: ImageLimits) -> bytes:
-    """The bytes in `data:image/png;base64,…`. The type may be missing or wrong, since the bytes
-    decide; base64 may have line breaks, the URL-safe alphabet, escapes and no padding."""
+    """The bytes in `data:image/png;base64,…`. The media type may be missing or wrong, since the
+    bytes decide; the base64 may have line breaks, the URL-safe alphabet, escapes and no padding."""
     comma = url.find(",", 0, MAX_MEDIA_TYPE)
     if comma < 0 or url[5:comma].lower().split(";")[-1].strip() != "base64":
         raise ImageError("it is a data URL without base64; write it as data:image/png;base64,…")
-    if len(url) - comma > 2 * limits.size + 1000:  # a third is base64's own, the rest white space
+    if len(url) - comma > 2 * limits.size + 1000:  # base64 adds a third; the rest is white space
         raise too_large(limits)
     try:
         data = _decode_base64(url[comma + 1 :])
@@ -116,7 +117,7 @@ def _decode_base64(text: str) -> bytes:
 
 
 def check(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> tuple[int, int]:
-    """Width and height; `ImageError` unless the header is that of an image with at most
+    """Width and height; `ImageError` unless the header is that of an image of at most
     `max_pixels`."""
     if data.startswith(JPEG_START) and data.count(SCAN_START) > MAX_SCANS:
         raise ImageError(f"it is a JPEG of more than {MAX_SCANS} scans")

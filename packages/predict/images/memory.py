@@ -1,9 +1,9 @@
-"""What the images of a request take of the memory of all requests (predict/memory.py).
+"""The share of a request's images in the memory for all requests (predict/memory.py).
 
-Promises: a request takes its whole share before it decodes its first image, in the order of
-arrival; a share lasts as long as the decoded images exist, wherever they are, and what the engine
-keeps of them, and vLLM of the body, until the answer has ended. (Freed images return to the system
-by MALLOC_MMAP_THRESHOLD_, of deploy/variables.py.)
+Promises: a request takes its whole share, in order of arrival, before it decodes its first image.
+The share lasts as long as the decoded images exist, wherever they are; what the engine keeps of
+them, and vLLM of the body, counts until the answer has ended. (MALLOC_MMAP_THRESHOLD_, in
+deploy/variables.py, returns freed images to the system.)
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from predict.memory import Pool, RequestMemory
 
 # Bytes per pixel, measured with Pillow's and mistral-common's code for every format and mode: RGB
 # takes 4 in Pillow, and up to 20 while an image is decoded (WebP: 16, progressive CMYK: 12) or
-# scaled to the encoder's size in 32-bit floats (19). A request does either with one of its images
-# at a time.
+# scaled to the encoder's size in 32-bit floats (19). A request does this to one of its images at a
+# time.
 DECODED = 4
 WORKING = 20
 # The encoder's input is in the engine and, as part of the prompt, in vLLM's API server.
@@ -31,13 +31,13 @@ DISCARD_SECONDS = 10
 class ImageCost:
     """What one image takes, in bytes."""
 
-    downloaded: int  # 0 where the body has it
+    downloaded: int  # 0 if it came in the body
     pixels: int
     kept: int  # as the encoder's input, until the answer has ended
 
 
 def cost_of(images: list[ImageCost]) -> tuple[int, int]:
-    """Bytes that the images of a request take at most, and those that stay when they are freed."""
+    """The most bytes that the images of a request take, and those that stay when they are freed."""
     downloaded = sum(image.downloaded for image in images)
     decoded = DECODED * sum(image.pixels for image in images)
     working = (WORKING - DECODED) * max(image.pixels for image in images)
@@ -46,8 +46,8 @@ def cost_of(images: list[ImageCost]) -> tuple[int, int]:
 
 
 class Share:
-    """Part of the budget, until the request has ended, which `close` says, and its decoders have
-    returned and its images are freed, which is observed."""
+    """A part of the budget. It lasts until the request has ended, which `close` says, and its
+    decoders have returned and its images are freed, which is observed."""
 
     def __init__(self, pool: Pool, size: int, kept: int) -> None:
         self.pool, self.size, self.kept = pool, size, min(kept, size)
@@ -58,13 +58,13 @@ class Share:
 
     @classmethod
     async def take(cls, memory: RequestMemory, images: list[ImageCost], body: int = 0) -> "Share":
-        """That of a request with these images, in a body that takes so much."""
+        """The share of a request with these images, in a body that takes `body` bytes."""
         size, kept = cost_of(images)
         return cls(memory.shares, await memory.shares.take(size + body), kept + body)
 
     async def run(self, executor: Executor, decode: Callable[[], Any]) -> Any:
-        """What `decode` returns, an object with an image as its `media`. If nobody waits any more,
-        the share still lasts until the thread has ended."""
+        """What `decode` returns: an object whose `media` is an image. Even if nobody waits any
+        more, the share lasts until the thread has ended."""
         self.users += 1
         future = executor.submit(self._decode, decode)
         future.add_done_callback(lambda _: self._drop_threadsafe())
@@ -81,16 +81,17 @@ class Share:
         return decoded
 
     def close(self, failed: bool = False) -> None:
-        """`failed`: nothing uses the images any more, though the traceback of the error does."""
+        """`failed`: nothing uses the images any more, though the error's traceback holds them."""
         self.closed = True
         self._settle()
         if failed:
             self._discard()
-        elif self.users:  # a thread of vLLM may be about to scale them for a client that has left
+        elif self.users:  # vLLM may be about to scale them for a client that has disconnected
             self.loop.call_later(DISCARD_SECONDS, self._discard)
 
     def _discard(self) -> None:
-        """Frees the pixels of images that are referred to still, as by a cycle of references."""
+        """Frees the pixels of images that are still referenced, by a reference cycle for
+        instance."""
         for reference, freed in self.images:
             if (image := reference()) is not None:
                 image.close()

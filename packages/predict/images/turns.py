@@ -1,44 +1,42 @@
 """Part of the engine's plugin: images and text take turns in the engine, so that a request without
 images does not wait behind all images that came before it.
 
-vLLM gives a step's tokens to what runs first, then to what waits, in order of arrival; where images
-are left over, nobody behind them is looked at (`Scheduler.schedule` ends its look at those who wait
-where the step's tokens or the encoder's budget are used up). So a flood of images holds text up for
-as many steps as all of it takes.
+vLLM gives a step's tokens to running requests first, then to waiting ones in order of arrival. If
+images are left over, nothing behind them is looked at (`Scheduler.schedule` stops looking at
+waiting requests once the step's tokens or the encoder's budget are used up). So a flood of images
+holds text up for as many steps as all of it takes.
 
-Promises: a request without images waits for the image work that is under way when it comes, one
-step (two with async scheduling), and no more, while such requests have had less than OTHERS times
-what that step took. Where a step with images is slow, and text came lately, images leave the engine
-free for that time: most who come find it so. Where text came lately, a step has no more small
-images than take QUICK_SECONDS. Without text nothing waits. Images go in order, and wait for
-MOST_SECONDS at a time at most. Nothing is reserved for anybody.
+Promises: a request without images waits only for the image work under way when it comes, one step
+(two with async scheduling), while such requests have had less than OTHERS times what that step
+took. After a slow step with images, if text came lately, images leave the engine free for that
+long, so that most requests find it free. If text came lately, a step takes only as many small
+images as fit into QUICK_SECONDS. Without text nothing waits. Images go in order, and wait for at
+most MOST_SECONDS at a time. Nothing is reserved for any request.
 """
 
 import functools
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
-from predict.constraints.turns import awaits_grammar
-from predict.guard import guarded
 from predict.scheduling import (
     QUICK_SECONDS,
     SchedulerTurns,
     StepTimes,
+    awaits_grammar,
     hold_back,
     take_turns,
 )
 
-SHARE = 0.4  # of the time, for images beside text: less than half, see the promise
+SHARE = 0.4  # of the time, for images beside text: less than half, so that text finds it free
 OTHERS = (1 - SHARE) / SHARE
-SLOW_SECONDS = 0.1  # a step that is quicker delays a first token by less than users notice
-TEXT_SECONDS = 2.0  # where text came so lately, more may come; rare text costs images little
+SLOW_SECONDS = 0.1  # a quicker step delays a first token by less than users notice
+TEXT_SECONDS = 2.0  # after text so recent, more may come; rare text costs images little
 MOST_SECONDS = 10.0  # a paused host may make a step look longer
 
 
 def image_work(request: Any) -> int:
-    """The tokens of its prompt that are still to be computed, up to the end of its last image."""
+    """The tokens of a request's prompt still to be computed, up to the end of its last image."""
     images = request.mm_features
     if not images:
         return 0
@@ -51,26 +49,28 @@ def has_image_work(request: Any) -> bool:
 
 
 class ImageTurns(SchedulerTurns):
-    """Of one scheduler."""
+    """The turns of one scheduler."""
+
+    whose = "images"
 
     def __init__(self) -> None:
-        self.failed = False
+        super().__init__()
         self.held = False  # the step that is scheduled works on no images
         self.running: list[Any] = []  # requests with image work, and those that the step admits
         self.left: float = 0  # tokens of images that the step may still admit
-        self.times = StepTimes()  # of steps with images; marked: tokens of those that are encoded
-        self.tokens_a_second = math.inf  # of the last of them
-        self.seconds = SLOW_SECONDS  # what the last of them took
-        self.ended = self.text_at = -math.inf  # the last of them; when text had no first token yet
+        self.times = StepTimes()  # of steps with images; marked: their image tokens, if encoded
+        self.tokens_a_second = math.inf  # of the last such step
+        self.seconds = SLOW_SECONDS  # what the last such step took
+        self.ended = self.text_at = -math.inf  # its end; when text last lacked a first token
         self.at = -math.inf
-        self.spent = 0.0  # since the last of them, in steps that held images back
+        self.spent = 0.0  # since that step, in steps that held images back
 
     def begin(self, scheduler: Any) -> None:
-        """Holds images back from the step that is scheduled next, or does not."""
+        """Decides whether the step that is scheduled next holds images back."""
         if not scheduler.max_num_encoder_input_tokens:  # a text model
             return
         now = time.monotonic()
-        if self.held:  # since an image that was under way, with async scheduling, has ended
+        if self.held:  # from the end of an image step that was under way (async scheduling)
             self.spent += now - max(self.at, self.ended)
         self.at = now
         self.running = [request for request in scheduler.running if has_image_work(request)]
@@ -91,7 +91,7 @@ class ImageTurns(SchedulerTurns):
             self.left = QUICK_SECONDS * self.tokens_a_second - sum(map(image_work, self.running))
 
     def holds(self, now: float, wanted: bool) -> bool:
-        """`wanted`: there is text without its first token."""
+        """Whether to hold images back. `wanted`: there is text without its first token."""
         others = min(self.seconds * OTHERS, MOST_SECONDS)
         if wanted and self.spent < others:
             return True
@@ -110,7 +110,7 @@ class ImageTurns(SchedulerTurns):
         tokens = output.num_scheduled_tokens
         work = [] if self.held else self.running
         if of_images := sum(tokens.get(one.request_id, 0) for one in work):
-            encoded = bool(output.scheduled_encoder_inputs)  # none is where a cache has all of them
+            encoded = bool(output.scheduled_encoder_inputs)  # nothing is if a cache has all of them
             self.times.begun(output, self.at, of_images if encoded else 0)
             self.spent = 0.0
 
@@ -125,11 +125,6 @@ class ImageTurns(SchedulerTurns):
 turns = ImageTurns()
 
 
-def safely(do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
-    """An error in here would end the engine, for everybody: after the first, nothing is held."""
-    return guarded(turns, "images take no turns any more", do, arguments, otherwise)
-
-
 @functools.cache
 def register() -> None:
-    take_turns(turns, safely)
+    take_turns(turns)

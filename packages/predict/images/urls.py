@@ -1,9 +1,9 @@
-"""Which image URLs may be fetched: pure rules over URLs, host names and IP addresses.
+"""Which image URLs may be fetched: pure rules for URLs, host names and IP addresses.
 
-Promises: what passes is http or https on an allowed port, with a host that every parser reads the
-same way; an IP address passes if it is public or an operator allowed it. Refuses everything else,
-with an `ImageError`; a host without a public address gets the same message whether it exists or
-not.
+Promises: a URL that passes is http or https on an allowed port, with a host that every parser reads
+the same way; an IP address passes if it is public or an operator allowed it. Refuses everything
+else, with an `ImageError`; a host without a public address gets the same message whether it exists
+or not.
 """
 
 import re
@@ -17,7 +17,7 @@ from yarl import URL
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-MAX_URL_CHARACTERS = 8190  # what most servers take as a request line
+MAX_URL_CHARACTERS = 8190  # what most servers take in a request line
 DEFAULT_PORTS = frozenset({80, 443})
 
 # https://www.iana.org/assignments/iana-ipv4-special-registry, multicast and reserved blocks. How
@@ -47,11 +47,11 @@ SPECIAL_PURPOSE = [
         "3fff::/20",
     )
 ]
-# Global unicast (RFC 4291, 2.4); mapped and NAT64 forms are outside of it
+# Global unicast (RFC 4291, 2.4); mapped and NAT64 forms are outside it
 PUBLIC_IPV6 = IPv6Network("2000::/3")
 
-# No setting allows these: the metadata services of clouds, which hand out credentials, and the IPv6
-# forms that can stand for such an IPv4 address
+# No setting allows these: cloud metadata services, which hand out credentials, and the IPv6 forms
+# that can stand for such an IPv4 address
 ALWAYS_BLOCKED = [
     ip_network(block)
     for block in (
@@ -64,7 +64,7 @@ ALWAYS_BLOCKED = [
         "192.0.0.192/32",  # Oracle
         "::ffff:0:0/96",  # IPv4-mapped
         "64:ff9b::/96",  # NAT64
-        "64:ff9b:1::/48",  # NAT64 of a network's own
+        "64:ff9b:1::/48",  # local-use NAT64
         "2001::/32",  # Teredo
         "2002::/16",  # 6to4
     )
@@ -75,8 +75,8 @@ _URL = re.compile(
     r"(?:[/?#][^\x00-\x20\x7f\\\ud800-\udfff]*)?",
     re.IGNORECASE,
 )
-# A name to every parser: some take one whose last label is a number for an IPv4 address, in octal,
-# in hex or with fewer parts
+# What every parser reads as a name: some take one whose last label is a number for an IPv4 address,
+# in octal, in hex or with fewer parts
 _HOST_NAME = re.compile(
     r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z][a-z0-9-]{0,62}"
 )
@@ -90,7 +90,7 @@ class ImageError(ValueError):
 @dataclass(frozen=True)
 class FetchPolicy:
     """`hosts`: None for any. `addresses`: networks allowed beside the public ones, each with the
-    one port that is allowed there, or None for `ports`."""
+    one port allowed there, or None for `ports`."""
 
     hosts: tuple[str, ...] | None = None
     ports: frozenset[int] = DEFAULT_PORTS
@@ -98,8 +98,8 @@ class FetchPolicy:
 
 
 def read_policy(environment: Mapping[str, str]) -> FetchPolicy:
-    """The policy set by ALLOWED_IMAGE_HOSTS, _PORTS and _ADDRESSES; a `ValueError` names the
-    variable that cannot be read."""
+    """The policy from ALLOWED_IMAGE_HOSTS, _PORTS and _ADDRESSES; a `ValueError` names the variable
+    that cannot be read."""
 
     def each(name: str, read: Callable[[str], Any]) -> tuple[Any, ...]:
         words = [word.strip() for word in environment.get(name, "").split(",")]

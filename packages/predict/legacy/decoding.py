@@ -1,8 +1,8 @@
-"""How tokens are chosen, and where an answer ends: transformers' arguments → fields of vLLM's.
+"""How tokens are chosen, and where an answer ends: transformers' arguments → vLLM's fields.
 
-Promises: each function reads the arguments of `given`, which have their types already, and sets the
-fields of `chat`; a value the client gives wins over a default. Refuses, with a `RequestError` that
-names it, what vLLM would leave out or understand differently.
+Promises: each function reads the arguments in `given`, already in their types, and sets the fields
+in `chat`; a value from the client wins over a default. Refuses, with a `RequestError` that names
+it, what vLLM would ignore or understand differently.
 """
 
 from collections.abc import Mapping
@@ -43,8 +43,8 @@ def sampling(
 
 
 def beam_search(given: Mapping[str, Any], chat: dict[str, Any], answers: int) -> None:
-    """Sets beam search; refuses what vLLM would leave out of it."""
-    width = given.get("num_beams", answers)  # vLLM's own spelling has as many beams as answers
+    """Sets beam search; refuses what vLLM would ignore in it."""
+    width = given.get("num_beams", answers)  # with `use_beam_search`, as many beams as answers
     if given.get("use_beam_search") is False:
         raise RequestError(
             f"'use_beam_search' is false and 'num_beams' is {width}; send one", "use_beam_search"
@@ -85,7 +85,7 @@ def _greedy(chat: dict[str, Any]) -> None:
 
 
 def stops(given: Mapping[str, Any], chat: dict[str, Any]) -> None:
-    """Sets what ends an answer. transformers keeps it in the output, which `stop` does not."""
+    """Sets what ends an answer. transformers keeps it in the output; `stop` does not."""
     strings, ids = given.get("stop_strings"), given.get("eos_token_id")
     for name in ("stop_strings", "eos_token_id"):
         for other in ("stop", "stop_token_ids"):
@@ -95,13 +95,13 @@ def stops(given: Mapping[str, Any], chat: dict[str, Any]) -> None:
         chat["stop"] = strings
     if ids is not None:
         chat["stop_token_ids"] = ids
-        chat.setdefault("ignore_eos", True)  # transformers takes them instead of the model's own
+        chat.setdefault("ignore_eos", True)  # transformers uses them instead of the model's own
     if strings is not None or ids is not None:
         chat.setdefault("include_stop_str_in_output", True)
 
 
 def biases(given: Mapping[str, Any], chat: dict[str, Any]) -> None:
-    """Sets the biases of single tokens. As in transformers, a ban outdoes a bias."""
+    """Sets the biases of single tokens. As in transformers, a ban overrides a bias."""
     wanted = {str(token): (bias, "sequence_bias") for token, bias in given.get("sequence_bias", [])}
     for token in given.get("suppress_tokens", []):
         wanted[str(token)] = (BAN, "suppress_tokens")

@@ -2,8 +2,8 @@
 
     <s> [INST] question [/INST] answer</s> [INST] next question [/INST]
 
-Promises: pure functions, linear in the length of the text. A prompt that spells a conversation
-becomes its messages; any other prompt is None, to be sent as one question.
+Promises: pure functions, linear in the length of the text. A prompt that spells out a conversation
+becomes its messages; any other prompt gives None, and is to be sent as one question.
 """
 
 import re
@@ -16,16 +16,16 @@ MARKERS = re.compile(r"(</?s>|\[/?INST\])")
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a prompt spells. `ended`: its last answer is finished, and nothing is left to generate;
-    otherwise the last message is the user's, or the beginning of an answer."""
+    """The conversation in a prompt. `ended`: its last answer is finished, and nothing is left to
+    generate; otherwise the last message is the user's, or the beginning of an answer."""
 
     messages: list[dict[str, Any]]
     ended: bool
 
 
 def read_instruct(prompt: str) -> Conversation | None:
-    """The conversation that a prompt in the instruct format spells, with or without `<s>` and with
-    any white space; None for any other text. Linear in its length."""
+    """The conversation in a prompt of the instruct format, with or without `<s>` and with any white
+    space; None for any other text. Linear in its length."""
     if not prompt.lstrip().startswith(("<s>", "[INST]")):
         return None
     _, *rest = MARKERS.split(prompt)
@@ -55,11 +55,10 @@ def read_instruct(prompt: str) -> Conversation | None:
 
 
 def instruct_text(messages: Iterable[Mapping[str, Any]], continued: bool = False) -> str:
-    """Messages as the text of the instruct format, up to where what is generated begins: behind
-    the last question, or, `continued`, within the last answer.
+    """Messages as text in the instruct format, up to where generation begins: after the last
+    question or, if `continued`, within the last answer.
 
-    A system message stands in front of the user's that follows it; an image is `[IMG]`.
-    """
+    A system message goes in front of the user message that follows it; an image is `[IMG]`."""
     written, waiting = "", ""
     for message in messages:
         content = _content(message.get("content"))
@@ -77,7 +76,7 @@ def _piece(
     pieces: list[tuple[str, str]], position: int, opening: str, until: tuple[str, ...]
 ) -> tuple[str | None, int]:
     """The text from the `opening` marker at `position` up to one of `until` ("" is the end of the
-    prompt), stripped; None when the marker is another or none of them comes."""
+    prompt), stripped; None if another marker is there, or none of `until` comes."""
     if position >= len(pieces) or pieces[position][0] != opening:
         return None, position
     end = position + 1

@@ -1,9 +1,9 @@
-"""Every name a request may use, and what becomes of it: the tables of parameters.yaml, and how the
-values are read.
+"""Every name that a request may use, and its meaning: the tables of parameters.yaml, and how values
+are read.
 
-Promises: the tables are read once, at import, and never changed. One of READERS gives a value in
-its type, or None for one that the argument does not take. JSON has one kind of number, so 512.0 is
-an integer here; true is not a number.
+Promises: the tables are read once, at import, and never changed. Each of READERS gives a value in
+its type, or None for a value that the argument does not take. JSON has one kind of number, so 512.0
+is an integer here; true is not a number.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ Reader = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Mapped:
-    """An argument of generate with an effect: a key of READERS, the fields of vLLM it becomes."""
+    """An argument of generate with an effect: a key of READERS, and the vLLM fields it becomes."""
 
     takes: str
     fields: list[str]
-    note: str = ""  # what the documents say of it
+    note: str = ""  # what the docs say about it
 
     @property
     def beams(self) -> bool:
@@ -34,7 +34,7 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """An argument vLLM has no counterpart for; the values in `neutral` ask for nothing."""
+    """An argument without a counterpart in vLLM; the values in `neutral` ask for nothing."""
 
     instead: str
     neutral: list[Any]
@@ -46,7 +46,7 @@ MAPPED = {
     name: Mapped(row["takes"], row.get("becomes", []), row.get("note", ""))
     for name, row in _TABLES["mapped"].items()
 }
-HARMLESS: dict[str, list[str]] = _TABLES["harmless"]  # names by the reason
+HARMLESS: dict[str, list[str]] = _TABLES["harmless"]  # reason → names
 NO_EFFECT = frozenset().union(*HARMLESS.values())
 UNSUPPORTED = {
     name: Unavailable(how, rest) for name, (how, *rest) in _TABLES["unavailable"].items()
@@ -67,7 +67,7 @@ LEGACY = (GENERATE | {"prompt"}) - CHAT
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if abs(value) < 2**63 else None  # neither is infinity or NaN
+    return value if abs(value) < 2**63 else None  # which excludes infinity and NaN
 
 
 def _integer(value: Any) -> int | None:
@@ -100,7 +100,7 @@ def _bias(pair: Any) -> tuple[int, float] | None:
 
 
 def _list(read: Reader, least: int = 0) -> Reader:
-    """Of a list of at least so many, each as `read` gives it."""
+    """Reads a list of at least `least` items, each with `read`."""
 
     def read_all(value: Any) -> list[Any] | None:
         found = [read(item) for item in value] if isinstance(value, list) else [None]
@@ -117,7 +117,7 @@ _TOKEN_IDS = _list(_at_least(0))
 _SOME_IDS = _list(_at_least(0), least=1)
 _SOME_STRINGS = _list(_string, least=1)
 
-# What an argument takes, as errors and documents show it, and how it is read.
+# What an argument takes, as errors and docs show it, and how it is read.
 READERS: dict[str, Reader] = {
     "positive integer": _at_least(1),
     "non-negative integer": _at_least(0),

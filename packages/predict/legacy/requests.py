@@ -1,8 +1,8 @@
 """Requests in the legacy format → chat requests.
 
-Promises: pure functions; a request in the OpenAI format is recognized by its keys alone. No key of
-a legacy request is dropped silently: it reaches vLLM, has no effect by parameters.yaml, or is
-rejected with a `RequestError` that names it. A value the client gives wins over a default.
+Promises: pure functions; the keys alone tell whether a request is in the OpenAI format. No key of a
+legacy request is dropped silently: it reaches vLLM, has no effect according to parameters.yaml, or
+is rejected with a `RequestError` that names it. A value from the client wins over a default.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,12 +24,12 @@ from predict.legacy.parameters import (
 )
 from predict.settings import Settings
 
-# Fields of vLLM's that ask for something an answer in the legacy format cannot carry.
+# vLLM's fields that ask for something that a legacy answer cannot carry.
 OPENAI_ANSWERS_ONLY = ("prompt_logprobs", "return_token_ids", "return_prompt_text")
-# … and those a stream of text cannot carry.
+# … and those that a stream of text cannot carry.
 WHOLE_ANSWERS_ONLY = ("tools", "logprobs", "output_scores", "output_logits", "stream_options")
 
-# Fields of vLLM's that decide something here, and what they take; the others are vLLM's to judge.
+# vLLM's fields that decide something here, and what they take; vLLM checks the others.
 READ_HERE = {
     "stream": "boolean",
     "n": "positive integer",
@@ -53,29 +53,30 @@ SAME = (NEW_TOKENS_NAMES, LEAST_TOKENS_NAMES, ANSWER_NAMES)
 
 @dataclass(frozen=True)
 class LegacyRequest:
-    """A legacy request, ready for vLLM but for what only vLLM's tokenizer knows."""
+    """A legacy request, ready for vLLM except for what only vLLM's tokenizer knows."""
 
     chat: dict[str, Any]  # the body of the chat request
     stream: bool
     answers: int  # how many of vLLM's choices the client asked for
     before: str = ""  # what the output begins with, ahead of the generated text
-    keep_space: bool = False  # whether the generated text's leading space belongs to it
+    keep_space: bool = False  # whether the output keeps the generated text's leading space
     max_length: int | None = None  # tokens, prompt and answer together
     min_length: int | None = None
     most_new_tokens: int | None = None  # the model's limit on what `max_length` leaves
     bad_words_ids: list[list[int]] = field(default_factory=list)  # of several tokens each
-    names: dict[str, str] = field(default_factory=dict)  # of fields → what the client called them
+    names: dict[str, str] = field(default_factory=dict)  # vLLM's field → the client's name for it
 
 
 def is_legacy(keys: Collection[str]) -> bool:
-    """Whether a chat request with these keys is in a legacy format; refuses an empty one."""
+    """Whether a chat request with these keys is in a legacy format; refuses one without a prompt or
+    messages."""
     if "messages" not in keys and "prompt" not in keys:
         raise _nothing_asked()
     return not LEGACY.isdisjoint(keys)
 
 
 def refuse_removed(keys: Collection[str]) -> None:
-    """Refuses names that vLLM takes and no longer acts on."""
+    """Refuses names that vLLM accepts but no longer acts on."""
     for key in keys:
         if key in REMOVED:
             raise RequestError(
@@ -84,7 +85,7 @@ def refuse_removed(keys: Collection[str]) -> None:
 
 
 def missing_defaults(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The defaults that a request in the OpenAI format lacks; a null lacks its value."""
+    """The defaults that a request in the OpenAI format lacks; a null counts as missing."""
     found: dict[str, Any] = {}
     if values.get("max_tokens") is None and values.get("max_completion_tokens") is None:
         found["max_tokens"] = settings.max_new_tokens
@@ -138,7 +139,8 @@ def translate(request: Mapping[str, Any], settings: Settings) -> LegacyRequest:
 
 
 def finish(request: LegacyRequest, prompt_tokens: int, bad_words: list[str]) -> dict[str, Any]:
-    """The body for vLLM, with what its tokenizer said: the prompt's tokens, the bad words' text."""
+    """The body for vLLM, with what its tokenizer found: the prompt's tokens, the bad words'
+    text."""
     chat = dict(request.chat)
     if request.max_length is not None:
         new = request.max_length - prompt_tokens
@@ -160,11 +162,12 @@ def finish(request: LegacyRequest, prompt_tokens: int, bad_words: list[str]) -> 
     return chat
 
 
-# --- what a request says, one matter a function ---
+# --- one function for each aspect of a request ---
 
 
 def _expanded(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request with the entries of `generation_config` beside its own, which win; no nulls."""
+    """The request with the entries of `generation_config` added, over which its own win; no
+    nulls."""
     own = {name: value for name, value in request.items() if value is not None}
     inner = _typed("generation_config", own.pop("generation_config", {}), "object")
     refuse_removed(inner)
@@ -181,7 +184,7 @@ def _nothing_asked() -> RequestError:
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
-    """The same, without what has no effect, and the arguments of generate in their types."""
+    """The same, without what has no effect, and with generate's arguments in their types."""
     found = {}
     for name, value in given.items():
         if name in NO_EFFECT:
@@ -206,8 +209,8 @@ def _refuse_what_cannot_be_answered(given: Mapping[str, Any], stream: bool) -> N
 
 
 def _messages(given: Mapping[str, Any], chat: dict[str, Any]) -> tuple[str, bool]:
-    """Sets the messages → what a full text begins with, and whether the generated text keeps the
-    space it may begin with."""
+    """Sets the messages → what a full text begins with, and whether the generated text keeps a
+    leading space."""
     prompt = given.get("prompt")
     if prompt is None and "messages" not in given:
         raise _nothing_asked()
@@ -243,7 +246,7 @@ def _messages(given: Mapping[str, Any], chat: dict[str, Any]) -> tuple[str, bool
 def _lengths(
     given: Mapping[str, Any], chat: dict[str, Any], settings: Settings
 ) -> tuple[int | None, int | None]:
-    """Sets the bounds on new tokens → `max_length` and `min_length` where they are what counts."""
+    """Sets the bounds on new tokens → `max_length` and `min_length`, if these apply."""
     new = _agreed(given, NEW_TOKENS_NAMES)
     max_length = given.get("max_length") if new is None else None
     if new is None and max_length is None:
@@ -265,7 +268,8 @@ def _check_limit(new: int, name: str, limit: int | None) -> None:
 
 
 def _agreed(given: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """The value of whichever of these names was given; they mean the same."""
+    """The value given under any of these names, which mean the same; `RequestError` if they
+    differ."""
     present = [name for name in names if name in given]
     for name in present[1:]:
         if given[name] != given[present[0]]:

@@ -1,9 +1,9 @@
 """vLLM's chat answers → legacy answers: `{"output": …}`, or a stream of plain text.
 
-Promises: what is not a success passes as it is. A text stream carries each piece of text when vLLM
-sends it, whole characters only. An error of vLLM's before the first text is a JSON error with its
-status; after it, the response is left without its end, so that the server breaks the connection and
-the client notices.
+Promises: anything but a success passes unchanged. A text stream carries each piece of text as vLLM
+sends it, in whole characters. An error of vLLM's before the first text is a JSON error with its
+status; after it, the response gets no end, so that the server breaks the connection and the client
+notices.
 """
 
 from typing import Any
@@ -53,8 +53,8 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 def answer(body: bytes, asked: LegacyRequest) -> bytes:
-    """A chat completion → `{"output", "finish_reason", "usage"}`, with lists where the client asked
-    for several answers, and `tool_calls` and `logprobs` where it asked for those."""
+    """A chat completion → `{"output", "finish_reason", "usage"}`, with lists if the client asked
+    for several answers, and `tool_calls` and `logprobs` if it asked for those."""
     got = _decode_answer(body)
     choices = got.choices[: asked.answers]
     fields: dict[str, list[Any]] = {
@@ -71,9 +71,9 @@ def answer(body: bytes, asked: LegacyRequest) -> bytes:
 
 
 def text(generated: str, asked: LegacyRequest) -> str:
-    """The generated text, from its start. Sentencepiece's tokenizers mark a word's start with a
-    space, which the first word of an answer keeps in vLLM and loses in transformers. (Tekken's,
-    which is Pixtral's, begins no answer with one.)"""
+    """The generated text, from its start. Sentencepiece tokenizers mark the start of a word with a
+    space; vLLM keeps it on the first word of an answer, transformers drops it. (Tekken, which is
+    Pixtral's, begins no answer with one.)"""
     return generated[1:] if generated.startswith(" ") and not asked.keep_space else generated
 
 
@@ -107,9 +107,9 @@ class TextStreamResponder:
         self.send = send
         self.asked = asked
         self.start: Message = {}
-        self.rest = b""  # of an event that has not arrived whole
-        # "waiting" for the first text, then "sending", "done" or "failed"; or "passing" what is
-        # no stream
+        self.rest = b""  # an event that has not arrived whole
+        # "waiting" for the first text, then "sending", "done" or "failed"; or "passing" what is not
+        # a stream
         self.state = "waiting"
 
     async def __call__(self, message: Message) -> None:
@@ -169,7 +169,8 @@ class TextStreamResponder:
             await self._fail(500, ENDED)
 
     async def _fail(self, status: int, body: bytes) -> None:
-        """An error with its status while nothing was sent; afterwards the end never comes."""
+        """Sends an error with its status if nothing was sent yet; otherwise the response never
+        ends."""
         if self.state == "waiting":
             await respond(self.send, status, body)
         self.state = "failed"

@@ -1,6 +1,6 @@
 """Reads the body of a request, within its limit and with room for it (predict/memory.py).
 
-Refuses what its headers say is too long or compressed before anything of it is read.
+Refuses, before reading any of it, a body that its headers declare too long or compressed.
 """
 
 from predict.asgi import Receive, Scope, TooLongError, content_length, header, read_body
@@ -17,7 +17,7 @@ async def read(scope: Scope, receive: Receive, limits: RequestLimits, room: Body
     if encoding not in ("", "identity"):
         shown = shortened(encoding, 40)
         raise RequestError(f"the body's Content-Encoding is {shown!r}; send it as it is", None, 415)
-    # where no image can be, a body has as many bytes as text may have
+    # without images, a body may have only as many bytes as text may
     text = scope["path"] in TEXT
     sizes = (limits["body_bytes"], limits["text_bytes"] if text else None)
     most = min((size for size in sizes if size is not None), default=None)

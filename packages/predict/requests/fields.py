@@ -1,9 +1,10 @@
 """The names at the top level of a request: known, mapped, ignored or refused.
 
-Promises: pure functions, and the same rule on every route. A name that nobody knows is ignored and
-named in `notes`, unless it is nearly a known one: that is a misspelling, a 400 with the suggestion.
-A null, and a value that asks for nothing, is as good as leaving the name out. Refuses names that
-vLLM no longer acts on, those of the engine's or its operator's own, and state that is not kept.
+Promises: pure functions, and the same rule on every route. An unknown name is ignored and listed in
+`notes`, unless it is close to a known one: that is a misspelling, and gets a 400 with the
+suggestion. A null, or a value that asks for nothing, counts as leaving the name out. Refuses names
+that vLLM no longer acts on, names reserved for the engine or its operator, and state that is not
+kept here.
 """
 
 import difflib
@@ -31,10 +32,10 @@ LOOKALIKES = frozenset(_TABLES["lookalikes"])
 TAKEN_OUT = frozenset(_TABLES["taken_out"])
 STORED: dict[str, str] = _TABLES["stored"]
 
-CUTOFF = 0.85  # how alike two names are that mean the same
-MOST_COMPARED = 64  # unknown names of a request that may be misspelt; each takes half a ms
+CUTOFF = 0.85  # similarity from which two names count as the same
+MOST_COMPARED = 64  # unknown names of a request that are checked for misspelling; half a ms each
 SPECIAL = frozenset([*MISTRAL, *TAKEN_OUT, *REMOVED, *REFUSED, *STORED])
-# Names that are vLLM's to read, whatever they say.
+# Names that vLLM reads, whatever their values.
 PLAIN = {
     path: known - SPECIAL - NOT_ACTED_ON[path] - {"generation_config", "inputs", "input", "text"}
     if path in (CHAT_COMPLETIONS, COMPLETIONS)
@@ -47,10 +48,10 @@ Body = dict[str, Any]
 
 
 def settled(path: str, body: Body, notes: Notes) -> Body:
-    """The body with the names that vLLM is to see; the same object if it has only those."""
+    """The body with the names that vLLM is to see; the same object if it has no others."""
     body = _without_empty_stops(body)
     if PLAIN[path].issuperset(body) and None not in body.values():
-        return body  # as almost every request
+        return body  # like almost every request
     known = KNOWN[path]
     if path in (CHAT_COMPLETIONS, COMPLETIONS):
         _refuse_other_shapes(body)
@@ -69,7 +70,7 @@ def settled(path: str, body: Body, notes: Notes) -> Body:
 
 
 def _without_empty_stops(body: Body) -> Body:
-    """An empty stop string asks for nothing."""
+    """Removes empty stop strings, which ask for nothing."""
     for name in ("stop", "stop_sequences"):
         stops = body.get(name)
         if stops == "" or (isinstance(stops, list) and any(stop in ("", None) for stop in stops)):
@@ -116,7 +117,7 @@ def _without_unknown(path: str, body: Body, known: frozenset[str], notes: Notes)
                 raise RequestError(
                     f"'{name[:100]}' is not a known parameter; did you mean '{close}'?", name[:100]
                 )
-            notes.add(name)  # and vLLM ignores it too
+            notes.add(name)  # vLLM ignores it too
     if not dropped and not added:
         return body
     return {**{name: value for name, value in body.items() if name not in dropped}, **added}
@@ -144,24 +145,24 @@ def _config(config: Mapping[str, Any], notes: Notes) -> Body:
 
 @functools.lru_cache(maxsize=1024)
 def nearest(name: str, path: str) -> str | None:
-    """The known name that this one is a misspelling of, if it is."""
+    """The known name that this one misspells, if any."""
     name = name[:100]
     if name in LOOKALIKES:
         return None
     plain = {_plain(known): known for known in sorted(KNOWN[path])}
     close = difflib.get_close_matches(_plain(name), plain, n=3, cutoff=CUTOFF)
     close += [known for known in plain if sorted(known) == sorted(_plain(name))]
-    close.sort(key=lambda found: found[0] != name[0].lower())  # most begin their names right
+    close.sort(key=lambda found: found[0] != name[0].lower())  # most misspellings begin right
     return plain[close[0]] if close else None
 
 
 def _plain(name: str) -> str:
-    """A name as it is compared: maxNewTokens is max_new_tokens."""
+    """A name in the form that is compared: maxNewTokens is max_new_tokens."""
     return name.lower().replace("_", "").replace("-", "")
 
 
 def _refuse_other_shapes(body: Mapping[str, Any]) -> None:
-    """Tells those who send another platform's request, or a client's argument, what to send."""
+    """Tells the sender of another platform's request, or of a client's argument, what to send."""
     if "extra_body" in body and isinstance(body["extra_body"], dict):
         raise RequestError(
             "'extra_body' is an argument of OpenAI's client, which sends its entries beside "

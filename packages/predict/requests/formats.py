@@ -1,7 +1,7 @@
-"""The form of an answer, in whichever words → as vLLM's route takes it.
+"""The form of an answer, in any API's terms → as vLLM's route takes it.
 
 Promises: pure functions. A schema beside `json_object` (huggingface_hub, Together, Fireworks,
-llama.cpp) holds the answer as a `json_schema` does; what xgrammar cannot follow is taken out of
+llama.cpp) constrains the answer like a `json_schema`. What xgrammar cannot follow is removed from
 schemas and named in `notes`, or refused (loosening.py).
 """
 
@@ -15,12 +15,12 @@ from predict.requests.routes import ANTHROPIC_ROUTES, RESPONSES
 from predict.requests.structured_outputs import opened
 
 Body = dict[str, Any]
-NAME = "answer"  # of a schema that has none
-KINDS = ("text", "json_object", "json_schema", "structural_tag")  # of vLLM's chats
+NAME = "answer"  # for a schema without one
+KINDS = ("text", "json_object", "json_schema", "structural_tag")  # in vLLM's chats
 
 
 def settled(path: str, body: Body, notes: Notes) -> Body:
-    """The body with its response format as vLLM takes it; the same object if it is."""
+    """The body with its response format as vLLM takes it; the same object if it already is."""
     if isinstance(body.get("response_format"), dict):
         body = _with(body, "response_format", _nested(body["response_format"], notes))
     if isinstance(body.get("structured_outputs"), dict):
@@ -78,7 +78,7 @@ def _nested(chosen: Body, notes: Notes) -> Body:
 
 
 def _any_json(chosen: Body, notes: Notes) -> Body:
-    """A schema was promised, and none is there."""
+    """For a request that promises a schema and has none: any JSON."""
     if chosen["type"] == "json_schema":
         notes.add("response_format.json_schema")
     return {"type": "json_object"}
@@ -100,7 +100,7 @@ def _flat(chosen: Body, place: str, notes: Notes) -> Body:
 
 
 def _anthropic(body: Body, notes: Notes) -> Body:
-    if isinstance(body.get("output_format"), dict):  # what it was called in beta
+    if isinstance(body.get("output_format"), dict):  # its name in the beta
         config = {**(body.get("output_config") or {}), "format": body["output_format"]}
         body = {name: value for name, value in body.items() if name != "output_format"}
         body["output_config"] = config

@@ -1,9 +1,9 @@
-"""JSON schemas without references to their own definitions, and what holds a schema in them.
+"""JSON schemas without references to their own definitions, and the keywords that hold schemas.
 
-Promises: pure functions; a schema that needs nothing is returned as the same object. `inlined` puts
-a definition instead of each reference to it, for a schema that becomes part of another; `pointed`
-leaves references, in a form that xgrammar follows. Refuses one that leads nowhere, and where they
-are resolved one that leads into itself.
+Promises: pure functions; a schema that needs no change is returned as the same object. `inlined`
+replaces each reference by its definition, for a schema that becomes part of another; `pointed`
+keeps references, in a form that xgrammar follows. Refuses a reference that leads nowhere and, when
+inlining, one that leads into itself.
 """
 
 import itertools
@@ -12,17 +12,17 @@ from urllib.parse import unquote
 
 from predict.errors import RequestError, shown
 
-MOST_NODES = 5000  # of a schema whose choices have what stood beside them
-MOST_VALUES = 40_000  # that are looked at for references, twice as many as a request may have
-VALUES = frozenset(["const", "enum", "default", "examples", "example"])  # which hold no schema
-# … and which hold schemas by names of their own
+MOST_NODES = 5000  # nodes of a schema, once keywords beside a choice are copied into its branches
+MOST_VALUES = 40_000  # searched for references; twice as many as a request may have
+VALUES = frozenset(["const", "enum", "default", "examples", "example"])  # these hold no schema
+# … and these hold schemas by name
 BY_NAME = frozenset(["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"])
 
 Schema = dict[str, Any]
 
 
 def inlined(schema: Schema, place: str) -> Schema:
-    """The schema without references to its own definitions."""
+    """The schema with each reference replaced by its definition."""
     if "$ref" not in str(schema):
         return schema
     return _Inlining(schema, place).of(schema, ())  # type: ignore[no-any-return]
@@ -74,13 +74,13 @@ class _Inlining:
 
 
 def pointed(schema: Schema, place: str) -> Schema:
-    """The schema with references that xgrammar follows, which knows no lists and no escapes in a
-    path: where others lead stands in `$defs` as well."""
+    """The schema with references that xgrammar follows. xgrammar knows neither lists nor escapes in
+    a path, so the targets of such references are copied into `$defs`."""
     if "$ref" not in str(schema):
         return schema
     definitions = schema.get("$defs")
     moved: dict[str, Any] = dict(definitions) if isinstance(definitions, dict) else {}
-    names: dict[int, str] = {}  # of what is moved, by its id: a reference has many spellings
+    names: dict[int, str] = {}  # of what is copied, by its id: a reference has many spellings
     values = 0
 
     def of(node: Any) -> Any:
@@ -123,7 +123,8 @@ def pointed(schema: Schema, place: str) -> Schema:
 
 
 def _target(root: Any, reference: str) -> tuple[Any, bool]:
-    """Where a reference leads, and whether xgrammar gets there too."""
+    """Where a reference leads, and whether xgrammar gets there too; `LookupError` if nothing is
+    there."""
     node, plain = root, "%" not in reference and "~" not in reference
     for step in unquote(reference).removeprefix("#").split("/")[1:]:
         step = step.replace("~1", "/").replace("~0", "~")

@@ -1,8 +1,8 @@
-"""What is too much for one request, or not for its sender to say.
+"""Limits on one request, and what a client may not set.
 
-Promises: pure functions; a request that breaks a limit, or names a field that is the engine's own,
-is refused with a `RequestError` that names the field, what it has and what is allowed, before vLLM
-sees any of it. Types are left to vLLM. None means no limit.
+Promises: pure functions. Types are left to vLLM; None means no limit. Refuses, before vLLM sees any
+of it, a request that breaks a limit or has a field reserved for the engine, with a `RequestError`
+that names the field, its value and what is allowed.
 """
 
 import re
@@ -16,10 +16,10 @@ from predict.requests import structured_outputs, work
 from predict.requests.work import number_of
 from predict.settings import RequestLimits
 
-LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1  # what vLLM's engine is told a number in
+LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1  # the integers that vLLM can send to its engine
 MOST_UNSIGNED = 2**64 - 1
 
-# Names of a request's top level whose value is counted, and the limit that holds for it.
+# Top-level names whose entries are counted, and the limit that applies.
 COUNTED = {
     "stop": "stop_strings",
     "stop_strings": "stop_strings",
@@ -37,7 +37,7 @@ COUNTED = {
     "messages": "messages",
     "input": "messages",
 }
-# … whose number is compared …
+# … whose number is limited …
 NUMBERS = {
     "n": "answers",
     "num_return_sequences": "answers",
@@ -48,7 +48,7 @@ NUMBERS = {
 }
 # … whose strings are measured …
 STRINGS = ("stop", "stop_strings", "stop_sequences", "bad_words")
-# … and which hold ids of tokens, in lists, lists of lists or as an object's names.
+# … and which hold token ids: in lists, in lists of lists, or as the names of an object.
 TOKEN_IDS = (
     "tokens",
     "allowed_token_ids",
@@ -66,16 +66,16 @@ DATA_URL = b'"data:'
 
 @dataclass
 class Seen:
-    """What a walk through the messages came upon."""
+    """What a walk through the messages found."""
 
     parts: int = 0
-    image_bytes: int = 0  # of images that are in the request itself
-    changed: bool = False  # a `uuid` was taken out
+    image_bytes: int = 0  # of images inside the request
+    changed: bool = False  # a `uuid` was removed
 
 
 def check_size(body: bytes, limits: RequestLimits) -> None:
-    """Refuses, before it is parsed, a body whose text cannot be short enough, whatever it means:
-    what stands outside of its first data URLs, as many as content parts are allowed."""
+    """Refuses, before parsing, a body whose text is too long however it is read: all that is
+    outside its first data URLs (as many as content parts are allowed)."""
     if limits["text_bytes"] is None or len(body) <= limits["text_bytes"]:
         return
     text, end, left = len(body), 0, limits["parts"]
@@ -97,8 +97,8 @@ def _too_much_text(text: int, limit: int) -> RequestError:
 
 
 def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
-    """Refuses what is too much in a request of `size` bytes, and what is not for its sender to
-    say. Takes the `uuid` of content parts out, and returns whether there was any."""
+    """Refuses a request of `size` bytes that exceeds a limit or sets what a client may not. Removes
+    the `uuid` of content parts; returns whether there was any."""
     opened = structured_outputs.opened(body)
     _check_structure(opened, limits)
     for fields in work.parameters(body):
@@ -123,8 +123,8 @@ def _most(name: str, has: float, limit: int | None, what: str) -> None:
 
 
 def _check_structure(body: dict[str, Any], limits: RequestLimits) -> None:
-    """How much there is at all, how deep, and in numbers how large. Tools that are only offered are
-    words of the prompt: their numbers may be unsigned."""
+    """Limits the number of values, the depth, and the size of numbers. Tools that are only offered
+    are words of the prompt: their numbers may be unsigned."""
     tools = None if structured_outputs.are_called(body) else body.get("tools")
     values = _count_values(body if tools is None else {**body, "tools": None}, limits, MOST_INTEGER)
     if tools is not None:
@@ -137,7 +137,7 @@ def _check_structure(body: dict[str, Any], limits: RequestLimits) -> None:
 
 
 def _count_values(body: dict[str, Any], limits: RequestLimits, largest: int) -> int:
-    """The number of values, none of them too large, nested too deeply, or too many."""
+    """The number of values. Refuses too many, too deep nesting and too large numbers."""
     level: list[Any] = [body]
     values, depth = 0, 0
     while level:
@@ -200,9 +200,9 @@ def _check_fields(fields: Mapping[str, Any], limits: RequestLimits) -> None:
 
 
 def _token_ids(value: Any) -> Iterator[int]:
-    """Those that a value has, the least and the largest of each list of them at least."""
+    """The token ids in a value; of a list of ids, only the smallest and the largest."""
     if isinstance(value, list) and set(map(type, value)) == {int}:
-        yield from (min(value), max(value))  # of up to half a million
+        yield from (min(value), max(value))  # there may be half a million
     elif isinstance(value, list):
         for inner in value:
             yield from _token_ids(inner)
@@ -215,7 +215,7 @@ def _token_ids(value: Any) -> Iterator[int]:
 
 
 def _check_sequences(body: Mapping[str, Any], limits: RequestLimits) -> None:
-    """Prompts, and answers to all of them."""
+    """Limits the prompts, and the answers to all of them."""
     prompts = body.get("prompt")
     if not isinstance(prompts, list) or not isinstance(next(iter(prompts), None), (str, list)):
         return
@@ -272,7 +272,7 @@ def _read_parts(where: str, parts: list[Any], seen: Seen, limits: RequestLimits)
 
 
 def _image(part: Mapping[str, Any]) -> str:
-    """The image of a part, if it is in the request; or its URL."""
+    """A part's image data if the request contains it, or its URL."""
     image = part.get("image_url")
     if isinstance(image, dict):
         image = image.get("url")

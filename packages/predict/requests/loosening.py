@@ -1,11 +1,11 @@
-"""JSON schemas as xgrammar follows them.
+"""JSON schemas in a form that xgrammar follows.
 
-Promises: pure functions; a schema that needs nothing is returned as the same object. Keywords
-beside `anyOf`, `oneOf` or a single `allOf`, beside which xgrammar reads nothing, go into each of
-its schemas; a keyword without `type` gets the type it is about. `loosened` takes out what cannot be
-followed and only narrows a value (an unknown `format`, `not`, `multipleOf` …), as `notes` say: the
-answer has the schema's shape, and its reader checks the rest, as with OpenAI's strict mode.
-Refuses, naming path and keyword, what cannot be left out without changing the shape.
+Promises: pure functions; a schema that needs no change is returned as the same object. xgrammar
+reads nothing beside `anyOf`, `oneOf` or a single `allOf`, so keywords beside these are moved into
+each branch; a keyword without `type` gets the type it applies to. `loosened` removes what xgrammar
+cannot follow and only narrows a value (an unknown `format`, `not`, `multipleOf` …), and says so in
+`notes`: the answer has the schema's shape, and the client checks the rest, as with OpenAI's strict
+mode. Refuses, naming path and keyword, what cannot be removed without changing the shape.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ FORMATS = frozenset(
 LENGTHS = ("minLength", "maxLength")
 OF_ARRAYS = ("uniqueItems", "contains", "minContains", "maxContains")
 TYPES = ("string", "number", "integer", "boolean", "null", "array", "object")
-# What each type's keywords are, …
+# The keywords of each type, …
 ABOUT = {
     "string": (*LENGTHS, "pattern", "format"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
@@ -35,8 +35,9 @@ ABOUT = {
         *("properties", "additionalProperties", "unevaluatedProperties"),
     ),
 }
-# … those by which xgrammar 0.2.8 tells one without `type`, those of which it reads the first and no
-# other, and those that it never reads; tests/unit/with_vllm/test_requests_loosening.py tries each.
+# … those by which xgrammar 0.2.8 recognizes a schema without `type`, those of which it reads only
+# the first, and those that it never reads; tests/unit/with_vllm/test_requests_loosening.py tries
+# each.
 TELLING = {
     "object": ("properties", "additionalProperties", "unevaluatedProperties"),
     "array": ("items", "prefixItems", "unevaluatedItems"),
@@ -47,12 +48,13 @@ NEVER = ("not", "if", "then", "else", "dependentRequired", "dependentSchemas", "
 KEYWORDS = frozenset([*HEADS, *(name for names in ABOUT.values() for name in names)])
 SHAPES = frozenset(["items", "prefixItems", "properties", "patternProperties", *CHOICES])
 SIMPLE = frozenset(["type", "title", "description", "default"])
-ANNOTATIONS = ("discriminator", "xml", "externalDocs")  # OpenAPI's objects that are no schemas
+ANNOTATIONS = ("discriminator", "xml", "externalDocs")  # OpenAPI's objects, not schemas
 FOREIGN = ("$dynamicRef", "$recursiveRef")
 
 
 class Beside(NamedTuple):
-    """What stands beside the choice that a schema is part of: as xgrammar follows it, and where."""
+    """The keywords beside the choice that a schema is part of, as xgrammar follows them, and where
+    they stand."""
 
     schema: Schema
     places: Mapping[str, str]
@@ -67,7 +69,7 @@ def loosened(schema: Any, place: str, notes: Notes) -> Any:
     found = loosening.of(schema, place, ALONE)
     if loosening.spread:
         nodes = [found]
-        for node in nodes:  # which grows meanwhile
+        for node in nodes:  # grows during the loop
             if len(nodes) > MOST_NODES:
                 said = f"has more than {MOST_NODES} parts with what stands beside its choices"
                 raise RequestError(f"'{place}' {said}; put less beside 'anyOf'", place)
@@ -79,7 +81,7 @@ def loosened(schema: Any, place: str, notes: Notes) -> Any:
 class _Loosening:
     def __init__(self, notes: Notes) -> None:
         self.notes = notes
-        self.spread = False  # whether something stands in several places now
+        self.spread = False  # whether a keyword is in several places now
 
     def of(self, schema: Any, place: str, beside: Beside) -> Any:
         if isinstance(schema, list):
@@ -90,7 +92,7 @@ class _Loosening:
         if not isinstance(schema, dict):
             return schema
         if SIMPLE.issuperset(schema) and schema.get("type") in TYPES and not beside.schema:
-            return schema  # as most
+            return schema  # like most
         sent, schema = schema, _plain(schema)
         _check(schema, place)
         head = next((name for name in HEADS if name in schema), None)
@@ -103,7 +105,7 @@ class _Loosening:
         return sent if _same(found, sent) else found
 
     def _inner(self, schema: Schema, place: str, gone: list[str]) -> Schema:
-        """The keywords that stay."""
+        """The schema without the keywords in `gone`, its inner schemas loosened."""
         found = {}
         for name, value in schema.items():
             where = f"{place}.{name}"
@@ -122,7 +124,7 @@ class _Loosening:
         return self._inner(schema, place, gone)
 
     def _headed(self, schema: Schema, head: str, place: str, beside: Beside) -> Schema:
-        """A reference or values, beside which nothing is followed."""
+        """A reference or values, beside which xgrammar follows nothing."""
         others = [name for name in schema if name in KEYWORDS and name != head]
         if head == "$ref":
             places = [f"{place}.{name}" for name in others if name in SHAPES]
@@ -167,14 +169,14 @@ class _Loosening:
         if "type" not in found and (types := _implied(found)):
             found = {"type": types[0] if len(types) == 1 else types, **found}
         if "minItems" in found and not any(name in found for name in TELLING["array"]):
-            found = {**found, "items": True}  # xgrammar takes no others than are told
+            found = {**found, "items": True}  # xgrammar allows only items that a schema describes
         gone = _unsupported(found, place)
         for name in gone:
             self.notes.add(f"{place}.{name}" if name in schema else beside.places[name])
         return {name: value for name, value in found.items() if name not in gone}
 
     def _merged(self, own: Schema, beside: Beside) -> Schema:
-        """Both; where they differ, what is further in counts."""
+        """Both schemas in one; where they differ, the inner one counts."""
         found = {**beside.schema, **own}
         for name in beside.schema.keys() & own.keys():
             outer, inner = beside.schema[name], own[name]
@@ -198,7 +200,7 @@ def _same(found: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
 
 
 def _plain(schema: Schema) -> Schema:
-    """Draft 7's tuples in the words of 2020-12; an empty `allOf` asks for nothing."""
+    """The schema with draft 7's tuples in the terms of 2020-12, and without an empty `allOf`."""
     if schema.get("allOf") == []:
         schema = {name: value for name, value in schema.items() if name != "allOf"}
     if isinstance(schema.get("items"), list):
@@ -226,14 +228,14 @@ def _never(schema: Schema) -> list[str]:
 
 
 def _implied(schema: Schema) -> list[str]:
-    """The types that a schema's keywords are about; none where xgrammar sees the type itself."""
+    """The types that a schema's keywords apply to; none if xgrammar recognizes the type itself."""
     if any(name in schema for names in TELLING.values() for name in names):
         return []
     return [kind for kind, names in ABOUT.items() if any(name in schema for name in names)]
 
 
 def _unsupported(schema: Schema, place: str) -> list[str]:
-    """The keywords of a schema that only narrow a value and are not followed."""
+    """The keywords of a schema that xgrammar does not follow and that only narrow a value."""
     kind = schema.get("type")
     types = set(map(str, kind)) if isinstance(kind, list) else {str(kind)}
     if kind is None:
@@ -248,7 +250,7 @@ def _unsupported(schema: Schema, place: str) -> list[str]:
         if "format" in schema and not known:
             gone.append("format")
         if "pattern" in schema and known:
-            gone.append("pattern")  # xgrammar reads the format
+            gone.append("pattern")  # xgrammar reads only the format
         if "pattern" in schema or known:
             gone += [name for name in LENGTHS if name in schema]
     if "object" in types:

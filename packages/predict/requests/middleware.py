@@ -1,8 +1,8 @@
 """The inner middleware: reads a request, checks it, and passes it on or translates it.
 
-Promises: POST /predict is /v1/chat/completions, and that route also takes the legacy format
-(legacy/). A request in the OpenAI format that needs nothing reaches vLLM byte for byte, and its
-response passes untouched. Rejects, with an error in the OpenAI format (errors/): a body that is not
+Promises: POST /predict is the same as /v1/chat/completions, which also takes the legacy format
+(legacy/). A request in the OpenAI format that needs no change reaches vLLM byte for byte, and its
+response passes unchanged. Refuses, with an error in the OpenAI format (errors/), a body that is not
 a JSON object in UTF-8, one over a limit (limits.py), and what preparation.py refuses.
 """
 
@@ -58,9 +58,9 @@ from predict.vllm_internals import LOGGER
 
 PREDICT = "/predict"
 MODELS = "/v1/models"
-READ = PLACED - {PREDICT}  # the routes whose requests are read
+READ = PLACED - {PREDICT}  # routes whose requests are read
 
-# What of a chat request decides its prompt, as /tokenize takes it.
+# The fields of a chat request that determine its prompt, as /tokenize takes them.
 PROMPT = (
     "model",
     "messages",
@@ -69,8 +69,8 @@ PROMPT = (
     "continue_final_message",
     "add_special_tokens",
 )
-WORD_START = "▁"  # sentencepiece's mark, which /detokenize leaves in
-CONSTRAINT = "structured_outputs"  # what vLLM calls every constraint on the output
+WORD_START = "▁"  # sentencepiece's mark, which /detokenize keeps
+CONSTRAINT = "structured_outputs"  # vLLM's name for every constraint on the output
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Body = dict[str, Any]
@@ -125,13 +125,13 @@ class RequestMiddleware:
             if error_reading.is_client_error(error):
                 await answer.respond(400, error_reading.unreadable(error), "BadRequestError", None)
                 return
-            # Without its message, which may quote the request.
+            # Without the exception's message, which may quote the request.
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("%s while answering %s\n%s", type(error).__name__, scope["path"], where)
             await answer.respond(500, INTERNAL_ERROR, "InternalServerError", None)
 
     async def _model(self, scope: Scope, receive: Receive, answer: ErrorResponder) -> None:
-        """One model, as OpenAI's API has it; vLLM has their list only."""
+        """One model, as in OpenAI's API; vLLM only lists all of them."""
         name = scope["path"].removeprefix(MODELS + "/")
         status, body = await ask(self.app, scope, receive, MODELS, b"")
         if status != 200:
@@ -144,8 +144,9 @@ class RequestMiddleware:
         raise RequestError(said, "model", 404)
 
     async def _told(self, scope: Scope, raised: Exception, answer: ErrorResponder) -> bool:
-        """Whether vLLM had an answer to what broke a stream off before its first event. It takes
-        the stream for begun, and lets such an exception through."""
+        """Answers an exception that ended a stream before its first event, if vLLM has a handler
+        for it; returns whether it has. vLLM considers the stream begun, and lets the exception
+        through."""
         handlers = scope["app"].exception_handlers
         kinds = [
             kind for kind in type(raised).__mro__ if kind in handlers and kind is not Exception
@@ -167,7 +168,7 @@ class RequestMiddleware:
     ) -> None:
         body = await bodies.read(scope, receive, self.settings.limits, room)
         if not from_foreign_page(scope):
-            scope = as_json(scope, HEADERS)  # curl calls it a form unless told otherwise
+            scope = as_json(scope, HEADERS)  # by default curl declares a form
         every = scope.get(pacing.SCOPE, 1)
         request = await self.turns.take(
             len(body), receive, partial(self._understood, scope, body, answer, every, notes)
@@ -180,7 +181,7 @@ class RequestMiddleware:
         if request is not body:
             scope = with_length(scope, len(request))
         replayed = replay([request], receive)
-        del body, request  # or they would stay for as long as the answer takes
+        del body, request  # else they would stay in memory until the answer ends
         send = WholeCalls(answer) if notes.whole_calls else answer
         if scope["path"] in SHOWING:
             await self.showing.answer(size, receive, send, partial(self.app, scope, replayed))
@@ -195,7 +196,7 @@ class RequestMiddleware:
         stream_interval: int,
         notes: Notes,
     ) -> bytes | LegacyRequest:
-        """A body as vLLM is to get it, or the request it is in the legacy format."""
+        """The body that vLLM is to get, or the legacy request that it is."""
         path = scope["path"]
         limits.check_size(whole, self.settings.limits)
         body = decoded(whole)
@@ -222,7 +223,7 @@ class RequestMiddleware:
 
     def _prepared(self, path: str, body: Body, notes: Notes) -> Body:
         ready = prepared(path, body, self.settings.tokenizer, notes)
-        if ready is not body:  # schemas that were put together may be larger than their parts
+        if ready is not body:  # a schema put together here may be larger than its parts
             opened = structured_outputs.opened(ready)
             structured_outputs.check(opened, self.settings.limits)
         return ready
@@ -246,11 +247,12 @@ class RequestMiddleware:
     async def _spell(
         self, scope: Scope, receive: Receive, legacy: LegacyRequest, ids: list[int]
     ) -> str:
-        """The text by which vLLM's `bad_words` bans these tokens."""
+        """The text that makes vLLM's `bad_words` ban these tokens."""
         model = ("model",)
         answer = await self._tokenizer(scope, receive, "/detokenize", legacy, model, tokens=ids)
         word = answer["prompt"].replace(WORD_START, " ").lstrip()
-        # vLLM bans a word's tokens at the start of a text, and those behind a space if as many.
+        # vLLM bans a word's tokens at the start of a text, and those after a space if they are as
+        # many.
         readings = []
         for text in (word, f" {word}"):
             asked = {"prompt": text, "add_special_tokens": False}
@@ -282,7 +284,7 @@ class RequestMiddleware:
 
 
 class VllmError(Exception):
-    """An error vLLM answered with on the way to the answer; the client gets it as it is."""
+    """An error of vLLM's on the way to the answer; the client gets it."""
 
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__(status)
@@ -291,7 +293,7 @@ class VllmError(Exception):
 
 
 def decoded(body: bytes) -> Body:
-    """The JSON object that a body is; a `RequestError` that says what is wrong with any other."""
+    """The JSON object in a body; a `RequestError` says what is wrong with any other body."""
     try:
         got = msgspec.json.decode(body.removeprefix(BYTE_ORDER_MARK))
     except UnicodeDecodeError as error:
@@ -319,7 +321,7 @@ encoded = msgspec.json.encode
 
 
 def naming(send: Send, notes: Notes) -> Send:
-    """A `send` whose response names what was ignored of the request."""
+    """A `send` whose response names what was ignored in the request."""
 
     async def named(message: Message) -> None:
         if notes and message["type"] == "http.response.start":

@@ -1,8 +1,8 @@
-"""A decoded request → the request that vLLM is to see.
+"""Turns a decoded request into the request that vLLM is to see.
 
-Promises: `prepared` is a pure function. Names first (fields.py), then tools (tools.py), the form of
-the answer (formats.py) and the conversation (conversations/): each returns the same object where
-nothing has to change, so that a request that needs nothing goes on byte for byte.
+Promises: `prepared` is a pure function. It settles names (fields.py), then tools (tools.py), the
+form of the answer (formats.py) and the conversation (conversations/). Each step returns the same
+object if nothing has to change, so a request that needs no change goes on byte for byte.
 """
 
 from typing import Any

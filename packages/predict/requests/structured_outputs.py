@@ -1,10 +1,10 @@
-"""Constraints on the output, as a request writes them: JSON schemas, regular expressions, grammars.
+"""Constraints on the output as a request writes them: JSON schemas, regular expressions, grammars.
 
-Promises: pure functions; what can be told from size alone is refused here, with a `RequestError`
-that names the place, what it has and what is allowed: too many bytes or levels, an empty
-constraint, a `$ref` that leads out of its schema. What `default`, `enum` and the like hold is data.
-What a constraint costs is measured, not judged: constraints/. Tools that are only offered constrain
-nothing: their bytes and levels count alone.
+Promises: pure functions. The values of `default`, `enum` and the like are data, not schemas. The
+cost of a constraint is measured, not estimated: constraints/. Tools that are only offered constrain
+nothing: only their bytes and levels are limited. Refuses what needs no compiler to see, with a
+`RequestError` that names the place, its value and what is allowed: too many bytes or levels, an
+empty constraint, a `$ref` that leads out of its schema.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,23 +16,23 @@ from predict.errors import RequestError, shown
 from predict.requests.json_schemas import BY_NAME, VALUES
 from predict.settings import RequestLimits
 
-# Where a schema stands. Tools' are taken together, as the engine does.
+# Fields that may hold a schema. The tools' schemas count together, as in the engine.
 SCHEMAS = ("response_format", "structured_outputs", "text", "output_config", "tools")
-# Keywords of JSON schema whose number is not below 0.
+# Keywords of JSON Schema whose number must not be negative.
 COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 CONSTRAINTS = ("json", "regex", "grammar", "structural_tag")
-DATA = VALUES | {"input_examples"}  # Anthropic's tools have those
+DATA = VALUES | {"input_examples"}  # which Anthropic's tools have
 MOST_OF_PLACE = 150  # characters
 ONLY_OFFERED = (None, "auto", "none")
 
 
 def constraint(body: Mapping[str, Any]) -> str | None:
-    """The name by which a request holds its output to a schema, if it does."""
+    """The field that constrains a request's output to a schema, if there is one."""
     return next((name for name in SCHEMAS if body.get(name) is not None), None)
 
 
 def opened(body: dict[str, Any]) -> dict[str, Any]:
-    """The request, with a schema that it has as a text read."""
+    """The request, with a schema that was sent as text parsed; `RequestError` if it is not JSON."""
     outputs = body.get("structured_outputs")
     if not isinstance(outputs, dict):
         return body
@@ -48,7 +48,7 @@ def opened(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
-    """Refuses what of an opened request is too large, or nothing that could be followed."""
+    """Refuses constraints of an opened request that are too large or that nothing could follow."""
     for name in SCHEMAS:
         value = body.get(name)
         if value is None:
@@ -66,7 +66,7 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
 
 
 def are_called(body: Mapping[str, Any]) -> bool:
-    """Whether the answer must be a call of a tool."""
+    """Whether the answer must be a tool call."""
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
         choice = choice.get("type")
@@ -100,14 +100,14 @@ def _check_depth(name: str, value: Any, limits: RequestLimits) -> None:
 
 def _check_schema(name: str, value: Any) -> None:
     nodes = [_Node(value, "schema", name)] if isinstance(value, (dict, list)) else []
-    for node in nodes:  # which grows meanwhile, level by level
+    for node in nodes:  # grows during the loop, level by level
         if node.kind == "schema" and isinstance(node.value, dict):
             _check_object(node)
         nodes += _inner(node)
 
 
 def _inner(node: _Node) -> Iterator[_Node]:
-    """The lists and objects in this one."""
+    """The lists and objects directly in this one."""
     if isinstance(node.value, list):
         for position, one in enumerate(node.value):
             if isinstance(one, (dict, list)):

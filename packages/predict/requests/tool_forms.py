@@ -1,7 +1,8 @@
-"""A tool in any API's form → as a route takes it, and what the model may call of it.
+"""Tools in any API's form → as a route takes them, and the functions that the model may call.
 
-Promises: pure functions. A tool that is in the route's form is the same object; one that would run
-at OpenAI or Anthropic, or that the route has no form for, is left out and named in `notes`.
+Promises: pure functions. A tool already in the route's form is returned as the same object; one
+that would run at OpenAI or Anthropic, or for which the route has no form, is left out and named in
+`notes`.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ def name_of(tool: Tool) -> Any:
 
 
 def functions(tool: Tool) -> list[Tool]:
-    """What the model may call of a tool, by the names that vLLM shows it."""
+    """The functions of a tool that the model may call, by the names that vLLM shows it."""
     if tool.get("type") != "namespace":
         return [tool]
     inner: Any = tool.get("tools")
@@ -36,7 +37,8 @@ def names_of(tools: list[Tool]) -> list[Any]:
 
 
 def _parts(tool: Any, place: str) -> tuple[str, dict[str, Any]] | None:
-    """The form of a tool, and what describes its function; None for one that is not a function."""
+    """The form of a tool, and the object that describes its function; None if it is not a
+    function."""
     if not isinstance(tool, dict):
         raise RequestError(f"'{place}' is {shown(tool)}; it takes an object", place)
     kind = tool.get("type")
@@ -73,7 +75,7 @@ def _described(form: str, inner: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _function(tool: Any, place: str, notes: Notes) -> tuple[str, dict[str, Any]] | None:
-    """A function's form, and what describes it in another form; None for a tool that only
+    """A function's form, and its description for another form; None for a tool that only
     /v1/responses takes, which is left out."""
     parts = _parts(tool, place)
     if parts is None or parts[0] in ("custom", "namespace"):

@@ -1,13 +1,12 @@
-"""What is wrong with a tool's schema, by the rules of mistral-common, which does not say where.
+"""Finds faults in a tool's schema by the rules of mistral-common, which does not say where.
 
-mistral-common tries each schema as JSON schema of draft 7, in Python, and its patterns as Python's
-regular expressions. While a tool is only offered, its schema is no more than words in the prompt,
-and what JavaScript's clients send is valid there: `\\p{…}` in a pattern, for one.
+mistral-common checks each schema against JSON Schema draft 7, in Python, and its patterns as
+Python's regular expressions. While a tool is only offered, its schema is just words in the prompt,
+and what JavaScript clients send is valid there: `\\p{…}` in a pattern, for one.
 
-Promises: `faults` are errors of structure; patterns and signs of numbers are left to the model. A
-schema that is as it must be is read in C, 64 KiB in 1 ms where jsonschema takes 1.4 s, and of
-another jsonschema sees what is wrong alone. A mistral-common without such a function is left as it
-is.
+Promises: `faults` finds errors of structure; patterns and signs of numbers are left to the model. A
+valid schema is checked in C: 64 KiB in 1 ms, where jsonschema takes 1.4 s. Of any other, jsonschema
+sees only the faulty part. A mistral-common without this function is left unchanged.
 """
 
 import functools
@@ -19,8 +18,8 @@ import msgspec
 TYPES = Literal["array", "boolean", "integer", "null", "number", "object", "string"]
 INNER = "Schema | bool"
 
-# What draft 7's own schema says of each keyword. Where this takes less, as of 1.0 for an integer,
-# jsonschema has the last word.
+# What draft 7's own schema allows for each keyword. Where this allows less (not 1.0 for an integer,
+# say), jsonschema has the last word.
 KEYWORDS: dict[str, Any] = {
     **dict.fromkeys(("$id", "$schema", "$ref", "$comment", "title", "description"), str),
     **dict.fromkeys(("pattern", "format", "contentMediaType", "contentEncoding"), str),
@@ -33,7 +32,7 @@ KEYWORDS: dict[str, Any] = {
     "required": list[str],
     "type": TYPES | Annotated[list[TYPES], msgspec.Meta(min_length=1)],
 }
-# … of those that hold schemas: one each …
+# … and for keywords that hold schemas: one each …
 ONE = (
     *("additionalItems", "additionalProperties", "contains", "propertyNames"),
     *("not", "if", "then", "else", "items"),
@@ -57,7 +56,7 @@ Schema = msgspec.defstruct(
 
 
 def faults(schema: Any) -> Iterator[Any]:
-    """`jsonschema`'s errors."""
+    """The faults of a schema, as jsonschema's errors."""
     if not _fits(schema):
         yield from _faults(schema, ())
 
@@ -71,7 +70,7 @@ def _fits(schema: Any) -> bool:
 
 
 def _faults(value: Any, place: tuple[str | int, ...]) -> Iterator[Any]:
-    """Those of the schemas in a value, and then its own."""
+    """The faults of the schemas in a value, then its own."""
     own = value
     if isinstance(value, dict):
         own = {}
@@ -92,13 +91,13 @@ def _faults(value: Any, place: tuple[str | int, ...]) -> Iterator[Any]:
 
 
 def _schemas(keyword: str, held: Any) -> Mapping[tuple[str | int, ...], Any]:
-    """The schemas that a keyword holds, by where they are in it."""
+    """The schemas that a keyword holds, by their path in it."""
     if keyword in ONE and isinstance(held, dict):
         return {(): held}
     if keyword in LISTED and isinstance(held, list):
         return {(position,): schema for position, schema in enumerate(held)}
     if keyword in NAMED and isinstance(held, dict):
-        names = keyword == "dependencies"  # each of which may be a list of names
+        names = keyword == "dependencies"  # whose entries may be lists of names
         inner = held.items()
         return {(name,): schema for name, schema in inner if not (names and _are_names(schema))}
     return {}
@@ -110,17 +109,17 @@ def _are_names(value: Any) -> bool:
 
 @functools.cache
 def _rules() -> Any:
-    """Those of a schema of draft 7."""
-    from jsonschema import Draft7Validator  # of vLLM's own requirements; takes a moment to import
+    """The rules for a schema of draft 7."""
+    from jsonschema import Draft7Validator  # required by vLLM; slow to import
     from jsonschema.validators import extend
 
-    # what a list has twice harms nobody, and to look for it takes the square of its length
+    # duplicates in a list harm nobody, and finding them takes time quadratic in its length
     once = extend(Draft7Validator, {"uniqueItems": lambda *_: ()})  # type: ignore[no-untyped-call]
     return once(once.META_SCHEMA)
 
 
 def validate(value: dict[str, Any]) -> None:
-    """Raises a ValueError."""
+    """`ValueError` for the first fault."""
     for error in faults(value):
         raise ValueError(error.message)
 

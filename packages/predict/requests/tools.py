@@ -1,10 +1,10 @@
-"""Tools and the choice of one, in whichever form → as vLLM's route takes them.
+"""Tools and the choice of one, in any API's form → as vLLM's route takes them.
 
 Promises: pure functions; a request without tools costs nothing. Tools in another API's form are
-read; those that would run at OpenAI or Anthropic are left out and named in `notes`. A choice that
-has to be kept, of any tool or of a certain one, is kept on every route, or refused: by a model
-whose tokenizer has no tools, without tools, or for a name that none has. What such a choice
-compiles stands without references, which vLLM would lose.
+converted; those that would run at OpenAI or Anthropic are left out and named in `notes`. A choice
+that requires a call, of any tool or of a certain one, is enforced on every route. The schemas that
+it compiles have no references: vLLM would lose them. Refuses such a choice if the model's tokenizer
+has no tools, the request has none, or no tool has the name.
 """
 
 from typing import Any, NamedTuple
@@ -21,13 +21,13 @@ Body = dict[str, Any]
 
 
 class Choice(NamedTuple):
-    mode: str | None  # "auto", "none", "required" or "named"; None when nothing was said
+    mode: str | None  # "auto", "none", "required" or "named"; None if not given
     name: str = ""
-    allowed: tuple[str, ...] | None = None  # the names of those that may be called
+    allowed: tuple[str, ...] | None = None  # names of the tools that may be called
 
 
 def settled(path: str, body: Body, rules: Generation, notes: Notes) -> Body:
-    """The body with its tools in the route's form; the same object if they are."""
+    """The body with its tools in the route's form; the same object if they already are."""
     if not ("tools" in body or "tool_choice" in body or "functions" in body):
         return body
     if path not in READERS:
@@ -63,7 +63,7 @@ def settled(path: str, body: Body, rules: Generation, notes: Notes) -> Body:
 
 
 def _found(choice: Choice, tools: list[Tool]) -> Choice:
-    """The choice, by the full name of a tool in a namespace."""
+    """The choice, with the full name of a tool that it names without its namespace."""
     names = names_of(tools) if choice.mode == "named" else []
     behind = [name for name in names if str(name).endswith(f"__{choice.name}")]
     one = len(behind) == 1 and choice.name not in names
@@ -71,7 +71,7 @@ def _found(choice: Choice, tools: list[Tool]) -> Choice:
 
 
 def _allowed(allowed: tuple[str, ...], kept: list[Tool], sent: list[Any]) -> list[Tool]:
-    """The tools of which one is allowed; of a namespace, those in it."""
+    """The tools that are allowed; of a namespace, the allowed tools in it."""
     known = [name_of(tool) for tool in sent if isinstance(tool, dict)]
     known += names_of([tool for tool in sent if isinstance(tool, dict)])
     if unknown := [name for name in allowed if name not in known]:
@@ -141,10 +141,10 @@ def _check(choice: Choice, tools: list[Tool], rules: Generation) -> None:
 
 
 def _with_choice(path: str, body: Body, choice: Choice) -> Body:
-    """The choice as the route takes it."""
+    """The body with the choice in the route's form."""
     given = body.get("tool_choice")
     if choice.mode is None:
-        if "tool_choice" in body:  # vLLM takes a null for "none" of an answer that is not streamed
+        if "tool_choice" in body:  # without a stream, vLLM takes a null for "none"
             return {name: value for name, value in body.items() if name != "tool_choice"}
         return body
     form: Any = choice.mode
@@ -154,14 +154,14 @@ def _with_choice(path: str, body: Body, choice: Choice) -> Body:
         if isinstance(given, dict) and given.get("disable_parallel_tool_use") is not None:
             form["disable_parallel_tool_use"] = given["disable_parallel_tool_use"]
     elif choice.mode == "named" and path == RESPONSES:
-        form = "required"  # of the one that the schema holds the answer to (_enforced)
+        form = "required"  # of the one tool that the schema allows (_enforced)
     elif choice.mode == "named":
         form = {"type": "function", "function": {"name": choice.name}}
     return body if given == form else {**body, "tool_choice": form}
 
 
 def _enforced(path: str, body: Body, choice: Choice, notes: Notes) -> Body:
-    """The body of which vLLM compiles a schema that holds the answer to a call."""
+    """The body from which vLLM compiles a schema that makes the answer a tool call."""
     tools = []
     for position, tool in enumerate(body["tools"]):
         where = f"tools[{position}]"
@@ -173,7 +173,7 @@ def _enforced(path: str, body: Body, choice: Choice, notes: Notes) -> Body:
         body = {**body, "tools": tools}
     if path != RESPONSES:
         return body
-    # vLLM makes this schema for chats and not for this route; its parser reads the answer on both.
+    # vLLM makes this schema for chats but not for this route; its parser reads the answer on both.
     if body.get("structured_outputs") is not None:
         raise RequestError(
             "'tool_choice' and 'structured_outputs' both hold the answer to a form; send one",

@@ -1,22 +1,24 @@
-"""Large requests take turns in the event loop, and leave it to others in between.
+"""Large requests take turns in the event loop, and leave time for others in between.
 
-To read one takes the loop up to 4 ms here, for its JSON and our checks, and vLLM's part, its models
-and its conversation, over 20 ms. Where eight clients send such requests without a pause, the loop
-has no time left for short ones.
+Reading one takes up to 4 ms of the loop here (its JSON and our checks) and over 20 ms in vLLM (its
+models and its conversation). If eight clients send such requests without a pause, the loop has no
+time left for short ones.
 
-Promises: large requests are read one after the other, each after a rest of `REST` times the CPU
-time that the loop has spent on those before it, in steps long enough for others to notice. What
-vLLM does in tasks of its own, its conversation, is not counted: it falls into that rest. Of large
-ones that only show what a prompt becomes vLLM has one at a time, and none for as long again. No
-rest is longer than MOST_REST. Smaller ones go before larger ones that came up to AHEAD_SECONDS
-before them. One alone waits for nothing, nor does a small one, nor an answer. Who has left is not
-read, and who has waited WAIT_SECONDS gets a 503.
+Promises: large requests are read one after another. While small requests are answered, and for
+LATELY_SECONDS after, each is read only after a rest of `REST` times the CPU time that the loop has
+spent on those before it, MOST_REST at most. Only steps long enough for others to notice count; what
+vLLM does in its own tasks (the conversation) falls into that rest. Large requests that only show
+what a prompt becomes (SHOWING) run one at a time in vLLM, each followed by a rest as long as it
+took. Smaller requests go before larger ones that came up to AHEAD_SECONDS earlier. A large request
+that comes alone does not wait, nor does a small one, nor an answer. A request whose client has
+disconnected is not read; one that has waited WAIT_SECONDS gets a 503.
 """
 
 import asyncio
 import contextlib
 import heapq
 import itertools
+import math
 import time
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
@@ -25,21 +27,22 @@ from typing import Any, TypeVar
 from predict.asgi import ClientLeftError, Message, Receive, Send
 from predict.errors import RequestError
 
-LARGE = 4096  # bytes; who sends less costs as much by their number alone
+LARGE = 4096  # bytes; smaller requests cost as much by their number alone
 REST = 6.0
-MOST_REST = 1.0  # s; a collection of garbage may fall into a step
-NOTICED_SECONDS = 0.001  # a token of an answer takes a tenth of it
+LATELY_SECONDS = 10.0  # small requests answered this recently are followed by more
+MOST_REST = 1.0  # s; a step may include a garbage collection
+NOTICED_SECONDS = 0.001  # ten times what a token of an answer takes
 WAIT_SECONDS = 30.0
 AHEAD_SECONDS = 5.0
-AHEAD_BYTES = 100_000  # by which one is larger than another that goes before it, for each second
+AHEAD_BYTES = 100_000  # for each of so many bytes, a request queues as if it had come 1 s later
 
 SHOWING = frozenset(["/tokenize", "/detokenize", "/v1/messages/count_tokens"])  # routes
 
 Result = TypeVar("Result")
-Waiting = tuple[float, int, "asyncio.Future[None]"]  # when it would have come if it were small
+Waiting = tuple[float, int, "asyncio.Future[None]"]  # when it came, later by its size
 
 
-class Turns:
+class LargeRequestTurns:
     def __init__(self) -> None:
         self.taken = False
         self.free_at = 0.0
@@ -49,7 +52,7 @@ class Turns:
 
     @contextlib.asynccontextmanager
     async def turn(self, size: int, receive: Receive) -> AsyncIterator[None]:
-        """Of a request of `size` bytes, which have been received."""
+        """The turn of a fully received request of `size` bytes."""
         waits = self.taken or bool(self.waiting) or time.monotonic() < self.free_at
         if waits:
             await self._wait(size)
@@ -62,7 +65,7 @@ class Turns:
             self._give_up()
 
     def pause(self, seconds: float) -> None:
-        """Nobody's turn comes for so long, beside what is to pass already."""
+        """No turn begins for `seconds`, on top of the rest that is still due."""
         now = time.monotonic()
         self.free_at = min(max(self.free_at, now) + seconds, now + MOST_REST)
 
@@ -75,7 +78,7 @@ class Turns:
             async with asyncio.timeout(WAIT_SECONDS):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():  # its turn came as it left
+            if turn.done() and not turn.cancelled():  # its turn came just as it gave up
                 self._give_up()
             if isinstance(error, TimeoutError):
                 said = "other large requests are being read; try again later"
@@ -101,7 +104,7 @@ class Turns:
 
 
 async def has_left(receive: Receive) -> bool:
-    """Whether the client of a request that has been received is gone."""
+    """Whether the client of a fully received request has disconnected."""
     asked = asyncio.ensure_future(receive())
     await asyncio.sleep(0)
     if asked.done():
@@ -110,9 +113,14 @@ async def has_left(receive: Receive) -> bool:
     return False
 
 
-class ReadingTurns(Turns):
+class ReadingTurns(LargeRequestTurns):
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = 0  # requests being answered
+        self.small_at = -math.inf  # when the last one was answered
+
     async def take(self, size: int, receive: Receive, read: Callable[[], Result]) -> Result:
-        """What `read` returns, which reads a request of `size` bytes."""
+        """Calls `read`, which reads a request of `size` bytes, in its turn; returns its result."""
         if size <= LARGE:
             return read()
         async with self.turn(size, receive):
@@ -120,11 +128,24 @@ class ReadingTurns(Turns):
             try:
                 return read()
             finally:
-                self.pause(REST * (time.thread_time() - began))
+                self._rest(time.thread_time() - began)
 
     async def answer(self, size: int, answered: Awaitable[Result]) -> Result:
-        """What `answered` returns, which answers a request of `size` bytes."""
-        return await (answered if size <= LARGE else self._timed(answered))
+        """Awaits `answered`, the answer to a request of `size` bytes; returns its result."""
+        if size > LARGE:
+            return await self._timed(answered)
+        self.small += 1
+        try:
+            return await answered
+        finally:
+            self.small -= 1
+            self.small_at = time.monotonic()
+
+    def _rest(self, seconds: float) -> None:
+        """Pauses after a large request took the loop `seconds` of CPU time, if small ones came
+        lately."""
+        if self.small or time.monotonic() - self.small_at < LATELY_SECONDS:
+            self.pause(REST * seconds)
 
     @types.coroutine
     def _timed(self, awaited: Awaitable[Result]) -> Generator[Any, Any, Result]:
@@ -136,20 +157,20 @@ class ReadingTurns(Turns):
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             finally:
-                error = None  # or it would keep this frame, and all of the request
+                error = None  # else it would keep this frame, and with it the whole request
                 if (seconds := time.thread_time() - began) > NOTICED_SECONDS:
-                    self.pause(REST * seconds)
+                    self._rest(seconds)
             try:
                 yield future
             except BaseException as raised:
                 error = raised
 
 
-class ShowingTurns(Turns):
+class ShowingTurns(LargeRequestTurns):
     async def answer(
         self, size: int, receive: Receive, send: Send, show: Callable[[Send], Awaitable[None]]
     ) -> None:
-        """Has `show` answer a request of SHOWING, which has been received."""
+        """Has `show` answer, in its turn, a fully received request to a route of SHOWING."""
         if size <= LARGE:
             await show(send)
             return
@@ -159,7 +180,7 @@ class ShowingTurns(Turns):
             turn.callback(lambda: self.pause(time.monotonic() - began))
 
             async def answering(message: Message) -> None:
-                await turn.aclose()  # to send it takes as long as its client likes
+                await turn.aclose()  # sending takes as long as the client likes
                 await send(message)
 
             await show(answering)

@@ -1,11 +1,11 @@
-"""Streams of chat completions as Mistral's API has them: a tool call is whole in one event.
+"""Streams of chat completions as in Mistral's API: a tool call arrives whole, in one event.
 
-OpenAI's API streams the arguments of a call piece by piece, and so does vLLM. Mistral's clients ask
-for a name in every piece, or take each for a call of its own.
+OpenAI's API streams the arguments of a call piece by piece, and so does vLLM. Mistral's clients
+require a name in every piece, or take each piece for a separate call.
 
-Promises: a `send` for a request of Mistral's clients with tools; the pieces of a call become one
-event, sent when the call is complete; every other event passes as it is. Other clients' streams
-never come here.
+Promises: a `send` for requests of Mistral's clients with tools. It joins the pieces of a call into
+one event, sent when the call is complete; every other event passes unchanged. Streams of other
+clients do not come through here.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ PIECE = b'"tool_calls":['
 
 
 def asks_as_mistral(scope: Scope, body: dict[str, Any]) -> bool:
-    """Whether a request is that of a client of Mistral's API."""
+    """Whether a request comes from a client of Mistral's API."""
     return b"mistral" in header(scope, b"user-agent").lower() or bool(MISTRAL.keys() & body.keys())
 
 
@@ -30,8 +30,8 @@ class WholeCalls:
     def __init__(self, send: Send) -> None:
         self.send = send
         self.stream = False
-        self.rest = b""  # of an event that has not arrived whole
-        # Of each choice, the calls by index until they are complete, and the event they began in.
+        self.rest = b""  # an event that has not arrived whole
+        # For each choice: its calls by index until they are complete, and the event they began in.
         self.calls: dict[int, dict[int, dict[str, Any]]] = {}
         self.events: dict[int, dict[str, Any]] = {}
 
@@ -52,7 +52,7 @@ class WholeCalls:
         if not event.startswith(b"data: {") or PIECE not in event:
             return self._before(event) + event + b"\n\n"
         got = msgspec.json.decode(event[6:])
-        choice = got["choices"][0]  # vLLM sends one in an event
+        choice = got["choices"][0]  # vLLM sends one per event
         for piece in choice["delta"].pop("tool_calls"):
             self._join(piece, got)
         ends = choice.get("finish_reason") is not None
@@ -76,7 +76,7 @@ class WholeCalls:
             known.setdefault(name, piece.get(name))
 
     def _before(self, event: bytes) -> bytes:
-        """What has to be sent before an event without calls."""
+        """What must be sent before an event without calls."""
         if not self.calls or b'"finish_reason":null' in event:
             return b""
         if event.startswith(b"data: {") and b'"finish_reason":' in event:

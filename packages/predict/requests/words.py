@@ -1,8 +1,8 @@
-"""What vLLM and mistral-common say of a request, in the request's own words.
+"""Puts what vLLM and mistral-common say about a request into the request's own terms.
 
-Promises: pure functions; `explained` gives a sentence with place, value and what is taken where
-vLLM's has none of them, and the place that a message is about where vLLM names none, or a field
-that the client did not send. Any other message and place stay.
+Promises: pure functions. If vLLM's message lacks them, `explained` gives a sentence with the place,
+the value and what is allowed; it finds the place if vLLM names none, or names a field that the
+client did not send. Any other message and place stay as they are.
 """
 
 import itertools
@@ -27,13 +27,13 @@ from predict.vllm_internals import (
     UNKNOWN_MODEL,
 )
 
-CONVERSATIONS = ("messages", "input", "prompt")  # what a request is about, by route
-MOST_REMEMBERED = 65_536  # bytes of a request that is kept whole
-MOST_NAMES = 500  # of a request that are looked for in a message
+CONVERSATIONS = ("messages", "input", "prompt")  # the field with the content, by route
+MOST_REMEMBERED = 65_536  # bytes; of a larger request the content is not kept
+MOST_NAMES = 500  # of a request's fields that are looked for in a message
 CONSTRAINT = "structured_outputs"
 KINDS = "json, regex, choice, grammar, json_object or structural_tag"
 IMAGES = ("image_url", "input_image", "image")
-# What vLLM calls fields of other routes.
+# vLLM's names, and what other routes call these fields.
 OTHER_NAMES = {
     "max_completion_tokens": ("max_tokens", "max_output_tokens"),
     "max_tokens": ("max_completion_tokens", "max_output_tokens"),
@@ -44,7 +44,7 @@ Request = Mapping[str, Any]
 
 
 def explained(message: str, param: str | None, request: Request) -> tuple[str, str | None]:
-    """The sentence and the place, for what was said of this request."""
+    """A better message and place for what vLLM said about this request."""
     if message == NOT_SAID:
         return message, param
     if TOOL_SCHEMA in message and (found := _tool_schema(request)):
@@ -78,7 +78,7 @@ def explained(message: str, param: str | None, request: Request) -> tuple[str, s
 
 
 def remembered(body: Request, size: int) -> Request:
-    """What of a request an error may be told with, until it is answered: of a large one, all but
+    """What to keep of a request until it is answered, to explain an error: of a large one, all but
     the conversation, which was checked here."""
     if size <= MOST_REMEMBERED:
         return body
@@ -94,11 +94,11 @@ def _by_its_name(message: str, param: str, request: Request) -> tuple[str, str]:
 
 
 def _named(message: str, request: Request) -> tuple[str, str | None]:
-    """The field that a message is about, by the first of the request's names in it."""
+    """Adds the field that a message is about: the first of the request's names in it."""
     found = []
     for place in itertools.islice(_places(request), MOST_NAMES):
         name = place.rpartition(".")[2]
-        # an English word is a name only in front or in quotes
+        # an English word counts as a name only at the start or in quotes
         word = rf"\b{re.escape(name)}\b" if "_" in name else rf"^{re.escape(name)}\b|['`]{name}['`]"
         if FIELD.fullmatch(name) and (match := re.search(word, message)):
             found.append((match.start(), place))
@@ -132,7 +132,7 @@ def _constraints(request: Request) -> str:
 
 def _images(request: Request) -> Iterator[str]:
     nodes = [(request.get(name), name) for name in CONVERSATIONS]
-    for node, place in nodes:  # which grows meanwhile
+    for node, place in nodes:  # grows during the loop
         if isinstance(node, list):
             nodes += [(inner, f"{place}[{i}]") for i, inner in enumerate(node)]
         elif isinstance(node, dict):

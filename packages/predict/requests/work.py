@@ -1,7 +1,7 @@
-"""What costs time in combination, for each token of each answer, and what the engine has room for.
+"""Limits on costs that multiply, for each token of each answer, and on the engine's capacity.
 
-Promises: pure functions; refuses with a `RequestError` what would keep the engine or the server so
-long that others notice, whichever of its names a field has.
+Promises: pure functions. Refuses with a `RequestError` what would keep the engine or the server
+busy long enough for others to notice, whichever of its names a field has.
 """
 
 import math
@@ -11,36 +11,37 @@ from typing import Any
 from predict.errors import RequestError, shown
 from predict.settings import RequestLimits
 
-# What each token of an answer is compared with.
+# vLLM compares each token of an answer with these.
 WORDS = ("stop", "stop_strings", "bad_words", "bad_words_ids")
 BANNED = ("bad_words", "bad_words_ids")
-# What becomes `logit_bias`, of which vLLM's second model runner has room for 1024 tokens of a
-# request (v1/worker/gpu/sample/logit_bias.py): with one more the engine ends, and so it does with
-# too many bad words or stop tokens. Nothing before it counts them.
-BIASED = ("logit_bias", "sequence_bias", "suppress_tokens", "bad_words_ids")  # of one token each
+# These become `logit_bias`. There vLLM's second model runner has room for 1024 tokens of a request
+# (v1/worker/gpu/sample/logit_bias.py); one more ends the engine, as do too many bad words or stop
+# tokens. Nothing before the engine counts them.
+BIASED = ("logit_bias", "sequence_bias", "suppress_tokens", "bad_words_ids")  # single tokens
 # Token ids of each answer that cost as much as a stop string. With n 128, 1024 `allowed_token_ids`
-# take the engine 180 ms as the answers begin (in vLLM's first model runner); 1024 in `logit_bias`
-# 21 ms whenever a request comes or goes; to read them all from the API server 38 ms.
+# take the engine 180 ms when the answers begin (in vLLM's first model runner); 1024 in `logit_bias`
+# take it 21 ms whenever a request comes or goes; reading them all from the API server takes 38 ms.
 TOKENS_FOR_ONE = 8
 TOKENS = ("allowed_token_ids", "stop_token_ids", "eos_token_id")
 LISTED = (*(name for name in BIASED if name not in WORDS), *TOKENS)
-LOGPROB_WORK = 6  # stop strings that take as long as a log probability, roughly
-# What has vLLM repeat the prompt in each answer, as text or as tokens.
+LOGPROB_WORK = 6  # a log probability takes as long as this many stop strings, roughly
+# These make vLLM repeat the prompt in each answer, as text or as tokens.
 REPEATING = ("echo", "return_token_ids")
-# Beams have it given to the engine again for each token of each. Beside eight clients with 10 beams
-# and 13 KB each a neighbour waited 14 times its own; with 1 KB 8 times.
+# With beams, vLLM gives the prompt to the engine again for each token of each beam. Beside eight
+# clients with 10 beams and 13 KB each, a neighbour's request took 14 times its own time; with 1 KB,
+# 8 times.
 BEAM_SEARCH, BEAMS, BEAM_REPEATS = "use_beam_search", "num_beams", 4
-OFF = frozenset(["0", "f", "false", "n", "no", "off"])  # what vLLM reads as false, in any case
+OFF = frozenset(["0", "f", "false", "n", "no", "off"])  # vLLM's words for false, case-insensitive
 
 
 def parameters(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Where a request's parameters may be: in it, and in transformers' `generation_config`."""
+    """The objects that may hold parameters: the request, and transformers' `generation_config`."""
     config = body.get("generation_config")
     return (body, config) if isinstance(config, dict) else (body,)
 
 
 def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
-    """`size`: bytes of the request."""
+    """Refuses a request of `size` bytes that costs too much."""
     every = parameters(body)
     logprobs = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
     logprobs = max(logprobs, _entries(body, "logprob_token_ids"))
@@ -97,7 +98,7 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
 
 
 def _given(every: tuple[Mapping[str, Any], ...], name: str) -> Any:
-    """A parameter's value; the request's own wins."""
+    """A parameter's value; the request's own wins over `generation_config`."""
     return next((fields[name] for fields in every if fields.get(name) is not None), None)
 
 
@@ -107,7 +108,7 @@ def _is_on(value: Any) -> bool:
 
 def _biased(fields: Mapping[str, Any], name: str) -> int:
     held = fields.get(name)
-    if name == "bad_words_ids" and isinstance(held, list):  # of several tokens they are bad words
+    if name == "bad_words_ids" and isinstance(held, list):  # lists of several tokens are bad words
         return sum(isinstance(ids, list) and len(ids) == 1 for ids in held)
     return _entries(fields, name)
 
@@ -117,7 +118,7 @@ def _entries(body: Mapping[str, Any], name: str) -> int:
 
 
 def _sizes(words: Any) -> int:
-    """Bytes of texts, and tokens of lists."""
+    """Bytes of texts plus tokens of lists."""
     if not isinstance(words, list):
         return 0
     sizes = (word.encode(errors="replace") if isinstance(word, str) else word for word in words)
@@ -129,7 +130,7 @@ def _count(body: Mapping[str, Any], name: str) -> int:
 
 
 def number_of(value: Any) -> float | None:
-    """The number vLLM takes a value for; it reads texts too, but neither "nan" nor "inf"."""
+    """The number that vLLM reads a value as. It reads texts too, but neither "nan" nor "inf"."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):

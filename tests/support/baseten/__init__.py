@@ -1,7 +1,7 @@
-"""A fake of Baseten, as far as this project's users touch it: one server on loopback.
+"""A fake of Baseten, to the extent that this project's users need it: one server on loopback.
 
-Promises: the unmodified `truss push` and `truss predict` work against it. What is kept and what is
-rejected: see state.py and the module of each host. The first part of a path stands for the host:
+Promises: the unmodified `truss push` and `truss predict` work against it. state.py and the module
+of each host say what is kept and what is rejected. The first part of a path stands for the host:
 
     /graphql/                                   app.baseten.co           graphql.py
     /uploads/…                                  the S3 bucket of pushes  uploads.py
@@ -43,11 +43,11 @@ def application(baseten: Baseten) -> Starlette:
 
 
 def _rejected(request: Request, rejected: RejectedError) -> Response:
-    """The shapes of the real ones' errors.
+    """Errors in the shapes of the real services.
 
-    The gateway's: https://docs.baseten.co/inference/errors; of the management API the one for too
-    many requests, https://docs.baseten.co/reference/management-api/rate-limits, and what Truss
-    reads of its others, `message`.
+    The gateway's: https://docs.baseten.co/inference/errors; the management API's for too many
+    requests, https://docs.baseten.co/reference/management-api/rate-limits, and for its other errors
+    the field that Truss reads, `message`.
     """
     if rejected.status == 429:
         return JSONResponse({"error": str(rejected), "retry_after": 7}, rejected.status)
@@ -57,7 +57,7 @@ def _rejected(request: Request, rejected: RejectedError) -> Response:
 
 @contextmanager
 def running(upstream: str) -> Iterator[Baseten]:
-    """The service in a thread, until the end of the block."""
+    """Runs the service in a thread until the end of the block."""
     baseten = Baseten(upstream)
     with serving(application(baseten)) as url:
         baseten.url = url

@@ -1,7 +1,7 @@
 """model-{id}.api.baseten.co and bridge.baseten.co: requests for the container.
 
-Promises: a request reaches the container as it came, but for the headers of one connection and the
-key; its answer comes back piece by piece, unbuffered. Rejects a path that names no deployment.
+Promises: a request reaches the container unchanged, except for hop-by-hop headers and the key; the
+answer comes back piece by piece, unbuffered. Rejects a path that names no deployment.
 """
 
 import secrets
@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from tests.support.baseten.state import Baseten, RejectedError, find_environment
 
-# Headers that belong to one connection (RFC 9110, 7.6.1), and those that end at the platform
+# Hop-by-hop headers (RFC 9110, 7.6.1), and those that end at the platform
 ITS_OWN = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 ITS_OWN |= {"authorization", "host"}
 
@@ -36,7 +36,7 @@ class Gateway:
                 Route(f"{at}/sync/{{path:path}}", self.pass_on, methods=ANY_METHOD),
             ]
         self.routes += [
-            # as the seeds print it
+            # as printed in the seeds
             Route("/model_versions/{deployment}/predict", self.predict, methods=["POST"]),
             Route("/{model}/v1/{path:path}", self.bridge, methods=ANY_METHOD),
         ]
@@ -76,7 +76,7 @@ class Gateway:
         headers.append(("x-baseten-request-id", secrets.token_hex(8)))
         has_body = not {"content-length", "transfer-encoding"}.isdisjoint(request.headers)
         query = request.url.query
-        onward = httpx.Request(  # not the client's own way, which would add headers
+        onward = httpx.Request(  # client.build_request would add headers
             request.method,
             f"{self.baseten.upstream}/{path}" + (f"?{query}" if query else ""),
             headers=headers,
@@ -91,7 +91,7 @@ class Gateway:
             try:
                 async for piece in answer.aiter_raw():
                     yield piece
-            finally:  # also when the client has left: that is what stops the generation
+            finally:  # also if the client has disconnected: this stops the generation
                 await answer.aclose()
 
         response = StreamingResponse(pieces(), answer.status_code)

@@ -1,7 +1,7 @@
 """app.baseten.co: the GraphQL queries of the unmodified `truss push`.
 
-Promises: a push creates a model or a deployment from what was uploaded before it. Rejects, in
-GraphQL's shape: an unknown model, an environment that does not exist, a query of another kind.
+Promises: a push creates a model or a deployment from what was uploaded before. Rejects, in
+GraphQL's format: an unknown model, an environment that does not exist, any other kind of query.
 """
 
 import base64
@@ -65,7 +65,7 @@ class GraphQL:
         return {"success": not errors, "details": json.dumps({"errors": errors})}
 
     def _upload_credentials(self, arguments: Mapping[str, str]) -> Any:
-        # Truss passes on to boto3 whatever else stands here: that brings the upload to this server.
+        # Truss passes any other fields here to boto3, so the upload comes to this server.
         return {
             "s3_bucket": "trusses",
             "s3_key": f"models/{secrets.token_hex(8)}.tgz",
@@ -149,7 +149,7 @@ class GraphQL:
 
 
 def asked(query: str) -> tuple[str, dict[str, str]]:
-    """The one field a GraphQL query of Truss asks for, and its arguments that are strings."""
+    """The one field that a GraphQL query of Truss requests, and its string arguments."""
     head = query.split("{")[1]
     name = re.search(r"\w+", head)
     assert name

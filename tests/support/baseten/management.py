@@ -1,7 +1,7 @@
 """api.baseten.co: the management API.
 
-Promises: autoscaling settings are kept, and applied a moment after they were accepted, as on the
-real service. Rejects a setting that is unknown or out of its documented range.
+Promises: autoscaling settings are stored, and take effect a moment after they were accepted, as on
+the real service. Rejects a setting that is unknown or out of its documented range.
 """
 
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ class Management:
         model = self._managed(request)
         environment = find_environment(model, request.path_params["environment"])
         answer = JSONResponse(_environment(model, environment))
-        environment.settings.update(environment.accepted)  # seen from the next time on
+        environment.settings.update(environment.accepted)  # visible from the next request on
         environment.accepted = {}
         return answer
 
@@ -83,7 +83,7 @@ class Management:
         return JSONResponse({"status": "ACCEPTED" if changed else "UNCHANGED", "message": ""})
 
     def _managed(self, request: Request) -> Model:
-        """The model a management request is about, unless there is trouble."""
+        """The model that a management request concerns, unless an error is pending."""
         if self.baseten.trouble:
             raise RejectedError(self.baseten.trouble.popleft(), "Please try again later.")
         self.baseten.check_key(request)

@@ -1,6 +1,6 @@
-"""What the fake Baseten knows: models, their deployments and environments, uploads, the one key.
+"""The state of the fake Baseten: models, their deployments and environments, uploads, the one key.
 
-Promises: an upload is kept as it came. Rejects, with the real service's status: a missing or wrong
+Promises: an upload is stored unchanged. Rejects, with the real service's status: a missing or wrong
 key, an unknown model, deployment or environment.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-# https://docs.baseten.co/deployment/autoscaling/overview: setting → default, least, most
+# https://docs.baseten.co/deployment/autoscaling/overview: setting → default, minimum, maximum
 SETTINGS: dict[str, tuple[int, int, int | None]] = {
     "min_replica": (0, 0, None),
     "max_replica": (1, 1, None),
@@ -51,24 +51,24 @@ class Deployment:
     model: Model
     s3_key: str
     archive: bytes
-    config: dict[str, Any]  # as `truss push` sent it beside the archive
+    config: dict[str, Any]  # as `truss push` sent it with the archive
     draft: bool
 
     def unpack(self, folder: Path) -> Path:
-        """Lays out in `folder` what was uploaded."""
+        """Writes the uploaded files into `folder`."""
         with tarfile.open(fileobj=io.BytesIO(self.archive)) as archive:
             archive.extractall(folder, filter="data")
         return folder
 
     def files(self) -> dict[str, bytes]:
-        """Path → content of what was uploaded."""
+        """Path → content of the uploaded files."""
         with tarfile.open(fileobj=io.BytesIO(self.archive)) as archive:
             read = {member.name: archive.extractfile(member) for member in archive.getmembers()}
             return {name: file.read() for name, file in read.items() if file}
 
 
 class RejectedError(Exception):
-    """What the platform answers instead of doing as it was asked."""
+    """The platform's error response to a request."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -81,13 +81,13 @@ class Baseten:
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
-        self.url = ""  # known when it runs
+        self.url = ""  # set once it runs
         self.key = secrets.token_hex(16)
         self.models: dict[str, Model] = {}
         self.uploads: dict[str, bytes] = {}
         self._ids = (f"abc{number:05}" for number in itertools.count(1))
         self.statuses: deque[str] = deque()  # of a deployment, before it is ACTIVE
-        # Statuses the management API answers with next, before it does as asked
+        # Error statuses that the management API returns next, before it works again
         self.trouble: deque[int] = deque()
 
     @property

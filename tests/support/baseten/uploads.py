@@ -1,7 +1,7 @@
 """The S3 bucket that a push is uploaded to.
 
-Promises: an archive is kept byte for byte. Rejects what is not signed with the credentials that
-were given for the upload.
+Promises: an archive is stored byte for byte. Rejects anything not signed with the credentials that
+were issued for the upload.
 """
 
 from starlette.requests import Request

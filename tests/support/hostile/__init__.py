@@ -1,7 +1,7 @@
-"""Requests that ask for trouble: data by what it holds, and how requests are made of it.
+"""Hostile requests: data by what it contains, and the requests made from it.
 
 Promises: `cases` names each request by what it does; the same model gives the same requests in the
-same order. What is too large to write down is built.
+same order. Content that is too large to write down is generated.
 """
 
 import json
@@ -32,7 +32,7 @@ STREAMED = (CHAT, COMPLETIONS, RESPONSES, MESSAGES, PREDICT)  # routes that know
 
 @dataclass(frozen=True)
 class Group:
-    """Requests to each of the routes, valid but for the fields that `made` makes of each value."""
+    """Requests to each route, valid except for the fields that `made` makes of each value."""
 
     routes: Iterable[str]
     name: str
@@ -40,7 +40,7 @@ class Group:
     made: Callable[[Any], Body]
 
     def cases(self, model: str) -> Iterator[Case]:
-        """Each as it is, and once more as a stream where the route knows that."""
+        """Each as it is, and again as a stream if the route supports that."""
         requests = valid(model)
         for path in self.routes:
             for name, value in self.values.items():
@@ -76,7 +76,7 @@ TEXT = (CHAT, COMPLETIONS)
 CHATS = (CHAT, MESSAGES, COUNT_TOKENS, TOKENIZE)
 ANTHROPIC = (MESSAGES, COUNT_TOKENS)
 
-# What a model that sees may take otherwise than one that does not.
+# Models with images may treat these differently from models without.
 CONTENTS = [
     Group(CHATS, "messages: ", messages.MESSAGE_LISTS, alone("messages")),
     Group(CHATS, "part ", messages.PARTS, lambda part: {"messages": user([part])}),
@@ -145,7 +145,7 @@ def cases(model: str) -> Iterator[Case]:
 
 
 def contents(model: str) -> Iterator[Case]:
-    """Those of the fixed requests that are about what a message holds."""
+    """The fixed requests that concern the content of a message."""
     for group in CONTENTS:
         yield from group.cases(model)
 

@@ -1,8 +1,8 @@
-"""Hostile requests sent, and what is wrong with the answers.
+"""Sends hostile requests, and finds what is wrong with the answers.
 
-Promises: `fault` is the rule for every answer: no 5xx, an error in OpenAI's shape and short, also
-an answer that ends, and none that begins well and then has an error in its stream. How long an
-answer may take is for the caller to say.
+Promises: `fault` is the rule for every answer: no 5xx, a short error in OpenAI's format, an answer
+that ends, and no stream that begins well and then has an error. The caller decides how long an
+answer may take.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from tests.support import other_work, spare_time
 from tests.support.hostile.case import Case
 
 PATIENCE_SECONDS = 60.0
-SOON_SECONDS = 1.0  # what a rejection takes at most on a quiet machine
+SOON_SECONDS = 1.0  # maximum for a rejection on a quiet machine
 CLIENTS = 4  # at a time
-# of OpenAI's streams, of Anthropic's, of Responses'
+# in OpenAI's streams, in Anthropic's, in Responses'
 ERROR_IN_STREAM = re.compile(r'^data: ?\{"error":|^event: ?error|^event: ?response\.failed', re.M)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`status` 0: there was none, or it broke off, and `text` says how."""
+    """`status` 0: there was no answer, or it broke off, and `text` says how."""
 
     case: Case
     status: int
@@ -41,7 +41,7 @@ class Answer:
 
 
 def client(url: str) -> HTTPConnection:
-    """Takes a tenth of httpx's time for a request."""
+    """Takes a tenth of httpx's time per request."""
     return HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_SECONDS)
 
 
@@ -51,7 +51,7 @@ def asked(case: Case, client: HTTPConnection) -> Answer:
         content = (case.content[i : i + 5] for i in range(0, len(case.content), 5))
     started = time.monotonic()
     try:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before its end
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # rejected before its end
             client.request(case.method, case.path, content, case.headers)
         response = client.getresponse()
         status, text = response.status, response.read().decode(errors="replace")
@@ -62,9 +62,9 @@ def asked(case: Case, client: HTTPConnection) -> Answer:
 
 
 def sent(requests: Iterable[Case], url: str) -> list[Answer]:
-    """An answer each, to a few requests at a time. A rejection that was not soon is asked for
-    again, alone, for it may have waited for other requests; and once more where other work had the
-    machine. The fastest counts."""
+    """An answer to each, with a few requests at a time. A slow rejection is requested again, alone,
+    because it may have waited for other requests; and once more if other work occupied the machine.
+    The fastest counts."""
     local = threading.local()
     clients: list[HTTPConnection] = []
 
@@ -112,8 +112,8 @@ def fault(answer: Answer) -> str | None:
 
 
 def faults(answers: Iterable[Answer]) -> list[str]:
-    """What is wrong with each. A 503 is nothing wrong where the machine has no time to spare, in
-    which constraints are tried."""
+    """What is wrong with each. A 503 is accepted if the machine has no idle time, in which
+    constraints are tried."""
     found = [(answer, fault(answer)) for answer in answers]
     wrong = [(answer, text) for answer, text in found if text]
     if any(answer.status == 503 for answer, _ in wrong) and spare_time.is_busy():
@@ -123,7 +123,7 @@ def faults(answers: Iterable[Answer]) -> list[str]:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that the refusals took: median, p99 and maximum."""
+    """Seconds that the rejections took: median, p99 and maximum."""
 
     count: int
     median: float
@@ -136,7 +136,7 @@ class Times:
 
 
 def refusals(answers: Iterable[Answer]) -> Times:
-    """Of the answers that are refusals, of which there is one at least."""
+    """The times of the answers that are rejections; there must be at least one."""
     seconds = sorted(answer.seconds for answer in answers if 400 <= answer.status < 500)
     middle, late = seconds[len(seconds) // 2], seconds[len(seconds) * 99 // 100]
     return Times(len(seconds), middle, late, seconds[-1])

@@ -1,4 +1,4 @@
-"""Bodies that are no request, for any route, and a request that is sent oddly."""
+"""Bodies that are not requests, for any route, and a request that is sent oddly."""
 
 import json
 import zlib
@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.hostile.case import JSON, Case
 
-# what every route answers, but for its first brace
+# every route answers this, with a brace in front
 VALID = b'"prompt": "hi", "input": "hi", "messages": [{"role": "user", "content": "hi"}]}'
 
 NOT_A_REQUEST: dict[str, bytes] = {
@@ -84,5 +84,5 @@ def transported(path: str, content: bytes) -> Iterator[Case]:
 
 
 def in_pieces(body: bytes) -> Iterator[bytes]:
-    """For httpx, which of a large body copies the rest for each piece that it sends."""
+    """For httpx, which copies the rest of a large body for each piece that it sends."""
     return (body[i : i + 65536] for i in range(0, len(body), 65536))

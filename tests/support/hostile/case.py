@@ -1,4 +1,4 @@
-"""One hostile request, and the requests that are not, which the hostile ones are made from."""
+"""One hostile request, and the valid requests that hostile ones are made from."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +47,7 @@ def valid(model: str) -> dict[str, Body]:
 
 
 def rich(model: str) -> dict[str, Body]:
-    """Route → a request with something of everything, which it answers or refuses."""
+    """Route → a request that uses many features, which it answers or rejects."""
     function = tool({"name": "f", "parameters": {"type": "object"}})
     parts = [{"type": "text", "text": "hi"}, {"type": "text", "text": "ho"}]
     turns = [

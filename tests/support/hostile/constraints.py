@@ -1,6 +1,15 @@
-"""What an answer shall keep to: schemas, patterns, grammars and formats that ask for trouble."""
+"""Hostile constraints on the output: schemas, patterns, grammars and formats."""
 
 from typing import Any
+
+# A character of a JSON text, as its own rule: nothing to compile, and slow masks.
+CHARACTER = r"""c ::= [^"\\\x00-\x1f] | "\\" e
+e ::= ["\\/bfnrt] | "u" [0-9a-fA-F]{4}"""
+
+
+def slow_later(mark: str) -> str:
+    """A grammar whose masks are slow after more characters than its trial covers."""
+    return f'root ::= "{mark}" [ab]{{200}} "x" c{{0,300}} "z"\n{CHARACTER}'
 
 
 def deep_schema(levels: int) -> Any:

@@ -1,4 +1,4 @@
-"""Requests drawn at random: valid ones that were changed, and what schemathesis makes."""
+"""Random requests: mutations of valid ones, and those that schemathesis generates."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ anything: st.SearchStrategy[Any] = st.recursive(
 
 @st.composite
 def mutated(draw: st.DrawFn, model: str) -> Case:
-    """A valid request with some of what is in it replaced, taken away or added, or cut as bytes."""
+    """A valid request with some of its parts replaced, removed or added, or cut as bytes."""
     path, body = draw(st.sampled_from(sorted(rich(model).items())))
     body = json.loads(json.dumps(body))
     for _ in range(draw(st.integers(1, 3))):
@@ -45,7 +45,7 @@ def mutated(draw: st.DrawFn, model: str) -> Case:
                 node = node[key]
                 continue
             if draw(st.integers(0, 3)):
-                node[key] = copy.deepcopy(draw(anything))  # which may be changed next
+                node[key] = copy.deepcopy(draw(anything))  # a later change may modify it
             else:
                 del node[key]
             break
@@ -60,8 +60,8 @@ NEW_TOKENS = {"/v1/responses": "max_output_tokens", "/predict": "max_new_tokens"
 
 
 def bounded(path: str, body: Any) -> Any:
-    """A request that asks for no more than a few tokens, if it is one at all: by chance it may ask
-    for an answer as long as the context, which it then gets."""
+    """A request limited to a few tokens, if it is one at all: by chance it may ask for an answer
+    as long as the context, and get it."""
     name = NEW_TOKENS.get(path, "max_tokens")
     if isinstance(body, dict) and "tokenize" not in path and "count" not in path:
         asked = body.get(name)
@@ -88,7 +88,7 @@ def drawn(strategy: st.SearchStrategy[Case], seed: int, most: int) -> list[Case]
 
 
 def random_seed() -> int:
-    """The same in each run that asks for no other: a check of a change fails for the change."""
+    """The same in each run unless set: a check of a change should fail only through that change."""
     chosen = os.environ.get("HOSTILE_SEED", "1")
     seed = random.SystemRandom().randrange(2**32) if chosen == "new" else int(chosen)
     print(f"seed {seed}")

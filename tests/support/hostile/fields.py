@@ -1,4 +1,4 @@
-"""Values of fields that ask for trouble, alone and together, beside a valid request."""
+"""Hostile values of fields, alone and together, in an otherwise valid request."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Requests with images, and the 400 that they get."""
+"""Requests with images, and the 400 that they receive."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def body(*urls: Any, **more: Any) -> dict[str, Any]:
 
 
 def refused(container: Running, *urls: Any, route: str = "/predict", **more: Any) -> str:
-    """The message of the 400 that a request with these images gets."""
+    """The message of the 400 for a request with these images."""
     content = json.dumps(body(*urls, **more)).encode()
     headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
     response = container.http.post(route, content=in_pieces(content), headers=headers)
@@ -30,7 +30,7 @@ def refused(container: Running, *urls: Any, route: str = "/predict", **more: Any
 
 
 def resident() -> int:
-    """Bytes of memory of the API server."""
+    """Resident memory of the API server, in bytes."""
     (vllm,) = vllm_processes()
     status = Path(f"/proc/{vllm}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]

@@ -1,4 +1,4 @@
-"""Messages, their parts and tools that ask for trouble."""
+"""Hostile messages, message parts and tools."""
 
 import base64
 from typing import Any

@@ -1,4 +1,4 @@
-"""What asks for trouble in the requests of OpenAI's Responses, of Anthropic and of /predict."""
+"""Hostile requests specific to OpenAI's Responses, Anthropic and /predict."""
 
 from typing import Any
 

@@ -231,13 +231,9 @@ def test_a_text_model_is_not_looked_at(clock: Any) -> None:
     assert waits.admits(request("text"))
 
 
-def test_after_an_error_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "turns", turns.ImageTurns())
-
-    def fail(*_: Any) -> None:
-        raise AttributeError("gone")
-
-    turns.safely(fail)
-    assert turns.turns.failed
-    turns.turns.held = True
-    assert turns.safely(turns.turns.admits, request("image", 1), otherwise=True)
+def test_after_an_error_nothing_is_held() -> None:
+    broken = turns.ImageTurns()
+    broken.safely(broken.begin, SimpleNamespace())
+    assert broken.failed
+    broken.held = True
+    assert broken.safely(broken.admits, request("image", 1), otherwise=True)

@@ -9,11 +9,11 @@ from predict.legacy.parameters import HEADERS, REFUSED, REFUSED_PARTS, VLLM
 from predict.requests import limits
 from predict.requests.middleware import READ
 from predict.requests.routes import CHAT_COMPLETIONS
-from predict.settings import DEFAULT_LIMITS, NO_LIMITS, read, variable
+from predict.settings import DEFAULT_LIMITS, read, variable
 
 from deploy import cards
 from deploy.variables import predict_settings
-from tests.support.limits import AT_MOST, user
+from tests.support.limits import AT_MOST, NO_LIMITS, user
 
 
 def refused(body: dict[str, Any], **given: int) -> str:

@@ -474,14 +474,13 @@ def test_vllm_s_adaptive_threshold_counts_where_it_is_lower(clock: Any) -> None:
     assert max(scheduler.steps[-1].values()) <= TOKENS // 50
 
 
-def test_after_an_error_nothing_is_changed(monkeypatch: pytest.MonkeyPatch, clock: Any) -> None:
+def test_after_an_error_nothing_is_changed(clock: Any) -> None:
     broken = prefill_turns.PrefillTurns()
-    monkeypatch.setattr(prefill_turns, "turns", broken)
     scheduler = Scheduler(clock)
     scheduler.add(*flood(2), request("short"))
     scheduler.running = [SimpleNamespace()]
-    prefill_turns.safely(broken.begin, scheduler)
+    broken.safely(broken.begin, scheduler)
     broken.restore(scheduler)
     assert broken.failed
-    assert prefill_turns.safely(broken.admits, request("long", 15_000), otherwise=True)
+    assert broken.safely(broken.admits, request("long", 15_000), otherwise=True)
     assert scheduler.scheduler_config.long_prefill_token_threshold == 0

@@ -5,6 +5,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -146,3 +147,22 @@ def test_what_the_engine_has_room_for_is_what_it_is_given_at_most() -> None:
     # a word is read with a space before it and without, and has no more tokens than bytes and one
     room = int(variables["VLLM_MAX_BAD_WORDS_TOTAL_TOKENS"])
     assert 2 * (most["bad_words_bytes"] + most["bad_words"]) <= room
+
+
+def test_vllm_takes_as_many_bad_words_as_a_limit_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a vocabulary that has each with a space before it too, as Tekken's has."""
+    from vllm import SamplingParams
+
+    variables = predict_settings(cards.load("pixtral-12b"))
+    monkeypatch.setenv("VLLM_MAX_NUM_BAD_WORDS", variables["VLLM_MAX_NUM_BAD_WORDS"])
+    most = DEFAULT_LIMITS["bad_words"]
+    assert most is not None
+    words = [str(number) for number in range(most)]
+    ids = {text: number for number, text in enumerate([*words, *(f" {word}" for word in words)])}
+    tokenizer = SimpleNamespace(
+        encode=lambda text, add_special_tokens: [ids[text]], max_token_id=len(ids)
+    )
+    params = SamplingParams(bad_words=words)
+    params.update_from_tokenizer(tokenizer)
+    assert params.bad_words_token_ids is not None
+    assert len(params.bad_words_token_ids) == 2 * most

@@ -1,4 +1,4 @@
-"""A finite automaton, and how xgrammar is told of it: as a regular expression, or as a grammar.
+"""A finite automaton, and its form for xgrammar: a regular expression, or a grammar.
 
 Promises: an expression means the same to both of xgrammar's readers (one for a text, one for a
 string in JSON) and to JavaScript.
@@ -9,7 +9,7 @@ from predict.constraints.lookaround.work import LookAroundError, Work
 from predict.constraints.ranges import ALL, LAST, Ranges, complement, union
 
 Row = dict[int, int]  # state → letters that lead there, as bits
-Text = tuple[int, str]  # how tightly it holds, and an expression
+Text = tuple[int, str]  # how tightly it binds, and an expression
 
 CHOICE, SEQUENCE, ONE = range(3)
 END = -1
@@ -18,7 +18,7 @@ NOTHING = "matches no text as a whole; where text may follow, say so with .*"
 
 
 class Words:
-    """Of a regular expression."""
+    """Writes the parts of a regular expression."""
 
     letters: list[list[tuple[int, int]]]
     work: Work
@@ -30,14 +30,14 @@ class Words:
         return f"{self.ranges(ALL)}*"
 
     def set(self, mask: int) -> str:
-        """Of letters."""
+        """The set of the letters in `mask`."""
         if mask not in self.sets:
             own = [it for number, it in enumerate(self.letters) if mask >> number & 1]
             self.sets[mask] = self.ranges(union([it for ranges in own for it in ranges]))
         return self.sets[mask]
 
     def text(self, node: Node, holds: int = SEQUENCE) -> str:
-        """A node without look-around, in parentheses where it must hold more tightly."""
+        """A node without look-around, in parentheses if it must bind more tightly."""
         self.work.take(1)
         match node.kind:
             case "set":
@@ -68,8 +68,8 @@ class Words:
         return f"[^{negated}]" if len(negated) < len(found) else f"[{found}]"
 
     def members(self, ranges: Ranges) -> str:
-        """In brackets. xgrammar forgets that a ^ was escaped, so it is not the first; and it takes
-        a digit for one of a control character's before it, so these are the last."""
+        """The inside of brackets. xgrammar forgets that a ^ was escaped, so it does not come first;
+        and xgrammar adds a digit to a control character before it, so these come last."""
         found, last = "", ""
         for first, end in sorted(ranges, key=lambda it: not 32 <= it[1] < 127):
             if first == ord("^") and not found:
@@ -82,7 +82,7 @@ class Words:
     def escaped(self, code: int) -> str:
         if 32 <= code < 127:
             return f"\\{chr(code)}" if chr(code) in r"\^$.|?*+()[]{}-" else chr(code)
-        # not \x…, of which xgrammar takes as many digits as there are
+        # not \x…, to which xgrammar adds all digits that follow
         return f"\\u{code:04x}" if code < 0x10000 else self.far(code)
 
     def far(self, code: int) -> str:
@@ -90,7 +90,7 @@ class Words:
 
 
 class EbnfWords(Words):
-    """Of an expression in xgrammar's EBNF."""
+    """Writes the parts of a grammar in xgrammar's EBNF."""
 
     def ranges(self, ranges: Ranges) -> str:
         if ranges == ALL:
@@ -103,14 +103,14 @@ class EbnfWords(Words):
 
 
 class Automaton:
-    """States have arrows, and a rest: an expression of what else may follow up to the end; None
-    where nothing may, also not the end. The first state is 0."""
+    """Each state has arrows and a rest: an expression for what else may follow up to the end; None
+    if nothing may, not even the end. The first state is 0."""
 
     def __init__(self, arrows: list[Row], rests: list[str | None]) -> None:
         self.arrows, self.rests = arrows, rests
 
     def minimized(self, work: Work) -> "Automaton":
-        """Without two states of the same meaning (Moore's algorithm), and without dead ends."""
+        """Without equivalent states (Moore's algorithm), and without dead ends."""
         found = dict[object, int]()
         kinds = [found.setdefault(rest, len(found)) for rest in self.rests]
         size = 0
@@ -162,7 +162,7 @@ def grammar(automaton: Automaton, words: Words) -> str:
 
 
 def expression(automaton: Automaton, words: Words) -> str:
-    """States are eliminated one by one, first those that others grow the least by."""
+    """Eliminates the states one by one, first those that make the others grow least."""
     start = len(automaton.arrows)
     out: dict[int, dict[int, Text]] = {start: {0: (SEQUENCE, "")}}
     into: dict[int, set[int]] = {state: set() for state in range(-1, start)}

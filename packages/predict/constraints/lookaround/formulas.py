@@ -1,9 +1,10 @@
-"""Formulas about the text to come, and the automaton that they are the states of.
+"""Formulas about the text to come, and the automaton whose states they are.
 
 A formula is a set of alternatives; each is a set of parts that hold at once: an atom's number, or
-~number where the atom does not. An atom is a node of parsing.py and the formula of what follows it.
-So a look-ahead is one more part, and the end of the text another, which only an empty text has.
-Promises: exact; each operation pays for what it does.
+~number if the atom does not hold. An atom is a node of parsing.py and the formula of what follows
+it. So a look-ahead is one more part; the end of the text is another, which holds only for an empty
+text.
+Promises: exact; each operation counts the work it does.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ Formula = frozenset[frozenset[int]]
 NEVER: Formula = frozenset()
 ALWAYS: Formula = frozenset([frozenset()])
 
-START, OTHER, WORD = range(3)  # what stands before the text to come
+START, OTHER, WORD = range(3)  # what precedes the text to come
 
 
 def automaton(read: Read, work: Work, words: Words) -> Automaton:
@@ -89,7 +90,7 @@ class _Formulas:
         return frozenset([frozenset([self.numbers[key]])])
 
     def then(self, node: Node, rest: Formula) -> Formula:
-        """That the text begins with a node, after which the rest is so."""
+        """The text begins with `node`, and `rest` holds after it."""
         self.work.take(1)
         if not rest or node is self.nodes.empty:
             return rest
@@ -109,7 +110,7 @@ class _Formulas:
         return self.atom(node, rest)
 
     def after(self, formula: Formula, letter: int, before: int) -> Formula:
-        """What is left once a letter has been read."""
+        """What is left of a formula once a letter has been read."""
         alternatives = []
         self.work.deeper(1)
         for parts in formula:
@@ -155,13 +156,13 @@ class _Formulas:
         return NEVER  # end
 
     def once(self, node: Node, rest: Formula) -> Formula:
-        """A repetition's first time, and then the others."""
+        """A repetition as its first time, then the others."""
         least, most = max(0, node.least - 1), None if node.most is None else node.most - 1
         others = self.nodes.repeat(node.parts[0], least, most)
         return self.then(node.parts[0], self.then(others, rest))
 
     def ends(self, formula: Formula, before: int) -> bool:
-        """Whether it is so of an empty text."""
+        """Whether the formula holds for an empty text."""
         self.work.deeper(1)
         found = any(
             all(self.atom_ends(max(part, ~part), before) == (part >= 0) for part in parts)
@@ -185,7 +186,7 @@ class _Formulas:
         return node.kind == "end" or (node.nullable and self.ends(rest, before))
 
     def text(self, formula: Formula, words: Words) -> str | None:
-        """What is left where that has no look-around: as it was written."""
+        """A formula as an expression, as it was written; None if it has look-around."""
         found, atoms = None, list[int]()
         while len(formula) == 1:
             (parts,) = formula

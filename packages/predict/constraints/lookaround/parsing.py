@@ -1,8 +1,8 @@
-"""A regular expression as a tree, and its alphabet: the classes of characters it tells apart.
+"""A regular expression as a tree, and its alphabet: the classes of characters it distinguishes.
 
-Promises: Python's own parser reads it, in the dialect of JavaScript that xgrammar takes. What one
-of them does not know, or reads in another way, is an error. Trees are small: what repeats nothing,
-or what may be empty, is written more simply.
+Promises: Python's own parser reads it, in the JavaScript dialect that xgrammar takes. What one of
+them does not know, or reads differently, is an error. Trees are small: repetitions of nothing, or
+of what may be empty, are simplified.
 """
 
 import re
@@ -27,8 +27,8 @@ DIALECT = re.compile(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Node:
-    """`set`, `cat`, `alt`, `repeat`, `ahead`, `boundary`, `start`, `end`; of one reading, equal
-    ones are the same."""
+    """`set`, `cat`, `alt`, `repeat`, `ahead`, `boundary`, `start` or `end`; within one reading,
+    equal nodes are the same object."""
 
     kind: str
     parts: tuple["Node", ...] = ()
@@ -94,14 +94,14 @@ class Nodes:
         return self.make("repeat", one.plain, nullable, parts=(one,), least=least, most=most)
 
     def filled(self, one: Node) -> Node:
-        """Repeated, it is the same; but it is never empty."""
+        """A node that is the same when repeated, but is never empty."""
         if not one.nullable:
             return one
         return self.alt([self.filled(part) for part in one.parts])
 
 
 class Read:
-    """An expression, and of its alphabet each letter's characters."""
+    """An expression, and the characters of each letter of its alphabet."""
 
     def __init__(self, top: Node, nodes: Nodes, sets: list[Ranges], work: Work) -> None:
         self.top, self.nodes, self.plain = top, nodes, top.plain
@@ -128,8 +128,8 @@ class Read:
 
 
 def read(regex: str, work: Work, in_string: bool) -> Read:
-    """As xgrammar reads it alone, or for a string in JSON."""
-    from re import _parser  # private: whoever calls this is ready for any error
+    """Reads an expression as xgrammar does: alone, or for a string in JSON (`in_string`)."""
+    from re import _parser  # private: callers must be ready for any error
 
     work.take(20 + len(regex) // 2)
     parsed = _parser.parse(in_python(regex))
@@ -216,7 +216,7 @@ def in_python(regex: str) -> str:
 
 
 def members(parts: Any, categories: dict[str, Ranges]) -> Ranges:
-    """Of a set in brackets."""
+    """The ranges of a set in brackets."""
     ranges, negated = list[tuple[int, int]](), False
     for name, value in parts:
         match str(name):

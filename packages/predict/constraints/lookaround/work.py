@@ -1,8 +1,8 @@
-"""How much may be done for the look-around of one constraint."""
+"""Limits the work on the look-around of one constraint."""
 
-# Steps of about a microsecond: what a client sends takes no longer than a mask may.
+# Steps of about a microsecond: rewriting takes no longer than a mask may.
 WORK = 20_000
-# Levels of parentheses, and calls within each other; Python's own limit depends on who calls.
+# Levels of parentheses, and of nested calls; Python's own limit depends on the caller.
 MOST_NESTED = 40
 MOST_DEPTH = 80
 
@@ -13,11 +13,12 @@ TOO_MUCH = (
 
 
 class LookAroundError(ValueError):
-    """The end of a sentence about the regular expression."""
+    """Why a regular expression is refused: the end of a sentence about it."""
 
 
 class Work:
-    """Of one constraint. Counted, not timed: what is taken does not depend on the machine."""
+    """The work on one constraint. It is counted, not timed, so that what passes does not depend on
+    the machine."""
 
     def __init__(self, left: int = WORK) -> None:
         self.left = left

@@ -1,11 +1,11 @@
-"""Conversations as clients have them → as the model's tokenizer takes them.
+"""Conversations in their clients' forms → as the model's tokenizer takes them.
 
-messages.py is one message, chat.py the order of them, ids.py the ids of calls; responses.py and
-anthropic.py are the two other forms; generations.py says what each tokenizer takes, and notes.py
-names what was left out.
+messages.py handles one message, chat.py their order, ids.py the ids of calls; responses.py and
+anthropic.py convert the two other forms; generations.py says what each tokenizer takes, and
+notes.py names what was left out.
 
-Promises: `adapted` is a pure function of the decoded body; a conversation that needs nothing is
-returned as the same object, and nothing is decoded a second time.
+Promises: `adapted` is a pure function of the decoded body; a conversation that needs no change is
+returned as the same object, and nothing is decoded twice.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ Body = dict[str, Any]
 
 
 def adapted(path: str, body: Body, rules: Generation, notes: Notes) -> Body:
-    """The body with a conversation that the tokenizer takes; the same object if it is one."""
+    """The body with a conversation that the tokenizer takes; the same object if it has one."""
     if path in CHAT_ROUTES and body.get("messages") is not None and body.get("prompt") is None:
         return _chat(body, rules, notes)
     if path == RESPONSES and isinstance(body.get("input"), (list, dict)):

@@ -1,8 +1,8 @@
 """The messages of Anthropic's API ↔ turns of a chat.
 
 Promises: pure functions. `read` gives the chat that vLLM makes of the messages, and whether vLLM
-would make that of them; `written` gives messages that vLLM reads as exactly these turns. Blocks of
-tools that run at Anthropic, and what a model thought, are left out and named in `notes`.
+would read them exactly so; `written` gives messages that vLLM reads as exactly these turns. Blocks
+of tools that run at Anthropic, and a model's reasoning, are left out and named in `notes`.
 """
 
 from typing import Any
@@ -56,8 +56,8 @@ def read(messages: list[Any], rules: Generation, notes: Notes) -> tuple[list[Tur
 
 
 def _end(messages: list[Any]) -> int:
-    """Where system messages begin that stand behind an answer, at the end: the answer is over, and
-    vLLM, which puts them in front, would continue it."""
+    """Where the system messages begin that follow an answer at the end. That answer is over, but
+    vLLM puts system messages in front and would continue it."""
     end = len(messages)
     while end and isinstance(messages[end - 1], dict) and messages[end - 1].get("role") == "system":
         end -= 1
@@ -74,7 +74,7 @@ def _system(content: Any, place: str, notes: Notes) -> Turn:
 
 
 def check_system(system: Any) -> None:
-    """vLLM leaves out what is no text."""
+    """Refuses blocks that are not text, which vLLM would drop."""
     if system is None or isinstance(system, str):
         return
     if not isinstance(system, list):
@@ -89,7 +89,7 @@ def check_system(system: Any) -> None:
 
 
 def _user(blocks: list[Any], place: str, turns: list[Turn], notes: Notes) -> bool:
-    """Adds the results, then what else there is, as vLLM does."""
+    """Adds the tool results, then everything else, as vLLM does → whether vLLM reads it so."""
     parts: list[Any] = []
     plain = True
     for position, block in enumerate(blocks):
@@ -142,7 +142,7 @@ def _document(block: Message) -> str | None:
 
 
 def _result(block: Message, where: str, turns: list[Turn], notes: Notes) -> bool:
-    """Adds a result, and its images as a message of the user's, as vLLM does."""
+    """Adds a result, and its images as a user message, as vLLM does → whether vLLM reads it so."""
     content, call = block.get("content"), block.get("tool_use_id")
     texts, images, plain = [], [], True
     if isinstance(content, list):

@@ -1,11 +1,11 @@
 """A conversation in OpenAI's chat form → the conversation that the model's tokenizer takes.
 
-Promises: pure functions. What comes back has the same meaning with the fewest changes: an empty
-assistant message is left out; of text beside tool calls the calls stay, where the tokenizer has no
-place for both; a system message behind an answer stands in front of the user's next text; a result
-stands behind its call, and ids of calls are what the tokenizer takes; a last message of the
-assistant is to be continued. What gives way is named in `notes`. Refuses, naming the message, a
-result without its call, and a call as the last message.
+Promises: pure functions. The result has the same meaning with the fewest changes. An empty
+assistant message is left out. If the tokenizer has no place for text beside tool calls, the calls
+stay. A system message after an answer goes in front of the user's next text. A result follows its
+call, and call ids have the form that the tokenizer takes. An assistant message at the end is to be
+continued. What is dropped is named in `notes`. Refuses, naming the message, a result without its
+call, and a call as the last message.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,9 +27,9 @@ from predict.requests.conversations.notes import Notes
 
 
 class Turn:
-    """A message, and where in the request it stands. Never changed. `names`: what the request calls
-    fields of the message that have another name in its API. `calls_at`: where its calls stand, if
-    not in its `tool_calls`."""
+    """A message, and its place in the request; never changed. `names`: field → its name in the
+    request, where the request's API calls it otherwise. `calls_at`: the places of its calls, if not
+    in its `tool_calls`."""
 
     __slots__ = ("calls", "calls_at", "message", "names", "place", "role")
 
@@ -59,7 +59,7 @@ class Turn:
         return list(self.calls_at or every)
 
     def as_sent(self, name: str) -> str:
-        """A place in a call, as the request has it."""
+        """A place in a call, as the request names it."""
         for number, at in enumerate(self.calls_at):
             prefix = f"{self.place}.tool_calls[{number}]"
             if name.startswith(prefix):
@@ -73,12 +73,12 @@ PLAIN = frozenset(["role", "content"])
 
 @dataclass
 class _Group:
-    """An assistant's turn with calls, and the results that answer them."""
+    """An assistant turn with calls, and the results that answer them."""
 
     turn: Turn
-    results: dict[str, Turn] = field(default_factory=dict)  # by the id of the call
-    last: bool = True  # no other message of the assistant's comes after it
-    followed: bool = False  # a message that is not a result does
+    results: dict[str, Turn] = field(default_factory=dict)  # by call id
+    last: bool = True  # no other assistant message follows
+    followed: bool = False  # a message other than a result follows
 
     @property
     def ids(self) -> list[str]:
@@ -86,14 +86,14 @@ class _Group:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Where those calls stand that are answered."""
+        """The places of the calls that are answered."""
         places = zip(self.ids, self.turn.places_of_calls, strict=True)
         return tuple(place for call, place in places if call in self.results)
 
 
 def fit(turns: list[Turn], rules: Generation, notes: Notes) -> tuple[list[Turn], bool]:
     """The turns that the tokenizer takes, and whether the last one is to be continued. A turn that
-    needs nothing is the same object with the same message."""
+    needs no change is the same object with the same message."""
     kept = _systems_placed(_without_empty([_cleaned(t, rules, notes) for t in turns], notes))
     if any(turn.calls or turn.role == "tool" for turn in kept):
         kept = _merged(_with_results(_merged(kept), notes))
@@ -106,8 +106,8 @@ def fit(turns: list[Turn], rules: Generation, notes: Notes) -> tuple[list[Turn],
             _list_name(turns),
         )
     if kept and kept[0].role == "assistant" and (len(kept) == 1 or kept[0].calls):
-        # mistral-common starts every such conversation so, after its checks, which do not take
-        # a single message of the assistant's and count no calls of the first message
+        # mistral-common starts every such conversation like this, but after its checks, which
+        # reject a single assistant message and do not count the calls of the first message
         kept.insert(0, Turn({"role": "user", "content": ""}, kept[0].place))
     continued = bool(kept) and kept[-1].role == "assistant"
     if continued and kept[-1].calls:
@@ -121,8 +121,8 @@ def fit(turns: list[Turn], rules: Generation, notes: Notes) -> tuple[list[Turn],
 
 
 def is_plain(messages: list[Any]) -> bool:
-    """Whether a conversation is the common one, of texts with a question at the end, that every
-    tokenizer takes. It is looked at once, in a microsecond or two."""
+    """Whether this is the common conversation, texts with a question at the end, which every
+    tokenizer takes. It is checked once, in a microsecond or two."""
     before = None
     for message in messages:
         role = message.get("role")
@@ -142,7 +142,7 @@ def is_plain(messages: list[Any]) -> bool:
 
 
 def same(before: list[Turn], after: list[Turn]) -> bool:
-    """Whether nothing changed. Turns are compared by what they hold, not by what it says."""
+    """Whether nothing changed. Compares the messages' identity, not their content."""
     return len(before) == len(after) and all(
         a.message is b.message for a, b in zip(before, after, strict=True)
     )
@@ -179,8 +179,8 @@ def _without_empty(turns: list[Turn], notes: Notes) -> list[Turn]:
 
 
 def _merged(turns: list[Turn]) -> list[Turn]:
-    """The assistant's messages in a row as one, where one of them has calls: mistral-common counts
-    the results of each message by itself."""
+    """Merges consecutive assistant messages if one of them has calls: mistral-common counts the
+    results of each message separately."""
     merged: list[Turn] = []
     for turn in turns:
         before = merged[-1] if merged else None
@@ -196,8 +196,8 @@ def _merged(turns: list[Turn]) -> list[Turn]:
 
 
 def _with_results(turns: list[Turn], notes: Notes) -> list[Turn]:
-    """Each result right behind the calls it belongs to. Calls that were never answered are left
-    out where the assistant went on without them, or said something beside them."""
+    """Puts each result right after the calls it belongs to. Calls that were never answered are left
+    out if the assistant went on without them, or said something beside them."""
     groups: list[_Group] = []
     rest: list[Turn | _Group] = []
     for turn in turns:
@@ -281,7 +281,7 @@ def _renamed(turn: Turn, short: dict[str, str]) -> Turn:
 
 
 def _without_tools(turns: list[Turn], notes: Notes) -> list[Turn]:
-    """For a tokenizer without tokens for tools: results are texts of the user's, calls go."""
+    """For a tokenizer without tool tokens: results become user texts, calls are dropped."""
     kept = []
     for turn in turns:
         if turn.role == "tool":
@@ -298,10 +298,10 @@ def _without_tools(turns: list[Turn], notes: Notes) -> list[Turn]:
 
 
 def _systems_placed(turns: list[Turn]) -> list[Turn]:
-    """System messages that follow an answer or a result, where mistral-common takes none, in front
-    of the user's next text. Where none follows: behind an answer they are the user's turn, for the
-    answer is over; behind a result, in front of the last text, for v3's prompt has a result only
-    until the user speaks again."""
+    """Moves system messages that follow an answer or a result, where mistral-common takes none, in
+    front of the user's next text. If none follows: after an answer they become a user turn, because
+    the answer is over; after a result they go in front of the last user text, because v3's prompt
+    has a result only until the user speaks again."""
     kept: list[Turn] = []
     waiting: list[Turn] = []
     for turn in turns:
@@ -330,10 +330,10 @@ def _joined(turns: Iterable[Turn]) -> str:
 
 
 def _behind(systems: list[Turn], user: Turn) -> Turn:
-    """The user's turn with the system messages in front of its text."""
+    """The user turn with the system messages in front of its text."""
     text = _joined(systems)
     if not text:
-        return user.with_message(dict(user.message))  # something did change: they are gone
+        return user.with_message(dict(user.message))  # a new object: the system messages are gone
     content = user.message["content"]
     if isinstance(content, str):
         new: Any = f"{text}\n\n{content}" if content else text

@@ -1,8 +1,8 @@
 """What each generation of Mistral's tokenizers takes in a conversation, as data.
 
-Promises: one row a generation, with mistral-common's own validators and encoders as the source
+Promises: one row per generation, from mistral-common's own validators and encoders
 (mistral_common/protocol/instruct/validator.py, tokens/tokenizers/instruct.py, 1.12). A generation
-that is not listed is a `ValueError` at start that names those that are.
+that is not listed is a `ValueError` at start-up that names the listed ones.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class Generation:
     tools: bool  # the tokenizer has tokens for tools, calls and results
     text_beside_calls: bool  # one assistant message may have both
-    reasoning: bool  # an assistant message keeps what it thought
+    reasoning: bool  # an assistant message keeps its reasoning
     nine_character_ids: bool  # ids of calls must match [a-zA-Z0-9]{9}
 
 
@@ -25,7 +25,7 @@ GENERATIONS = {
     "v13": Generation(True, True, True, False),
     "v15": Generation(True, True, True, False),
 }
-# What takes the least is what every one of them with tools takes.
+# The strictest: what it takes, every generation with tools takes.
 DEFAULT = "v3"
 
 

@@ -1,8 +1,8 @@
-"""Ids of tool calls, as tokenizers of v3 to v11 take them: nine letters or digits.
+"""Ids of tool calls as tokenizers of v3 to v11 take them: nine letters or digits.
 
-Promises: an id that has nine stays; every other gets nine by its position among the others, so that
-the same id is the same everywhere in a request, two are never alike, and what clients call their
-calls does not change the prompt. Ids of an answer are vLLM's own and stay.
+Promises: an id of nine stays. Every other id becomes nine characters by its position among the
+others, so that the same id is the same everywhere in a request, no two become alike, and what
+clients call their calls does not change the prompt. Ids in an answer are vLLM's own and stay.
 """
 
 import functools
@@ -16,7 +16,7 @@ DIGITS = string.digits + string.ascii_letters
 
 
 def short_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Those of the ids, in the order of the request, that have to change → what they become."""
+    """The ids that have to change, in the order of the request → what they become."""
     every = list(dict.fromkeys(ids))
     taken = {name for name in every if NINE.fullmatch(name)}
     short: dict[str, str] = {}
@@ -33,7 +33,7 @@ def short_ids(ids: Iterable[str]) -> dict[str, str]:
 
 @functools.cache
 def _numbered(number: int) -> str:
-    """Nine characters that look like an id of Mistral's."""
+    """Nine characters that look like one of Mistral's ids."""
     value = int.from_bytes(hashlib.sha256(b"call %d" % number).digest()[:8])
     characters = []
     for _ in range(9):

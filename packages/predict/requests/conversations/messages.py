@@ -1,8 +1,8 @@
 """One message of a chat in OpenAI's form → the same message as mistral-common takes it.
 
-Promises: pure functions; a message that needs nothing is returned as the same object, so that
-whoever asks can tell by `is` whether anything changed. Refuses, with a `RequestError` that names
-the place, what no tokenizer here has tokens for or what has no meaning.
+Promises: pure functions; a message that needs no change is returned as the same object, so that a
+caller can tell by `is` whether anything changed. Refuses, with a `RequestError` that names the
+place, content that no tokenizer here has tokens for, or that has no meaning.
 """
 
 import json
@@ -18,17 +18,17 @@ from predict.requests.conversations.notes import Notes
 
 Message = dict[str, Any]
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 SYSTEM_ROLES = ("system", "developer")
 TEXT_PARTS = ("text", "input_text", "output_text")
 THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_text", "think")
-# What providers and proxies call what a model thought.
+# What providers and proxies call a model's reasoning.
 THOUGHT_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
 FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def cleaned(message: Message, place: str, rules: Generation, notes: Notes) -> Message:
-    """The message in its plainest form. An assistant's may end up with neither text nor calls."""
+    """The message in its plainest form. An assistant message may end up with neither text nor
+    calls."""
     role = message.get("role")
     if role == "user":
         return _with_content(message, place, ("text", "image"), notes)
@@ -60,7 +60,7 @@ def has_text(message: Mapping[str, Any]) -> bool:
 def _with_content(
     message: Message, place: str, kinds: tuple[str, ...], notes: Notes, empty: Any = None
 ) -> Message:
-    """The message with a content of text, or of parts of these kinds."""
+    """The message with content that is text, or parts of these kinds."""
     if message.get("name", "") is None:
         message = {key: value for key, value in message.items() if key != "name"}
     content = message.get("content")
@@ -85,7 +85,7 @@ def _with_content(
 
 
 def _part(part: Any, place: str, kinds: tuple[str, ...], notes: Notes) -> Message | None:
-    """A part as text or as an image, in OpenAI's form; None for one that is left out."""
+    """A part as text or as an image, in OpenAI's form; None if it is left out."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
     if not isinstance(part, dict):
@@ -183,7 +183,7 @@ EXTRAS = {*THOUGHT_FIELDS, "prefix", "audio", "name"}
 
 
 def _with_calls(message: Message, place: str, notes: Notes) -> Message:
-    if not message.get("tool_calls"):  # what OpenAI called them before
+    if not message.get("tool_calls"):  # OpenAI's earlier name
         call = message["function_call"]
         named = call.get("name") if isinstance(call, dict) else None
         rest = {key: value for key, value in message.items() if key != "function_call"}
@@ -217,7 +217,7 @@ def _call(call: Any, place: str, notes: Notes) -> Any:
         encoded = msgspec.json.encode({} if arguments is None else arguments).decode()
         function = {**function, "arguments": encoded}
     if function["arguments"] and not _is_object(function["arguments"]):
-        notes.add(f"{place}.function.arguments")  # which vLLM takes for {}
+        notes.add(f"{place}.function.arguments")  # vLLM takes it for {}
     if call.get("type") == "function" and function is call["function"]:
         return call
     return {**call, "type": "function", "function": function}
@@ -258,7 +258,7 @@ def _tool(message: Message, place: str, notes: Notes) -> Message:
 
 
 def _function_result(message: Message, place: str) -> Message:
-    """The result of a `function_call`, as OpenAI's API had it before tools."""
+    """The result of a `function_call`, from OpenAI's API before it had tools."""
     check_name(message.get("name"), f"{place}.name")
     content = message.get("content")
     if content is not None and not isinstance(content, str):

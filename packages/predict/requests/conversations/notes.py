@@ -1,8 +1,8 @@
-"""What of a request was ignored or left out, for the response header `X-Ignored-Parameters`.
+"""What was ignored in a request or left out, for the response header `X-Ignored-Parameters`.
 
 Promises: names are paths into the request, such as `num_ctx` or `messages[2].reasoning_content`,
 separated by a comma and a space, each once, in the order of the request; at most `MOST` of them,
-then `+N` for the others. A character that a header cannot have is percent-encoded.
+then `+N` for the rest. A character that a header cannot have is percent-encoded.
 """
 
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from urllib.parse import quote
 HEADER = b"x-ignored-parameters"
 MOST = 20  # names in the header
 MOST_CHARACTERS = 100  # of one name
-MOST_KEPT = 400  # characters of one, as long as others may have the same first ones
+MOST_KEPT = 400  # characters; a longer name is cut, with a hash to tell it from others
 SAFE = "[]._-$/:{}()'\"+*#@! =?<>|~^`&"  # everything printable but comma and percent
 
 
 class Notes:
-    """Collects the names while a request is read, and whether its calls are to come whole."""
+    """Collects the names while a request is read, and whether its calls must arrive whole."""
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
@@ -30,7 +30,7 @@ class Notes:
 
 
 def _short(name: str) -> str:
-    """A name that takes little memory: they are kept for as long as the answer takes."""
+    """A name that takes little memory: names are kept until the answer ends."""
     return name if len(name) <= MOST_KEPT else f"{name[:MOST_CHARACTERS]}{hash(name)}"
 
 

@@ -1,9 +1,9 @@
 """The `input` of /v1/responses ↔ turns of a chat.
 
 Promises: pure functions. `read` gives the chat that vLLM makes of the items, and whether vLLM would
-make that of them; `written` gives items that vLLM reads as exactly these turns. Items of tools that
-run at OpenAI, and what a model thought, are left out and named in `notes`. Refuses references to
-what OpenAI stores, for nothing is stored here.
+read them exactly so; `written` gives items that vLLM reads as exactly these turns. Items of tools
+that run at OpenAI, and a model's reasoning, are left out and named in `notes`. Refuses references
+to what OpenAI stores: nothing is stored here.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ def read(items: list[Any], rules: Generation, notes: Notes) -> tuple[list[Turn],
         place = f"input[{position}]"
         if not isinstance(item, dict):
             raise RequestError(f"'{place}' is {shown(item)}; it takes an object", place)
-        plain &= None not in item.values()  # which vLLM takes for a value
+        plain &= None not in item.values()  # vLLM takes a null for a value
         kind = item.get("type") or ("message" if "role" in item else None)
         if kind == "message":
             plain &= _message(item, place, turns)
@@ -79,7 +79,7 @@ def _call(item: Message, place: str, turns: list[Turn]) -> None:
     function = {"name": name, "arguments": arguments}
     call = {"id": item.get("call_id"), "type": "function", "function": function}
     before = turns[-1] if turns else None
-    if before and before.role == "assistant":  # vLLM makes one message of them
+    if before and before.role == "assistant":  # vLLM merges them into one message
         message = {**before.message, "tool_calls": [*before.calls, call]}
         turns[-1] = Turn(message, before.place, before.names, (*before.calls_at, place))
     else:
@@ -88,7 +88,7 @@ def _call(item: Message, place: str, turns: list[Turn]) -> None:
 
 
 def _output(item: Message, place: str, turns: list[Turn]) -> bool:
-    """Adds a result, and its images as a message of the user's → whether vLLM reads it so."""
+    """Adds a result, and its images as a user message → whether vLLM reads it so."""
     output = item.get("output")
     texts, images = output, []
     if isinstance(output, list):
@@ -143,6 +143,6 @@ def _has_images(message: Message) -> bool:
 
 
 def _as_chat(message: Message) -> Message:
-    """An item that vLLM hands to the tokenizer as the chat message it holds. Its own `input_image`
-    goes there too, but mistral-common knows no such part."""
+    """An item that vLLM hands to the tokenizer as the chat message in it. vLLM's own `input_image`
+    gets there too, but mistral-common knows no such part."""
     return {"type": "item_reference", "id": "message", **message}
