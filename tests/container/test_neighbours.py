@@ -77,6 +77,17 @@ def beams(mark: str, words: int) -> Body:
     return {**asked, "use_beam_search": True, "n": 10, "temperature": 0}
 
 
+def doubling(mark: str) -> Body:
+    """Definitions each of which has the next one twice."""
+    names = "abcdefghijklm"
+    every = {
+        name: {"items": {"$ref": f"#/$defs/{after}"}, "contains": {"$ref": f"#/$defs/{after}"}}
+        for name, after in itertools.pairwise(names)
+    }
+    return {"$defs": {**every, names[-1]: {"title": mark}}, "items": {"$ref": "#/$defs/a"}}
+
+
+SAMPLED: Body = {"messages": QUESTION, "max_tokens": 200, "temperature": 1, "ignore_eos": True}
 SLOW = r"^(\w+\s?)+$"  # as slow as the middleware accepts
 
 LONG_TOOL = "a tool of 5,000 dependencies"  # 80,000 tokens
@@ -84,6 +95,9 @@ MESSAGES = "2,000 messages, the last one too long"
 FEW_MESSAGES = "300 messages in 13 KB, asking for too many tokens"
 SHORT_TOOL = "a tool of 1,000 dependencies, asking for too many tokens"
 TOO_MANY = 10**6  # tokens
+REFERENCES = "3 KB of references in three tools"
+ERRORS = "1,300 errors in 4 KB"
+UNKNOWN = "64 unknown names in 3 KB"
 LONG_MESSAGE = {"role": "user", "content": "The mistral blows. " * 30_000}
 
 # The n-th request of a client. Most use a new constraint each time, so that no verdict is known.
@@ -122,6 +136,7 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         },
     },
     "a slow schema to /v1/messages": lambda mark: {
+        "model": "",
         "messages": QUESTION,
         "max_tokens": 60,
         "output_config": {"format": {"type": "json_schema", "schema": named(mark, SLOW)}},
@@ -175,6 +190,29 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         "prompt_logprobs": 0,
         "max_tokens": 1,
     },
+    "two answers with 20 log probabilities of each token": lambda _: {
+        **SAMPLED,
+        "n": 2,
+        "logprobs": True,
+        "top_logprobs": 20,
+    },
+    "a constraint of 60 KB for two prompts": lambda mark: {
+        "prompt": [mark, mark],
+        "max_tokens": 1,
+        "structured_outputs": {"choice": [f"{mark}{'The mistral blows. ' * 100}", "no"] * 15},
+    },
+    REFERENCES: lambda mark: {
+        "messages": QUESTION,
+        "tool_choice": "required",
+        "tools": [tool(doubling(mark))["tools"][0] for _ in range(3)],
+    },
+    UNKNOWN: lambda mark: {
+        "messages": QUESTION,
+        "max_tokens": 1,
+        **{f"{mark}{number:02}{'qxzjkvw' * 4}": 1 for number in range(64)},
+    },
+    ERRORS: lambda mark: {"prompt": [1, *[""] * 1300], "max_tokens": 1, "user": mark},
+    "GET /metrics": lambda _: {"GET": "/metrics"},
     "ten beams with 1 KB": lambda mark: beams(mark, 50),
     "ten beams with 12 KB": lambda mark: beams(mark, 600),
     "repetition_detection at its limit": lambda _: {
@@ -210,21 +248,23 @@ REFUSED = (
     FEW_MESSAGES,
     LONG_TOOL,
     SHORT_TOOL,
+    REFERENCES,
+    ERRORS,
 )
 
 
 def answers(mark: str, compared: bool) -> Body:
     """Ten answers of 200 tokens, each compared with about as much as limits.yaml's `work` allows,
     or with nothing."""
-    body = {"messages": QUESTION, "max_tokens": 200, "temperature": 1, "n": 10, "ignore_eos": True}
     if not compared:
-        return body
+        return {**SAMPLED, "n": 10}
     return {
-        **body,
+        **SAMPLED,
+        "n": 10,
         "stop": [f"{mark}{number}" for number in range(16)],
         "bad_words": [f"{mark}{number}" for number in range(120)],
         "logprobs": True,
-        "top_logprobs": 20,
+        "top_logprobs": 2,
     }
 
 
@@ -241,9 +281,14 @@ def alone(container: Running) -> float:
     return statistics.median(neighbour(4))
 
 
-def another(make: Callable[[str], Body], number: int) -> Callable[[str], Body]:
-    """Makes requests of the same kind with different marks."""
-    return lambda mark: make(f"t{number}{mark}")
+def another(make: Callable[[str], Body], number: int, model: str) -> Callable[[str], Body]:
+    """Makes requests of the same kind with marks of their own, to this model where one is named."""
+
+    def made(mark: str) -> Body:
+        body = make(f"t{number}{mark}")
+        return {**body, "model": model} if "model" in body else body
+
+    return made
 
 
 def check(
@@ -261,7 +306,7 @@ def check(
     numbers = itertools.count()
 
     def beside() -> tuple[float, float, str]:
-        with attacked(clients, another(make, next(numbers))) as statuses:
+        with attacked(clients, another(make, next(numbers), container.card.name)) as statuses:
             during = neighbour(SECONDS)
         median, longest = statistics.median(during), max(during)
         seen = ", ".join(f"{times} × {status}" for status, times in Counter(statuses).items())
@@ -318,7 +363,7 @@ def test_a_neighbour_with_a_longer_question_waits_for_what_is_read_before_it(
     longer = [{"role": "user", "content": "The mistral blows. " * 300 + QUESTION[0]["content"]}]
     neighbour(1, longer)
     alone = statistics.median(neighbour(4, longer))
-    with attacked(ATTACKERS, another(ATTACKS[MESSAGES], 0)) as statuses:
+    with attacked(ATTACKERS, another(ATTACKS[MESSAGES], 0, container.card.name)) as statuses:
         during = neighbour(SECONDS, longer)
     assert set(statuses) == {400}
     median, longest = statistics.median(during), max(during)
@@ -351,7 +396,7 @@ def test_a_neighbour_waits_little_longer_for_what_answers_are_compared_with(
     assert compared < MEDIAN_TIMES * plain
     resilience.row(
         "Other waits",
-        f"{ATTACKERS} clients ask for 10 answers each, with 16 stop strings, 120 bad words and 20 "
+        f"{ATTACKERS} clients ask for 10 answers each, with 16 stop strings, 120 bad words and 2 "
         f"log probabilities of each token ({container.card.name})",
         f"the TTFT of a neighbour: median {compared * 1000:.0f} ms; beside as many answers without "
         f"these {plain * 1000:.0f} ms",

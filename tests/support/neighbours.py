@@ -75,6 +75,8 @@ def url_of(body: Body) -> str:
 
 def send(client: httpx.Client, body: Body | Pieces) -> httpx.Response:
     if isinstance(body, dict):
+        if "GET" in body:
+            return client.get(f"{URL}{body['GET']}")
         return client.post(url_of(body), json=body)
     length = str(sum(map(len, body)))
     return client.post(CHAT, content=iter(body), headers={"content-length": length})

@@ -12,6 +12,9 @@ from predict.asgi import App, ClientLeftError, Message, Receive, Scope, Send
 from predict.errors import RequestError
 from predict.requests.turns import (
     AHEAD_BYTES,
+    COSTLY_BURST,
+    COSTLY_SECONDS,
+    FIRST_STEPS,
     LARGE,
     MOST_REST,
     NOTICED_SECONDS,
@@ -89,6 +92,48 @@ def test_large_ones_among_themselves_do_not_rest(monkeypatch: pytest.MonkeyPatch
     assert asyncio.run(rest(small=True)) > 0
     monkeypatch.setattr("predict.requests.turns.LATELY_SECONDS", 0.0)
     assert asyncio.run(rest(small=True)) <= 0
+
+
+def test_small_ones_that_are_costly_count_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In reading or in vLLM; smaller ones do not, nor do any some time later."""
+    for reads in (True, False):
+        turns, size = ReadingTurns(), LARGE // 2
+
+        async def ask(turns: ReadingTurns = turns, size: int = size, reads: bool = reads) -> None:
+            if reads:
+                await turns.take(size, stays, lambda: work(COSTLY_BURST / 3))
+            else:
+                await answered(turns, size, COSTLY_BURST / 3)
+
+        for _ in range(3):
+            assert not turns.is_large(size)
+            asyncio.run(ask())
+        asyncio.run(ask())
+        assert turns.is_large(size)
+        assert not turns.is_large(size - 1)
+        turns.small = 1
+        asyncio.run(ask())
+        assert turns.free_at > time.monotonic()
+        with monkeypatch.context() as later:
+            later.setattr("predict.requests.turns.LATELY_SECONDS", 0.0)
+            assert not turns.is_large(size)
+
+
+def test_ordinary_small_ones_are_never_large() -> None:
+    turns = ReadingTurns()
+    for _ in range(100):
+        turns._spent(50, COSTLY_SECONDS / 2)
+    turns._spent(50, COSTLY_BURST * 0.9)  # a collection of garbage
+    assert not turns.is_large(50)
+
+
+def test_only_the_first_steps_of_a_small_answer_are_timed() -> None:
+    async def twice() -> ReadingTurns:
+        turns = ReadingTurns()
+        await answered(turns, LARGE, *[0.0] * FIRST_STEPS, COSTLY_BURST * 2)
+        return turns
+
+    assert asyncio.run(twice()).costly == 0.0
 
 
 def test_others_have_the_event_loop_meanwhile_and_small_ones_wait_for_nothing() -> None:

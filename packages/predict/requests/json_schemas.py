@@ -7,13 +7,14 @@ inlining, one that leads into itself.
 """
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from predict.errors import RequestError, shown
 
 MOST_NODES = 5000  # nodes of a schema, once keywords beside a choice are copied into its branches
-MOST_VALUES = 40_000  # searched for references; twice as many as a request may have
+MOST_VALUES = 20_000  # searched for references, of all schemas of a request: as many as it may have
 VALUES = frozenset(["const", "enum", "default", "examples", "example"])  # these hold no schema
 # … and these hold schemas by name
 BY_NAME = frozenset(["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"])
@@ -21,24 +22,31 @@ BY_NAME = frozenset(["properties", "patternProperties", "$defs", "definitions", 
 Schema = dict[str, Any]
 
 
-def inlined(schema: Schema, place: str) -> Schema:
+@dataclass
+class Resolved:
+    """What was put in place of the references of a request."""
+
+    values: int = 0
+
+
+def inlined(schema: Schema, place: str, resolved: Resolved | None = None) -> Schema:
     """The schema with each reference replaced by its definition."""
     if "$ref" not in str(schema):
         return schema
-    return _Inlining(schema, place).of(schema, ())  # type: ignore[no-any-return]
+    return _Inlining(schema, place, resolved or Resolved()).of(schema, ())  # type: ignore[no-any-return]
 
 
 class _Inlining:
-    def __init__(self, root: Schema, place: str) -> None:
+    def __init__(self, root: Schema, place: str, resolved: Resolved) -> None:
         self.root = root
         self.place = place
-        self.values = 0
+        self.resolved = resolved
 
     def of(self, node: Any, within: tuple[str, ...]) -> Any:
         if not isinstance(node, (list, dict)):
             return node
-        self.values += len(node)
-        if self.values > MOST_VALUES:
+        self.resolved.values += len(node)
+        if self.resolved.values > MOST_VALUES:
             raise self._error(f"has more than {MOST_VALUES} values once its '$ref' are resolved")
         if isinstance(node, list):
             return [self.of(inner, within) for inner in node]

@@ -12,7 +12,7 @@ from typing import Any
 
 from predict.errors import RequestError, shown
 from predict.legacy.parameters import REFUSED_PARTS
-from predict.requests import structured_outputs, work
+from predict.requests import logprobs, structured_outputs, work
 from predict.requests.work import number_of
 from predict.settings import RequestLimits
 
@@ -69,6 +69,7 @@ class Seen:
     """What a walk through the messages found."""
 
     parts: int = 0
+    images: int = 0
     image_bytes: int = 0  # of images inside the request
     changed: bool = False  # a `uuid` was removed
 
@@ -105,6 +106,7 @@ def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
         _check_fields(fields, limits)
     _check_sequences(body, limits)
     work.check(body, size, limits)
+    logprobs.check(body, limits)
     structured_outputs.check(opened, limits)
     seen = Seen()
     for name in ("messages", "input", "system"):
@@ -112,9 +114,26 @@ def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
             read = _read_parts if name == "system" else _read_messages
             read(name, body[name], seen, limits)
     text = size - seen.image_bytes
+    if (answers := work.answers_to_one(body)) > 1:
+        _check_answers(answers, text, seen.images, limits)
     if limits["text_bytes"] is not None and text > limits["text_bytes"]:
         raise _too_much_text(text, limits["text_bytes"])
     return seen.changed
+
+
+def _check_answers(answers: int, text: int, images: int, limits: RequestLimits) -> None:
+    """The engine takes the prompt of each answer."""
+    for name, has, what in (
+        ("answered_bytes", text, "bytes of text"),
+        ("answered_images", images, "images"),
+    ):
+        most = limits[name]
+        if most is not None and answers * has > most:
+            raise RequestError(
+                f"'n' is {answers} for a prompt of {has} {what}, {answers * has} in all; at most "
+                f"{most} are allowed",
+                "n",
+            )
 
 
 def _most(name: str, has: float, limit: int | None, what: str) -> None:
@@ -215,15 +234,14 @@ def _token_ids(value: Any) -> Iterator[int]:
 
 
 def _check_sequences(body: Mapping[str, Any], limits: RequestLimits) -> None:
-    """Limits the prompts, and the answers to all of them."""
-    prompts = body.get("prompt")
-    if not isinstance(prompts, list) or not isinstance(next(iter(prompts), None), (str, list)):
+    """Prompts, and answers to all of them."""
+    if (prompts := structured_outputs.prompts_of(body)) == 1:
         return
-    _most("prompt", len(prompts), limits["prompts"], "prompts")
+    _most("prompt", prompts, limits["prompts"], "prompts")
     answers = int(number_of(body.get("n")) or 1)
-    if limits["prompts"] is not None and len(prompts) * answers > limits["prompts"]:
+    if limits["prompts"] is not None and prompts * answers > limits["prompts"]:
         raise RequestError(
-            f"'n' is {answers} for each of {len(prompts)} prompts; at most {limits['prompts']} "
+            f"'n' is {answers} for each of {prompts} prompts; at most {limits['prompts']} "
             "answers in all are allowed",
             "n",
         )
@@ -266,7 +284,9 @@ def _read_parts(where: str, parts: list[Any], seen: Seen, limits: RequestLimits)
                     f"{where}[{position}]",
                 )
         if kind in IMAGES or kind is None:
-            seen.image_bytes += len(_image(part))
+            image = _image(part)
+            seen.images += bool(image)
+            seen.image_bytes += len(image)
         if isinstance(part.get("content"), list):  # a tool's result
             _read_parts(f"{where}[{position}].content", part["content"], seen, limits)
 

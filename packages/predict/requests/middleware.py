@@ -46,7 +46,7 @@ from predict.legacy.requests import (
 )
 from predict.legacy.responses import JSONResponder, TextStreamResponder
 from predict.memory import BodyRoom, RequestMemory
-from predict.requests import bodies, limits, structured_outputs
+from predict.requests import bodies, limits, logprobs, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
 from predict.requests.routes import CHAT_COMPLETIONS
@@ -213,6 +213,8 @@ class RequestMiddleware:
         missing = {}
         if self.settings.defaults_for_messages and path == CHAT_COMPLETIONS and not legacy:
             missing = missing_defaults(ready, self.settings)
+        if not legacy:
+            missing |= logprobs.missing(path, ready | missing, self.settings.limits)
         if path in pacing.ROUTES:
             missing |= pacing.missing(ready, stream_interval)
         if legacy:

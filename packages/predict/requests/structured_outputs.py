@@ -53,7 +53,11 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
         value = body.get(name)
         if value is None:
             continue
-        _most(name, len(msgspec.json.encode(value)), limits["schema_bytes"], "bytes")
+        size, prompts = len(msgspec.json.encode(value)), prompts_of(body)
+        _most(name, size, limits["schema_bytes"], "bytes")
+        if prompts > 1:  # vLLM reads it again for each
+            most = limits["repeated_bytes"]
+            _most(name, size * prompts, most, f"bytes for its {prompts} prompts together")
         if name == "structured_outputs":
             if not isinstance(value, dict):
                 raise _error(name, f"is {shown(value)}; it takes an object, such as {{'regex': …}}")
@@ -63,6 +67,13 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
         _check_depth(name, value, limits)
         if name != "tools" or are_called(body):
             _check_schema(name, value)
+
+
+def prompts_of(body: Mapping[str, Any]) -> int:
+    prompts = body.get("prompt")
+    if not isinstance(prompts, list) or not isinstance(next(iter(prompts), None), (str, list)):
+        return 1
+    return len(prompts)
 
 
 def are_called(body: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from predict.errors import RequestError, shown
 from predict.requests.conversations.generations import Generation
 from predict.requests.conversations.notes import Notes
-from predict.requests.json_schemas import inlined
+from predict.requests.json_schemas import Resolved, inlined
 from predict.requests.loosening import loosened
 from predict.requests.routes import ANTHROPIC_ROUTES, CHAT_ROUTES, RESPONSES
 from predict.requests.tool_forms import READERS, Tool, functions, name_of, names_of
@@ -162,11 +162,11 @@ def _with_choice(path: str, body: Body, choice: Choice) -> Body:
 
 def _enforced(path: str, body: Body, choice: Choice, notes: Notes) -> Body:
     """The body from which vLLM compiles a schema that makes the answer a tool call."""
-    tools = []
+    tools, resolved = [], Resolved()
     for position, tool in enumerate(body["tools"]):
         where = f"tools[{position}]"
         if choice.mode == "required" or choice.name in names_of([tool]):
-            tools.append(_compilable(tool, where, notes))
+            tools.append(_compilable(tool, where, notes, resolved))
         else:
             tools.append(tool)
     if any(a is not b for a, b in zip(tools, body["tools"], strict=True)):
@@ -206,27 +206,31 @@ def _call_schema(tool: Tool) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required}
 
 
-def _compilable(tool: Tool, where: str, notes: Notes) -> Tool:
+def _compilable(tool: Tool, where: str, notes: Notes, resolved: Resolved) -> Tool:
     if isinstance(tool.get("function"), dict):
         function = tool["function"]
-        schema = _plain_schema(function, "parameters", f"{where}.function", notes)
+        schema = _plain_schema(function, "parameters", f"{where}.function", notes, resolved)
         same = schema is function.get("parameters")
         return tool if same else {**tool, "function": {**function, "parameters": schema}}
     if tool.get("type") == "namespace" and isinstance(tool.get("tools"), list):
         inner = [
-            _compilable(one, f"{where}.tools[{i}]", notes) if isinstance(one, dict) else one
+            _compilable(one, f"{where}.tools[{i}]", notes, resolved)
+            if isinstance(one, dict)
+            else one
             for i, one in enumerate(tool["tools"])
         ]
         same = all(a is b for a, b in zip(inner, tool["tools"], strict=True))
         return tool if same else {**tool, "tools": inner}
     key = "input_schema" if "input_schema" in tool else "parameters"
-    schema = _plain_schema(tool, key, where, notes)
+    schema = _plain_schema(tool, key, where, notes, resolved)
     return tool if schema is tool.get(key) else {**tool, key: schema}
 
 
-def _plain_schema(holder: dict[str, Any], key: str, where: str, notes: Notes) -> Any:
+def _plain_schema(
+    holder: dict[str, Any], key: str, where: str, notes: Notes, resolved: Resolved
+) -> Any:
     schema = holder.get(key)
     if not isinstance(schema, dict):
         return schema
     place = f"{where}.{key}"
-    return loosened(inlined(schema, place), place, notes)
+    return loosened(inlined(schema, place, resolved), place, notes)

@@ -12,6 +12,8 @@ what a prompt becomes (SHOWING) run one at a time in vLLM, each followed by a re
 took. Smaller requests go before larger ones that came up to AHEAD_SECONDS earlier. A large request
 that comes alone does not wait, nor does a small one, nor an answer. A request whose client has
 disconnected is not read; one that has waited WAIT_SECONDS gets a 503.
+Size is not cost: where small requests have steps of COSTLY_SECONDS, more than COSTLY_SHARE of the
+time together, all of their size and more count as large, for LATELY_SECONDS.
 """
 
 import asyncio
@@ -32,6 +34,9 @@ REST = 6.0
 LATELY_SECONDS = 10.0  # small requests answered this recently are followed by more
 MOST_REST = 1.0  # s; a step may include a garbage collection
 NOTICED_SECONDS = 0.001  # ten times what a token of an answer takes
+COSTLY_SECONDS = 0.004  # CPU of a small request's step; an ordinary one's are under 1 ms
+COSTLY_SHARE, COSTLY_BURST = 0.1, 0.25  # of the time, and seconds of it at once
+FIRST_STEPS = 8  # of a small request: it is read and refused, or passed to the engine, in these
 WAIT_SECONDS = 30.0
 AHEAD_SECONDS = 5.0
 AHEAD_BYTES = 100_000  # for each of so many bytes, a request queues as if it had come 1 s later
@@ -116,50 +121,72 @@ async def has_left(receive: Receive) -> bool:
 class ReadingTurns(LargeRequestTurns):
     def __init__(self) -> None:
         super().__init__()
-        self.small = 0  # requests being answered
-        self.small_at = -math.inf  # when the last one was answered
+        self.small = 0  # that are being answered
+        self.small_at = -math.inf  # when one was
+        self.large = LARGE + 1  # bytes from which a request is large, …
+        self.large_at = -math.inf  # … if fewer than ever: since then
+        self.costly = 0.0  # seconds of small requests' costly steps beyond their share, …
+        self.costly_at = 0.0  # … then
+
+    def is_large(self, size: int) -> bool:
+        if self.large <= LARGE and time.monotonic() - self.large_at > LATELY_SECONDS:
+            self.large = LARGE + 1
+        return size >= self.large
 
     async def take(self, size: int, receive: Receive, read: Callable[[], Result]) -> Result:
-        """Calls `read`, which reads a request of `size` bytes, in its turn; returns its result."""
-        if size <= LARGE:
-            return read()
-        async with self.turn(size, receive):
+        """What `read` returns, which reads a request of `size` bytes."""
+        async with contextlib.AsyncExitStack() as turn:
+            if self.is_large(size):
+                await turn.enter_async_context(self.turn(size, receive))
             began = time.thread_time()
             try:
                 return read()
             finally:
-                self._rest(time.thread_time() - began)
+                self._spent(size, time.thread_time() - began)
 
     async def answer(self, size: int, answered: Awaitable[Result]) -> Result:
-        """Awaits `answered`, the answer to a request of `size` bytes; returns its result."""
-        if size > LARGE:
-            return await self._timed(answered)
+        """What `answered` returns, which answers a request of `size` bytes."""
+        if self.is_large(size):
+            return await self._timed(size, answered, math.inf)
         self.small += 1
         try:
-            return await answered
+            return await self._timed(size, answered, FIRST_STEPS)
         finally:
             self.small -= 1
             self.small_at = time.monotonic()
 
-    def _rest(self, seconds: float) -> None:
-        """Pauses after a large request took the loop `seconds` of CPU time, if small ones came
-        lately."""
-        if self.small or time.monotonic() - self.small_at < LATELY_SECONDS:
+    def _spent(self, size: int, seconds: float) -> None:
+        """The loop has spent so much CPU time on a step of a request."""
+        if size <= LARGE and seconds > COSTLY_SECONDS:
+            now = time.monotonic()
+            left = self.costly - COSTLY_SHARE * (now - self.costly_at)
+            self.costly, self.costly_at = max(0.0, left) + seconds, now
+            if self.costly > COSTLY_BURST:
+                self.large, self.large_at = min(size, self.large), now
+        if self.is_large(size) and (
+            self.small or time.monotonic() - self.small_at < LATELY_SECONDS
+        ):
             self.pause(REST * seconds)
 
     @types.coroutine
-    def _timed(self, awaited: Awaitable[Result]) -> Generator[Any, Any, Result]:
+    def _timed(
+        self, size: int, awaited: Awaitable[Result], count: float
+    ) -> Generator[Any, Any, Result]:
+        """Awaits, and counts the first steps."""
         steps, error = awaited.__await__(), None
         while True:
+            if count <= 0 and error is None:
+                return (yield from steps)
+            count -= 1
             began = time.thread_time()
             try:
                 future = next(steps) if error is None else steps.throw(error)
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             finally:
-                error = None  # else it would keep this frame, and with it the whole request
+                error = None  # or it would keep this frame, and all of the request
                 if (seconds := time.thread_time() - began) > NOTICED_SECONDS:
-                    self._rest(seconds)
+                    self._spent(size, seconds)
             try:
                 yield future
             except BaseException as raised:

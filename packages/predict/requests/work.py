@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from predict.errors import RequestError, shown
+from predict.requests.structured_outputs import prompts_of
 from predict.settings import RequestLimits
 
 # vLLM compares each token of an answer with these.
@@ -24,12 +25,12 @@ BIASED = ("logit_bias", "sequence_bias", "suppress_tokens", "bad_words_ids")  # 
 TOKENS_FOR_ONE = 8
 TOKENS = ("allowed_token_ids", "stop_token_ids", "eos_token_id")
 LISTED = (*(name for name in BIASED if name not in WORDS), *TOKENS)
-LOGPROB_WORK = 6  # a log probability takes as long as this many stop strings, roughly
+# Stop strings that take as long as a log probability, which is also spelled, and written. Beside
+# eight clients with n 18 and 20 of them, nobody else was answered.
+LOGPROB_WORK = 40
 # These make vLLM repeat the prompt in each answer, as text or as tokens.
 REPEATING = ("echo", "return_token_ids")
-# With beams, vLLM gives the prompt to the engine again for each token of each beam. Beside eight
-# clients with 10 beams and 13 KB each, a neighbour's request took 14 times its own time; with 1 KB,
-# 8 times.
+# With beams, vLLM gives the prompt to the engine again for each token of each beam (beams.py).
 BEAM_SEARCH, BEAMS, BEAM_REPEATS = "use_beam_search", "num_beams", 4
 OFF = frozenset(["0", "f", "false", "n", "no", "off"])  # vLLM's words for false, case-insensitive
 
@@ -44,16 +45,13 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     """Refuses a request of `size` bytes that costs too much."""
     every = parameters(body)
     logprobs = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
-    logprobs = max(logprobs, _entries(body, "logprob_token_ids"))
-    words = sum(_entries(fields, name) for fields in every for name in WORDS)
-    prompt = body.get("prompt")
-    many = isinstance(prompt, list) and isinstance(next(iter(prompt), None), (str, list))
-    asked = ("n", "num_return_sequences")
+    logprobs = max(logprobs, entries(body, "logprob_token_ids"))
+    words = sum(entries(fields, name) for fields in every for name in WORDS)
     width = int(number_of(_given(every, BEAMS)) or 1)
-    each = max(1, width, *(_count(fields, name) for fields in every for name in asked))
-    answers = each * (len(prompt) if isinstance(prompt, list) and many else 1)
+    each = max(width, answers_to_one(body))
+    answers = each * prompts_of(body)
     biased = sum(_biased(fields, name) for fields in every for name in BIASED)
-    ids = sum(_entries(fields, name) for fields in every for name in LISTED)
+    ids = sum(entries(fields, name) for fields in every for name in LISTED)
     work = answers * (1 + words + LOGPROB_WORK * logprobs + ids // TOKENS_FOR_ONE)
     if limits["work"] is not None and work > limits["work"]:
         raise RequestError(
@@ -97,6 +95,12 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             )
 
 
+def answers_to_one(body: Mapping[str, Any]) -> int:
+    """Answers to each prompt."""
+    asked = ("n", "num_return_sequences")
+    return max(1, *(_count(fields, name) for fields in parameters(body) for name in asked))
+
+
 def _given(every: tuple[Mapping[str, Any], ...], name: str) -> Any:
     """A parameter's value; the request's own wins over `generation_config`."""
     return next((fields[name] for fields in every if fields.get(name) is not None), None)
@@ -110,10 +114,10 @@ def _biased(fields: Mapping[str, Any], name: str) -> int:
     held = fields.get(name)
     if name == "bad_words_ids" and isinstance(held, list):  # lists of several tokens are bad words
         return sum(isinstance(ids, list) and len(ids) == 1 for ids in held)
-    return _entries(fields, name)
+    return entries(fields, name)
 
 
-def _entries(body: Mapping[str, Any], name: str) -> int:
+def entries(body: Mapping[str, Any], name: str) -> int:
     return len(body[name]) if isinstance(body.get(name), (list, dict)) else 0
 
 
