@@ -29,12 +29,14 @@ def listener(port: int) -> str | None:
 def run_by(process: Path) -> Path:
     """The `make serve` whose container a process is in, or else the process itself."""
     found = process
-    while SERVE not in words_of(found):
-        parent = PARENT.findall((found / "status").read_text())[0]
-        if parent == "0":  # of the very first process
-            return process
-        found = found.with_name(parent)
-    return found
+    with contextlib.suppress(OSError):  # an ancestor has ended, or is another user's
+        while SERVE not in words_of(found):
+            (parent,) = PARENT.findall((found / "status").read_text())
+            if parent == "0":  # found is the first process of all
+                return process
+            found = found.with_name(parent)
+        return found
+    return process
 
 
 def words_of(process: Path) -> str:

@@ -64,7 +64,6 @@ class AdmissionMiddleware:
         self.stopping = False
         self.running = 0  # requests that hold a slot: not yet answered in full
         self.watch: EngineWatchdog | None = None
-        self.metrics = running.Metrics(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -92,7 +91,7 @@ class AdmissionMiddleware:
             allow = (b"allow", allowed.encode())
             await refuse(send, 405, "MethodNotAllowedError", message, allow)
         elif path == METRICS:
-            await self.metrics(scope, receive, send)
+            await self.app(scope, receive, send)
         elif self._closed():
             await put_off(send, "the server is stopping; try again, on another replica")
         elif path not in PLACED or method != "POST":

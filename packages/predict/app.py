@@ -36,7 +36,7 @@ class Gateway:
         tokenizing.install()
         inner = RequestMiddleware(app, found)
         self.limits = found.limits
-        self.memory = inner.memory
+        self.inner = inner
         self.app = AdmissionMiddleware(inner, found, inner.memory.free_slots)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,8 +53,10 @@ class Gateway:
         async def heard() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                running.publish_memory(lambda: self.memory.taken)
-                engine = scope["app"].state.engine_client
+                running.publish_memory(lambda: self.inner.memory.taken)
+                state = scope["app"].state
+                self.inner.context = state.vllm_config.model_config.max_model_len
+                engine = state.engine_client
                 long_prompts.install(engine)
                 prompt_logprobs.install(engine, self.limits["prompt_work"])
                 installed.append(verdicts.install(engine))

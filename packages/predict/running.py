@@ -8,20 +8,16 @@ here keeps the server from starting.
 """
 
 import logging
-import math
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import Gauge
 
-from predict.asgi import App, Message, Receive, Scope, Send, header
 from predict.vllm_internals import LOGGER
 
 METRIC = "predict:config_info"
-METRICS_SECONDS = 1.0
 MEMORY = "predict:request_memory_bytes"
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -72,27 +68,3 @@ def _text(read: Callable[[], Any]) -> str:
         return str(read())
     except Exception:  # another version of vLLM, or no driver: the rest is still worth showing
         return ""
-
-
-class Metrics:
-    """/metrics as it was within METRICS_SECONDS: writing it takes the event loop 5 ms and more.
-    There are four of it, in OpenMetrics' format or not, compressed or not."""
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-        self.known: dict[tuple[bool, bool], tuple[float, list[Message]]] = {}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        compressed = b"gzip" in header(scope, b"accept-encoding")
-        kind = b"openmetrics" in header(scope, b"accept"), compressed
-        at, messages = self.known.get(kind, (-math.inf, []))
-        if time.monotonic() - at > METRICS_SECONDS:
-            at, messages = time.monotonic(), []
-
-            async def keep(message: Message) -> None:
-                messages.append(message)
-
-            await self.app({**scope, "query_string": b""}, receive, keep)
-            self.known[kind] = at, messages
-        for message in messages:
-            await send(message)

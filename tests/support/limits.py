@@ -63,18 +63,6 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
         {**user({"type": "image_url", "image_url": "data:a"}), "n": 3},
         {**user({"image_url": {"url": "data:a"}}, {"image_url": "data:b"}), "n": 2},
     ),
-    (
-        "logprob_entries",
-        60,
-        {"logprobs": True, "top_logprobs": 2, "max_tokens": 20},
-        {"logprobs": True, "top_logprobs": 2, "n": 2, "max_completion_tokens": 11},
-    ),
-    (
-        "logprob_entries",
-        60,
-        {"logprobs": 5, "stream": True, "max_tokens": 90},
-        {"prompt": ["a", "b"], "logprobs": 5, "max_tokens": 6},
-    ),
     ("answered_bytes", 60, {"n": 1, "user": "a" * 60}, {"num_return_sequences": 9}),
     (
         "repetition_tokens",

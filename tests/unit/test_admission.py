@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from predict import admission, memory, pacing, running, settings
+from predict import admission, memory, pacing, settings
 from predict.admission import PLACED, AdmissionMiddleware, methods_of
 from predict.requests.middleware import RequestMiddleware
 
@@ -255,31 +255,3 @@ def test_a_route_that_is_nearly_one_is_told_which(path: str, meant: str) -> None
     assert (status, asked) == (404, False)
     said = body["error"]["message"]
     assert said.partition(" here")[2] == (f"; did you mean {meant}" if meant else "")
-
-
-def test_metrics_are_written_once_a_second_for_each_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-
-    async def vllm(scope: Any, receive: Any, send: Any) -> None:
-        asked.append(scope["headers"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": str(len(asked)).encode()})
-
-    metrics = running.Metrics(vllm)
-
-    def get(query: bytes, *headers: tuple[bytes, bytes]) -> bytes:
-        sent: list[Any] = []
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {"query_string": query, "headers": [*headers]}
-        asyncio.run(metrics(scope, None, send))  # type: ignore[arg-type]
-        return bytes(sent[-1]["body"])
-
-    zipped = (b"Accept-Encoding", b"deflate, gzip")
-    assert [get(b"a=1"), get(b"a=2"), get(b"", (b"accept", b"*/*"))] == [b"1"] * 3
-    assert [get(b"", zipped), get(b"", zipped)] == [b"2"] * 2
-    assert get(b"", zipped, (b"accept", b"application/openmetrics-text")) == b"3"
-    monkeypatch.setattr(running, "METRICS_SECONDS", 0.0)
-    assert get(b"") == b"4"

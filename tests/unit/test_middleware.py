@@ -1,14 +1,16 @@
 """What of a request reaches vLLM, byte for byte."""
 
 import asyncio
+import itertools
 import json
+import time
 from typing import Any
 
 import pytest
 from predict import settings
 from predict.images.batch import current_batch
 from predict.requests.middleware import READ, RequestMiddleware
-from predict.requests.turns import ReadingTurns
+from predict.requests.turns import REST, ReadingTurns
 
 from tests.support.middleware import CHAT_PATH, Vllm, post
 
@@ -294,3 +296,39 @@ def test_a_model_is_found_by_its_name() -> None:
     assert get("a/b") == (200, {"id": "a/b", "object": "model"})
     status, answer = get("c")
     assert (status, answer["error"]["type"]) == (404, "NotFoundError")
+
+
+def test_metrics_are_written_one_at_a_time_with_a_rest_and_each_time_anew() -> None:
+    times: list[float] = []
+
+    async def vllm(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "http.request"
+        used = time.thread_time()
+        while time.thread_time() - used < 0.01:
+            pass
+        times.append(time.monotonic())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(len(times)).encode()})
+
+    async def get(predict: RequestMiddleware) -> bytes:
+        requests = iter([{"type": "http.request", "body": b"", "more_body": False}])
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            for message in requests:
+                return message
+            await asyncio.sleep(3600)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope: Any = {"type": "http", "path": "/metrics", "method": "GET", "headers": []}
+        await predict(scope, receive, send)
+        return bytes(sent[-1]["body"])
+
+    async def three() -> list[bytes]:
+        predict = RequestMiddleware(vllm, settings.read({}))
+        return await asyncio.gather(*(get(predict) for _ in range(3)))
+
+    assert sorted(asyncio.run(three())) == [b"1", b"2", b"3"]
+    assert all(after - before >= 0.01 * REST for before, after in itertools.pairwise(times))

@@ -1,4 +1,4 @@
-"""Log probabilities of a whole answer: what is too many is in tests/support/limits.py."""
+"""Log probabilities in a whole answer are bounded, by what vLLM gets."""
 
 import json
 from typing import Any
@@ -7,35 +7,87 @@ import pytest
 
 from tests.support.middleware import post
 
-CHAT = "/v1/chat/completions"
+CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 HI = {"messages": [{"role": "user", "content": "hi"}]}
 ENTRIES: Any = {"PREDICT_LIMIT_LOGPROB_ENTRIES": "600"}
+INCLUDED = {"input": "hi", "include": ["message.output_text.logprobs"]}
 
 
 @pytest.mark.parametrize(
     ("path", "asked", "added"),
     [
-        (CHAT, {"logprobs": True, "top_logprobs": 5}, {"max_completion_tokens": 100}),
-        (CHAT, {"logprobs": True, "n": 2}, {"max_completion_tokens": 150}),
-        ("/predict", {"logprobs": True, "top_logprobs": 19}, {"max_completion_tokens": 30}),
-        ("/v1/responses", {"input": "hi", "top_logprobs": 2}, {"max_output_tokens": 200}),
-        (CHAT, {"logprobs": True, "top_logprobs": 5, "max_tokens": 7}, {}),
-        (CHAT, {"logprobs": True, "top_logprobs": 5, "stream": True}, {}),
-        (CHAT, {"logprobs": False, "top_logprobs": 0}, {}),
-        (CHAT, {}, {}),
+        (CHAT, {**HI, "logprobs": True, "top_logprobs": 5}, {"max_completion_tokens": 100}),
+        (CHAT, {**HI, "logprobs": True, "n": 2}, {"max_completion_tokens": 150}),
+        ("/predict", {**HI, "logprobs": 1, "top_logprobs": 19}, {"max_completion_tokens": 30}),
+        (RESPONSES, {**INCLUDED, "top_logprobs": 2}, {"max_output_tokens": 200}),
+        (RESPONSES, {"input": "hi", "top_logprobs": 2}, {}),
+        (CHAT, {**HI, "logprobs": True, "top_logprobs": 5, "max_tokens": 100}, {}),
+        (CHAT, {**HI, "logprobs": True, "top_logprobs": 5, "stream": True}, {}),
+        (CHAT, {**HI, "logprobs": False, "top_logprobs": 0}, {}),
+        (COMPLETIONS, {"prompt": "hi", "logprobs": 5}, {}),
+        (CHAT, HI, {}),
     ],
 )
 def test_a_request_without_a_number_of_tokens_gets_as_many_as_are_allowed(
     path: str, asked: dict[str, Any], added: dict[str, Any]
 ) -> None:
-    body = asked if path == "/v1/responses" else {**HI, **asked}
-    vllm, status, _ = post(path, json.dumps(body).encode(), **ENTRIES)
+    vllm, status, _ = post(path, json.dumps(asked).encode(), **ENTRIES)
     assert status == 200
     got = json.loads(vllm.bodies[0])
     got.pop("stream_interval", None)
-    assert got == body | added
+    assert got == asked | added
 
 
-def test_it_gets_no_more_than_a_context_has_room_for() -> None:
-    vllm, _, _ = post(CHAT, json.dumps({**HI, "logprobs": True}).encode())
-    assert json.loads(vllm.bodies[0])["max_completion_tokens"] == 4096
+@pytest.mark.parametrize(
+    ("path", "asked", "param"),
+    [
+        (CHAT, {**HI, "logprobs": True, "top_logprobs": 5, "max_tokens": 101}, "max_tokens"),
+        (
+            CHAT,
+            {**HI, "logprobs": True, "max_tokens": 1, "max_completion_tokens": 301},
+            "max_completion_tokens",
+        ),
+        (
+            CHAT,
+            {**HI, "logprobs": True, "stream": "false", "max_tokens": 301},
+            "max_tokens",
+        ),
+        (COMPLETIONS, {"prompt": "hi", "logprobs": 0, "max_tokens": 601}, "max_tokens"),
+        (
+            COMPLETIONS,
+            {"prompt": ["hi", "ho"], "logprobs": 2, "max_tokens": 101, "max_output_tokens": 1},
+            "max_tokens",
+        ),
+        (RESPONSES, {**INCLUDED, "max_output_tokens": 601, "max_tokens": 1}, "max_output_tokens"),
+        (
+            CHAT,
+            {"prompt": "hi", "logprobs": True, "top_logprobs": 5, "max_new_tokens": 101},
+            "max_new_tokens",
+        ),
+        (
+            CHAT,
+            {
+                "prompt": "hi",
+                "num_return_sequences": 4,
+                "output_scores": True,
+                "max_new_tokens": 101,
+            },
+            "max_new_tokens",
+        ),
+    ],
+)
+def test_more_than_is_allowed_is_refused_by_any_name(
+    path: str, asked: dict[str, Any], param: str
+) -> None:
+    vllm, status, answer = post(path, json.dumps(asked).encode(), **ENTRIES)
+    assert (vllm.bodies, status) == ([], 400), answer
+    assert answer["error"]["param"] == param
+    assert "at most 600 are allowed" in answer["error"]["message"]
+
+
+def test_a_default_for_messages_counts_too() -> None:
+    given: Any = {**ENTRIES, "PREDICT_DEFAULTS_FOR_MESSAGES": "1", "PREDICT_MAX_NEW_TOKENS": "500"}
+    asked = {**HI, "logprobs": True, "top_logprobs": 5}
+    _, status, answer = post(CHAT, json.dumps(asked).encode(), **given)
+    assert status == 400
+    assert "'max_tokens' is 500" in answer["error"]["message"]

@@ -96,6 +96,7 @@ def test_large_ones_among_themselves_do_not_rest(monkeypatch: pytest.MonkeyPatch
 
 def test_small_ones_that_are_costly_count_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """In reading or in vLLM; smaller ones do not, nor do any some time later."""
+    monkeypatch.setattr("predict.requests.turns.COSTLY_SHARE", 0.0)
     for reads in (True, False):
         turns, size = ReadingTurns(), LARGE // 2
 
@@ -117,6 +118,15 @@ def test_small_ones_that_are_costly_count_as_large(monkeypatch: pytest.MonkeyPat
         with monkeypatch.context() as later:
             later.setattr("predict.requests.turns.LATELY_SECONDS", 0.0)
             assert not turns.is_large(size)
+
+
+def test_those_as_large_as_costly_ones_are_still_small_for_others() -> None:
+    """Their answers are what the costly ones have to leave time for."""
+    turns = ReadingTurns()
+    turns.large, turns.large_at = LARGE // 4, time.monotonic()
+    asyncio.run(answered(turns, LARGE // 2))
+    turns._spent(LARGE // 4, SECONDS)
+    assert turns.free_at > time.monotonic()
 
 
 def test_ordinary_small_ones_are_never_large() -> None:

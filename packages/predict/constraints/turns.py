@@ -124,8 +124,10 @@ class ConstraintTurns(SchedulerTurns):
         if request.status != GRAMMAR:
             return True
         grammar = request.structured_output_request.grammar
-        if grammar is None or isinstance(grammar, Exception):
-            return True  # vLLM handles it
+        if grammar is None:
+            return False  # not ready yet
+        if isinstance(grammar, Exception):
+            return True  # vLLM refuses it
         key = hash(request.structured_output_request.structured_output_key)
         if self.is_crowded() and key not in self.seen:
             return False

@@ -12,7 +12,7 @@ from typing import Any
 
 from predict.errors import RequestError, shown
 from predict.legacy.parameters import REFUSED_PARTS
-from predict.requests import logprobs, structured_outputs, work
+from predict.requests import structured_outputs, work
 from predict.requests.work import number_of
 from predict.settings import RequestLimits
 
@@ -106,7 +106,6 @@ def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
         _check_fields(fields, limits)
     _check_sequences(body, limits)
     work.check(body, size, limits)
-    logprobs.check(body, limits)
     structured_outputs.check(opened, limits)
     seen = Seen()
     for name in ("messages", "input", "system"):

@@ -8,6 +8,7 @@ a JSON object in UTF-8, one over a limit (limits.py), and what preparation.py re
 
 import json
 import logging
+import time
 import traceback
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ import msgspec
 from starlette.requests import Request
 
 from predict import pacing, prompt_logprobs
-from predict.admission import PLACED
+from predict.admission import METRICS, PLACED
 from predict.asgi import (
     App,
     ClientLeftError,
@@ -50,7 +51,13 @@ from predict.requests import bodies, limits, logprobs, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
 from predict.requests.routes import CHAT_COMPLETIONS
-from predict.requests.turns import SHOWING, ReadingTurns, ShowingTurns
+from predict.requests.turns import (
+    REST,
+    SHOWING,
+    LargeRequestTurns,
+    ReadingTurns,
+    ShowingTurns,
+)
 from predict.requests.whole_calls import WholeCalls, asks_as_mistral
 from predict.requests.words import explained, remembered
 from predict.settings import Settings
@@ -86,6 +93,8 @@ class RequestMiddleware:
         self.memory = RequestMemory(settings.limits["image_memory_bytes"], paced=not behind_nginx)
         self.turns = ReadingTurns()
         self.showing = ShowingTurns()
+        self.metrics = LargeRequestTurns()
+        self.context: int | None = None  # tokens of the model, once vLLM has it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -105,6 +114,8 @@ class RequestMiddleware:
         try:
             if scope["path"] in READ and scope["method"] == "POST":
                 await self._read(scope, receive, answer, notes, room)
+            elif scope["path"] == METRICS:
+                await self._metrics(scope, receive, answer)
             elif scope["path"].startswith(MODELS + "/") and scope["method"] == "GET":
                 await self._model(scope, receive, answer)
             else:
@@ -129,6 +140,13 @@ class RequestMiddleware:
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("%s while answering %s\n%s", type(error).__name__, scope["path"], where)
             await answer.respond(500, INTERNAL_ERROR, "InternalServerError", None)
+
+    async def _metrics(self, scope: Scope, receive: Receive, answer: ErrorResponder) -> None:
+        """Writing them takes the event loop 5 ms and more: one at a time, with a rest."""
+        async with self.metrics.turn(0, receive):
+            began = time.thread_time()
+            await self.app(scope, replay([b""], receive), answer)
+            self.metrics.pause(REST * (time.thread_time() - began))
 
     async def _model(self, scope: Scope, receive: Receive, answer: ErrorResponder) -> None:
         """One model, as in OpenAI's API; vLLM only lists all of them."""
@@ -214,7 +232,7 @@ class RequestMiddleware:
         if self.settings.defaults_for_messages and path == CHAT_COMPLETIONS and not legacy:
             missing = missing_defaults(ready, self.settings)
         if not legacy:
-            missing |= logprobs.missing(path, ready | missing, self.settings.limits)
+            missing |= self._bounded(path, ready | missing)
         if path in pacing.ROUTES:
             missing |= pacing.missing(ready, stream_interval)
         if legacy:
@@ -222,6 +240,10 @@ class RequestMiddleware:
         if changed or ready is not body or missing.keys() & body.keys():
             return encoded(ready | missing)
         return with_fields(whole, missing) if missing else whole
+
+    def _bounded(self, path: str, body: Body, names: dict[str, str] | None = None) -> Body:
+        most = self.settings.limits["logprob_entries"]
+        return logprobs.bounded(path, body, most, self.context, names)
 
     def _prepared(self, path: str, body: Body, notes: Notes) -> Body:
         ready = prepared(path, body, self.settings.tokenizer, notes)
@@ -240,7 +262,8 @@ class RequestMiddleware:
             prompt_tokens = len(counted["tokens"])
         for ids in legacy.bad_words_ids:
             bad_words.append(await self._spell(scope, receive, legacy, ids))
-        chat = encoded(finish(legacy, prompt_tokens, bad_words))
+        finished = finish(legacy, prompt_tokens, bad_words)
+        chat = encoded(finished | self._bounded(CHAT_COMPLETIONS, finished, legacy.names))
         wrapped = (TextStreamResponder if legacy.stream else JSONResponder)(answer, legacy)
         scope, replayed = with_length(scope, len(chat)), replay([chat], receive)
         del chat

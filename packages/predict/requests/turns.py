@@ -146,11 +146,12 @@ class ReadingTurns(LargeRequestTurns):
 
     async def answer(self, size: int, answered: Awaitable[Result]) -> Result:
         """What `answered` returns, which answers a request of `size` bytes."""
-        if self.is_large(size):
-            return await self._timed(size, answered, math.inf)
+        steps = math.inf if self.is_large(size) else FIRST_STEPS
+        if size > LARGE:
+            return await self._timed(size, answered, steps)
         self.small += 1
         try:
-            return await self._timed(size, answered, FIRST_STEPS)
+            return await self._timed(size, answered, steps)
         finally:
             self.small -= 1
             self.small_at = time.monotonic()
@@ -162,7 +163,8 @@ class ReadingTurns(LargeRequestTurns):
             left = self.costly - COSTLY_SHARE * (now - self.costly_at)
             self.costly, self.costly_at = max(0.0, left) + seconds, now
             if self.costly > COSTLY_BURST:
-                self.large, self.large_at = min(size, self.large), now
+                self.large = size if not self.is_large(size) else self.large
+                self.large_at = now
         if self.is_large(size) and (
             self.small or time.monotonic() - self.small_at < LATELY_SECONDS
         ):

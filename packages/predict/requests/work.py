@@ -60,8 +60,8 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             f"{TOKENS_FOR_ONE}) is {work}; at most {limits['work']} is allowed",
             "n",
         )
-    beams = BEAMS if width > 1 else BEAM_SEARCH if _is_on(_given(every, BEAM_SEARCH)) else None
-    repeated = beams or next((name for name in REPEATING if _is_on(body.get(name))), None)
+    beams = BEAMS if width > 1 else BEAM_SEARCH if is_on(_given(every, BEAM_SEARCH)) else None
+    repeated = beams or next((name for name in REPEATING if is_on(body.get(name))), None)
     times, most = each * (BEAM_REPEATS if beams else 1), limits["repeated_bytes"]
     if repeated and times > 1 and most is not None and times * size > most:
         raise RequestError(
@@ -106,7 +106,7 @@ def _given(every: tuple[Mapping[str, Any], ...], name: str) -> Any:
     return next((fields[name] for fields in every if fields.get(name) is not None), None)
 
 
-def _is_on(value: Any) -> bool:
+def is_on(value: Any) -> bool:
     return value.lower() not in OFF if isinstance(value, str) else bool(value)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -82,3 +83,16 @@ def test_a_reader_that_is_slow_keeps_nobody_waiting(search: Any) -> None:
             return await outputs_of(search(serving, "next"))
 
     assert asyncio.run(main()) == ["next"]
+
+
+def test_one_that_waits_too_long_is_told(search: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beams, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(asyncio, "sleep", partial(asyncio.sleep, 0.02))
+
+    async def main() -> list[Any]:
+        both = (outputs_of(search(Serving(), name)) for name in "ab")
+        return await asyncio.gather(*both, return_exceptions=True)
+
+    first, second = asyncio.run(main())
+    assert first == ["a"]
+    assert second.http_status == 503

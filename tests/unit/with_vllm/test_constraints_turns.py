@@ -275,10 +275,10 @@ def test_slow_ones_leave_half_the_seats_to_others(clock: Any, seconds: float) ->
     assert len(scheduler.waiting) == 11
 
 
-def test_one_whose_grammar_is_not_there_is_vllm_s_to_refuse(clock: Any) -> None:
-    """And is charged nothing."""
+def test_one_whose_grammar_is_not_there_waits_and_one_that_failed_is_vllm_s_to_refuse() -> None:
+    """Both are charged nothing."""
     taken, one = turns.ConstraintTurns(), request(SLOW, tried=SLOW, going=False)
-    for grammar in (None, ValueError("took too long before")):
+    for grammar, admitted in ((None, False), (ValueError("took too long before"), True)):
         one.structured_output_request.grammar = grammar
-        assert taken.admits(one)
+        assert taken.admits(one) == admitted
     assert taken.budget == 0.0

@@ -37,6 +37,7 @@ def test_every_limit_is_tried() -> None:
         "body_bytes",
         "image_memory_bytes",  # test_images_memory.py
         "prompt_work",  # test_prompt_logprobs.py
+        "logprob_entries",  # test_requests_logprobs.py
     }
 
 

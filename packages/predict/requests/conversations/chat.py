@@ -10,6 +10,7 @@ call, and a call as the last message.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -60,12 +61,13 @@ class Turn:
 
     def as_sent(self, name: str) -> str:
         """A place in a call, as the request names it."""
-        for number, at in enumerate(self.calls_at):
-            prefix = f"{self.place}.tool_calls[{number}]"
-            if name.startswith(prefix):
-                field = name.removeprefix(prefix).removeprefix(".function").removeprefix(".")
-                return f"{at}.{self.names.get(field, field)}" if field else at
-        return name
+        begin = f"{self.place}.tool_calls["
+        if not self.calls_at or not name.startswith(begin):
+            return name
+        number, _, rest = name.removeprefix(begin).partition("]")
+        at = self.calls_at[int(number)]
+        field = rest.removeprefix(".function").removeprefix(".")
+        return f"{at}.{self.names.get(field, field)}" if field else at
 
 
 PLAIN = frozenset(["role", "content"])
@@ -80,7 +82,7 @@ class _Group:
     last: bool = True  # no other assistant message follows
     followed: bool = False  # a message other than a result follows
 
-    @property
+    @cached_property
     def ids(self) -> list[str]:
         return [call["id"] for call in self.turn.calls]
 
