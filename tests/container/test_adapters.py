@@ -49,7 +49,9 @@ def adapted(
     deployment = user.push(
         f"MODEL={card.name}", f"ADAPTERS={SOURCE}", "RANK=8", "GPU=H200:1", title
     )
-    with run_container(card, deployment, tmp_path_factory.mktemp("adapted"), {}) as running:
+    variables = {"PREDICT_LIMIT_WORK": ""}  # for an answer that fills all buffers soon
+    folder = tmp_path_factory.mktemp("adapted")
+    with run_container(card, deployment, folder, variables) as running:
         yield running
 
 

@@ -151,7 +151,8 @@ def unsent(port: int = NGINX_PORT) -> list[int]:
 def unread(model: str, full: bool = False) -> Iterator[None]:
     """A long stream of large events whose client stays connected and reads nothing. `full`: the
     block begins when all buffers in between are full, so that vLLM itself cannot send: 7 MB. For
-    that the stream has 16 answers, whose tokens take a quarter of the time."""
+    that the stream has 16 answers, whose tokens take a quarter of the time: its container has no
+    limit `work`."""
     n = 16 if full else 1
     more = {"stream": True, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
     more |= {"n": n, "temperature": 1}

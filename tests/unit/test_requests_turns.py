@@ -19,6 +19,7 @@ from predict.requests.turns import (
     MOST_REST,
     NOTICED_SECONDS,
     REST,
+    SMALLEST,
     ReadingTurns,
     ShowingTurns,
 )
@@ -129,12 +130,13 @@ def test_those_as_large_as_costly_ones_are_still_small_for_others() -> None:
     assert turns.free_at > time.monotonic()
 
 
-def test_ordinary_small_ones_are_never_large() -> None:
+def test_ordinary_and_very_small_ones_are_never_large() -> None:
     turns = ReadingTurns()
     for _ in range(100):
-        turns._spent(50, COSTLY_SECONDS / 2)
-    turns._spent(50, COSTLY_BURST * 0.9)  # a collection of garbage
-    assert not turns.is_large(50)
+        turns._spent(LARGE, COSTLY_SECONDS / 2)
+        turns._spent(SMALLEST - 1, COSTLY_BURST)
+    turns._spent(LARGE, COSTLY_BURST * 0.9)  # a collection of garbage
+    assert not turns.is_large(LARGE)
 
 
 def test_only_the_first_steps_of_a_small_answer_are_timed() -> None:

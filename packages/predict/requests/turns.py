@@ -35,6 +35,7 @@ LATELY_SECONDS = 10.0  # small requests answered this recently are followed by m
 MOST_REST = 1.0  # s; a step may include a garbage collection
 NOTICED_SECONDS = 0.001  # ten times what a token of an answer takes
 COSTLY_SECONDS = 0.004  # CPU of a small request's step; an ordinary one's are under 1 ms
+SMALLEST = 512  # bytes; less always counts as small: nobody makes all others wait by a few bytes
 COSTLY_SHARE, COSTLY_BURST = 0.1, 0.25  # of the time, and seconds of it at once
 FIRST_STEPS = 8  # of a small request: it is read and refused, or passed to the engine, in these
 WAIT_SECONDS = 30.0
@@ -158,7 +159,9 @@ class ReadingTurns(LargeRequestTurns):
 
     def _spent(self, size: int, seconds: float) -> None:
         """The loop has spent so much CPU time on a step of a request."""
-        if size <= LARGE and seconds > COSTLY_SECONDS:
+        if size <= LARGE:
+            if seconds <= COSTLY_SECONDS or size < SMALLEST:
+                return
             now = time.monotonic()
             left = self.costly - COSTLY_SHARE * (now - self.costly_at)
             self.costly, self.costly_at = max(0.0, left) + seconds, now
