@@ -31,6 +31,8 @@ Got = TypeVar("Got")
 # A card with a base uses that card's stand-in. All tests run on cards whose `standin.tests` says
 # all; the others have a container for what differs between models.
 OF_MODELS = [card for card in cards.load_all() if card.base is None]
+# Beyond 20 connections, its default, httpcore may close one that a thread was just given.
+KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 # For containers whose engine and workers are new processes, as in the image, and not forks
 SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
 SPAWNED = ("mistral-7b", "mixtral-8x7b")
@@ -56,7 +58,7 @@ class Running:
 
     @cached_property
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=120, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=120, trust_env=False, limits=KEPT)
 
     @property
     def tokenizer(self) -> Tokenizer:

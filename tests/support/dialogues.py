@@ -7,7 +7,7 @@ import httpx
 from deploy.cards import Card
 from local.standins.corpus import chat, dialogues, load_dialogues
 from local.truss import URL
-from tests.support.container import at_once
+from tests.support.container import KEPT, at_once
 
 AT_A_TIME = 80  # for few steps of the engine, and no more than the slots of any model
 TOKENS = 8  # of an answer's beginning
@@ -38,7 +38,7 @@ def wrong_answers(card: Card) -> dict[str, str]:
     answers = {answer for _, answer in cases.values()}
     assert len({answer[:CHARACTERS] for answer in answers}) == len(answers)
     systems = [messages[0]["content"] for messages, _ in cases.values() if is_system(messages[0])]
-    with httpx.Client(base_url=URL, timeout=300, trust_env=False) as client:
+    with httpx.Client(base_url=URL, timeout=300, trust_env=False, limits=KEPT) as client:
 
         def ask(case: tuple[list[dict[str, str]], str]) -> str | None:
             """The wrong answer, if it is wrong."""
