@@ -22,7 +22,7 @@ def listener(port: int) -> str | None:
         with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             if any(name in sockets for name in open_files(process)):
                 named = run_by(process)
-                return f"process {named.name} ({words_of(named)[:SHOWN]})"
+                return f"process {named.name} ({' '.join(words_of(named))[:SHOWN]})"
     return None
 
 
@@ -30,7 +30,7 @@ def run_by(process: Path) -> Path:
     """The `make serve` whose container a process is in, or else the process itself."""
     found = process
     with contextlib.suppress(OSError):  # an ancestor has ended, or is another user's
-        while SERVE not in words_of(found):
+        while SERVE not in " ".join(words_of(found)):
             (parent,) = PARENT.findall((found / "status").read_text())
             if parent == "0":  # found is the first process of all
                 return process
@@ -39,9 +39,9 @@ def run_by(process: Path) -> Path:
     return process
 
 
-def words_of(process: Path) -> str:
-    words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    return " ".join(words).strip()
+def words_of(process: Path) -> list[str]:
+    """The command line of a process."""
+    return (process / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
 
 
 def open_files(process: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from deploy.paths import ROOT
+from local.ports import words_of
 from local.truss import READY, URL
 
 START_SECONDS = 400  # a timeout, not a measure: these machines are shared
@@ -62,11 +63,11 @@ def container_processes() -> list[tuple[int, list[str]]]:
 def command_lines() -> list[tuple[int, list[str]]]:
     """Process id and command line of every process on our network, where the ports are."""
     found, ours = [], os.readlink("/proc/self/ns/net")
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or belongs to another user
-            words = path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-            if os.readlink(path.with_name("ns") / "net") == ours:
-                found.append((int(path.parent.name), words))
+            words = words_of(process)
+            if os.readlink(process / "ns" / "net") == ours:
+                found.append((int(process.name), words))
     return found
 
 

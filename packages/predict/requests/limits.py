@@ -234,7 +234,7 @@ def _token_ids(value: Any) -> Iterator[int]:
 
 def _check_sequences(body: Mapping[str, Any], limits: RequestLimits) -> None:
     """Prompts, and answers to all of them."""
-    if (prompts := structured_outputs.prompts_of(body)) == 1:
+    if (prompts := work.prompts_of(body)) == 1:
         return
     _most("prompt", prompts, limits["prompts"], "prompts")
     answers = int(number_of(body.get("n")) or 1)

@@ -13,8 +13,14 @@ from typing import Any
 
 from predict.errors import RequestError
 from predict.requests.routes import CHAT_COMPLETIONS, COMPLETIONS, RESPONSES
-from predict.requests.structured_outputs import prompts_of
-from predict.requests.work import answers_to_one, entries, is_on, number_of
+from predict.requests.work import (
+    answers_to_one,
+    entries,
+    is_on,
+    log_probabilities,
+    number_of,
+    prompts_of,
+)
 
 # What sets the number of new tokens on each route: the first one given.
 TOKENS = {
@@ -66,6 +72,5 @@ def _of_a_token(path: str, body: Mapping[str, Any]) -> int:
         asked = isinstance(included, list) and INCLUDED in included
     if is_on(body.get("stream")) or not (asked or entries(body, "logprob_token_ids")):
         return 0
-    counts = [int(number_of(body.get(name)) or 0) for name in ("logprobs", "top_logprobs")]
-    of_one = 1 + max(0, *counts, entries(body, "logprob_token_ids"))
+    of_one = 1 + log_probabilities(body)
     return of_one if path == RESPONSES else of_one * answers_to_one(body) * prompts_of(body)

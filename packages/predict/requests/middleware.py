@@ -232,7 +232,7 @@ class RequestMiddleware:
         if self.settings.defaults_for_messages and path == CHAT_COMPLETIONS and not legacy:
             missing = missing_defaults(ready, self.settings)
         if not legacy:
-            missing |= self._bounded(path, ready | missing)
+            missing |= self._bounded(path, ready | missing if missing else ready)
         if path in pacing.ROUTES:
             missing |= pacing.missing(ready, stream_interval)
         if legacy:

@@ -14,6 +14,7 @@ import msgspec
 
 from predict.errors import RequestError, shown
 from predict.requests.json_schemas import BY_NAME, VALUES
+from predict.requests.work import prompts_of
 from predict.settings import RequestLimits
 
 # Fields that may hold a schema. The tools' schemas count together, as in the engine.
@@ -67,13 +68,6 @@ def check(body: Mapping[str, Any], limits: RequestLimits) -> None:
         _check_depth(name, value, limits)
         if name != "tools" or are_called(body):
             _check_schema(name, value)
-
-
-def prompts_of(body: Mapping[str, Any]) -> int:
-    prompts = body.get("prompt")
-    if not isinstance(prompts, list) or not isinstance(next(iter(prompts), None), (str, list)):
-        return 1
-    return len(prompts)
 
 
 def are_called(body: Mapping[str, Any]) -> bool:

@@ -136,14 +136,17 @@ class ReadingTurns(LargeRequestTurns):
 
     async def take(self, size: int, receive: Receive, read: Callable[[], Result]) -> Result:
         """What `read` returns, which reads a request of `size` bytes."""
-        async with contextlib.AsyncExitStack() as turn:
-            if self.is_large(size):
-                await turn.enter_async_context(self.turn(size, receive))
-            began = time.thread_time()
-            try:
-                return read()
-            finally:
-                self._spent(size, time.thread_time() - began)
+        if not self.is_large(size):
+            return self._read(size, read)
+        async with self.turn(size, receive):
+            return self._read(size, read)
+
+    def _read(self, size: int, read: Callable[[], Result]) -> Result:
+        began = time.thread_time()
+        try:
+            return read()
+        finally:
+            self._spent(size, time.thread_time() - began)
 
     async def answer(self, size: int, answered: Awaitable[Result]) -> Result:
         """What `answered` returns, which answers a request of `size` bytes."""
@@ -166,7 +169,8 @@ class ReadingTurns(LargeRequestTurns):
             left = self.costly - COSTLY_SHARE * (now - self.costly_at)
             self.costly, self.costly_at = max(0.0, left) + seconds, now
             if self.costly > COSTLY_BURST:
-                self.large = size if not self.is_large(size) else self.large
+                if not self.is_large(size):
+                    self.large = size
                 self.large_at = now
         if self.is_large(size) and (
             self.small or time.monotonic() - self.small_at < LATELY_SECONDS

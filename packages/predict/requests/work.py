@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from predict.errors import RequestError, shown
-from predict.requests.structured_outputs import prompts_of
 from predict.settings import RequestLimits
 
 # vLLM compares each token of an answer with these.
@@ -44,8 +43,7 @@ def parameters(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     """Refuses a request of `size` bytes that costs too much."""
     every = parameters(body)
-    logprobs = max(_count(body, "top_logprobs"), _count(body, "logprobs"))
-    logprobs = max(logprobs, entries(body, "logprob_token_ids"))
+    logprobs = log_probabilities(body)
     words = sum(entries(fields, name) for fields in every for name in WORDS)
     width = int(number_of(_given(every, BEAMS)) or 1)
     each = max(width, answers_to_one(body))
@@ -95,10 +93,23 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             )
 
 
+def prompts_of(body: Mapping[str, Any]) -> int:
+    prompts = body.get("prompt")
+    if not isinstance(prompts, list) or not isinstance(next(iter(prompts), None), (str, list)):
+        return 1
+    return len(prompts)
+
+
 def answers_to_one(body: Mapping[str, Any]) -> int:
     """Answers to each prompt."""
     asked = ("n", "num_return_sequences")
     return max(1, *(_count(fields, name) for fields in parameters(body) for name in asked))
+
+
+def log_probabilities(body: Mapping[str, Any]) -> int:
+    """The most that a token of an answer has."""
+    listed = entries(body, "logprob_token_ids")
+    return max(_count(body, "top_logprobs"), _count(body, "logprobs"), listed)
 
 
 def _given(every: tuple[Mapping[str, Any], ...], name: str) -> Any:
