@@ -25,15 +25,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from predict.images.turns import has_image_work
-from predict.scheduling import (
-    QUICK_SECONDS,
-    SchedulerTurns,
-    StepTimes,
-    awaits_grammar,
-    hold_back,
-    take_turns,
-)
+from predict.scheduling import SchedulerTurns, StepTimes, awaits_grammar, hold_back, take_turns
 
+QUICK_SECONDS = 0.04  # for a step, which others wait for
 LEAST_COSTLY = 4  # tokens in a step of a prompt whose log probabilities are requested
 LATELY_SECONDS = 10.0  # short prompts this recent are followed by more
 

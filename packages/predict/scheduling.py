@@ -14,8 +14,6 @@ from vllm.v1.request import RequestStatus
 
 from predict.vllm_internals import LOGGER
 
-QUICK_SECONDS = 0.04  # for a step, which others wait for
-
 GRAMMAR = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
 
 log = logging.getLogger(LOGGER)

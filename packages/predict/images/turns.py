@@ -10,8 +10,9 @@ Promises: a request without images waits only for the image work under way when 
 (two with async scheduling), while such requests have had less than OTHERS times what that step
 took. After a slow step with images, if text came lately, images leave the engine free for that
 long, so that most requests find it free. If text came lately, a step takes only as many small
-images as fit into QUICK_SECONDS. Without text nothing waits. Images go in order, and wait for at
-most MOST_SECONDS at a time. Nothing is reserved for any request.
+images as fit into LEAST_SECONDS, or make it BESIDE times as long as the last step without images,
+but not slow. Without text nothing waits. Images go in order, and wait for at most MOST_SECONDS at a
+time. Nothing is reserved for any request.
 """
 
 import functools
@@ -19,17 +20,14 @@ import math
 import time
 from typing import Any
 
-from predict.scheduling import (
-    QUICK_SECONDS,
-    SchedulerTurns,
-    StepTimes,
-    awaits_grammar,
-    hold_back,
-    take_turns,
-)
+from predict.scheduling import SchedulerTurns, StepTimes, awaits_grammar, hold_back, take_turns
 
 SHARE = 0.4  # of the time, for images beside text: less than half, so that text finds it free
 OTHERS = (1 - SHARE) / SHARE
+# Of a step with small images beside text: a neighbour's first token then takes three times as long
+# as alone (docs/resilience.md). A step without images may take longer than that: reading 24 GB of
+# weights takes 40 ms on an A10G.
+LEAST_SECONDS, BESIDE = 0.015, 1.5
 SLOW_SECONDS = 0.1  # a quicker step delays a first token by less than users notice
 TEXT_SECONDS = 2.0  # after text so recent, more may come; rare text costs images little
 MOST_SECONDS = 10.0  # a paused host may make a step look longer
@@ -58,9 +56,11 @@ class ImageTurns(SchedulerTurns):
         self.held = False  # the step that is scheduled works on no images
         self.running: list[Any] = []  # requests with image work, and those that the step admits
         self.left: float = 0  # tokens of images that the step may still admit
-        self.times = StepTimes()  # of steps with images; marked: their image tokens, if encoded
+        # marked: the step's image tokens, 0 if a cache has all its images; None without images
+        self.times = StepTimes()
         self.tokens_a_second = math.inf  # of the last such step
         self.seconds = SLOW_SECONDS  # what the last such step took
+        self.base_seconds = 0.0  # what the last step without images took
         self.ended = self.text_at = -math.inf  # its end; when text last lacked a first token
         self.at = -math.inf
         self.spent = 0.0  # since that step, in steps that held images back
@@ -88,7 +88,8 @@ class ImageTurns(SchedulerTurns):
             hold_back(scheduler, self.running)
         self.left = math.inf
         if now - self.text_at < TEXT_SECONDS:
-            self.left = QUICK_SECONDS * self.tokens_a_second - sum(map(image_work, self.running))
+            most = max(LEAST_SECONDS, min(BESIDE * self.base_seconds, SLOW_SECONDS))
+            self.left = most * self.tokens_a_second - sum(map(image_work, self.running))
 
     def holds(self, now: float, wanted: bool) -> bool:
         """Whether to hold images back. `wanted`: there is text without its first token."""
@@ -110,13 +111,17 @@ class ImageTurns(SchedulerTurns):
         tokens = output.num_scheduled_tokens
         work = [] if self.held else self.running
         if of_images := sum(tokens.get(one.request_id, 0) for one in work):
-            encoded = bool(output.scheduled_encoder_inputs)  # nothing is if a cache has all of them
-            self.times.begun(output, self.at, of_images if encoded else 0)
+            self.times.begun(output, self.at, of_images if output.scheduled_encoder_inputs else 0)
             self.spent = 0.0
+        elif tokens:
+            self.times.begun(output, self.at, None)
 
     def updated(self, output: Any) -> None:
         now = time.monotonic()
         for _, tokens, seconds in self.times.ended(output, now):
+            if tokens is None:
+                self.base_seconds = seconds
+                continue
             self.seconds, self.ended = seconds, now
             if tokens:
                 self.tokens_a_second = tokens / max(1e-6, seconds)

@@ -148,20 +148,23 @@ class SmallImages(Scheduler):
     """Of which each takes 0.002 s beside the time of a step."""
 
     step_tokens = max_num_encoder_input_tokens = 100 * TOKENS
-    a_token = 0.002 / TOKENS
+    base, a_token = 0.004, 0.002 / TOKENS
 
     def seconds_of(self, working: list[Any], tokens: int) -> float:
         of_images = sum(one.num_prompt_tokens for one in working if one.works)
         if of_images:
             self.image_steps.append(self.clock.seconds)
-        return 0.01 + float(of_images) * self.a_token
+        return self.base + float(of_images) * self.a_token
 
 
+@pytest.mark.parametrize("base", [0.004, 0.05])
 @pytest.mark.parametrize("text", [True, False])
 def test_a_step_has_as_many_small_images_as_are_quick_where_text_comes(
-    clock: Any, text: bool
+    clock: Any, text: bool, base: float
 ) -> None:
     scheduler, lasted = SmallImages(clock), []
+    scheduler.base = base
+    quick = max(turns.LEAST_SECONDS, turns.BESIDE * base)
     scheduler.add(*flood(1000, images=1))
     for number in range(200):
         if text:
@@ -171,10 +174,26 @@ def test_a_step_has_as_many_small_images_as_are_quick_where_text_comes(
         if len(scheduler.image_steps) > before:
             lasted.append(clock.seconds - began)
     if not text:
-        assert lasted[0] > 4 * turns.QUICK_SECONDS
+        assert lasted[0] > 2 * quick
         return
     assert len(lasted) > 3
-    assert 0.5 * turns.QUICK_SECONDS < lasted[-1] < 2 * turns.QUICK_SECONDS
+    assert base + 0.002 < lasted[-1] < 1.2 * quick
+
+
+def test_a_slow_step_without_images_lets_none_with_images_be_slow(clock: Any) -> None:
+    scheduler = SmallImages(clock)
+    scheduler.add(*flood(1000, images=1))
+    scheduler.step()
+    scheduler.base = 1.0  # of text alone, as a long prompt may take
+    scheduler.add(request("text"))
+    scheduler.step()
+    scheduler.base, lasted = 0.004, []
+    for _ in range(3):
+        began = clock.seconds
+        scheduler.step()
+        lasted.append(clock.seconds - began)
+    assert len(scheduler.image_steps) > 1
+    assert max(lasted) < 1.2 * turns.SLOW_SECONDS
 
 
 def test_a_step_with_images_that_a_cache_has_says_nothing_of_others(clock: Any) -> None:
