@@ -2,8 +2,9 @@
 
 Promises: unit tests run first, those that import vLLM alongside the others. A machine with room
 for several containers runs them at once, each on its own network with its tests
-(tests/support/own_network.py), alongside the platform tests. Other machines run one container at a
-time, after everything else; a line says so if this user may not create networks.
+(tests/support/own_network.py), and one more process runs platform tests alongside them. Other
+machines run one container at a time, after everything else; a line says so if this user may not
+create networks.
 """
 
 import argparse
@@ -26,6 +27,8 @@ from scripts.command import command
 
 OWN_NETWORK = shlex.join([sys.executable, str(ROOT / "tests" / "support" / "own_network.py")])
 WITH_VLLM = "tests/unit/with_vllm"
+# Of the others, what runs with those that import vLLM, so that both runs take equally long.
+BALANCE = "tests/unit/test_images_fetch.py"
 INTERRUPTED = 2  # pytest's exit code
 # The peak of a container and its tests: one core, as they often wait. Tests that watch how streams
 # flow and end take turns with all others (tests/support/turns.py).
@@ -39,16 +42,21 @@ def runs(layer: str | None, model: str | None, cores: int, at_once: int) -> list
         return [unit(cores)]
     if layer == "platform":
         return [[["tests/platform", *spread(cores)]]]
-    apart = []
-    if at_once > 1:
-        apart = [f"--tx={at_once}*popen//python={OWN_NETWORK}", "--dist=loadgroup"]
-        apart.append("--no-loadscope-reorder")
     if layer == "container":
-        return [[["tests/container", *apart, *([f"--model={model}"] if model else [])]]]
+        alone = apart(at_once) if at_once > 1 else []
+        return [[["tests/container", *alone, *([f"--model={model}"] if model else [])]]]
     # not alongside the unit tests, which patch modules that other layers' fakes run on
-    if apart:
-        return [unit(cores), [["tests/platform", "tests/container", *apart]]]
+    if at_once > 1:
+        # one more process, for the cores while tests of containers wait
+        both = [*apart(at_once + 1), f"--containers={at_once}"]
+        return [unit(cores), [["tests/platform", "tests/container", *both]]]
     return [unit(cores), [["tests/platform", *spread(cores)]], [["tests/container"]]]
+
+
+def apart(processes: int) -> list[str]:
+    """Each process on its own network."""
+    each = f"--tx={processes}*popen//python={OWN_NETWORK}"
+    return [each, "--dist=loadgroup", "--no-loadscope-reorder"]
 
 
 def unit(cores: int) -> list[list[str]]:
@@ -56,8 +64,9 @@ def unit(cores: int) -> list[list[str]]:
     vLLM, for 7 s, to collect the same tests."""
     if cores < 2:
         return [["tests/unit"]]
-    others = ["tests/unit", f"--ignore={WITH_VLLM}", *spread(cores - cores // 2)]
-    return [others, [WITH_VLLM, *spread(cores // 2)]]
+    without = [f"--ignore={WITH_VLLM}", f"--ignore={BALANCE}"]
+    others = ["tests/unit", *without, *spread(cores - cores // 2)]
+    return [others, [WITH_VLLM, BALANCE, *spread(cores // 2)]]
 
 
 def spread(cores: int) -> list[str]:

@@ -45,6 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--timings", type=Path, metavar="FILE", help="add this run's times to a file; show none"
     )
+    parser.addoption(
+        "--containers", type=int, metavar="N", help="only N of the processes start containers"
+    )
     parser.addoption("--soak", type=int, default=120, metavar="SECONDS", help="of test_soak.py")
 
 

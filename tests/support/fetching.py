@@ -12,7 +12,7 @@ from predict.memory import RequestMemory
 
 LIMITS = ImageLimits(size=1 << 20, seconds=30)
 
-BRIEF = ImageLimits(size=1 << 20, seconds=1)
+BRIEF = ImageLimits(size=1 << 20, seconds=0.5)
 
 
 def batch() -> ImageBatch:

@@ -2,20 +2,23 @@
 
 Promises: tests of a shared container stay together, and so do those of a file; of the container
 tests the one that keeps all cores busy comes first, with those that may run with it, then the
-largest groups, and the quick layers fill the end, so that all processes end at about the same time.
+largest groups, then the quick layers. With --containers=N only N processes at a time have tests of
+containers, and the others run the quick layers meanwhile.
 pytest-xdist 3.8 would put a group in a test's id, which pytest 9.2 no longer lets it change: the
 processes write the groups to a file, and the scheduler reads that.
 """
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
-from tests.support.timing import LAYERS, layer_of
+from tests.support.layers import LAYERS, layer_of
 from tests.support.turns import (
     BUSY,
     PATIENT,
@@ -60,3 +63,25 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         return self.groups[nodeid]
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """The first group of the queue that the process may run."""
+        most = self.config.getoption("containers")
+        others = sum(self.has_container(other) for other in self.nodes if other is not node)
+        if most is not None and others >= most:
+            quick = (group for group, tests in self.workqueue.items() if is_quick(tests))
+            if (found := next(quick, None)) is None:
+                node.shutdown()  # after what it still has
+                return
+            self.workqueue.move_to_end(found, last=False)
+        super()._assign_work_unit(node)
+
+    def has_container(self, node: WorkerController) -> bool:
+        """Whether tests of a container are left to the process."""
+        groups = self.assigned_work[node].values()
+        return any(not all(tests.values()) and not is_quick(tests) for tests in groups)
+
+
+def is_quick(tests: Iterable[str]) -> bool:
+    """Whether a group of tests needs no container."""
+    return "container" not in map(layer_of, tests)

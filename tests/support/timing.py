@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from tests.support import turns
+from tests.support.layers import LAYERS, layer_of
 
 TITLE = "where the time went"
 SLOWEST = 15
-LAYERS = ("unit", "platform", "container")
 _starts: list[dict[str, Any]] = []
 
 
@@ -89,12 +89,6 @@ class Timings:
             slowest = sorted(seconds.items(), key=lambda item: -item[1])[:SLOWEST]
             lines += ["", f"slowest {title}:", *(f"{took:>8.1f}  {name}" for name, took in slowest)]
         return lines
-
-
-def layer_of(name: str) -> str:
-    """The layer of a test, from its id."""
-    folders = name.partition("::")[0].split("/")
-    return folders[1] if len(folders) > 2 else folders[0]
 
 
 class TimingPlugin:

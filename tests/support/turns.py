@@ -1,9 +1,10 @@
-"""Decides which tests may run at once, if several processes have a container each.
+"""Decides which tests may run at once, if several processes share them.
 
-Promises: a test marked `undisturbed` runs while no other test does; only tests marked `patient` run
-alongside one marked `busy`; the others run in parallel. The queue is in order, so no test waits
-for ever. Only a test's call takes a turn: containers start and stop alongside anything, and a
-test that starts one in its call gives up its turn meanwhile. After `share()` others may run
+Promises: a test marked `undisturbed` runs while no other test does; only tests marked `patient`,
+and those without a container, run alongside one marked `busy`; the others run in parallel. The
+queue is in order, so no test waits for ever; a `busy` one waits outside of it, until no other test
+needs a spare core. Only a test's call takes a turn: containers start and stop alongside anything,
+and a test that starts one in its call gives up its turn meanwhile. After `share()` others may run
 alongside the rest of an undisturbed test.
 """
 
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.support.layers import layer_of
 
 MARK = "undisturbed"  # measures time
 BUSY = "busy"  # needs all cores for minutes; measures only ratios that are far from their bounds
@@ -34,7 +37,8 @@ def has(item: pytest.Item, mark: str) -> bool:
 
 
 def turn_of(item: pytest.Item) -> Turn:
-    return next((turn for mark, turn in KINDS.items() if has(item, mark)), USUAL)
+    usual = USUAL if layer_of(item.nodeid) == "container" else PATIENTLY
+    return next((turn for mark, turn in KINDS.items() if has(item, mark)), usual)
 
 
 def undisturbed(item: pytest.Item) -> bool:

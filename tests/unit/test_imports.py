@@ -100,7 +100,7 @@ def test_imports_go_one_way(folder: str) -> None:
         assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(sorted(wrong))}"
 
 
-def test_nobody_imports_a_command_and_no_test_imports_a_test() -> None:
+def test_no_test_imports_a_test() -> None:
     for path in sorted((ROOT / "tests").rglob("*.py")):
         layers = {name for name in imported(path) if folder_of(name) not in (None, "support")}
         wrong = {name for name in layers if name.startswith("tests.")}

@@ -1,9 +1,13 @@
 """Several processes share the tests: which stay together, and what is begun first."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
+from xdist.remote import Producer
 
 from tests.support.sharing import GroupScheduling, arrange
 from tests.support.turns import group_of
@@ -81,10 +85,91 @@ def test_what_keeps_all_cores_busy_comes_first_and_beside_it_what_does_not_mind(
     assert both[4:] == [*patient, *mistral, *mixed]
 
 
+def scheduler(folder: Path, items: list[Any], processes: int, containers: int | None = None) -> Any:
+    """With all tests collected by each process, which only notes what it is sent."""
+    arrange(items, folder / "popen-gw0")
+    names = [it.nodeid for it in items]
+    factory = SimpleNamespace(getbasetemp=lambda: folder)
+    config = SimpleNamespace(
+        _tmp_path_factory=factory,
+        getvalue=lambda name: ["popen"] * processes,
+        getoption={"containers": containers}.get,
+        option=SimpleNamespace(loadscopereorder=False),
+    )
+    found = GroupScheduling(config, Producer("test", enabled=False))
+    for number in range(processes):
+        node = Node(f"gw{number}", names)
+        found.add_node(node)
+        found.add_node_collection(node, names)
+    return found
+
+
+class Node:
+    def __init__(self, name: str, tests: list[str]) -> None:
+        self.gateway, self.tests = SimpleNamespace(id=name), tests
+        self.sent: list[int] = []
+        self.shutting_down = False
+
+    def send_runtest_some(self, indices: list[int]) -> None:
+        self.sent += indices
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
 def test_the_scheduler_knows_the_groups_that_the_processes_wrote(tmp_path: Path) -> None:
     items = list(suite())
-    arrange(items, tmp_path / "popen-gw0")
-    factory = SimpleNamespace(getbasetemp=lambda: tmp_path)
-    config = SimpleNamespace(_tmp_path_factory=factory, getvalue=lambda name: ["popen", "popen"])
-    scheduler = GroupScheduling(config, SimpleNamespace(loadscopesched=print))
-    assert [scheduler._split_scope(it.nodeid) for it in items] == [group_of(it) for it in items]
+    found = scheduler(tmp_path, items, processes=2)
+    assert [found._split_scope(it.nodeid) for it in items] == [group_of(it) for it in items]
+
+
+def files(layer: str, sizes: list[int]) -> list[Any]:
+    return [
+        item(f"{layer}/test_{file}.py::test_{number}")
+        for file, size in enumerate(sizes)
+        for number in range(size)
+    ]
+
+
+def finish(found: Any) -> None:
+    """Each process runs what it is sent, one test after the other, in turns."""
+    done: Counter[Any] = Counter()
+    while left := [node for node in found.nodes if done[node] < len(node.sent)]:
+        for node in left:
+            done[node] += 1
+            found.mark_test_complete(node, node.sent[done[node] - 1])
+
+
+@pytest.mark.parametrize("containers", [[4] * 5, [1] * 7, [1, 9, 1, 2, 3], [1]])
+@pytest.mark.parametrize("quick", [[4] * 3, [1] * 20, [1], []])
+def test_only_as_many_processes_as_are_said_have_containers(
+    tmp_path: Path, containers: list[int], quick: list[int]
+) -> None:
+    """And all tests are run, each by one process."""
+    items = files("container", containers) + files("platform", quick)
+    found = scheduler(tmp_path, items, processes=3, containers=2)
+    nodes = found.nodes
+    found.schedule()
+    finish(found)
+    assert sorted(index for node in nodes for index in node.sent) == [*range(len(items))]
+    assert all(node.shutting_down for node in nodes)
+    with_container = [
+        node for node in nodes if any("container" in items[index].nodeid for index in node.sent)
+    ]
+    assert len(with_container) <= 2
+
+
+def test_another_process_takes_over_the_containers_of_one_that_crashed(tmp_path: Path) -> None:
+    items = files("container", [4, 4, 4])
+    found = scheduler(tmp_path, items, processes=2, containers=1)
+    found.schedule()
+    first, second = found.nodes
+    assert second.shutting_down  # there is nothing else
+    found.mark_test_complete(first, first.sent[0])
+    replacement = Node("gw2", first.tests)
+    found.remove_node(first)
+    found.add_node(replacement)
+    found.add_node_collection(replacement, first.tests)
+    found.schedule()
+    finish(found)
+    assert sorted(replacement.sent) == [*range(1, len(items))]

@@ -11,18 +11,22 @@ import pytest
 
 from deploy.paths import ROOT
 from scripts import test
-from scripts.test import runs
-from tests.support.timing import Timings, layer_of
+from scripts.test import BALANCE, WITH_VLLM, runs
+from tests.support.layers import layer_of
+from tests.support.timing import Timings
 
-UNIT = [["tests/unit", "--ignore=tests/unit/with_vllm"], ["tests/unit/with_vllm"]]
+UNIT = [
+    ["tests/unit", f"--ignore={WITH_VLLM}", f"--ignore={BALANCE}"],
+    [WITH_VLLM, BALANCE],
+]
 
 
 def test_the_containers_have_a_network_each_and_the_platform_s_tests_beside_them() -> None:
     unit, (others,) = runs(None, None, cores=2, at_once=2)
     assert unit == UNIT
     assert others[:2] == ["tests/platform", "tests/container"]
-    assert others[2].startswith("--tx=2*popen//python=")
-    assert "--dist=loadgroup" in others
+    assert others[2].startswith("--tx=3*popen//python=")
+    assert {"--dist=loadgroup", "--containers=2"} <= set(others)
 
 
 def test_without_networks_the_containers_run_one_by_one_after_all_else() -> None:
@@ -44,6 +48,7 @@ def test_a_layer_is_one_group() -> None:
     assert alone == [["tests/container", "--model=pixtral-12b"]]
     (((*apart,),),) = runs("container", "pixtral-12b", cores=2, at_once=2)
     assert (apart[0], apart[-1]) == ("tests/container", "--model=pixtral-12b")
+    assert apart[1].startswith("--tx=2*popen//python=")
 
 
 def test_of_runs_at_once_one_is_seen_and_then_the_others_and_none_that_failed_is_lost(

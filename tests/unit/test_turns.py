@@ -11,7 +11,17 @@ import pytest
 
 from tests.support import turns
 from tests.support.timing import container_start
-from tests.support.turns import ALONE, BUSY, MARK, PATIENT, USUAL, Turn, Turns, turn_of
+from tests.support.turns import (
+    ALONE,
+    BUSY,
+    MARK,
+    PATIENT,
+    PATIENTLY,
+    USUAL,
+    Turn,
+    Turns,
+    turn_of,
+)
 
 
 def free(folder: Path, name: str, how: int) -> bool:
@@ -103,6 +113,14 @@ def test_a_busy_test_has_patient_ones_beside_it_and_no_others(tmp_path: Path) ->
     assert not all(free(tmp_path, name, how) for name, how in ALONE.items())
     patient.give_up()
     assert all(free(tmp_path, name, how) for name, how in ALONE.items())
+
+
+def test_a_test_without_a_container_needs_no_spare_core() -> None:
+    without = SimpleNamespace(
+        get_closest_marker=lambda name: None, nodeid="tests/platform/test_a.py::test_b"
+    )
+    assert turn_of(without) == PATIENTLY  # type: ignore[arg-type]
+    assert turn_of(marked("")) == USUAL
 
 
 def test_a_test_s_seconds_are_without_its_wait(tmp_path: Path) -> None:
