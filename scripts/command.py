@@ -242,9 +242,9 @@ def main(words: Sequence[str]) -> int:
     python = setup.VENV / "bin" / "python"
     # so that a make run by the command's children does not take over these variables
     variables = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
-    variables = {**variables, "PYTHONPATH": str(ROOT / "packages")}
-    if COMMANDS[name].environment != WHOLE:
-        variables.pop("PYTHONPATH")
+    variables.pop("PYTHONPATH", None)
+    if COMMANDS[name].environment == WHOLE:
+        variables["PYTHONPATH"] = str(ROOT / "packages")
     os.chdir(ROOT)
     os.execve(python, [str(python), "-m", f"scripts.{name}", *given], variables)
 

@@ -1,8 +1,9 @@
 """Builds .venv with uv, from pins with hashes, in one of two sizes, and installs system programs.
 
-Promises: an existing environment is reused and costs no time; a set-up that was killed never counts
-as complete, because its stamp is written last; two at once wait for each other; nothing is
-installed into the user's own Python. If pip is configured with an index or find-links, uv gets the
+Promises: an existing environment is reused and costs no time; the whole one is added to the one to
+deploy, which commands may be using; a set-up that was killed never counts as complete, because its
+stamp is written last; two at once wait for each other; nothing is installed into the user's own
+Python. If pip is configured with an index or find-links, uv gets the
 same. Standard library only, and Python 3.9: this runs before there is an environment.
 Refuses, with the command to run, a machine that lacks a program, or that vLLM's CPU build does not
 support.
@@ -121,15 +122,17 @@ def ready(environment: str) -> None:
 
 def _make(environment: str) -> None:
     started = time.monotonic()
+    added = can_be_added(environment)
     with contextlib.suppress(FileNotFoundError):
         STAMP.unlink()
     uv = find_uv()
     options, variables = uv_settings(pip_settings())
     install: list[str | Path] = [uv, "pip", "install", "--python", VENV, "--no-deps"]
     locked = [*install, "--require-hashes"]
-    clear_remains()
-    with _step("Python"):
-        run([uv, "venv", "--clear", "--python", python_for(environment), VENV], variables)
+    if not added:
+        clear_remains()
+        with _step("Python"):
+            run([uv, "venv", "--clear", "--python", python_for(environment), VENV], variables)
     with _step("vLLM and Truss" if environment == WHOLE else "Truss"):
         run([*locked, *options, "-r", LOCKS[environment]], variables)
     if environment == WHOLE:
@@ -138,6 +141,12 @@ def _make(environment: str) -> None:
             run([*install, "--no-build-isolation", "--no-index", LOCAL_VLLM], variables)
     STAMP.write_text(stamp(environment), encoding="utf-8")
     say(f".venv is ready after {time.monotonic() - started:.0f} s\n")
+
+
+def can_be_added(environment: str) -> bool:
+    """Whether .venv needs only more packages: those that it has are the same in both sizes."""
+    folders = (f"python{major}.{minor}" for major, minor in PYTHONS[environment])
+    return is_made(DEPLOY) and any((VENV / "lib" / folder).is_dir() for folder in folders)
 
 
 def clear_remains() -> None:
@@ -170,6 +179,9 @@ def compile_beside() -> subprocess.Popen[bytes] | None:
         )
 
 
+TRUST = "--allow-insecure-host="
+
+
 def install_torch(
     install: list[str | Path], options: list[str], variables: Mapping[str, str]
 ) -> None:
@@ -179,9 +191,9 @@ def install_torch(
 
 
 def ways_to_torch(options: list[str]) -> list[list[str]]:
-    """uv's options for torch's CPU build: the given ones come first, as their index may not have
-    it. Without any, uv would take PyPI's, with its CUDA packages."""
-    return [*([options] if options else []), ["--torch-backend=cpu"]]
+    """uv's options for torch's CPU build, which PyPI does not have: where pip looks comes first."""
+    trusted = [option for option in options if option.startswith(TRUST)]
+    return [*([options] if options != trusted else []), ["--torch-backend=cpu", *trusted]]
 
 
 def python_for(environment: str) -> str:
@@ -257,7 +269,7 @@ def uv_settings(pip: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     )
     if options:  # as pip does: the best version of all indexes. Hashes ensure the right file.
         options.append("--index-strategy=unsafe-best-match")
-    options += [f"--allow-insecure-host={host}" for host in pip.get("trusted-host", "").split()]
+    options += [f"{TRUST}{host}" for host in pip.get("trusted-host", "").split()]
     variables = {"SSL_CERT_FILE": pip["cert"]} if "cert" in pip else {}
     return options, variables
 

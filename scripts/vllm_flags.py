@@ -20,9 +20,9 @@ from scripts.command import command
 HEADS = {
     FLAGS.name: "# Every flag of `vllm serve` {version}: how many values it takes, of what kind, "
     "within which bounds, under which names.\n"
-    "# Written by `python -m scripts.vllm_flags` from vLLM's own parser.\n",
+    "# Written by `make vllm_flags` from vLLM's own parser.\n",
     VARIABLES.name: "# Every environment variable of vLLM {version}: of what kind, or which values."
-    "\n# Written by `python -m scripts.vllm_flags` from vLLM's envs.py.\n",
+    "\n# Written by `make vllm_flags` from vLLM's envs.py.\n",
 }
 # names of the functions with which vLLM's parser reads a value → the kinds of deploy/values.py
 JSON = ("parse_dataclass", "loads", "union_dict_and_str", "_parse_type")

