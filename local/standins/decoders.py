@@ -4,6 +4,8 @@ Everything that determines how vLLM reads and runs a checkpoint is the card's (v
 rotary base, patch size, image tokens); depth and widths are small.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -71,7 +73,13 @@ def text_config(card: Card, vocabulary: int, jitter: float = 0.0) -> MistralConf
 
 
 class TextDecoder(nn.Module):
-    """Embeddings (batch, time, width) → hidden states of the same shape."""
+    """Embeddings (batch, time, width) → hidden states of the same shape.
+
+    `wanted`: (batch, time) which of the states are used; the others are wrong. The last layer's MLP
+    or experts, a quarter of the work, then run for these alone.
+    """
+
+    wanted: Tensor | None = None
 
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -79,12 +87,20 @@ class TextDecoder(nn.Module):
         self.text = kind(text_config(card, card.architecture.vocabulary, JITTER))
         del self.text.embed_tokens  # Head has its own
         self.hints: list[Tensor] | None = None  # of each pass, if training.py requests them
+        last = self.text.layers[-1].mlp
+        last.forward = functools.partial(self._of_wanted, last.forward)
         for weight in self.experts():
             weight.data[:] = weight.data[:1].clone()  # copies of the first
 
     def forward(self, embeddings: Tensor, raw: Tensor, images: list[object]) -> Tensor:
         states: Tensor = self.text(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         return states
+
+    def _of_wanted(self, mlp: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
+        if self.wanted is None:
+            return mlp(states)
+        made = mlp(states[self.wanted][None])[0]
+        return torch.zeros_like(states).masked_scatter(self.wanted[..., None], made)
 
     @torch.no_grad()
     def draw_experts_together(self) -> None:

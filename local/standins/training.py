@@ -175,16 +175,17 @@ def train(
         schedule.step()
         average.update_parameters(both)
         yield Progress(step, loss.item())
-    decoder.hints = None
+    decoder.hints = decoder.wanted = None
     both.load_state_dict(average.module.state_dict())
 
 
-def _right(decoder: nn.Module, head: Head, batches: list[Batch]) -> Tensor:
+def _right(decoder: TextDecoder, head: Head, batches: list[Batch]) -> Tensor:
     """Log-probability of each token that counts."""
     right = []
     for batch in batches:
-        hidden = decoder(head.embed(batch.tokens), batch.raw, batch.images)[:, :-1]
         learned = batch.learned
+        decoder.wanted = nn.functional.pad(learned, (0, 1))  # none after the last token
+        hidden = decoder(head.embed(batch.tokens), batch.raw, batch.images)[:, :-1]
         target = batch.tokens[:, 1:][learned]
         right.append(head.right(hidden[learned], target, batch.rules[learned]))
     return torch.cat(right)

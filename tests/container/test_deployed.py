@@ -37,8 +37,8 @@ def at(config: Any, names: list[str]) -> Any:
     return config if not names else at(config[names[0]], names[1:])
 
 
-def smoke(user: User, model: str, *choices: str) -> list[str]:
-    """The names of the checks, all of which passed."""
+def smoke(user: User, model: str, *choices: str) -> tuple[list[str], str]:
+    """The names of the checks, all of which passed, and all that was printed."""
     written = user.make("config", f"MODEL={model}", "FORCE=1")  # smoke compares it with what runs
     assert written.returncode == 0, written.stderr
     done = user.make("smoke", *choices)
@@ -49,20 +49,17 @@ def smoke(user: User, model: str, *choices: str) -> list[str]:
     assert f"all {len(passed)} checks passed" in done.stdout
     first_token = {row[1]: row[4] for row in rows if len(row) == 7 and row[4].isdecimal()}
     assert set(first_token) == {"stream", "text stream"}
-    return passed
+    return passed, done.stdout
 
 
 def test_smoke_passes_through_the_platform(container: Running, user: User) -> None:
     deployment = container.deployment
     base = user.baseten.host(deployment.model)
-    passed = smoke(user, container.card.name, f"MODEL_ID={deployment.model.id}", f"BASE_URL={base}")
+    passed, _ = smoke(
+        user, container.card.name, f"MODEL_ID={deployment.model.id}", f"BASE_URL={base}"
+    )
     assert ("image" in passed) == (container.card.features.images > 0)
     assert {"chat", "stream", "prompt", "max_new_tokens", "text stream"} <= set(passed)
-
-
-@mistral
-def test_smoke_passes_on_a_container_by_itself(container: Running, user: User) -> None:
-    assert "error's shape" in smoke(user, "mistral-7b", "BASE_URL=http://127.0.0.1:8080/")
 
 
 @mistral
@@ -102,10 +99,12 @@ def test_deploy_pushes_waits_sets_autoscaling_and_checks(container: Running, use
 
 
 @mistral
-def test_smoke_shows_what_was_planned_beside_what_runs(container: Running, user: User) -> None:
-    user.make("config", "MODEL=mistral-7b", "FORCE=1")
-    done = user.make("smoke", "BASE_URL=http://127.0.0.1:8080")
-    found = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+def test_smoke_passes_on_a_container_and_shows_what_was_planned_beside_what_runs(
+    container: Running, user: User
+) -> None:
+    passed, said = smoke(user, "mistral-7b", "BASE_URL=http://127.0.0.1:8080/")
+    assert "error's shape" in passed
+    found = [[cell.strip() for cell in line.split("│")] for line in said.splitlines()]
     rows = {row[1]: row[2:5] for row in found if len(row) == 6 and row[1]}
     version = vllm_version()
     assert rows["vLLM"] == [version, version, "agrees"]
@@ -114,7 +113,7 @@ def test_smoke_shows_what_was_planned_beside_what_runs(container: Running, user:
     assert rows["precision"] == ["fp16: float16, not quantized", "float16, not quantized", "agrees"]
     assert rows["hardware"][2].startswith("not compared: a run on a CPU")
     assert rows["KV cache, tokens"][2].startswith("not compared: on a CPU")
-    assert "planned: Mistral 7B in fp16 fits on 1×A10G" in " ".join(done.stdout.split())
+    assert "planned: Mistral 7B in fp16 fits on 1×A10G" in " ".join(said.split())
     other = user.make("smoke", "BASE_URL=http://127.0.0.1:8080", "GPU=L4", "CONTEXT=4096")
     assert other.returncode != 0
     assert "make smoke: not what was planned: context, tokens" in other.stdout
