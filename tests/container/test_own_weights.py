@@ -21,7 +21,7 @@ from local.finetunes.cache import ANSWER, QUESTION
 from local.standins.corpus import chat, dialogues
 from local.truss import local_variables
 from tests.support import engines, faults, load
-from tests.support.container import SPAWN, Running, run_container
+from tests.support.container import Running, run_container
 from tests.support.user import User
 
 pytestmark = pytest.mark.patient
@@ -63,7 +63,7 @@ def own(container: None, user: User, tmp_path_factory: pytest.TempPathFactory) -
     words = ["WEIGHTS=s3://acme/support", "FORMAT=hf", "SECRET=my_aws_secret", "TITLE=Support"]
     deployment = user.push(f"MODEL={card.name}", *words)
     folder = tmp_path_factory.mktemp("own")
-    with run_container(card, deployment, folder, SPAWN, nginx=False) as running:
+    with run_container(card, deployment, folder, {}, nginx=False) as running:
         yield running
 
 

@@ -27,7 +27,7 @@ OTHERS = (1 - SHARE) / SHARE
 # Of a step with small images beside text: a neighbour's first token then takes three times as long
 # as alone (docs/resilience.md). A step without images may take longer than that: reading 24 GB of
 # weights takes 40 ms on an A10G.
-LEAST_SECONDS, BESIDE = 0.015, 1.5
+LEAST_SECONDS, BESIDE = 0.015, 1.2
 SLOW_SECONDS = 0.1  # a quicker step delays a first token by less than users notice
 TEXT_SECONDS = 2.0  # after text so recent, more may come; rare text costs images little
 MOST_SECONDS = 10.0  # a paused host may make a step look longer
