@@ -1,10 +1,11 @@
 """Builds .venv with uv, from pins with hashes, in one of two sizes, and installs system programs.
 
-Promises: an existing environment is reused and costs no time; the whole one is added to the one to
-deploy, which commands may be using; a set-up that was killed never counts as complete, because its
-stamp is written last; two at once wait for each other; nothing is installed into the user's own
-Python. If pip is configured with an index or find-links, uv gets the
-same. Standard library only, and Python 3.9: this runs before there is an environment.
+Promises: an existing environment is reused and costs no time; the whole one is added to a complete
+one to deploy, which commands may be using; a set-up that was killed or failed never counts as
+complete, because the stamp is written last, and the next one starts afresh; two at once wait for
+each other; nothing is installed into the user's own Python. If pip is configured with an index or
+find-links, uv gets the same. Standard library only, and Python 3.9: this runs before there is an
+environment.
 Refuses, with the command to run, a machine that lacks a program, or that vLLM's CPU build does not
 support.
 """

@@ -76,6 +76,13 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
             self.workqueue.move_to_end(found, last=False)
         super()._assign_work_unit(node)
 
+    def _reschedule(self, node: WorkerController) -> None:
+        """A process runs its last test once it has another, or is to end: pytest-xdist 3.8 gives it
+        one group, which may be of one test, or, after a crash, one that is done."""
+        super()._reschedule(node)
+        if not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
+            self._reschedule(node)
+
     def has_container(self, node: WorkerController) -> bool:
         """Whether tests of a container are left to the process."""
         groups = self.assigned_work[node].values()

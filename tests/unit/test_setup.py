@@ -82,7 +82,7 @@ def test_the_whole_environment_is_added_to_the_one_to_deploy(
     assert ("venv" not in asked) == kept
     assert setup.is_made(WHOLE)
     asked.clear()
-    setup.STAMP.unlink()  # a set-up was killed, or the pins are others
+    setup.STAMP.unlink()  # a set-up was killed
     setup._make(WHOLE)
     assert "venv" in asked
 

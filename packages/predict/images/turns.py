@@ -11,8 +11,8 @@ Promises: a request without images waits only for the image work under way when 
 took. After a slow step with images, if text came lately, images leave the engine free for that
 long, so that most requests find it free. If text came lately, a step takes only as many small
 images as fit into LEAST_SECONDS, or make it BESIDE times as long as the last step without images,
-but not slow. Without text nothing waits. Images go in order, and wait for at most MOST_SECONDS at a
-time. Nothing is reserved for any request.
+but not slow; one at least. Without text nothing waits. Images go in order, and wait for at most
+MOST_SECONDS at a time. Nothing is reserved for any request.
 """
 
 import functools
@@ -24,9 +24,8 @@ from predict.scheduling import SchedulerTurns, StepTimes, awaits_grammar, hold_b
 
 SHARE = 0.4  # of the time, for images beside text: less than half, so that text finds it free
 OTHERS = (1 - SHARE) / SHARE
-# Of a step with small images beside text: a neighbour's first token then takes three times as long
-# as alone (docs/resilience.md). A step without images may take longer than that: reading 24 GB of
-# weights takes 40 ms on an A10G.
+# Of a step with small images beside text: a neighbour's first token then takes less than three
+# times as long as alone (docs/resilience.md). A GPU may need longer only to read the weights.
 LEAST_SECONDS, BESIDE = 0.015, 1.2
 SLOW_SECONDS = 0.1  # a quicker step delays a first token by less than users notice
 TEXT_SECONDS = 2.0  # after text so recent, more may come; rare text costs images little
@@ -88,7 +87,7 @@ class ImageTurns(SchedulerTurns):
             hold_back(scheduler, self.running)
         self.left = math.inf
         if now - self.text_at < TEXT_SECONDS:
-            most = max(LEAST_SECONDS, min(BESIDE * self.base_seconds, SLOW_SECONDS))
+            most = max(LEAST_SECONDS, min(BESIDE * self.base_seconds, SLOW_SECONDS / 2))
             self.left = most * self.tokens_a_second - sum(map(image_work, self.running))
 
     def holds(self, now: float, wanted: bool) -> bool:

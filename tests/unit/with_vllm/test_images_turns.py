@@ -177,7 +177,7 @@ def test_a_step_has_as_many_small_images_as_are_quick_where_text_comes(
         assert lasted[0] > 2 * quick
         return
     assert len(lasted) > 3
-    assert base + 0.002 < lasted[-1] < 1.2 * quick
+    assert base + 0.005 < lasted[-1] < 1.2 * quick  # several images
 
 
 def test_a_slow_step_without_images_lets_none_with_images_be_slow(clock: Any) -> None:
@@ -193,7 +193,7 @@ def test_a_slow_step_without_images_lets_none_with_images_be_slow(clock: Any) ->
         scheduler.step()
         lasted.append(clock.seconds - began)
     assert len(scheduler.image_steps) > 1
-    assert max(lasted) < 1.2 * turns.SLOW_SECONDS
+    assert max(lasted) < turns.SLOW_SECONDS
 
 
 def test_a_step_with_images_that_a_cache_has_says_nothing_of_others(clock: Any) -> None:

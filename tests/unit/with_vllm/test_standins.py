@@ -183,6 +183,20 @@ def test_what_is_written_is_read_back(card: Card, corpus: Corpus, tmp_path: Path
     assert torch.equal(stored.output[vocabulary.trained], rounded)
 
 
+@pytest.mark.parametrize("name", ["mistral-7b", "mixtral-8x7b"])
+def test_the_states_that_are_wanted_are_those_of_a_whole_pass(name: str) -> None:
+    """And the last layer's MLP, or its experts, run for no others."""
+    model = decoder(cards.load(name)).eval()
+    embeddings, raw = torch.randn(2, 6, WIDTH), torch.zeros(2, 6, dtype=torch.long)
+    wanted = torch.arange(12).reshape(2, 6) % 5 == 0
+    with torch.no_grad():
+        whole = model(embeddings, raw, [])
+        model.wanted = wanted
+        some = model(embeddings, raw, [])
+    assert torch.allclose(some[wanted], whole[wanted], atol=1e-4)
+    assert not torch.isclose(some[~wanted], whole[~wanted], atol=1e-4).all(-1).any()
+
+
 def test_a_hint_is_how_well_the_patches_of_two_images_are_told_apart() -> None:
     card = cards.load("pixtral-12b")
     text = tokenizer(card.name)
