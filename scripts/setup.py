@@ -118,7 +118,7 @@ def ready(environment: str) -> None:
             if not is_made(environment):  # the set-up we waited for may have made it
                 _make(environment)
     if environment == WHOLE and not COMPILED.exists() and compile_beside():
-        say("vLLM is compiled to bytecode beside what follows; until then it starts slower\n")
+        say("vLLM is compiled to bytecode in the background; until that ends, it starts slower\n")
 
 
 def _make(environment: str) -> None:

@@ -101,7 +101,11 @@ def main(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         timings = Path(folder) / "timings.json"
         pytest = [sys.executable, "-m", "pytest", f"--timings={timings}"]
-        codes = [code for group in wanted for code in run([[*pytest, *words] for words in group])]
+        codes = []
+        for group in wanted:
+            if len(group) > 1:
+                print(f"{len(group)} runs at once: one is shown now, then the rest", flush=True)
+            codes += run([[*pytest, *words] for words in group])
         if timings.exists():  # missing if no test was found
             subprocess.run([sys.executable, "-m", "tests.support.timing", timings], cwd=ROOT)
     return next(filter(None, codes), 0)
