@@ -10,7 +10,7 @@ import functools
 import io
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -61,6 +61,11 @@ class Bench:
 
     def seed_from(self, seed: int) -> None:
         self.seeds = itertools.count(seed)
+
+    def warm_up(self, ways: Sequence[Way], load: Load) -> None:
+        """One request per stream to each way, without metrics."""
+        for way in ways:
+            self._run([way], replace(load, requests=load.streams))
 
     def under(self, ways: Sequence[Way], load: Load) -> dict[str, Metrics]:
         """Runs all ways under a load, in turn: with one stream request by request, else piece by

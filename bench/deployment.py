@@ -142,7 +142,7 @@ def measure(where: Target, model: str | None, quick: bool, session: Session) -> 
         return found
 
     with key_for_vllm(where.key):
-        bench.under([way], replace(loads[0], requests=2))  # warm-up
+        bench.warm_up([way], loads[0])
         found = session.each(where.name, rounds, one_round)
     return {
         "url": where.base,

@@ -4,7 +4,7 @@ Promises: each round runs all ways of a point, in turn, and begins with another 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from bench.client import Bench
@@ -33,10 +33,8 @@ def measure(bench: Bench, group: Group, session: Session) -> None:
     if not session.lacks(group.name, group.rounds):
         return
     session.say(f"{group.name}: warming up")
-    for point in group.points.values():  # warm-up
-        few = replace(point.load, requests=point.load.streams)
-        for way in point.ways:
-            bench.under([way], few)
+    for point in group.points.values():
+        bench.warm_up(point.ways, point.load)
 
     def one_round(number: int) -> dict[str, dict[str, Metrics]]:
         found = {}

@@ -152,7 +152,7 @@ def test_refused_requests_are_no_figures(
     container.status = 503
     code, said = measured(service, "abc/v1", tmp_path, capsys)
     assert code == 1
-    assert said.endswith("2 of 2 requests failed at one stream, deployment: Service Unavailable")
+    assert said.endswith("1 of 1 requests failed at one stream, deployment: Service Unavailable")
     assert not (tmp_path / "benchmarks.md").exists()
 
 

@@ -258,3 +258,16 @@ def test_ways_take_turns_piece_by_piece_and_the_pieces_are_one_load(
     ]
     assert found[NGINX.name]["tokens_per_s"] == pytest.approx(400 / 6)
     assert found[NGINX.name][cpu.NGINX] == pytest.approx(0.003 / 400 * 1e6)
+
+
+def test_a_warm_up_takes_answers_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answered(self: Any, ways: list[Way], piece: Load) -> Any:
+        asked.append((ways[0].name, piece.requests))
+        output = SimpleNamespace(ttft=0.002, output_tokens=10, itl=[])  # as on a busy machine
+        return SimpleNamespace(outputs=[[output] * piece.requests]), 2.0, {}
+
+    monkeypatch.setattr(client.Bench, "_run", answered)
+    client.Bench.__new__(client.Bench).warm_up([BARE, NGINX], Load(4, 40, 10))
+    assert asked == [(BARE.name, 4), (NGINX.name, 4)]
