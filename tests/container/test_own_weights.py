@@ -22,9 +22,20 @@ from local.standins.corpus import chat, dialogues
 from local.truss import local_variables
 from tests.support import engines, faults, load
 from tests.support.container import Running, run_container
+from tests.support.programs import vllm_variables
 from tests.support.user import User
 
 pytestmark = pytest.mark.patient
+
+FOUR_BITS = {"w4a16", "gptq", "awq"}  # vLLM's CPU build has a kernel for them only with AVX512
+
+
+def kinds_here() -> list[str]:
+    """The quantizations that vLLM can run on this CPU."""
+    from local.finetunes import quantize  # imports torch, which takes seconds
+
+    avx512 = "avx512f" in Path("/proc/cpuinfo").read_text().split()
+    return [kind for kind in quantize.KINDS if avx512 or kind not in FOUR_BITS]
 
 
 def test_own_weights_of_every_kind_answer_as_they_were_trained(tmp_path: Path) -> None:
@@ -32,16 +43,18 @@ def test_own_weights_of_every_kind_answer_as_they_were_trained(tmp_path: Path) -
 
     own = cache.ensure(cards.load(engines.BASE))
     places = {"hf": own / "hf", "mistral": own / "mistral", "auto": own / "mistral"}
-    for kind in quantize.KINDS:
+    for kind in kinds_here():
         quantize.quantized(own / "hf", kind, tmp_path / kind)
         places[kind] = tmp_path / kind
-    tokenizer = tmp_path / "tokenizer"
+    tokenizer, vllm_cache = tmp_path / "tokenizer", tmp_path / "cache"
     tokenizer.mkdir()
+    vllm_cache.mkdir()
+    variables = {**local_variables(), **vllm_variables(vllm_cache)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.engines", str(tokenizer)]
         + [f"{kind}={place}" for kind, place in places.items()],
         cwd=ROOT,
-        env={**os.environ, **local_variables(), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
+        env={**os.environ, **variables, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
         capture_output=True,
         text=True,
     )

@@ -308,16 +308,21 @@ class ContainerStopped:
     seconds: float  # until nothing of the container was left
 
 
-def stop(started: Server, tokens: int = 300) -> ContainerStopped:
-    """Stops the container, under four streams of `tokens` tokens and two endless ones."""
+def stop(started: Server, tokens: int = 60) -> ContainerStopped:
+    """Stops the container, under four streams of `tokens` tokens and two endless ones. As in
+    `drain`, the engine is paused until it has the signal."""
     model, url = started.model, started.url
     with flowing(model, 2, url, **ENDLESS) as long:
         with flowing(model, 4, url, ignore_eos=True, max_tokens=tokens) as ending:
+            send(ENGINE, signal.SIGSTOP)
             asked = time.monotonic()
-            started.process.send_signal(signal.SIGTERM)
-            wait(lambda: status(f"{url}{READY}") != 200)
-            readiness = status(f"{url}{READY}")
-            (refused,) = streams(model, 1, url)
+            try:
+                started.process.send_signal(signal.SIGTERM)
+                wait(lambda: status(f"{url}{READY}") != 200)
+                readiness = status(f"{url}{READY}")
+                (refused,) = streams(model, 1, url)
+            finally:
+                send(ENGINE, signal.SIGCONT)
         turns.share()  # the endless ones are cut off some 15 s later
     wait(lambda: started.process.poll() is not None and processes.container_processes() == [])
     return ContainerStopped(refused, readiness, ending, long, time.monotonic() - asked)
