@@ -70,7 +70,7 @@ def container(
     variables = {"ALLOWED_IMAGE_ADDRESSES": f"127.0.0.1:{image_host.port}"}
     if card.name in SOON_STALLED:
         variables["PREDICT_STALL_SECONDS"] = str(STALL_SECONDS)
-    if card.name in SPAWNED:
+    if card.name == SPAWNED:
         variables |= SPAWN
     with run_container(
         card, pushed(card.name), tmp_path_factory.mktemp("container"), variables

@@ -30,6 +30,7 @@ from tests.support.images import IMAGES, part
 from tests.support.load import CHAT, known
 
 MARK = "quoted-by-the-soak"  # in the users' text, schemas and bad input
+CHATS = "chats"
 LONG = 12  # characters; a text this long is in a log only if a request is quoted
 # Maximum wait after a rejection: a free slot is requested at once. Random, to spread retries.
 RETRY_SECONDS = (0.25, 0.75)
@@ -158,7 +159,7 @@ def sent(model: str) -> list[str]:
 def clients(model: str, streams: int) -> dict[str, tuple[int, Ask]]:
     """Kind → the number of clients, and the request that each repeats."""
     kinds: dict[str, tuple[int, Ask]] = {
-        "chats": (streams, chat(model)),
+        CHATS: (streams, chat(model)),
         "slow readers": (8, chat(model, pause=0.1)),
         "clients that leave": (8, chat(model, leave=True)),
         "legacy requests": (4, legacy),
@@ -180,8 +181,8 @@ async def load(model: str, seconds: float, streams: int) -> dict[str, Any]:
         if messages == [{"role": "user", "content": "What is the Mistral wind?"}]
     ]
     kinds = clients(model, streams)
+    counts = {kind: Counter[str]() for kind in kinds}
     end = time.monotonic() + seconds
-    counts: dict[str, Counter[str]] = {}
     wrong: list[str] = []
     refused: deque[asyncio.Future[None]] = deque()  # rejected clients, in order
 
@@ -211,11 +212,15 @@ async def load(model: str, seconds: float, streams: int) -> dict[str, Any]:
 
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
     async with httpx.AsyncClient(base_url=URL, timeout=120, limits=limits, trust_env=False) as http:
-        tasks = []
-        for kind, (count, ask) in kinds.items():
-            counts[kind] = Counter()
-            tasks += [client(kind, ask, number, http) for number in range(count)]
-        await asyncio.gather(*tasks)
+        tasks = {
+            kind: [asyncio.create_task(client(kind, ask, number, http)) for number in range(count)]
+            for kind, (count, ask) in kinds.items()
+        }
+        await asyncio.sleep(seconds)
+        for task in tasks[CHATS]:  # the others' last requests would wait for theirs
+            task.cancel()
+        await asyncio.wait(tasks.pop(CHATS))
+        await asyncio.gather(*itertools.chain(*tasks.values()))
     return {"counts": counts, "wrong": wrong[:10]}
 
 
