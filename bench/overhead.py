@@ -31,7 +31,7 @@ IMAGE_WAYS = (BARE, NGINX, OURS)
 PLOT = "overhead.svg"
 MODELS = ("mistral-7b", "mixtral-8x7b", "pixtral-12b")  # measured unless one is named
 REQUESTS = {1: 8, 4: 16, 16: 48, 64: 256, 256: 512}  # by streams
-NEW_TOKENS, QUICK_TOKENS = 128, 16
+NEW_TOKENS, QUICK_TOKENS = 128, 32
 MAIN = "mistral-7b, text"
 
 

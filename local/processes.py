@@ -16,6 +16,7 @@ from local.truss import READY, URL
 
 START_SECONDS = 400  # a timeout, not a measure: these machines are shared
 STOP_SECONDS = 40
+SAID_LAST = "\ncurl --no-buffer"  # scripts/serve.py
 
 
 def launch(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
@@ -29,7 +30,8 @@ def launch(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], log: Path, url: str = URL) -> list[int]:
-    """Waits for a 200 from the readiness route → the statuses before it."""
+    """Waits for a 200 from the readiness route, and until `make serve` has said so, the last of its
+    lines → the statuses before it."""
     seen: list[int] = []
     deadline = time.monotonic() + START_SECONDS
     with httpx.Client(timeout=5, trust_env=False) as client:
@@ -39,10 +41,11 @@ def wait_until_ready(process: subprocess.Popen[bytes], log: Path, url: str = URL
                 status = client.get(f"{url}{READY}").status_code
             except httpx.HTTPError:
                 status = 0
-            if status == 200:
+            if status == 200 and SAID_LAST in log.read_text(errors="replace"):
                 return seen
-            seen.append(status)
-            time.sleep(0.5)
+            if status != 200:
+                seen.append(status)
+            time.sleep(0.1 if status == 200 else 0.5)
     raise AssertionError(f"not ready after {START_SECONDS} s:\n{tail(log)}")
 
 

@@ -11,14 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from predict import accepting
 
+from deploy.config import PORT
 from deploy.paths import ROOT
+from local.ports import open_files, sockets_of
 from local.processes import (
     launch,
     stop,
     vllm_processes,
 )
+from tests.support import faults
 from tests.support.container import SPAWNED, Running, gone, leftovers, wait_for
+from tests.support.faults import API_SERVER, ENGINE
 
 PATIENCE_SECONDS = 120  # ending takes seconds; if the signal is lost, it never happens
 
@@ -174,10 +179,20 @@ def test_the_server_runs_as_user_60000_and_sees_only_its_own(container: Running)
     assert uid_map[0] == "60000"
 
 
-@pytest.mark.parametrize("container", ["mistral-7b", SPAWNED], indirect=True)
-def test_one_container_starts_its_engine_and_workers_as_the_image_does(container: Running) -> None:
+def test_shared_containers_fork_their_engine_except_one_that_starts_it_as_the_image_does(
+    container: Running,
+) -> None:
     forked = "engine and workers are forked" in container.log.read_text()
     assert forked == (container.card.name != SPAWNED)
+
+
+def test_the_api_server_accepts_many_connections_at_a_time(container: Running) -> None:
+    """And its engine, even a fork, does not keep the port open after its end."""
+    listening = sockets_of(PORT)
+    for who, expected in ((API_SERVER, accepting.AT_ONCE), (ENGINE, 0)):
+        (process,) = faults.processes_of(who)
+        handles = [name for name in open_files(Path(f"/proc/{process}")) if name in listening]
+        assert len(handles) == expected, who
 
 
 @pytest.mark.parametrize("container", ["mistral-7b"], indirect=True)

@@ -33,9 +33,9 @@ Got = TypeVar("Got")
 OF_MODELS = [card for card in cards.load_all() if card.base is None]
 # Beyond 20 connections, its default, httpcore may close one that a thread was just given.
 KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-# For the container whose engine and workers are new processes, as in the image, and not forks
+# For containers whose engine and workers are new processes, as in the image, and not forks
 SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
-SPAWNED = "mixtral-8x7b"
+SPAWNED = "mixtral-8x7b"  # of the shared ones
 MOST_TESTED = [card for card in OF_MODELS if card.standin.tests == "all"]
 every_card = pytest.mark.parametrize("container", [card.name for card in OF_MODELS], indirect=True)
 with_tools = pytest.mark.parametrize(
@@ -94,7 +94,6 @@ def run_container(
     try:
         with container_start(card.name):
             before_ready = wait_until_ready(process, log, url)
-            wait_for(lambda: "curl" in log.read_text(), process, log)  # the log is then vLLM's
         running = Running(card, deployment, process, log, before_ready, url)
         yield running
         running.http.close()

@@ -39,12 +39,13 @@ from tests.support.load import (
 
 ENGINE, WORKER, API_SERVER = "the engine", "a tensor-parallel worker", "the API server"
 NGINX, NGINX_WORKER = "nginx's master process", "nginx's worker processes"
+ENDING_TOKENS = 150  # of a stream that outlives the signal of a stop and ends in its 15 s
 STALL_SECONDS = 8  # for an engine to show progress, in the tests that make it hang
 # Until nothing is left of a container that ends: up to 10 s, by supervisord's own clock.
 END_SECONDS = 60
 # Until the slot of a client that has disconnected is free: at most 0.3 s on a quiet machine; the
 # 30,000 tokens of the answer would take minutes.
-FREE_SECONDS = 10
+FREE_SECONDS = 20
 
 
 def processes_of(who: str) -> list[int]:
@@ -282,8 +283,8 @@ class Stopped:
 
 
 def drain(started: Server, tokens: int, count: int = 8) -> Stopped:
-    """Stops vLLM alone, under `count` streams of `tokens` tokens. The engine is paused until it has
-    the signal: a fast one would finish before."""
+    """Stops vLLM alone, under `count` streams of `tokens` tokens. The engine is paused until the
+    server has the signal: a fast one would finish before."""
     with flowing(started.model, count, ignore_eos=True, max_tokens=tokens) as outcomes:
         send(ENGINE, signal.SIGSTOP)
         asked = time.monotonic()
@@ -308,13 +309,14 @@ class ContainerStopped:
     seconds: float  # until nothing of the container was left
 
 
-def stop(started: Server, tokens: int = 60) -> ContainerStopped:
-    """Stops the container, under four streams of `tokens` tokens and two endless ones. As in
-    `drain`, the engine is paused until it has the signal."""
+def stop(started: Server) -> ContainerStopped:
+    """Stops the container, under four streams of `ENDING_TOKENS` and two endless ones. As in
+    `drain`, the engine is paused until the server has the signal."""
     model, url = started.model, started.url
     with flowing(model, 2, url, **ENDLESS) as long:
-        with flowing(model, 4, url, ignore_eos=True, max_tokens=tokens) as ending:
+        with flowing(model, 4, url, ignore_eos=True, max_tokens=ENDING_TOKENS) as ending:
             send(ENGINE, signal.SIGSTOP)
+            assert under_way(url) == 6, "the streams ended before the stop"
             asked = time.monotonic()
             try:
                 started.process.send_signal(signal.SIGTERM)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy.paths import ROOT
-from scripts.modelinfos import SHIPPED
+
+MODEL_INFOS = ROOT / "packages" / "start" / "modelinfos"  # written by `make modelinfos`
 
 
 def answer_of(module: str) -> Any:
@@ -18,7 +19,7 @@ def answer_of(module: str) -> Any:
         done = subprocess.run(
             [sys.executable, "-m", module],
             cwd=ROOT,
-            env={**os.environ, **vllm_variables(Path(folder))},
+            env={**os.environ, **model_infos(Path(folder)), "PYTHONPATH": str(ROOT / "packages")},
             capture_output=True,
             text=True,
         )
@@ -26,12 +27,12 @@ def answer_of(module: str) -> Any:
     return json.loads(done.stdout)
 
 
-def vllm_variables(cache: Path) -> dict[str, str]:
-    """For a program that imports vLLM; its cache has the model infos that are shipped. Without them
-    vLLM looks at each model in a new process: 8 s of imports."""
+def model_infos(cache: Path) -> dict[str, str]:
+    """Writes the model infos that are shipped into a folder for vLLM's cache → the variable for it.
+    Without them vLLM looks at each model in a new process: 8 s of imports."""
     infos = cache / "modelinfos"
-    infos.mkdir()
-    for line in SHIPPED.read_text().splitlines():
+    infos.mkdir(parents=True)
+    for line in MODEL_INFOS.read_text().splitlines():
         name, _, info = line.partition(" ")
         (infos / f"{name}.json").write_text(info)
-    return {"PYTHONPATH": str(ROOT / "packages"), "VLLM_CACHE_ROOT": str(cache)}
+    return {"VLLM_CACHE_ROOT": str(cache)}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from predict import liveness
 from predict.liveness import EngineWatchdog, StallDetector
+from predict.vllm_internals import PROGRESS
 
 
 def looks(*each: tuple[float, bool, int]) -> float:
@@ -75,6 +76,29 @@ def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert "the engine hangs" in (asyncio.run(hang()) or "")
     assert said == [("%s while looking at the engine", "KeyError")]
+
+
+def test_a_prefilled_chunk_is_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        errored = False
+
+        def get_num_unfinished_requests(self) -> int:
+            return 1
+
+    metrics = {(name, ""): 1.0 for name in PROGRESS}
+    monkeypatch.setattr(liveness, "read", lambda names: dict(metrics))
+
+    async def stalled() -> tuple[float, float]:
+        watch = EngineWatchdog(Engine(), 8, 5, lambda: False)
+        for now in (100, 101, 102):
+            watch._look(now)
+        before = watch.progress.stalled
+        metrics["vllm:kv_cache_usage_perc", ""] = 2.0  # all that a chunk changes
+        watch._look(103)
+        watch.end()
+        return before, watch.progress.stalled
+
+    assert asyncio.run(stalled()) == (2, 0)
 
 
 class LeftError(Exception):
