@@ -293,7 +293,7 @@ def test_a_client_that_leaves_during_a_download_frees_its_slot(
     container: Running, image_host: ImageHost, more: dict[str, Any], resilience: Report
 ) -> None:
     seconds = faults.leave_during_download(container.card.name, image_host.url("/silent"), **more)
-    assert seconds < 8  # a moment, of the 10 s the download would take by the server's clock
+    assert seconds < 5  # a moment, of the 10 s the download would take by the server's clock
     image_host.wait_until_left()
     done = ", ".join(["A client leaves while an image is downloaded", *more])
     resilience.row("Bad images", done, f"its slot is free after {seconds:.1f} s")

@@ -45,7 +45,7 @@ STALL_SECONDS = 8  # for an engine to show progress, in the tests that make it h
 END_SECONDS = 60
 # Until the slot of a client that has disconnected is free: at most 0.3 s on a quiet machine; the
 # 30,000 tokens of the answer would take minutes.
-FREE_SECONDS = 20
+FREE_SECONDS = 10
 
 
 def processes_of(who: str) -> list[int]:
@@ -67,6 +67,15 @@ def send(who: str, number: int) -> None:
     assert found, f"there is no process of {who}"
     for pid in found:
         os.kill(pid, number)
+
+
+@contextlib.contextmanager
+def engine_paused() -> Iterator[None]:
+    send(ENGINE, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(ENGINE, signal.SIGCONT)
 
 
 # A client that disconnects
@@ -190,14 +199,11 @@ class Hang:
 def hang_and_leave(model: str) -> float:
     """Pauses the engine until the hang is detected, with one client, which disconnects. Seconds
     until liveness recovers once the engine continues."""
-    send(ENGINE, signal.SIGSTOP)
-    try:
+    with engine_paused():
         with asked({"messages": known(model)[0][0], "max_tokens": 5}):
             wait(lambda: status(LIVENESS) == 503)
         time.sleep(1)
         assert status(LIVENESS) == 503
-    finally:
-        send(ENGINE, signal.SIGCONT)
     return wait(lambda: status(LIVENESS) == 200)
 
 
@@ -285,16 +291,13 @@ class Stopped:
 def drain(started: Server, tokens: int, count: int = 8) -> Stopped:
     """Stops vLLM alone, under `count` streams of `tokens` tokens. The engine is paused until the
     server has the signal: a fast one would finish before."""
-    with flowing(started.model, count, ignore_eos=True, max_tokens=tokens) as outcomes:
-        send(ENGINE, signal.SIGSTOP)
+    ending = flowing(started.model, count, ignore_eos=True, max_tokens=tokens)
+    with ending as outcomes, engine_paused():
         asked = time.monotonic()
-        try:
-            send(API_SERVER, signal.SIGTERM)
-            wait(lambda: status(READINESS) != 200)
-            readiness, liveness = status(READINESS), status(LIVENESS)
-            (refused,) = streams(started.model, 1)
-        finally:
-            send(ENGINE, signal.SIGCONT)
+        send(API_SERVER, signal.SIGTERM)
+        wait(lambda: status(READINESS) != 200)
+        readiness, liveness = status(READINESS), status(LIVENESS)
+        (refused,) = streams(started.model, 1)
     wait(lambda: started.process.poll() is not None and processes.container_processes() == [])
     seconds = time.monotonic() - asked
     return Stopped(refused, liveness, readiness, seconds, outcomes, exit_line(started.log))
@@ -314,17 +317,14 @@ def stop(started: Server) -> ContainerStopped:
     `drain`, the engine is paused until the server has the signal."""
     model, url = started.model, started.url
     with flowing(model, 2, url, **ENDLESS) as long:
-        with flowing(model, 4, url, ignore_eos=True, max_tokens=ENDING_TOKENS) as ending:
-            send(ENGINE, signal.SIGSTOP)
+        short = flowing(model, 4, url, ignore_eos=True, max_tokens=ENDING_TOKENS)
+        with short as ending, engine_paused():
             assert under_way(url) == 6, "the streams ended before the stop"
             asked = time.monotonic()
-            try:
-                started.process.send_signal(signal.SIGTERM)
-                wait(lambda: status(f"{url}{READY}") != 200)
-                readiness = status(f"{url}{READY}")
-                (refused,) = streams(model, 1, url)
-            finally:
-                send(ENGINE, signal.SIGCONT)
+            started.process.send_signal(signal.SIGTERM)
+            wait(lambda: status(f"{url}{READY}") != 200)
+            readiness = status(f"{url}{READY}")
+            (refused,) = streams(model, 1, url)
         turns.share()  # the endless ones are cut off some 15 s later
     wait(lambda: started.process.poll() is not None and processes.container_processes() == [])
     return ContainerStopped(refused, readiness, ending, long, time.monotonic() - asked)
