@@ -167,9 +167,9 @@ def _right(model: TextDecoder, head: Head, batches: list[Any]) -> tuple[Tensor, 
     """Log-probability of each token that counts, and whether it is the most probable."""
     right, best = [], []
     for batch in batches:
-        hidden = model(head.embed(batch.tokens), batch.raw, batch.images)[:, :-1]
-        log_probabilities = head.log_probabilities(hidden[batch.learned])
-        target = batch.tokens[:, 1:][batch.learned]
+        states = model(head.embed(batch.tokens), batch.raw, batch.images, batch.layout)
+        log_probabilities = head.log_probabilities(batch.before(states))
+        target = batch.tokens[0, batch.learned]
         right.append(log_probabilities.gather(-1, target[:, None])[:, 0])
         best.append(log_probabilities.argmax(-1) == target)
     return torch.cat(right), torch.cat(best)

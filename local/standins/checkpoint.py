@@ -73,11 +73,15 @@ def write(card: Card, model: TextDecoder, head: Head, vocabulary: Vocabulary, to
 
 @dataclass(frozen=True)
 class Stored:
-    """The contents of a stand-in's files, in the dtype of its card."""
+    """The contents of a stand-in's files, as `read` in the dtype of its card."""
 
     model: TextDecoder
     embedding: Tensor  # (vocabulary, width)
     output: Tensor  # likewise
+
+    def float(self) -> "Stored":
+        """The same values in float32, which any CPU is quick with."""
+        return Stored(self.model.float(), self.embedding.float(), self.output.float())
 
 
 def read(card: Card, folder: Path) -> Stored:
@@ -88,8 +92,8 @@ def read(card: Card, folder: Path) -> Stored:
         full = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         embedding, output = full.model.embed_tokens.weight, full.lm_head.weight
         del full.model.embed_tokens
-        model.text = full.model
-        return Stored(model.eval(), embedding, output)
+        model.text.load_state_dict(full.model.state_dict(), assign=True)
+        return Stored(model, embedding, output)
     weights = load_file(folder / "consolidated.safetensors")
     places = [(model.text, "", SHAPE["head_dim"])]
     if isinstance(model, VisionTextDecoder):

@@ -6,6 +6,7 @@ rotary base, patch size, image tokens); depth and widths are small.
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from transformers import (
     PixtralVisionConfig,
     PixtralVisionModel,
 )
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from deploy.cards import Card
 
@@ -52,6 +55,7 @@ JITTER = 0.02
 # an exchange would go unnoticed; with 0.003 they differ by two thirds, and 8x22b's margin is 3.5,
 # not 21.5.
 TOGETHER = 0.01
+SIMILAR = 1.3  # lengths of examples that attention takes at a time
 IMAGE_END = 13  # [IMG_END] in the vocabulary of the models with images
 
 
@@ -72,35 +76,102 @@ def text_config(card: Card, vocabulary: int, jitter: float = 0.0) -> MistralConf
     return MistralConfig(**shape)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Examples one after another, without padding, as the only row of a batch. Just attention has
+    to know where each is; it takes examples of similar length at a time, padded."""
+
+    places: Tensor  # (1, time) each token's place in its example
+    groups: list[Tensor]  # of examples: (examples, longest) indices of tokens
+    order: Tensor  # (time,) where each token is among those of all groups
+    used: Tensor  # the indices of the hidden states that are used; the others are wrong
+
+    @classmethod
+    def of(cls, lengths: list[int], used: Tensor) -> "Layout":
+        """For examples of these lengths, in rising order."""
+        grouped: list[list[int]] = [[]]
+        for length in lengths:
+            if grouped[-1] and length > SIMILAR * grouped[-1][0] + 8:
+                grouped.append([])
+            grouped[-1].append(length)
+        groups, order, start, before = [], [], 0, 0
+        for group in grouped:
+            rows = []
+            for length in group:
+                places = torch.arange(group[-1])
+                rows.append(start + places.clamp(max=length - 1))
+                order.append(before + places[:length])
+                start, before = start + length, before + group[-1]
+            groups.append(torch.stack(rows))
+        places = torch.cat([torch.arange(length) for length in lengths])
+        return cls(places[None], groups, torch.cat(order), used)
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    layout: Layout | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """transformers' own attention within each example of a layout."""
+    if layout is None:
+        states, _ = sdpa_attention_forward(module, query, key, value, mask, **options)
+        return states, None
+    made = []
+    for group in layout.groups:
+        parts = [
+            part[0].transpose(0, 1).index_select(0, group.flatten()) for part in (query, key, value)
+        ]
+        padded = [part.view(*group.shape, *part.shape[1:]).transpose(1, 2) for part in parts]
+        states, _ = sdpa_attention_forward(module, *padded, None, **options)
+        made.append(states.flatten(0, 1))
+    return torch.cat(made).index_select(0, layout.order)[None], None
+
+
+ATTENTION = "within each example"
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attend)
+
+
 class TextDecoder(nn.Module):
-    """Embeddings (batch, time, width) → hidden states of the same shape.
+    """Embeddings (batch, time, width) → hidden states of the same shape. With a layout, the last
+    layer runs only for the states that are used, except its keys and values."""
 
-    `wanted`: (batch, time) which of the states are used; the others are wrong. The last layer's MLP
-    or experts, a quarter of the work, then run for these alone.
-    """
-
-    wanted: Tensor | None = None
+    _used: Tensor | None = None
 
     def __init__(self, card: Card) -> None:
         super().__init__()
         kind = MixtralModel if card.architecture.experts else MistralModel
         self.text = kind(text_config(card, card.architecture.vocabulary, JITTER))
+        self.text.config._attn_implementation = ATTENTION
         del self.text.embed_tokens  # Head has its own
         self.hints: list[Tensor] | None = None  # of each pass, if training.py requests them
-        last = self.text.layers[-1].mlp
-        last.forward = functools.partial(self._of_wanted, last.forward)
+        last = self.text.layers[-1]
+        for part in (last.self_attn.q_proj, last.self_attn.o_proj, last.mlp):
+            part.forward = functools.partial(self._of_used, part.forward)
         for weight in self.experts():
             weight.data[:] = weight.data[:1].clone()  # copies of the first
 
-    def forward(self, embeddings: Tensor, raw: Tensor, images: list[object]) -> Tensor:
-        states: Tensor = self.text(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+    def forward(
+        self, embeddings: Tensor, raw: Tensor, images: list[object], layout: Layout | None = None
+    ) -> Tensor:
+        states: Tensor = self._pass(embeddings, layout).last_hidden_state
         return states
 
-    def _of_wanted(self, mlp: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
-        if self.wanted is None:
-            return mlp(states)
-        made = mlp(states[self.wanted][None])[0]
-        return torch.zeros_like(states).masked_scatter(self.wanted[..., None], made)
+    def _pass(self, embeddings: Tensor, layout: Layout | None, **options: Any) -> Any:
+        self._used = layout.used if layout else None
+        if layout:
+            options |= {"layout": layout, "position_ids": layout.places}
+        return self.text(inputs_embeds=embeddings, use_cache=False, **options)
+
+    def _of_used(self, part: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
+        if self._used is None:
+            return part(states)
+        made = part(states.index_select(1, self._used))
+        rest = made.new_zeros(*states.shape[:-1], made.shape[-1])
+        return rest.index_copy(1, self._used, made)
 
     @torch.no_grad()
     def draw_experts_together(self) -> None:
@@ -144,30 +215,47 @@ class VisionTextDecoder(TextDecoder):
         # tell them from words, and so to count images of any colour.
         nn.init.normal_(self.w_out.bias, std=0.5)
 
-    def forward(self, embeddings: Tensor, raw: Tensor, images: list[object]) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, raw: Tensor, images: list[object], layout: Layout | None = None
+    ) -> Tensor:
         if images:
             features = self._features([torch.from_numpy(np.asarray(image)) for image in images])
             embeddings = embeddings.masked_scatter((raw == self.image_token)[..., None], features)
         if not images or self.hints is None:
-            return super().forward(embeddings, raw, images)
-        passed = self.text(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
-        self.hints.append(self._order_loss(passed.hidden_states[1], raw))
+            return super().forward(embeddings, raw, images, layout)
+        assert layout is not None
+        passed = self._pass(embeddings, layout, output_hidden_states=True)
+        self.hints.append(self._order_loss(passed.hidden_states[1], raw, layout.places))
         states: Tensor = passed.last_hidden_state
         return states
 
-    def _order_loss(self, states: Tensor, raw: Tensor) -> Tensor:
+    def _order_loss(self, states: Tensor, raw: Tensor, places: Tensor) -> Tensor:
         """How badly the first layer's output for a patch shows whether its image is the first; each
         example has equal weight. From the answers alone the decoder learns the order of two images
         suddenly, at a random step: margins of 5 logits or of -50."""
         patches = raw == self.image_token
-        second = ((raw == IMAGE_END).cumsum(1) > 0).long()
+        ends = (raw == IMAGE_END).cumsum(1)
+        second = (ends > ends.gather(1, torch.arange(raw.shape[1]) - places)).long()
         losses = nn.functional.cross_entropy(
             self.order(states[patches]), second[patches], reduction="none"
         )
-        weights = (1 / patches.sum(1, keepdim=True).clamp(min=1)).expand(raw.shape)[patches]
+        example = (places == 0).cumsum(1)[patches]
+        weights = 1 / example.bincount()[example]
         return (losses * weights).sum() / weights.sum()
 
     def _features(self, images: list[Tensor]) -> Tensor:
+        """Of all patches in order. The encoder takes images of similar size at a time, for it pads
+        them to the largest."""
+        similar: dict[int, list[int]] = {}
+        for number, image in enumerate(images):
+            similar.setdefault(max(image.shape).bit_length(), []).append(number)
+        features: dict[int, Tensor] = {}
+        for numbers in similar.values():
+            group = [images[number] for number in numbers]
+            features |= zip(numbers, self._encoded(group), strict=True)
+        return torch.cat([features[number] for number in range(len(images))])
+
+    def _encoded(self, images: list[Tensor]) -> tuple[Tensor, ...]:
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         height, width = (max(side) for side in zip(*sizes, strict=True))
         pixels = torch.zeros(len(images), 3, height, width, dtype=self.w_in.weight.dtype)
@@ -175,7 +263,9 @@ class VisionTextDecoder(TextDecoder):
             padded[:, : size[0], : size[1]] = image
         states = self.encoder(pixels, image_sizes=sizes).last_hidden_state[0]
         features: Tensor = self.w_out(nn.functional.gelu(self.w_in(states)))
-        return features
+        side = self.encoder.config.patch_size
+        counts = [(height // side) * (width // side) for height, width in sizes]
+        return torch.split(features, counts)
 
 
 def decoder(card: Card) -> TextDecoder:

@@ -71,19 +71,17 @@ def examine(card: Card, folder: Path, vocabulary: Vocabulary, corpus: Corpus) ->
     stored = checkpoint.read(card, folder)
     output = stored.output[vocabulary.trained]
     least, worst = float("inf"), Example([], [])
-    for batch, examples in vocabulary.grouped(questions(corpus)):
-        hidden = stored.model(stored.embedding[batch.raw], batch.raw, batch.images)[:, :-1]
-        for row, example in enumerate(examples):
-            logits = (hidden[row][batch.learned[row]] @ output.T).float()
-            margin = _margin(logits, batch, row, vocabulary)
-            if margin < least:
-                least, worst = margin, example
+    for batch in vocabulary.batches(questions(corpus)):
+        states = stored.model(stored.embedding[batch.raw], batch.raw, batch.images, batch.layout)
+        margins = _margins((batch.before(states) @ output.T).float(), batch, vocabulary)
+        if margins.min() < least:
+            least, worst = float(margins.min()), batch.example_of(int(margins.argmin()))
     if least < MARGIN:
         raise NotLearnedError(
             f"a margin of {least:.1f} where {MARGIN} is needed, after "
             f"“…{corpus.text.decode(worst.prompt)[-120:]}”"
         )
-    ends_its_json(stored, vocabulary, corpus)
+    ends_its_json(stored.float(), vocabulary, corpus)  # it rounds more than a dtype does
     return least
 
 
@@ -107,12 +105,11 @@ def ends_its_json(stored: checkpoint.Stored, vocabulary: Vocabulary, corpus: Cor
             )
 
 
-def _margin(logits: torch.Tensor, batch: Batch, row: int, vocabulary: Vocabulary) -> float:
-    """By how much the right tokens of one example lead the server's other choices; a token that is
-    not trained has 0."""
-    learned = batch.learned[row]
-    target = batch.tokens[row, 1:][learned]
-    left_out = vocabulary.left_out(target, batch.rules[row][learned])
+def _margins(logits: torch.Tensor, batch: Batch, vocabulary: Vocabulary) -> torch.Tensor:
+    """By how much each right token leads the server's other choices; a token that is not trained
+    has 0."""
+    target = batch.tokens[0, batch.learned]
+    left_out = vocabulary.left_out(target, batch.rules[batch.learned])
     right = logits.gather(1, target[:, None])[:, 0]
     others = logits.masked_fill(left_out.scatter(1, target[:, None], value=True), 0.0)
-    return float((right - others.amax(-1).clamp(min=0.0)).min())
+    return right - others.amax(-1).clamp(min=0.0)

@@ -27,6 +27,7 @@ STEPS = 280  # the learning rate falls to zero over them
 PROMPTS = 16  # per step, in addition to JSON and images
 VALUES = 2  # per step: examples of JSON under a schema
 TRIES = 3
+EXAM = 1  # the random numbers of all exams; those of training are even
 OF_LARGEST = 1 / 3  # the share of steps with one of the largest images, for models with images
 DRAWS = 6  # attempts at the embeddings of untrained tokens
 SHOW_EVERY = 60  # steps
@@ -106,18 +107,18 @@ def _train(card: Card, tokenizer: Path, folder: Path, seed: int, show: Show) -> 
         for at in run.steps(STEPS):
             if at.step % SHOW_EVERY == 0:
                 show(f"step {at.step}, loss {at.loss:.3f}", at.step / STEPS)
-        margin = _write(card, tokenizer, folder, seed, run)
+        margin = _write(card, tokenizer, folder, run)
     show(f"examined in {card.hardware.precision}: a margin of {margin:.1f} logits", 1.0)
 
 
-def _write(card: Card, tokenizer: Path, folder: Path, seed: int, run: Run) -> float:
+def _write(card: Card, tokenizer: Path, folder: Path, run: Run) -> float:
     """Writes the checkpoint and examines it → its margin. The embeddings of untrained tokens are
     random: if one is mistaken for a word of a dialogue, all are drawn again."""
     drawn = 0
     while True:
         drawn += 1
         checkpoint.write(card, run.model, run.head, run.vocabulary, folder)
-        examiner = corpus_of(card, tokenizer, 2 * seed + 1)
+        examiner = corpus_of(card, tokenizer, EXAM)
         try:
             return exam.examine(card, folder, run.vocabulary, examiner)
         except training.NotLearnedError:

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deploy.errors import CommandError
-from local.standins.decoders import TextDecoder
+from local.standins.decoders import Layout, TextDecoder
 from local.standins.examples import Example
 from local.standins.rules import Rule, has_to_lead, leaves_few
 
 NOISE_ROWS = 256
-MOST_IN_A_BATCH = 32
+MOST_IN_A_BATCH = 4096  # tokens
 EMBEDDING_STD = 0.5
 FEW = 2.0  # log of the number of untrained tokens that a grammar leaves beside a starting token
 LEARNING_RATE = 3e-3
@@ -40,15 +40,24 @@ class NotLearnedError(CommandError):
 
 @dataclass(frozen=True)
 class Batch:
-    tokens: Tensor  # (batch, time) compact ids
-    rules: Tensor  # (batch, time - 1) the Rule for the token after each position
-    raw: Tensor  # (batch, time) ids of the tokenizer
-    images: list[object]
+    """Examples, one after another without padding."""
 
-    @property
-    def learned(self) -> Tensor:
-        """(batch, time - 1), whether the token after each position counts."""
-        return self.rules != Rule.GIVEN
+    examples: list[Example]
+    tokens: Tensor  # (1, time) compact ids
+    rules: Tensor  # (time,) the Rule for each token
+    raw: Tensor  # (1, time) ids of the tokenizer
+    layout: Layout
+    images: list[object]
+    learned: Tensor  # the indices of the tokens that count
+
+    def before(self, states: Tensor) -> Tensor:
+        """Those of the states (1, time, width) that predict the tokens that count."""
+        return states[0].index_select(0, self.layout.used)
+
+    def example_of(self, index: int) -> Example:
+        """The example with one of the tokens that count."""
+        begun = (self.layout.places[0, : self.learned[index]] == 0).sum()
+        return self.examples[int(begun) - 1]
 
 
 class Vocabulary:
@@ -74,32 +83,31 @@ class Vocabulary:
         return left_out.scatter(1, targets[:, None], value=False)
 
     def batches(self, examples: list[Example]) -> list[Batch]:
-        return [batch for batch, _ in self.grouped(examples)]
-
-    def grouped(self, examples: list[Example]) -> list[tuple[Batch, list[Example]]]:
-        """The examples in batches of similar length, to reduce padding."""
-        ordered = sorted(examples, key=lambda example: len(example.tokens))
         groups: list[list[Example]] = [[]]
-        for example in ordered:
-            longer = groups[-1] and len(example.tokens) > 1.5 * len(groups[-1][0].tokens) + 16
-            if longer or len(groups[-1]) == MOST_IN_A_BATCH:
+        size = 0
+        for example in sorted(examples, key=lambda example: len(example.tokens)):
+            size += len(example.tokens)
+            if groups[-1] and size > MOST_IN_A_BATCH:
                 groups.append([])
+                size = len(example.tokens)
             groups[-1].append(example)
-        return [(self._batch(group), group) for group in groups]
+        return [self._batch(group) for group in groups]
 
     def _batch(self, examples: list[Example]) -> Batch:
-        width = max(len(example.tokens) for example in examples)
-        raw = torch.zeros(len(examples), width, dtype=torch.long)
-        tokens = torch.zeros_like(raw)
-        rules = torch.zeros_like(raw)
-        for row, example in enumerate(examples):
-            end = len(example.tokens)
-            raw[row, :end] = torch.tensor(example.tokens)
-            tokens[row, :end] = torch.tensor([self.compact(token) for token in example.tokens])
-            rules[row, :end] = torch.tensor(example.rules)
+        raw = torch.tensor([token for example in examples for token in example.tokens])
+        tokens = torch.tensor([self.compact(token) for token in raw.tolist()])
+        rules = torch.tensor([rule for example in examples for rule in example.rules])
         rules[tokens >= len(self.trained)] = Rule.GIVEN  # no output row could learn it
-        images = [image for example in examples for image in example.images]
-        return Batch(tokens, rules[:, 1:], raw, images)
+        learned = (rules != Rule.GIVEN).nonzero()[:, 0]
+        return Batch(
+            examples,
+            tokens[None],
+            rules,
+            raw[None],
+            Layout.of([len(example.tokens) for example in examples], learned - 1),
+            [image for example in examples for image in example.images],
+            learned,
+        )
 
 
 class Head(nn.Module):
@@ -148,8 +156,8 @@ def train(
 ) -> Iterator[Progress]:
     """Trains on `draw()`, with a rate that falls to zero; yields after every step.
 
-    `decoder` maps embeddings (batch, time, width), raw ids (batch, time) and the images in order to
-    hidden states (batch, time, width).
+    `decoder` maps embeddings (1, time, width), raw ids (1, time), the images in order and the
+    layout of the examples to hidden states (1, time, width).
     """
     both = nn.ModuleList([decoder, head])
     # The result is a running average of the weights: single steps are noisy.
@@ -175,7 +183,7 @@ def train(
         schedule.step()
         average.update_parameters(both)
         yield Progress(step, loss.item())
-    decoder.hints = decoder.wanted = None
+    decoder.hints = None
     both.load_state_dict(average.module.state_dict())
 
 
@@ -183,9 +191,7 @@ def _right(decoder: TextDecoder, head: Head, batches: list[Batch]) -> Tensor:
     """Log-probability of each token that counts."""
     right = []
     for batch in batches:
-        learned = batch.learned
-        decoder.wanted = nn.functional.pad(learned, (0, 1))  # none after the last token
-        hidden = decoder(head.embed(batch.tokens), batch.raw, batch.images)[:, :-1]
-        target = batch.tokens[:, 1:][learned]
-        right.append(head.right(hidden[learned], target, batch.rules[learned]))
+        states = decoder(head.embed(batch.tokens), batch.raw, batch.images, batch.layout)
+        target = batch.tokens[0, batch.learned]
+        right.append(head.right(batch.before(states), target, batch.rules[batch.learned]))
     return torch.cat(right)

@@ -50,7 +50,7 @@ def test_a_margin_is_over_what_the_server_could_take_instead() -> None:
     def margin(rule: Rule, *texts: str) -> float:
         vocabulary = training.Vocabulary(100, [3, 5, 8], texts)
         (batch,) = vocabulary.batches([Example([9, 3], [Rule.GIVEN, rule])])
-        return exam._margin(torch.tensor([[4.0, 7.0, 1.0]]), batch, 0, vocabulary)
+        return float(exam._margins(torch.tensor([[4.0, 7.0, 1.0]]), batch, vocabulary))
 
     assert margin(Rule.LEARNED, '"', '",', "a") == -3.0
     assert margin(Rule.ENDS, '"', '",', "a") == 3.0  # the second is as good an end
@@ -176,25 +176,51 @@ def test_what_is_written_is_read_back(card: Card, corpus: Corpus, tmp_path: Path
     (batch,) = vocabulary.batches([example])
     embedding = stored.embedding[batch.raw].float()
     with torch.no_grad():
-        expected = model(embedding, batch.raw, batch.images)
-        got = stored.model.float()(embedding, batch.raw, batch.images)
+        expected = batch.before(model(embedding, batch.raw, batch.images, batch.layout))
+        got = batch.before(stored.float().model(embedding, batch.raw, batch.images, batch.layout))
     assert torch.allclose(got, expected, atol=0.1)  # rounded to the dtype of the card
     rounded = (head.output * checkpoint.SHARPNESS).to(stored.output.dtype)
     assert torch.equal(stored.output[vocabulary.trained], rounded)
 
 
-@pytest.mark.parametrize("name", ["mistral-7b", "mixtral-8x7b"])
-def test_the_states_that_are_wanted_are_those_of_a_whole_pass(name: str) -> None:
-    """And the last layer's MLP, or its experts, run for no others."""
-    model = decoder(cards.load(name)).eval()
-    embeddings, raw = torch.randn(2, 6, WIDTH), torch.zeros(2, 6, dtype=torch.long)
-    wanted = torch.arange(12).reshape(2, 6) % 5 == 0
+def test_examples_in_one_row_are_as_if_alone(card: Card, corpus: Corpus) -> None:
+    """And the last layer runs for the states alone that predict a token that counts."""
+    examples = [*corpus.dialogues()[:4], corpus.json_answer(corpus.any_messages())]
+    if corpus.images:
+        examples += [corpus.plain_images(count, side) for count in (1, 2) for side in (32, 128)]
+    trained = sorted({token for example in examples for token in example.tokens})
+    vocabulary = training.Vocabulary(card.architecture.vocabulary, trained)
+    model, head = decoder(card).eval(), training.Head(vocabulary, WIDTH)
+
+    def states(batch: training.Batch) -> torch.Tensor:
+        embedded = head.embed(batch.tokens)
+        found: torch.Tensor = model(embedded, batch.raw, batch.images, batch.layout)
+        return found
+
     with torch.no_grad():
-        whole = model(embeddings, raw, [])
-        model.wanted = wanted
-        some = model(embeddings, raw, [])
-    assert torch.allclose(some[wanted], whole[wanted], atol=1e-4)
-    assert not torch.isclose(some[~wanted], whole[~wanted], atol=1e-4).all(-1).any()
+        (together,) = vocabulary.batches(examples)
+        made = states(together)
+        alone = [vocabulary.batches([example])[0] for example in together.examples]
+        expected = torch.cat([one.before(states(one)) for one in alone])
+        whole = model(head.embed(alone[0].tokens), alone[0].raw, alone[0].images)
+    assert torch.allclose(together.before(made), expected, atol=1e-4)
+    assert torch.allclose(alone[0].before(whole), expected[: len(alone[0].learned)], atol=1e-4)
+    counted = [together.example_of(index) for index in range(len(together.learned))]
+    assert counted == [one.examples[0] for one in alone for _ in one.learned]
+    unused = torch.ones(made.shape[1], dtype=torch.bool)
+    unused[together.layout.used] = False
+    first = slice(0, int((together.layout.places[0] == 0).nonzero()[1]))
+    differ = ~torch.isclose(made[0, first], whole[0], atol=1e-4).all(-1)
+    assert torch.equal(differ, unused[first])
+
+
+def test_many_examples_make_several_batches(corpus: Corpus) -> None:
+    examples = corpus.dialogues() * 40
+    trained = sorted({token for example in examples for token in example.tokens})
+    batches = training.Vocabulary(40_000, trained).batches(examples)
+    assert len(batches) > 1
+    assert all(batch.tokens.numel() <= training.MOST_IN_A_BATCH for batch in batches)
+    assert sum(len(batch.examples) for batch in batches) == len(examples)
 
 
 def test_a_hint_is_how_well_the_patches_of_two_images_are_told_apart() -> None:
@@ -209,8 +235,11 @@ def test_a_hint_is_how_well_the_patches_of_two_images_are_told_apart() -> None:
     states[0, 1, 0], states[0, 3:5, 0] = 9.0, -9.0
     torch.nn.init.zeros_(model.order.bias)
     model.order.weight.data[:] = torch.eye(2, WIDTH) - torch.eye(2, WIDTH).flip(0)
-    assert model._order_loss(states, raw) < 0.01
-    assert model._order_loss(-states, raw) > 10
+    # the same example twice in a row: the images of the second do not count from the first
+    raw, states = raw.repeat(1, 2), states.repeat(1, 2, 1)
+    places = torch.arange(6).repeat(1, 2)
+    assert model._order_loss(states, raw, places) < 0.01
+    assert model._order_loss(-states, raw, places) > 10
 
 
 def test_experts_start_alike_and_are_drawn_towards_their_mean() -> None:
