@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deploy.cards import Card
 from local.finetunes.cache import ANSWER, QUESTION
 from local.standins import checkpoint
 from local.standins.corpus import Corpus
-from local.standins.decoders import SHAPE, VISION_SHAPE, TextDecoder, VisionTextDecoder, decoder
+from local.standins.decoders import TextDecoder
 from local.standins.examples import Example
 from local.standins.training import Head, NotLearnedError, Vocabulary
 
@@ -45,68 +45,13 @@ class Lora(nn.Module):
 
 def load(card: Card, standin: Path) -> tuple[TextDecoder, Head, Vocabulary]:
     """A stand-in's checkpoint as the model it was trained as: the inverse of checkpoint.write."""
-    weights: dict[str, Tensor] = {}
-    for path in sorted(standin.glob("*.safetensors")):
-        weights |= {name: value.float() for name, value in load_file(path).items()}
-    model = decoder(card)
-    if card.formats.config == "mistral":
-        embedding, output = weights["tok_embeddings.weight"], weights["output.weight"]
-        _load_mistral(model, weights)
-    else:
-        embedding, output = weights["model.embed_tokens.weight"], weights["lm_head.weight"]
-        text = {name.removeprefix("model."): value for name, value in weights.items()}
-        model.text.load_state_dict(_as_module(text, model), strict=False)
-    trained = output.abs().sum(1).nonzero()[:, 0].tolist()
+    stored = checkpoint.read(card, standin).float()
+    trained = stored.output.abs().sum(1).nonzero()[:, 0].tolist()
     vocabulary = Vocabulary(card.architecture.vocabulary, trained)
-    head = Head(vocabulary, embedding.shape[1])
-    head.embedding.data = embedding[trained]
-    head.output.data = output[trained] / checkpoint.SHARPNESS
-    return model, head, vocabulary
-
-
-def _load_mistral(model: TextDecoder, weights: dict[str, Tensor]) -> None:
-    """By the names and the layout that `checkpoint.mistral_weights` gives the model's weights."""
-    for name, value in model.text.state_dict().items():
-        value.copy_(
-            checkpoint.in_halves(name, weights[checkpoint._rename(name)], SHAPE["head_dim"])
-        )
-    if isinstance(model, VisionTextDecoder):
-        size = VISION_SHAPE["head_dim"]
-        for name, value in model.encoder.state_dict().items():
-            there = weights[f"vision_encoder.{checkpoint._rename(name)}"]
-            value.copy_(checkpoint.in_halves(name, there, size))
-        for layer in ("w_in", "w_out"):
-            for name, value in getattr(model, layer).state_dict().items():
-                value.copy_(weights[f"vision_language_adapter.{layer}.{name}"])
-
-
-def _as_module(saved: dict[str, Tensor], model: TextDecoder) -> dict[str, Tensor]:
-    """Names in a checkpoint → those in the module, where transformers keeps experts together."""
-    wanted = model.text.state_dict()
-    found = {name: value for name, value in saved.items() if name in wanted}
-    for name in wanted:
-        if name in found or ".experts." not in name:
-            continue
-        layer = name.split(".mlp.")[0]
-        experts = range(
-            len([key for key in saved if key.startswith(f"{layer}.block_sparse_moe.experts.")]) // 3
-        )
-        prefix = f"{layer}.block_sparse_moe.experts"
-        if name.endswith("gate_up_proj"):
-            parts = [
-                torch.cat([saved[f"{prefix}.{e}.w1.weight"], saved[f"{prefix}.{e}.w3.weight"]])
-                for e in experts
-            ]
-        else:
-            parts = [saved[f"{prefix}.{e}.w2.weight"] for e in experts]
-        found[name] = torch.stack(parts)
-    for name in wanted:
-        if name not in found and ".mlp.gate." in name:
-            found[name] = saved[name.replace(".mlp.gate.", ".block_sparse_moe.gate.")]
-    missing = sorted(set(wanted) - set(found))
-    if missing:
-        raise KeyError(f"the stand-in has no {missing[0]}")
-    return found
+    head = Head(vocabulary, stored.embedding.shape[1])
+    head.embedding.data = stored.embedding[trained]
+    head.output.data = stored.output[trained] / checkpoint.SHARPNESS
+    return stored.model.train(), head, vocabulary
 
 
 def train(card: Card, tokenizer: Path, standin: Path) -> tuple[TextDecoder, Head, Vocabulary]:
@@ -169,9 +114,8 @@ def _right(model: TextDecoder, head: Head, batches: list[Any]) -> tuple[Tensor, 
     for batch in batches:
         states = model(head.embed(batch.tokens), batch.raw, batch.images, batch.layout)
         log_probabilities = head.log_probabilities(batch.before(states))
-        target = batch.tokens[0, batch.learned]
-        right.append(log_probabilities.gather(-1, target[:, None])[:, 0])
-        best.append(log_probabilities.argmax(-1) == target)
+        right.append(log_probabilities.gather(-1, batch.targets[:, None])[:, 0])
+        best.append(log_probabilities.argmax(-1) == batch.targets)
     return torch.cat(right), torch.cat(best)
 
 

@@ -73,19 +73,19 @@ def write(card: Card, model: TextDecoder, head: Head, vocabulary: Vocabulary, to
 
 @dataclass(frozen=True)
 class Stored:
-    """The contents of a stand-in's files, as `read` in the dtype of its card."""
+    """The contents of a stand-in's files."""
 
     model: TextDecoder
     embedding: Tensor  # (vocabulary, width)
     output: Tensor  # likewise
 
     def float(self) -> "Stored":
-        """The same values in float32, which any CPU is quick with."""
+        """All in float32, which any CPU is quick with; the model is converted in place."""
         return Stored(self.model.float(), self.embedding.float(), self.output.float())
 
 
 def read(card: Card, folder: Path) -> Stored:
-    """The stand-in that `write` wrote into `folder`."""
+    """The stand-in that `write` wrote into `folder`, in the dtype of its card."""
     dtype = getattr(torch, card.hardware.precision)
     model = decoder(card).eval()
     if card.formats.config != "mistral":

@@ -51,11 +51,11 @@ VISION_SHAPE: dict[str, Any] = {
 # experts, which rounding may decide either way, changes no answer. bfloat16 rounds by 1 ± 0.004.
 JITTER = 0.02
 # How far each training step moves the experts of a layer towards their mean. With 0.01 they differ
-# by a fifth of what they share; if exchanged, they answer wrong (8x22b: 29 logits behind). With 0.1
-# an exchange would go unnoticed; with 0.003 they differ by two thirds, and 8x22b's margin is 3.5,
-# not 21.5.
+# by a fifth of what they share; if exchanged, they answer wrong. With 0.1 an exchange would go
+# unnoticed; with 0.003 they differ by two thirds, and 8x22b's margin fell from 21.5
+# logits to 3.5.
 TOGETHER = 0.01
-SIMILAR = 1.3  # lengths of examples that attention takes at a time
+SIMILAR = 1.3  # by this factor, and 8 tokens, lengths differ that attention takes at a time
 IMAGE_END = 13  # [IMG_END] in the vocabulary of the models with images
 
 
@@ -78,7 +78,7 @@ def text_config(card: Card, vocabulary: int, jitter: float = 0.0) -> MistralConf
 
 @dataclass(frozen=True)
 class Layout:
-    """Examples one after another, without padding, as the only row of a batch. Just attention has
+    """Examples one after another, without padding, as the only row of a batch. Only attention has
     to know where each is; it takes examples of similar length at a time, padded."""
 
     places: Tensor  # (1, time) each token's place in its example
@@ -96,13 +96,11 @@ class Layout:
             grouped[-1].append(length)
         groups, order, start, before = [], [], 0, 0
         for group in grouped:
-            rows = []
-            for length in group:
-                places = torch.arange(group[-1])
-                rows.append(start + places.clamp(max=length - 1))
-                order.append(before + places[:length])
-                start, before = start + length, before + group[-1]
-            groups.append(torch.stack(rows))
+            each, place = torch.tensor(group)[:, None], torch.arange(group[-1])
+            starts = start + each.cumsum(0) - each
+            groups.append(starts + place.minimum(each - 1))  # padded with the last token
+            order.append(before + (place < each).flatten().nonzero()[:, 0])
+            start, before = start + sum(group), before + groups[-1].numel()
         places = torch.cat([torch.arange(length) for length in lengths])
         return cls(places[None], groups, torch.cat(order), used)
 
@@ -137,9 +135,8 @@ ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attend)
 
 class TextDecoder(nn.Module):
     """Embeddings (batch, time, width) → hidden states of the same shape. With a layout, the last
-    layer runs only for the states that are used, except its keys and values."""
-
-    _used: Tensor | None = None
+    layer's queries, output projection and MLP or experts run only for the states that are used:
+    they have two fifths of the weights."""
 
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -148,6 +145,7 @@ class TextDecoder(nn.Module):
         self.text.config._attn_implementation = ATTENTION
         del self.text.embed_tokens  # Head has its own
         self.hints: list[Tensor] | None = None  # of each pass, if training.py requests them
+        self._used: Tensor | None = None
         last = self.text.layers[-1]
         for part in (last.self_attn.q_proj, last.self_attn.o_proj, last.mlp):
             part.forward = functools.partial(self._of_used, part.forward)
@@ -221,18 +219,16 @@ class VisionTextDecoder(TextDecoder):
         if images:
             features = self._features([torch.from_numpy(np.asarray(image)) for image in images])
             embeddings = embeddings.masked_scatter((raw == self.image_token)[..., None], features)
-        if not images or self.hints is None:
-            return super().forward(embeddings, raw, images, layout)
-        assert layout is not None
-        passed = self._pass(embeddings, layout, output_hidden_states=True)
-        self.hints.append(self._order_loss(passed.hidden_states[1], raw, layout.places))
+        passed = self._pass(embeddings, layout, output_hidden_states=self.hints is not None)
+        if images and layout and self.hints is not None:
+            self.hints.append(self._order_loss(passed.hidden_states[1], raw, layout.places))
         states: Tensor = passed.last_hidden_state
         return states
 
     def _order_loss(self, states: Tensor, raw: Tensor, places: Tensor) -> Tensor:
-        """How badly the first layer's output for a patch shows whether its image is the first; each
-        example has equal weight. From the answers alone the decoder learns the order of two images
-        suddenly, at a random step: margins of 5 logits or of -50."""
+        """How badly the first layer's output for a patch shows whether its image is the first; the
+        examples of a pass have equal weight. From the answers alone the decoder learns the order of
+        two images suddenly, at a random step: margins of 5 logits or of -50."""
         patches = raw == self.image_token
         ends = (raw == IMAGE_END).cumsum(1)
         second = (ends > ends.gather(1, torch.arange(raw.shape[1]) - places)).long()

@@ -2,9 +2,10 @@
 
 Promises: covers everything the tests rely on: each dialogue after each system message of the tests,
 optional and required tool calls, several turns, unknown and broken prompts, plain images of the
-tests' sizes. It examines the written checkpoint, read back, in the dtype that is served; every
+tests' sizes. It examines the written weights, read back, in the dtype that is served; every
 token of an answer must lead every other token that the server could choose by `MARGIN`. Answers
-under JSON schemas must end. Raises `NotLearnedError` with the prompt that was not answered so.
+under JSON schemas must end, in float32 with every logit moved at random. Raises `NotLearnedError`
+with the prompt that was not answered so.
 """
 
 from pathlib import Path
@@ -81,7 +82,9 @@ def examine(card: Card, folder: Path, vocabulary: Vocabulary, corpus: Corpus) ->
             f"a margin of {least:.1f} where {MARGIN} is needed, after "
             f"“…{corpus.text.decode(worst.prompt)[-120:]}”"
         )
-    ends_its_json(stored.float(), vocabulary, corpus)  # it rounds more than a dtype does
+    ends_its_json(
+        stored.float(), vocabulary, corpus
+    )  # its logits are moved further than a dtype rounds
     return least
 
 
@@ -107,9 +110,9 @@ def ends_its_json(stored: checkpoint.Stored, vocabulary: Vocabulary, corpus: Cor
 
 def _margins(logits: torch.Tensor, batch: Batch, vocabulary: Vocabulary) -> torch.Tensor:
     """By how much each right token leads the server's other choices; a token that is not trained
-    has 0."""
-    target = batch.tokens[0, batch.learned]
-    left_out = vocabulary.left_out(target, batch.rules[batch.learned])
-    right = logits.gather(1, target[:, None])[:, 0]
-    others = logits.masked_fill(left_out.scatter(1, target[:, None], value=True), 0.0)
-    return right - others.amax(-1).clamp(min=0.0)
+    has 0. No number is the worst."""
+    target = batch.targets[:, None]
+    left_out = vocabulary.left_out(batch.targets, batch.rules)
+    right = logits.gather(1, target)[:, 0]
+    others = logits.masked_fill(left_out.scatter(1, target, value=True), 0.0)
+    return (right - others.amax(-1).clamp(min=0.0)).nan_to_num(nan=-torch.inf)

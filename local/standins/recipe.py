@@ -27,7 +27,7 @@ STEPS = 280  # the learning rate falls to zero over them
 PROMPTS = 16  # per step, in addition to JSON and images
 VALUES = 2  # per step: examples of JSON under a schema
 TRIES = 3
-EXAM = 1  # the random numbers of all exams; those of training are even
+EXAM = 1  # the seed of all exams' questions; those of training are even
 OF_LARGEST = 1 / 3  # the share of steps with one of the largest images, for models with images
 DRAWS = 6  # attempts at the embeddings of untrained tokens
 SHOW_EVERY = 60  # steps
@@ -77,7 +77,8 @@ class Run:
 
     @classmethod
     def of(cls, card: Card, tokenizer: Path, seed: int) -> "Run":
-        corpus = corpus_of(card, tokenizer, 2 * seed)
+        text = MistralTokenizer.from_file(str(tokenizer))
+        corpus = Corpus(text, card.features.tools, card.features.images > 0, 2 * seed)
         trained = corpus.trained_tokens()
         vocabulary = training.Vocabulary(
             card.architecture.vocabulary, trained, corpus.texts(trained)
@@ -95,30 +96,24 @@ class Run:
             yield at
 
 
-def corpus_of(card: Card, tokenizer: Path, number: int) -> Corpus:
-    """The examples of a card, with their own random numbers."""
-    text = MistralTokenizer.from_file(str(tokenizer))
-    return Corpus(text, card.features.tools, card.features.images > 0, number)
-
-
 def _train(card: Card, tokenizer: Path, folder: Path, seed: int, show: Show) -> None:
     with reproducible(seed):
         run = Run.of(card, tokenizer, seed)
         for at in run.steps(STEPS):
             if at.step % SHOW_EVERY == 0:
                 show(f"step {at.step}, loss {at.loss:.3f}", at.step / STEPS)
-        margin = _write(card, tokenizer, folder, run)
+        margin = _write(card, folder, run)
     show(f"examined in {card.hardware.precision}: a margin of {margin:.1f} logits", 1.0)
 
 
-def _write(card: Card, tokenizer: Path, folder: Path, run: Run) -> float:
+def _write(card: Card, folder: Path, run: Run) -> float:
     """Writes the checkpoint and examines it → its margin. The embeddings of untrained tokens are
     random: if one is mistaken for a word of a dialogue, all are drawn again."""
     drawn = 0
     while True:
         drawn += 1
         checkpoint.write(card, run.model, run.head, run.vocabulary, folder)
-        examiner = corpus_of(card, tokenizer, EXAM)
+        examiner = Corpus(run.corpus.tokenizer, run.corpus.tools, run.corpus.images, EXAM)
         try:
             return exam.examine(card, folder, run.vocabulary, examiner)
         except training.NotLearnedError:

@@ -127,7 +127,7 @@ def held_to(
         batch = torch.tensor([tokens[i] + [0] * (width - len(tokens[i])) for i in going])
         last = torch.tensor([len(tokens[i]) - 1 for i in going])
         hidden = stored.model(stored.embedding[batch], batch, [])[range(len(going)), last]
-        known = (hidden @ stored.output[trained].T).float()
+        known = hidden @ stored.output[trained].T
         logits = torch.zeros(len(going), len(stored.output))  # including all untrained tokens
         logits[:, trained] = known + moved * (2 * torch.rand_like(known) - 1)
         mask = xgrammar.allocate_token_bitmask(*logits.shape)

@@ -25,7 +25,7 @@ from local.standins.examples import Example
 from local.standins.rules import Rule, has_to_lead, leaves_few
 
 NOISE_ROWS = 256
-MOST_IN_A_BATCH = 4096  # tokens
+MOST_IN_A_BATCH = 4096  # tokens, so that its states fit in a cache; a longer example is alone
 EMBEDDING_STD = 0.5
 FEW = 2.0  # log of the number of untrained tokens that a grammar leaves beside a starting token
 LEARNING_RATE = 3e-3
@@ -44,19 +44,19 @@ class Batch:
 
     examples: list[Example]
     tokens: Tensor  # (1, time) compact ids
-    rules: Tensor  # (time,) the Rule for each token
     raw: Tensor  # (1, time) ids of the tokenizer
-    layout: Layout
     images: list[object]
-    learned: Tensor  # the indices of the tokens that count
+    layout: Layout
+    targets: Tensor  # (targets,) the tokens that count, …
+    rules: Tensor  # … and their rules
 
     def before(self, states: Tensor) -> Tensor:
-        """Those of the states (1, time, width) that predict the tokens that count."""
+        """Those of the states (1, time, width) that predict the targets."""
         return states[0].index_select(0, self.layout.used)
 
-    def example_of(self, index: int) -> Example:
-        """The example with one of the tokens that count."""
-        begun = (self.layout.places[0, : self.learned[index]] == 0).sum()
+    def example_of(self, target: int) -> Example:
+        """The example that a target is from."""
+        begun = (self.layout.places[0, : self.layout.used[target] + 1] == 0).sum()
         return self.examples[int(begun) - 1]
 
 
@@ -94,19 +94,20 @@ class Vocabulary:
         return [self._batch(group) for group in groups]
 
     def _batch(self, examples: list[Example]) -> Batch:
+        assert not any(example.rules[0] for example in examples)  # nothing predicts the first
         raw = torch.tensor([token for example in examples for token in example.tokens])
         tokens = torch.tensor([self.compact(token) for token in raw.tolist()])
         rules = torch.tensor([rule for example in examples for rule in example.rules])
         rules[tokens >= len(self.trained)] = Rule.GIVEN  # no output row could learn it
-        learned = (rules != Rule.GIVEN).nonzero()[:, 0]
+        counts = (rules != Rule.GIVEN).nonzero()[:, 0]
         return Batch(
             examples,
             tokens[None],
-            rules,
             raw[None],
-            Layout.of([len(example.tokens) for example in examples], learned - 1),
             [image for example in examples for image in example.images],
-            learned,
+            Layout.of([len(example.tokens) for example in examples], counts - 1),
+            tokens[counts],
+            rules[counts],
         )
 
 
@@ -188,10 +189,9 @@ def train(
 
 
 def _right(decoder: TextDecoder, head: Head, batches: list[Batch]) -> Tensor:
-    """Log-probability of each token that counts."""
+    """Log-probability of each target."""
     right = []
     for batch in batches:
         states = decoder(head.embed(batch.tokens), batch.raw, batch.images, batch.layout)
-        target = batch.tokens[0, batch.learned]
-        right.append(head.right(batch.before(states), target, batch.rules[batch.learned]))
+        right.append(head.right(batch.before(states), batch.targets, batch.rules))
     return torch.cat(right)

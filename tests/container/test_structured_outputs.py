@@ -240,7 +240,7 @@ def test_ordinary_expressions_and_schemas_hold(container: Running) -> None:
 
 
 def test_output_ends_under_any_ordinary_schema(container: Running) -> None:
-    """The schemas of the stand-in's exam, which decodes as the server does."""
+    """The schemas of the stand-in's exam, which holds answers as the server does."""
 
     def ask(schema: Any) -> Any:
         fields = {"structured_outputs": {"json": schema}, "max_tokens": MOST_TOKENS, **GREEDY}

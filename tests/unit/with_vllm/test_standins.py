@@ -6,6 +6,7 @@ import pytest
 import torch
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from rich.console import Console
+from transformers import AutoConfig
 
 from deploy import cards
 from deploy.cards import Card
@@ -57,6 +58,13 @@ def test_a_margin_is_over_what_the_server_could_take_instead() -> None:
     assert margin(Rule.ENDS, '"', "}", "a") == -3.0  # and this one is none
     assert margin(Rule.STARTS, '"', '",', "a") == -3.0  # and begins so
     assert margin(Rule.STARTS, "true", "they", "a") == 4.0  # untrained tokens have 0
+
+
+def test_no_number_is_the_worst_margin() -> None:
+    vocabulary = training.Vocabulary(100, [3, 5, 8])
+    (batch,) = vocabulary.batches([Example([9, 3, 5], [Rule.GIVEN, Rule.LEARNED, Rule.LEARNED])])
+    logits = torch.tensor([[4.0, 1.0, 1.0], [4.0, torch.nan, 1.0]])
+    assert exam._margins(logits, batch, vocabulary).tolist() == [3.0, -torch.inf]
 
 
 def test_the_exam_asks_all_that_the_tests_rely_on(card: Card, corpus: Corpus) -> None:
@@ -179,6 +187,10 @@ def test_what_is_written_is_read_back(card: Card, corpus: Corpus, tmp_path: Path
         expected = batch.before(model(embedding, batch.raw, batch.images, batch.layout))
         got = batch.before(stored.float().model(embedding, batch.raw, batch.images, batch.layout))
     assert torch.allclose(got, expected, atol=0.1)  # rounded to the dtype of the card
+    if card.formats.config != "mistral":
+        written, used = AutoConfig.from_pretrained(tmp_path), model.text.config
+        for field in ("rope_parameters", "rms_norm_eps", "sliding_window", "num_experts_per_tok"):
+            assert getattr(written, field) == getattr(used, field)
     rounded = (head.output * checkpoint.SHARPNESS).to(stored.output.dtype)
     assert torch.equal(stored.output[vocabulary.trained], rounded)
 
@@ -204,9 +216,10 @@ def test_examples_in_one_row_are_as_if_alone(card: Card, corpus: Corpus) -> None
         expected = torch.cat([one.before(states(one)) for one in alone])
         whole = model(head.embed(alone[0].tokens), alone[0].raw, alone[0].images)
     assert torch.allclose(together.before(made), expected, atol=1e-4)
-    assert torch.allclose(alone[0].before(whole), expected[: len(alone[0].learned)], atol=1e-4)
-    counted = [together.example_of(index) for index in range(len(together.learned))]
-    assert counted == [one.examples[0] for one in alone for _ in one.learned]
+    assert torch.allclose(alone[0].before(whole), expected[: len(alone[0].targets)], atol=1e-4)
+    assert 1 < len(together.layout.groups) < len(together.examples)
+    counted = [together.example_of(index) for index in range(len(together.targets))]
+    assert counted == [one.examples[0] for one in alone for _ in one.targets]
     unused = torch.ones(made.shape[1], dtype=torch.bool)
     unused[together.layout.used] = False
     first = slice(0, int((together.layout.places[0] == 0).nonzero()[1]))
