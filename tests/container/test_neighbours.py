@@ -28,9 +28,9 @@ SECONDS = 8.0  # of an attack
 # such as another session's, may keep any process from a core for 0.7 s, whatever its nice value
 # (autogroup in sched(7)): the test repeats a measurement only if there was other work.
 MEDIAN_TIMES, LONGEST_TIMES = 3, 60
-# A step with eight more answers takes longer, whatever they are, if each has four times as many
-# tokens to choose from.
-LARGE, LARGE_TIMES = 32768, 4
+# Where as many ordinary answers already cost a neighbour that much, as with a large vocabulary on a
+# slow CPU: … times its median beside them.
+ORDINARY_TIMES = 2
 
 pytestmark = [
     pytest.mark.parametrize("container", ["mistral-7b", "pixtral-12b"], indirect=True),
@@ -301,11 +301,9 @@ def check(
 ) -> None:
     allowed = {400} if name in REFUSED else {200, 400, 503}
     reaches_engine = name not in {*REFUSED, *SHOWN}
-    is_large = reaches_engine and container.card.architecture.vocabulary > LARGE
-    most = (LARGE_TIMES if is_large else MEDIAN_TIMES) * alone
     numbers = itertools.count()
 
-    def beside() -> tuple[float, float, str]:
+    def beside() -> tuple[float, float, float, str]:
         with attacked(clients, another(make, next(numbers), container.card.name)) as statuses:
             during = neighbour(SECONDS)
         median, longest = statistics.median(during), max(during)
@@ -313,12 +311,19 @@ def check(
         print(f"{name}: {median / alone:.1f} times {alone:.3f} s, longest {longest:.3f} s; {seen}")
         assert statuses
         assert set(statuses) <= allowed, statuses
-        return median, longest, seen
+        most = MEDIAN_TIMES * alone
+        if median >= most and reaches_engine:
+            with attacked(clients, lambda _: SAMPLED):
+                ordinary = statistics.median(neighbour(SECONDS))
+            print(f"{median / ordinary:.1f} times {ordinary:.3f} s beside ordinary answers")
+            most = max(most, ORDINARY_TIMES * ordinary)
+        return median, most, longest, seen
 
-    def is_little(found: tuple[float, float, str]) -> bool:
-        return found[0] < most and found[1] < LONGEST_TIMES * alone
+    def is_little(found: tuple[float, float, float, str]) -> bool:
+        median, most, longest, _ = found
+        return median < most and longest < LONGEST_TIMES * alone
 
-    median, longest, seen = other_work.tried_again(beside, is_little)
+    median, most, longest, seen = other_work.tried_again(beside, is_little)
     assert median < most
     assert longest < LONGEST_TIMES * alone
     resilience.row(
