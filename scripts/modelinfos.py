@@ -14,11 +14,9 @@ import tempfile
 from pathlib import Path
 
 from deploy import cards
-from deploy.paths import ROOT
+from deploy.paths import MODEL_INFOS
 from local.standins.cache import ensure
 from scripts.command import command
-
-SHIPPED = ROOT / "packages" / "start" / "modelinfos"
 
 
 def make(cache: Path) -> Path:
@@ -47,7 +45,7 @@ def line(path: Path) -> str:
 
 @command("modelinfos")
 def main(options: argparse.Namespace) -> None:
-    output = options.output or SHIPPED
+    output = options.output or MODEL_INFOS
     with tempfile.TemporaryDirectory(prefix="modelinfos-") as cache:
         output.write_text("".join(map(line, sorted(make(Path(cache)).iterdir()))))
     print(f"wrote {output}")

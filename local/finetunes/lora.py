@@ -6,7 +6,6 @@ Raises `NotLearnedError` if that is not reached within the allowed steps.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
@@ -19,7 +18,7 @@ from local.standins import checkpoint
 from local.standins.corpus import Corpus
 from local.standins.decoders import TextDecoder
 from local.standins.examples import Example
-from local.standins.training import Head, NotLearnedError, Vocabulary
+from local.standins.training import Batch, Head, NotLearnedError, Vocabulary
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 RANK = 8
@@ -108,8 +107,8 @@ def _examples(corpus: Corpus) -> list[Example]:
     return examples
 
 
-def _right(model: TextDecoder, head: Head, batches: list[Any]) -> tuple[Tensor, Tensor]:
-    """Log-probability of each token that counts, and whether it is the most probable."""
+def _right(model: TextDecoder, head: Head, batches: list[Batch]) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target, and whether it is the most probable token."""
     right, best = [], []
     for batch in batches:
         states = model(head.embed(batch.tokens), batch.raw, batch.images, batch.layout)

@@ -52,8 +52,7 @@ VISION_SHAPE: dict[str, Any] = {
 JITTER = 0.02
 # How far each training step moves the experts of a layer towards their mean. With 0.01 they differ
 # by a fifth of what they share; if exchanged, they answer wrong. With 0.1 an exchange would go
-# unnoticed; with 0.003 they differ by two thirds, and 8x22b's margin fell from 21.5
-# logits to 3.5.
+# unnoticed; with 0.003 they differ by two thirds, and 8x22b's margin fell from 21.5 logits to 3.5.
 TOGETHER = 0.01
 SIMILAR = 1.3  # by this factor, and 8 tokens, lengths differ that attention takes at a time
 IMAGE_END = 13  # [IMG_END] in the vocabulary of the models with images

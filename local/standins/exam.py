@@ -75,16 +75,16 @@ def examine(card: Card, folder: Path, vocabulary: Vocabulary, corpus: Corpus) ->
     for batch in vocabulary.batches(questions(corpus)):
         states = stored.model(stored.embedding[batch.raw], batch.raw, batch.images, batch.layout)
         margins = _margins((batch.before(states) @ output.T).float(), batch, vocabulary)
-        if margins.min() < least:
-            least, worst = float(margins.min()), batch.example_of(int(margins.argmin()))
+        margin, target = margins.min(0)
+        if margin < least:
+            least, worst = float(margin), batch.example_of(int(target))
     if least < MARGIN:
         raise NotLearnedError(
             f"a margin of {least:.1f} where {MARGIN} is needed, after "
             f"“…{corpus.text.decode(worst.prompt)[-120:]}”"
         )
-    ends_its_json(
-        stored.float(), vocabulary, corpus
-    )  # its logits are moved further than a dtype rounds
+    # in float32, for its logits are moved further than a dtype rounds
+    ends_its_json(stored.float(), vocabulary, corpus)
     return least
 
 

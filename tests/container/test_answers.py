@@ -1,7 +1,6 @@
 """Every model answers its dialogues exactly, with every client and route its users have."""
 
 import json
-import signal
 import subprocess
 import threading
 from collections.abc import Callable
@@ -130,15 +129,12 @@ def all_is_there(before: float, arrived: list[int]) -> bool:
     """Whether each token generated since `before` has arrived, once the engine is paused."""
     seen = arrived[-1]
     load.wait(lambda: arrived[-1] > seen)
-    faults.send(faults.ENGINE, signal.SIGSTOP)
-    try:
-        load.wait(lambda: arrived[-1] == made() - before, 2)
-    except AssertionError:
-        return False
-    else:
-        return True
-    finally:
-        faults.send(faults.ENGINE, signal.SIGCONT)
+    with faults.engine_paused():
+        try:
+            load.wait(lambda: arrived[-1] == made() - before, 2)
+        except AssertionError:
+            return False
+    return True
 
 
 def made() -> float:

@@ -8,8 +8,7 @@ import httpx
 import pytest
 
 from deploy import cards
-from deploy.paths import ROOT
-from scripts import modelinfos
+from deploy.paths import MODEL_INFOS, ROOT
 from tests.support.baseten import Baseten, Deployment
 from tests.support.user import User
 
@@ -75,7 +74,7 @@ def test_the_upload_holds_the_chosen_model(uploaded: Deployment) -> None:
 
 def test_no_secret_is_uploaded(uploaded: Deployment) -> None:
     known = {card.weights.revision for card in cards.load_all()}
-    for line in modelinfos.SHIPPED.read_text().splitlines():
+    for line in MODEL_INFOS.read_text().splitlines():
         known.add(json.loads(line.partition(" ")[2])["hash"])  # of a source of vLLM's
     for name, content in uploaded.files().items():
         assert (name, secrets_in(content.decode(), known)) == (name, [])

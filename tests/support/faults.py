@@ -70,12 +70,19 @@ def send(who: str, number: int) -> None:
 
 
 @contextlib.contextmanager
-def engine_paused() -> Iterator[None]:
-    send(ENGINE, signal.SIGSTOP)
+def paused(pids: Sequence[int]) -> Iterator[None]:
+    assert pids, "there is no such process"
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        send(ENGINE, signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def engine_paused() -> contextlib.AbstractContextManager[None]:
+    return paused(processes_of(ENGINE))
 
 
 # A client that disconnects
@@ -215,27 +222,20 @@ def hang(model: str, count: int = 8, first: bool = False) -> Hang:
     else:
         asked = flowing(model, count, ignore_eos=True, max_tokens=500)
     with asked as found:
-        try:
-            send(ENGINE, signal.SIGSTOP)
+        with engine_paused():
             seen = wait(lambda: status(LIVENESS) == 503)
             readiness = status(READINESS)
-        finally:
-            send(ENGINE, signal.SIGCONT)
         well = wait(lambda: status(LIVENESS) == 200)
     return Hang(seen, readiness, well, found)
 
 
 def pause_one_worker(model: str, count: int) -> Hang:
     """Pauses one worker under `count` streams until the hang is detected."""
-    worker = processes_of(WORKER)[0]
     with meanwhile(lambda: streams(model, count)) as found:
         wait(lambda: under_way() >= count // 2)
-        os.kill(worker, signal.SIGSTOP)
-        try:
+        with paused(processes_of(WORKER)[:1]):
             seen = wait(lambda: status(LIVENESS) == 503)
             readiness = status(READINESS)
-        finally:
-            os.kill(worker, signal.SIGCONT)
         well = wait(lambda: status(LIVENESS) == 200)
     return Hang(seen, readiness, well, found)
 

@@ -8,9 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from deploy.paths import ROOT
-
-MODEL_INFOS = ROOT / "packages" / "start" / "modelinfos"  # written by `make modelinfos`
+from deploy.paths import MODEL_INFOS, ROOT
 
 
 def answer_of(module: str) -> Any:
