@@ -3,7 +3,8 @@
 The path of a request:
 app.py        the ASGI class that vLLM loads; reads settings.py (limits.yaml, PREDICT_…) once
 admission.py  routes, slots, 503 with Retry-After, probes (liveness.py watches the engine),
-              tokens per event while many streams run (pacing.py)
+              tokens per event while many streams run (pacing.py), a rate limit for
+              answers without the engine (rate_limit.py)
 memory.py     room for bodies, and for the images of all requests
 requests/     reads the body, a large one in its turn (turns.py), checks limits, repairs
               conversations and tools, passes it on

@@ -3,13 +3,16 @@
 Promises: only the routes in ROUTES reach vLLM; any other path, however it is spelt, gets a 404, and
 any other method a 405. A request over the limit, or during shutdown, gets a 503 with Retry-After
 before its body is read; admitted requests are never interrupted. Liveness and health are answered
-here (liveness.py). All errors have OpenAI's format, and vLLM's own 503s get a Retry-After. None of
-this relies on Truss's nginx: an image may be built without it.
+here (liveness.py). All errors have OpenAI's format, and vLLM's own 503s get a Retry-After. Answers
+without the engine have a rate limit (rate_limit.py); a delayed one keeps no slot, and no share of
+the image memory. None of this relies on Truss's nginx: an image may be built without it.
 """
 
+import asyncio
 import difflib
 import re
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -18,6 +21,7 @@ from predict import pacing, running
 from predict.asgi import App, Header, Message, Receive, Scope, Send, respond, to_path
 from predict.errors import error_body
 from predict.liveness import EngineWatchdog
+from predict.rate_limit import AnswerRate
 from predict.settings import Settings
 
 LIVENESS = "/liveness"  # fails when only a restart helps
@@ -32,18 +36,18 @@ ALIASES = {
 }
 HEADER_BYTES = 32768  # request line and headers; nginx's large_client_header_buffers
 
-# Routes that read a prompt, and so take a slot, whether or not they use the engine.
-PLACED = frozenset(
-    [
-        *("/predict", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
-        *("/v1/messages/count_tokens", "/tokenize", "/detokenize"),
-    ]
+GENERATING = frozenset(
+    ["/predict", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
 )
+# Routes that read a prompt, and so take a slot, whether or not they use the engine.
+PLACED = GENERATING | {"/v1/messages/count_tokens", "/tokenize", "/detokenize"}
 ROUTES = {
     **dict.fromkeys(PLACED, ("POST",)),
     **dict.fromkeys(("/v1/models", METRICS), ("GET",)),
     **dict.fromkeys((LIVENESS, HEALTH), ("GET", "HEAD")),
 }
+# Without a rate limit: probes, and what takes turns of its own, each as costly as several answers.
+UNLIMITED = frozenset([LIVENESS, HEALTH, METRICS])
 MODEL = re.compile(r"/v1/models/(?!.*\.\.)[^?#]{1,300}")
 STORED_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
 
@@ -63,6 +67,7 @@ class AdmissionMiddleware:
         self.settings = settings
         self.stopping = False
         self.running = 0  # requests that hold a slot: not yet answered in full
+        self.rate = AnswerRate()
         self.watch: EngineWatchdog | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,12 +77,21 @@ class AdmissionMiddleware:
         if scope["type"] != "http":
             await send({"type": "websocket.close"})  # becomes a 403: no route is a WebSocket
             return
+        if meant := ALIASES.get(scope["path"]):
+            scope = to_path(scope, meant)
+        path, method = scope["path"], scope["method"]
+        generates = path in GENERATING and method == "POST"
+        by_engine = generates or bool(STORED_RESPONSE.fullmatch(path))
+        limited = path not in UNLIMITED or method not in ROUTES[path]
+        answer = Answer(send, self.rate, by_engine, limited)
+        await self._respond(scope, receive, answer)
+        await answer.end()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: "Answer") -> None:
         if header_bytes(scope) > HEADER_BYTES:
             message = f"the request's line and headers may have {HEADER_BYTES} bytes"
             await refuse(send, 431, "RequestHeaderFieldsTooLargeError", message)
             return
-        if meant := ALIASES.get(scope["path"]):
-            scope = to_path(scope, meant)
         path, method = scope["path"], scope["method"]
         methods = methods_of(path)
         if methods is None:
@@ -99,7 +113,7 @@ class AdmissionMiddleware:
         else:
             await self._admit(scope, receive, send)
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _admit(self, scope: Scope, receive: Receive, send: "Answer") -> None:
         limit = scope["app"].state.args.max_num_queued_reqs
         behind_nginx = self.settings.most_requests
         if limit is None or (behind_nginx is not None and behind_nginx < limit):
@@ -112,12 +126,12 @@ class AdmissionMiddleware:
                 await put_off(send, f"{limit} requests are being served or queued; try again later")
                 return
 
-        give_back = self._take_slot()
+        send.ended = give_back = self._take_slot()
         seconds = self.watch.clock.token_seconds if self.watch else None
         most = self.settings.stream_interval
         scope[pacing.SCOPE] = pacing.interval(self.running, most, seconds)
         try:
-            await self.app(scope, receive, answering(send, give_back))
+            await self.app(scope, receive, send)
         finally:
             give_back()
 
@@ -178,19 +192,46 @@ class AdmissionMiddleware:
             signal.siginterrupt(number, False)
 
 
-def answering(send: Send, answered: Callable[[], None]) -> Send:
-    """A `send` for vLLM's answers that adds Retry-After to its 503s. It calls `answered` as soon as
-    the last message is sent: the client may send its next request at once, while the rest of vLLM's
-    work waits for a turn of a busy event loop."""
+class Answer:
+    """The `send` of one answer. Adds Retry-After to a 503, and calls `ended` as soon as the last
+    message is sent, or would be if it is delayed: the client may send its next request at once,
+    while the rest of vLLM's work waits for a turn of a busy event loop."""
 
-    async def answer(message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] == 503:
-            message = {**message, "headers": [*message["headers"], RETRY_AFTER]}
-        await send(message)
+    def __init__(self, send: Send, rate: AnswerRate, by_engine: bool, limited: bool) -> None:
+        self.send, self.rate = send, rate
+        self.by_engine, self.limited = by_engine, limited
+        self.ended: Callable[[], None] = lambda: None
+        self.delay = 0.0  # s
+        self.delayed: list[Message] = []
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = self._started(message)
+        elif self.by_engine:
+            self.rate.engine_at = time.monotonic()
+        if self.delay:
+            self.delayed.append(message)
+        else:
+            await self.send(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
-            answered()
+            self.ended()
 
-    return answer
+    def _started(self, start: Message) -> Message:
+        status = start["status"]
+        if status == 503:
+            self.by_engine = False
+            return {**start, "headers": [*start["headers"], RETRY_AFTER]}
+        self.by_engine &= status < 400
+        if self.limited and not self.by_engine:
+            self.delay = self.rate.delay()
+        return start
+
+    async def end(self) -> None:
+        """Sends a delayed answer; call it when all that the request needed is free again."""
+        if self.delay:
+            await asyncio.sleep(self.delay)
+            for message in self.delayed:
+                await self.send(message)
 
 
 def header_bytes(scope: Scope) -> int:
@@ -220,7 +261,7 @@ def did_you_mean(path: str) -> str:
 
 
 async def put_off(send: Send, message: str) -> None:
-    await refuse(send, 503, "ServiceUnavailableError", message, RETRY_AFTER)
+    await refuse(send, 503, "ServiceUnavailableError", message)
 
 
 async def refuse(send: Send, status: int, kind: str, message: str, *more: Header) -> None:

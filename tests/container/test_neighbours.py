@@ -77,6 +77,10 @@ def beams(mark: str, words: int) -> Body:
     return {**asked, "use_beam_search": True, "n": 10, "temperature": 0}
 
 
+def get(path: str) -> Callable[[str], Body]:
+    return lambda _: {"GET": path}
+
+
 def doubling(mark: str) -> Body:
     """Definitions each of which has the next one twice."""
     names = "abcdefghijklm"
@@ -97,6 +101,9 @@ SHORT_TOOL = "a tool of 1,000 dependencies, asking for too many tokens"
 TOO_MANY = 10**6  # tokens
 REFERENCES = "3 KB of references in three tools"
 ERRORS = "1,300 errors in 4 KB"
+GETS = ("GET /metrics", "GET /v1/models", "GET /health")
+WORD = "one word to /tokenize"
+EMPTY = "{}, the shortest request that is refused"
 UNKNOWN = "64 unknown names in 3 KB"
 LONG_MESSAGE = {"role": "user", "content": "The mistral blows. " * 30_000}
 
@@ -212,7 +219,9 @@ ATTACKS: dict[str, Callable[[str], Body]] = {
         **{f"{mark}{number:02}{'qxzjkvw' * 4}": 1 for number in range(64)},
     },
     ERRORS: lambda mark: {"prompt": [1, *[""] * 1300], "max_tokens": 1, "user": mark},
-    "GET /metrics": lambda _: {"GET": "/metrics"},
+    **{name: get(name.removeprefix("GET ")) for name in GETS},
+    EMPTY: lambda _: {},
+    WORD: lambda mark: {"prompt": mark, "return_token_strs": False},
     "ten beams with 1 KB": lambda mark: beams(mark, 50),
     "ten beams with 12 KB": lambda mark: beams(mark, 600),
     "repetition_detection at its limit": lambda _: {
@@ -250,6 +259,7 @@ REFUSED = (
     SHORT_TOOL,
     REFERENCES,
     ERRORS,
+    EMPTY,
 )
 
 
@@ -300,7 +310,7 @@ def check(
     resilience: Report,
 ) -> None:
     allowed = {400} if name in REFUSED else {200, 400, 503}
-    reaches_engine = name not in {*REFUSED, *SHOWN}
+    reaches_engine = name not in {*REFUSED, *SHOWN, *GETS, WORD}
     numbers = itertools.count()
 
     def beside() -> tuple[float, float, float, str]:

@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import math
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from predict import admission, memory, pacing, settings
-from predict.admission import PLACED, AdmissionMiddleware, methods_of
+from predict import admission, memory, pacing, rate_limit, settings
+from predict.admission import PLACED, AdmissionMiddleware, Answer, methods_of
+from predict.rate_limit import AnswerRate
 from predict.requests.middleware import RequestMiddleware
 
+from tests.support.loops import settled
 from tests.support.middleware import Vllm
 
 JSON = [(b"content-type", b"application/json")]
@@ -235,6 +239,89 @@ def test_a_slot_is_free_as_soon_as_its_client_has_the_whole_answer() -> None:
         return [*seen, door.running]
 
     assert asyncio.run(scene()) == [1, 0, 0]
+
+
+START = "http.response.start"
+SHORT = 0.05  # s
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "delayed"),
+    [
+        (CHAT, "POST", 200, False),
+        (CHAT, "POST", 503, False),
+        (CHAT, "POST", 400, True),
+        (CHAT, "POST", 500, True),
+        (CHAT, "OPTIONS", 200, True),
+        ("/tokenize", "POST", 200, True),
+        ("/v1/models", "GET", 200, True),
+        ("/v1/responses/resp_0", "GET", 200, False),  # may be a stream
+        ("/v1/responses/resp_0", "GET", 404, True),
+        ("/docs", "GET", 404, True),
+        ("/metrics", "GET", 200, False),
+        ("/metrics", "POST", 405, True),
+        ("/liveness", "GET", 200, False),
+        ("/", "HEAD", 200, False),
+        ("/health", "GET", 200, False),
+        ("/health", "POST", 405, True),
+    ],
+)
+def test_answers_without_the_engine_are_delayed_and_keep_no_slot(
+    path: str, method: str, status: int, delayed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more than the limit have just been given."""
+    monkeypatch.setattr(rate_limit, "MOST_SECONDS", SHORT)
+    told: list[Any] = [
+        {"type": START, "status": status, "headers": JSON},
+        {"type": "http.response.body", "body": b"{", "more_body": True},
+        {"type": "http.response.body", "body": b"}"},
+    ]
+    sent: list[Any] = []
+
+    async def vllm(_: Any, __: Any, send: Any) -> None:
+        for message in told:
+            await send(message)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def never() -> Any:
+        raise AssertionError("the body was read")
+
+    async def scene() -> tuple[list[Any], int, float]:
+        door.rate.engine_at, door.rate.next_at = time.monotonic(), math.inf
+        began = time.monotonic()
+        asked = asyncio.ensure_future(door(scope, never, send))
+        await settled()
+        at_once, running = [*sent], door.running
+        await asked
+        return at_once, running, time.monotonic() - began
+
+    state = SimpleNamespace(args=SimpleNamespace(max_num_queued_reqs=1), engine_client=Engine())
+    scope: Any = {"type": "http", "path": path, "method": method, "headers": []}
+    scope["app"] = SimpleNamespace(state=state)
+    door = AdmissionMiddleware(vllm, settings.read({}))
+    at_once, running, seconds = asyncio.run(scene())
+    assert running == 0
+    assert at_once == ([] if delayed else sent)
+    assert sent[0]["status"] == status
+    assert len(sent) > 1
+    assert not delayed or seconds > SHORT / 2
+
+
+def test_each_part_of_an_answer_by_the_engine_starts_the_limit() -> None:
+    async def ignore(_: Any) -> None:
+        pass
+
+    async def scene() -> list[bool]:
+        rate, found = AnswerRate(), []
+        answer = Answer(ignore, rate, by_engine=True, limited=True)
+        for message in ({"type": START, "status": 200}, {"type": "http.response.body"}):
+            await answer(message)
+            found.append(any(rate.delay() for _ in range(2 * rate_limit.AT_ONCE)))
+        return found
+
+    assert asyncio.run(scene()) == [False, True]
 
 
 @pytest.mark.parametrize(
