@@ -12,7 +12,6 @@ import asyncio
 import difflib
 import re
 import signal
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -46,8 +45,6 @@ ROUTES = {
     **dict.fromkeys(("/v1/models", METRICS), ("GET",)),
     **dict.fromkeys((LIVENESS, HEALTH), ("GET", "HEAD")),
 }
-# Without a rate limit: probes, and what takes turns of its own, each as costly as several answers.
-UNLIMITED = frozenset([LIVENESS, HEALTH, METRICS])
 MODEL = re.compile(r"/v1/models/(?!.*\.\.)[^?#]{1,300}")
 STORED_RESPONSE = re.compile(r"/v1/responses/[A-Za-z0-9_-]+(/cancel)?")
 
@@ -79,15 +76,13 @@ class AdmissionMiddleware:
             return
         if meant := ALIASES.get(scope["path"]):
             scope = to_path(scope, meant)
-        path, method = scope["path"], scope["method"]
-        generates = path in GENERATING and method == "POST"
-        by_engine = generates or bool(STORED_RESPONSE.fullmatch(path))
-        limited = path not in UNLIMITED or method not in ROUTES[path]
-        answer = Answer(send, self.rate, by_engine, limited)
-        await self._respond(scope, receive, answer)
-        await answer.end()
+        answer = AnswerSender(send, self.rate, scope["app"].state.engine_client)
+        try:
+            await self._respond(scope, receive, answer)
+        finally:
+            await answer.end()
 
-    async def _respond(self, scope: Scope, receive: Receive, send: "Answer") -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: "AnswerSender") -> None:
         if header_bytes(scope) > HEADER_BYTES:
             message = f"the request's line and headers may have {HEADER_BYTES} bytes"
             await refuse(send, 431, "RequestHeaderFieldsTooLargeError", message)
@@ -98,6 +93,7 @@ class AdmissionMiddleware:
             message = f"there is no route {path[:100]!r} here{did_you_mean(path)}"
             await refuse(send, 404, "NotFoundError", message)
         elif path in (LIVENESS, HEALTH) and method in methods:
+            send.limited = False
             await self._probe(path, send)
         elif method not in methods and (method != "OPTIONS" or path in (LIVENESS, HEALTH)):
             allowed = ", ".join(methods)
@@ -105,6 +101,7 @@ class AdmissionMiddleware:
             allow = (b"allow", allowed.encode())
             await refuse(send, 405, "MethodNotAllowedError", message, allow)
         elif path == METRICS:
+            send.limited = method not in methods  # its own turns limit it (requests/middleware.py)
             await self.app(scope, receive, send)
         elif self._closed():
             await put_off(send, "the server is stopping; try again, on another replica")
@@ -113,7 +110,7 @@ class AdmissionMiddleware:
         else:
             await self._admit(scope, receive, send)
 
-    async def _admit(self, scope: Scope, receive: Receive, send: "Answer") -> None:
+    async def _admit(self, scope: Scope, receive: Receive, send: "AnswerSender") -> None:
         limit = scope["app"].state.args.max_num_queued_reqs
         behind_nginx = self.settings.most_requests
         if limit is None or (behind_nginx is not None and behind_nginx < limit):
@@ -127,6 +124,7 @@ class AdmissionMiddleware:
                 return
 
         send.ended = give_back = self._take_slot()
+        send.by_engine = scope["path"] in GENERATING
         seconds = self.watch.clock.token_seconds if self.watch else None
         most = self.settings.stream_interval
         scope[pacing.SCOPE] = pacing.interval(self.running, most, seconds)
@@ -192,14 +190,16 @@ class AdmissionMiddleware:
             signal.siginterrupt(number, False)
 
 
-class Answer:
-    """The `send` of one answer. Adds Retry-After to a 503, and calls `ended` as soon as the last
-    message is sent, or would be if it is delayed: the client may send its next request at once,
-    while the rest of vLLM's work waits for a turn of a busy event loop."""
+class AnswerSender:
+    """The `send` of one answer. Adds Retry-After to a 503, and never delays one, because its client
+    waits anyway. Calls `ended` as soon as the last message is sent, or would be if it is delayed:
+    the client may send its next request at once, while the rest of vLLM's work waits for a turn of
+    a busy event loop."""
 
-    def __init__(self, send: Send, rate: AnswerRate, by_engine: bool, limited: bool) -> None:
-        self.send, self.rate = send, rate
-        self.by_engine, self.limited = by_engine, limited
+    def __init__(self, send: Send, rate: AnswerRate, engine: Any) -> None:
+        self.send, self.rate, self.engine = send, rate, engine
+        self.limited = True  # by the rate, unless the answer is …
+        self.by_engine = False
         self.ended: Callable[[], None] = lambda: None
         self.delay = 0.0  # s
         self.delayed: list[Message] = []
@@ -207,8 +207,6 @@ class Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             message = self._started(message)
-        elif self.by_engine:
-            self.rate.engine_at = time.monotonic()
         if self.delay:
             self.delayed.append(message)
         else:
@@ -219,11 +217,9 @@ class Answer:
     def _started(self, start: Message) -> Message:
         status = start["status"]
         if status == 503:
-            self.by_engine = False
             return {**start, "headers": [*start["headers"], RETRY_AFTER]}
-        self.by_engine &= status < 400
-        if self.limited and not self.by_engine:
-            self.delay = self.rate.delay()
+        if self.limited and not (self.by_engine and status < 400):
+            self.delay = self.rate.delay(self.engine.get_num_unfinished_requests() > 0)
         return start
 
     async def end(self) -> None:

@@ -21,7 +21,9 @@ MESSAGES = f"{URL}/v1/messages"
 TOKENIZE = f"{URL}/tokenize"
 QUESTION = [{"role": "user", "content": "What is the Mistral wind?"}]
 UNDER_WAY_SECONDS = 1.0  # until all clients of an attack have sent something
-PATIENCE_SECONDS = 300  # an image behind a flood of others
+# An image behind a flood of others, or Pixtral's log probabilities of 32 prompts behind seven times
+# as many, on a CPU without AVX512.
+PATIENCE_SECONDS = 600
 
 Body = dict[str, Any]
 Pieces = list[bytes]  # of a body, not copied for each request

@@ -1,6 +1,7 @@
 """What the gate lets through, and what its answers are."""
 
 import asyncio
+import contextlib
 import json
 import math
 import time
@@ -9,8 +10,7 @@ from typing import Any
 
 import pytest
 from predict import admission, memory, pacing, rate_limit, settings
-from predict.admission import PLACED, AdmissionMiddleware, Answer, methods_of
-from predict.rate_limit import AnswerRate
+from predict.admission import PLACED, AdmissionMiddleware, methods_of
 from predict.requests.middleware import RequestMiddleware
 
 from tests.support.loops import settled
@@ -67,6 +67,8 @@ def ask(
     door.running, door.stopping = running, stopping
     asyncio.run(door(scope, receive, send))
     assert door.running == running
+    names = [name for name, _ in sent[0]["headers"]]
+    assert len(names) == len(set(names))
     return (
         sent[0]["status"],
         dict(sent[0]["headers"]),
@@ -241,8 +243,26 @@ def test_a_slot_is_free_as_soon_as_its_client_has_the_whole_answer() -> None:
     assert asyncio.run(scene()) == [1, 0, 0]
 
 
-START = "http.response.start"
-SHORT = 0.05  # s
+def delayed_door(status: int, error: type[Exception] | None = None) -> tuple[Any, Any]:
+    """A door beyond its rate, before a vLLM that answers so, and then may raise an error; and a
+    scope."""
+
+    async def vllm(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": JSON})
+        await send({"type": "http.response.body", "body": b"{", "more_body": True})
+        await send({"type": "http.response.body", "body": b"}"})
+        if error is not None:
+            raise error
+
+    door = AdmissionMiddleware(vllm, settings.read({}))
+    door.rate.next_at = math.inf
+    args = SimpleNamespace(max_num_queued_reqs=2)
+    state = SimpleNamespace(args=args, engine_client=Engine(unfinished=1))
+    return door, {"type": "http", "headers": [], "app": SimpleNamespace(state=state)}
+
+
+async def never() -> Any:
+    raise AssertionError("the body was read")
 
 
 @pytest.mark.parametrize(
@@ -255,10 +275,11 @@ SHORT = 0.05  # s
         (CHAT, "OPTIONS", 200, True),
         ("/tokenize", "POST", 200, True),
         ("/v1/models", "GET", 200, True),
-        ("/v1/responses/resp_0", "GET", 200, False),  # may be a stream
-        ("/v1/responses/resp_0", "GET", 404, True),
+        ("/v1/responses/resp_0", "GET", 200, True),
+        ("/v1/responses/resp_0", "OPTIONS", 200, True),
         ("/docs", "GET", 404, True),
         ("/metrics", "GET", 200, False),
+        ("/metrics", "OPTIONS", 200, True),
         ("/metrics", "POST", 405, True),
         ("/liveness", "GET", 200, False),
         ("/", "HEAD", 200, False),
@@ -267,61 +288,42 @@ SHORT = 0.05  # s
     ],
 )
 def test_answers_without_the_engine_are_delayed_and_keep_no_slot(
-    path: str, method: str, status: int, delayed: bool, monkeypatch: pytest.MonkeyPatch
+    path: str, method: str, status: int, delayed: bool
 ) -> None:
-    """Where more than the limit have just been given."""
-    monkeypatch.setattr(rate_limit, "MOST_SECONDS", SHORT)
-    told: list[Any] = [
-        {"type": START, "status": status, "headers": JSON},
-        {"type": "http.response.body", "body": b"{", "more_body": True},
-        {"type": "http.response.body", "body": b"}"},
-    ]
+    door, scope = delayed_door(status)
     sent: list[Any] = []
-
-    async def vllm(_: Any, __: Any, send: Any) -> None:
-        for message in told:
-            await send(message)
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    async def never() -> Any:
-        raise AssertionError("the body was read")
-
-    async def scene() -> tuple[list[Any], int, float]:
-        door.rate.engine_at, door.rate.next_at = time.monotonic(), math.inf
-        began = time.monotonic()
-        asked = asyncio.ensure_future(door(scope, never, send))
+    async def scene() -> bool:
+        asked = asyncio.ensure_future(door({**scope, "path": path, "method": method}, never, send))
         await settled()
-        at_once, running = [*sent], door.running
-        await asked
-        return at_once, running, time.monotonic() - began
+        waits = not asked.done()
+        asked.cancel()
+        return waits
 
-    state = SimpleNamespace(args=SimpleNamespace(max_num_queued_reqs=1), engine_client=Engine())
-    scope: Any = {"type": "http", "path": path, "method": method, "headers": []}
-    scope["app"] = SimpleNamespace(state=state)
-    door = AdmissionMiddleware(vllm, settings.read({}))
-    at_once, running, seconds = asyncio.run(scene())
-    assert running == 0
-    assert at_once == ([] if delayed else sent)
-    assert sent[0]["status"] == status
-    assert len(sent) > 1
-    assert not delayed or seconds > SHORT / 2
+    assert asyncio.run(scene()) == delayed
+    assert [message["status"] for message in sent[:1]] == ([] if delayed else [status])
+    assert door.running == 0
 
 
-def test_each_part_of_an_answer_by_the_engine_starts_the_limit() -> None:
-    async def ignore(_: Any) -> None:
-        pass
+@pytest.mark.parametrize("error", [None, ValueError])
+def test_a_delayed_answer_is_sent_whole(
+    error: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limit, "MOST_SECONDS", 0.05)
+    door, scope = delayed_door(400, error)
+    sent: list[Any] = []
 
-    async def scene() -> list[bool]:
-        rate, found = AnswerRate(), []
-        answer = Answer(ignore, rate, by_engine=True, limited=True)
-        for message in ({"type": START, "status": 200}, {"type": "http.response.body"}):
-            await answer(message)
-            found.append(any(rate.delay() for _ in range(2 * rate_limit.AT_ONCE)))
-        return found
+    async def send(message: Any) -> None:
+        sent.append(message)
 
-    assert asyncio.run(scene()) == [False, True]
+    began = time.monotonic()
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        asyncio.run(door({**scope, "path": CHAT, "method": "POST"}, never, send))
+    assert time.monotonic() - began >= 0.05
+    assert [message.get("status") or message["body"] for message in sent] == [400, b"{", b"}"]
 
 
 @pytest.mark.parametrize(
