@@ -21,6 +21,7 @@ from predict.asgi import App, Header, Message, Receive, Scope, Send, respond, to
 from predict.errors import error_body
 from predict.liveness import EngineWatchdog
 from predict.rate_limit import AnswerRate
+from predict.requests.turns import SHOWING
 from predict.settings import Settings
 
 LIVENESS = "/liveness"  # fails when only a restart helps
@@ -38,8 +39,7 @@ HEADER_BYTES = 32768  # request line and headers; nginx's large_client_header_bu
 GENERATING = frozenset(
     ["/predict", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
 )
-# Routes that read a prompt, and so take a slot, whether or not they use the engine.
-PLACED = GENERATING | {"/v1/messages/count_tokens", "/tokenize", "/detokenize"}
+PLACED = GENERATING | SHOWING  # they read a prompt, and so take a slot, also without the engine
 ROUTES = {
     **dict.fromkeys(PLACED, ("POST",)),
     **dict.fromkeys(("/v1/models", METRICS), ("GET",)),
@@ -117,7 +117,7 @@ class AdmissionMiddleware:
             limit = behind_nginx
         if limit is not None:
             # vLLM counts sequences, and only those that have reached its engine
-            unfinished = scope["app"].state.engine_client.get_num_unfinished_requests()
+            unfinished = send.engine.get_num_unfinished_requests()
             if max(self.running, unfinished) >= limit:
                 self.make_room()
                 await put_off(send, f"{limit} requests are being served or queued; try again later")

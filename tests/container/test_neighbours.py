@@ -265,7 +265,7 @@ REFUSED = (
 
 def answers_of(body: Body) -> int:
     """How many ordinary answers a request has at least."""
-    return int(body["n"]) if {**body, **SAMPLED} == body and "n" in body else 1
+    return int(body.get("n", 1)) if {**body, **SAMPLED} == body else 1
 
 
 def answers(mark: str, compared: bool) -> Body:

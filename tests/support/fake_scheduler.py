@@ -8,7 +8,6 @@ Needs vLLM, as the code under test does."""
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from predict.scheduling import GRAMMAR
 
 
@@ -51,14 +50,6 @@ def constrained(name: str, ready: bool = True) -> Any:
 
 def waited(one: Any) -> float:
     return float(one.first_token_at - one.came_at)
-
-
-def clock_of(monkeypatch: pytest.MonkeyPatch, module: Any) -> Any:
-    """Time for this module alone: with a global patch, an event loop in a thread would sleep for
-    hours."""
-    now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.seconds))
-    return now
 
 
 class FakeScheduler:

@@ -243,9 +243,15 @@ def test_a_slot_is_free_as_soon_as_its_client_has_the_whole_answer() -> None:
     assert asyncio.run(scene()) == [1, 0, 0]
 
 
-def delayed_door(status: int, error: type[Exception] | None = None) -> tuple[Any, Any]:
-    """A door beyond its rate, before a vLLM that answers so, and then may raise an error; and a
-    scope."""
+async def never() -> Any:
+    raise AssertionError("the body was read")
+
+
+def beyond_the_rate(
+    path: str, method: str, status: int, error: type[Exception] | None = None
+) -> tuple[AdmissionMiddleware, Any, list[Any]]:
+    """A door beyond its rate, before a vLLM that answers so, and then may raise an error; a request
+    to it, to be awaited; and what the client gets."""
 
     async def vllm(_: Any, __: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": JSON})
@@ -254,15 +260,16 @@ def delayed_door(status: int, error: type[Exception] | None = None) -> tuple[Any
         if error is not None:
             raise error
 
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    sent: list[Any] = []
     door = AdmissionMiddleware(vllm, settings.read({}))
     door.rate.next_at = math.inf
     args = SimpleNamespace(max_num_queued_reqs=2)
     state = SimpleNamespace(args=args, engine_client=Engine(unfinished=1))
-    return door, {"type": "http", "headers": [], "app": SimpleNamespace(state=state)}
-
-
-async def never() -> Any:
-    raise AssertionError("the body was read")
+    scope = {"type": "http", "path": path, "method": method, "headers": []}
+    return door, door({**scope, "app": SimpleNamespace(state=state)}, never, send), sent
 
 
 @pytest.mark.parametrize(
@@ -290,14 +297,10 @@ async def never() -> Any:
 def test_answers_without_the_engine_are_delayed_and_keep_no_slot(
     path: str, method: str, status: int, delayed: bool
 ) -> None:
-    door, scope = delayed_door(status)
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
+    door, request, sent = beyond_the_rate(path, method, status)
 
     async def scene() -> bool:
-        asked = asyncio.ensure_future(door({**scope, "path": path, "method": method}, never, send))
+        asked = asyncio.ensure_future(request)
         await settled()
         waits = not asked.done()
         asked.cancel()
@@ -313,15 +316,10 @@ def test_a_delayed_answer_is_sent_whole(
     error: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limit, "MOST_SECONDS", 0.05)
-    door, scope = delayed_door(400, error)
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
+    _, request, sent = beyond_the_rate(CHAT, "POST", 400, error)
     began = time.monotonic()
     with pytest.raises(error) if error else contextlib.nullcontext():
-        asyncio.run(door({**scope, "path": CHAT, "method": "POST"}, never, send))
+        asyncio.run(request)
     assert time.monotonic() - began >= 0.05
     assert [message.get("status") or message["body"] for message in sent] == [400, b"{", b"}"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.clocks import clock_of
+
 turns = pytest.importorskip("predict.constraints.turns")
 from predict.scheduling import GRAMMAR  # noqa: E402  # needs vLLM too
-
-from tests.support.fake_scheduler import clock_of  # noqa: E402
 
 SLOW, QUICK, MODEL = 0.015, 0.00005, 0.005  # seconds: of masks, and of a step without them
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.clocks import clock_of
+
 turns = pytest.importorskip("predict.images.turns")
 from tests.support import fake_scheduler  # noqa: E402  # needs vLLM too
-from tests.support.fake_scheduler import FakeScheduler, clock_of, constrained, waited  # noqa: E402
+from tests.support.fake_scheduler import FakeScheduler, constrained, waited  # noqa: E402
 
 TOKENS = 100  # of a step
 TEXT, IMAGE = 0.02, 1.5  # seconds of a step without and with images, on a slow machine

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.clocks import clock_of
+
 prefill_turns = pytest.importorskip("predict.prefill_turns")
 from tests.support.fake_scheduler import (  # noqa: E402  # needs vLLM too
     FakeScheduler,
-    clock_of,
     constrained,
     request,
     waited,
