@@ -1,4 +1,4 @@
-"""local/cpu/cpu_float16.py against torch's own product."""
+"""local/cpu/cpu_linear.py against torch's own product."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -9,23 +9,23 @@ import torch
 from vllm import _custom_ops
 from vllm.model_executor.layers import utils
 
-from local.cpu import cpu_float16
+from local.cpu import cpu_linear
 
 
 @pytest.fixture
-def refuses_float16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """oneDNN, as on a processor without float16, and what a container makes of it; afterwards
-    vLLM's functions are its own again."""
+def refuses_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN, as on a processor without 16-bit arithmetic, and what a container makes of it;
+    afterwards vLLM's functions are its own again."""
     create = _custom_ops.create_onednn_mm
 
-    def without_float16(weight: torch.Tensor, *others: Any) -> Any:
-        if weight.dtype == torch.float16:
+    def without_16_bits(weight: torch.Tensor, *others: Any) -> Any:
+        if weight.dtype != torch.float32:
             raise RuntimeError("could not create a primitive descriptor")
         return create(weight, *others)
 
-    monkeypatch.setattr(_custom_ops, "create_onednn_mm", without_float16)
+    monkeypatch.setattr(_custom_ops, "create_onednn_mm", without_16_bits)
     monkeypatch.setattr(_custom_ops, "onednn_mm", _custom_ops.onednn_mm)
-    cpu_float16.register()
+    cpu_linear.register()
 
 
 def linear(weight: torch.Tensor) -> Callable[..., torch.Tensor]:
@@ -39,7 +39,7 @@ def linear(weight: torch.Tensor) -> Callable[..., torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 33])
 def test_the_product_is_torch_s(
-    refuses_float16: None, rows: int, dtype: torch.dtype, bias: torch.Tensor | None
+    refuses_16_bits: None, rows: int, dtype: torch.dtype, bias: torch.Tensor | None
 ) -> None:
     numbers = torch.Generator().manual_seed(7)
     weight = torch.randn(96, 64, generator=numbers).to(dtype)
@@ -53,10 +53,14 @@ def test_the_product_is_torch_s(
     torch.testing.assert_close(product.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-3)
 
 
-def test_large_weights_are_left_to_torch(
-    refuses_float16: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_beyond_the_most_are_left_to_torch(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(cpu_float16, "LARGEST", 96 * 64 * 2)
+    weight = torch.ones(96, 64, dtype=dtype)
+    monkeypatch.setattr(cpu_linear, "MOST", 3 * weight.nbytes)
+    request.getfixturevalue("refuses_16_bits")
+    assert _custom_ops.create_onednn_mm(weight.t(), 32).float32
     with pytest.raises(RuntimeError, match="primitive descriptor"):
-        _custom_ops.create_onednn_mm(torch.zeros(96, 64, dtype=torch.float16).t(), 32)
-    assert linear(torch.ones(96, 64).half())(torch.ones(1, 64).half(), None)[0, 0] == 64
+        _custom_ops.create_onednn_mm(weight.t(), 32)
+    assert linear(weight)(weight[:1], None)[0, 0] == 64
