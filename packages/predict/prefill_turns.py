@@ -67,7 +67,6 @@ class PrefillTurns(SchedulerTurns):
         self.last: str | None = None  # request that vLLM tried to admit to the step
         self.blocked: str | None = None  # does not fit the cache; vLLM looks at nothing behind it
         self.holders: set[str] = set()  # what ran when that was found
-        self.own_limits: tuple[int, int, bool] | None = None  # the scheduler's
         self.cache: Any = None  # the scheduler's, of blocks of tokens
         self.groups: list[int] = []  # of its layers
         self.short_at = self.at = -math.inf
@@ -190,28 +189,6 @@ class PrefillTurns(SchedulerTurns):
         quick = int(costly * self.quick_seconds() / max(1e-6, seconds))
         if quick < costly or costly >= self.costly_tokens:
             self.costly_tokens = quick
-
-    def limit(self, scheduler: Any, tokens: int) -> None:
-        """At most `tokens` of a prompt in the step that is scheduled next, or fewer if vLLM's own
-        threshold is lower. vLLM's adaptive threshold is raised to a request's share of the step."""
-        config, most = scheduler.scheduler_config, scheduler.max_num_scheduled_tokens
-        threshold = config.long_prefill_token_threshold
-        adaptive = scheduler.adaptive_long_prefill_threshold
-        self.own_limits = threshold, most, adaptive
-        requests = sum(scheduler.get_request_counts())
-        if threshold and adaptive:
-            threshold = max(threshold, config.max_num_batched_tokens // max(1, requests))
-        config.long_prefill_token_threshold = min(threshold or tokens, tokens)
-        scheduler.adaptive_long_prefill_threshold = False
-        if requests == 1:  # vLLM then ignores the threshold
-            scheduler.max_num_scheduled_tokens = min(most, tokens)
-
-    def restore(self, scheduler: Any) -> None:
-        if self.own_limits is not None:
-            threshold, scheduler.max_num_scheduled_tokens, adaptive = self.own_limits
-            scheduler.scheduler_config.long_prefill_token_threshold = threshold
-            scheduler.adaptive_long_prefill_threshold = adaptive
-            self.own_limits = None
 
 
 turns = PrefillTurns()

@@ -20,12 +20,14 @@ log = logging.getLogger(LOGGER)
 
 
 class SchedulerTurns:
-    """The turns of one scheduler: what is called around each step. This class changes nothing."""
+    """The turns of one scheduler: what is called around each step. This class changes nothing by
+    itself."""
 
     whose = "requests"  # whose turns these are, for the log
 
     def __init__(self) -> None:
         self.failed = False
+        self.own_limits: tuple[int, int, bool] | None = None  # the scheduler's
 
     def safely(self, do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
         """What `do` returns; `otherwise` from the first error on."""
@@ -49,8 +51,30 @@ class SchedulerTurns:
         """vLLM looks at a request that waits; `ready`: it admits the request if that fits the
         cache."""
 
+    def limit(self, scheduler: Any, tokens: int) -> None:
+        """At most `tokens` of a prompt in the step that is scheduled next, or fewer if vLLM's own
+        threshold is lower. vLLM's adaptive threshold is raised to a request's share of the step."""
+        config, most = scheduler.scheduler_config, scheduler.max_num_scheduled_tokens
+        if config.disable_chunked_mm_input:  # an image that is longer would wait for ever
+            return
+        threshold = config.long_prefill_token_threshold
+        adaptive = scheduler.adaptive_long_prefill_threshold
+        self.own_limits = threshold, most, adaptive
+        requests = sum(scheduler.get_request_counts())
+        if threshold and adaptive:
+            threshold = max(threshold, config.max_num_batched_tokens // max(1, requests))
+        config.long_prefill_token_threshold = min(threshold or tokens, tokens)
+        scheduler.adaptive_long_prefill_threshold = False
+        if requests == 1:  # vLLM then ignores the threshold
+            scheduler.max_num_scheduled_tokens = min(most, tokens)
+
     def restore(self, scheduler: Any) -> None:
         """After a step was scheduled, even if something failed."""
+        if self.own_limits is not None:
+            threshold, scheduler.max_num_scheduled_tokens, adaptive = self.own_limits
+            scheduler.scheduler_config.long_prefill_token_threshold = threshold
+            scheduler.adaptive_long_prefill_threshold = adaptive
+            self.own_limits = None
 
     def scheduled(self, scheduler: Any, output: Any) -> None:
         """After a step was scheduled: what is in it."""

@@ -64,6 +64,17 @@ class FakeScheduler:
         self.deferred_waiting: set[Any] = set()
         self.current_step = 0
         self.steps: list[dict[str, int]] = []  # tokens by request
+        self.scheduler_config = SimpleNamespace(
+            max_num_batched_tokens=self.step_tokens,
+            long_prefill_token_threshold=0,
+            enable_chunked_prefill=True,
+            disable_chunked_mm_input=False,
+        )
+        self.adaptive_long_prefill_threshold = False
+        self.max_num_scheduled_tokens = self.step_tokens
+
+    def get_request_counts(self) -> tuple[int, int]:
+        return len(self.running), len(self.waiting)
 
     def seconds_of(self, working: list[Any], tokens: int) -> float:
         """The seconds of a step with tokens of these requests."""
@@ -71,7 +82,11 @@ class FakeScheduler:
 
     def budget(self) -> tuple[int, int]:
         """The tokens of the step, and the maximum of one request in it."""
-        return self.step_tokens, self.step_tokens
+        several, most = sum(self.get_request_counts()), self.max_num_scheduled_tokens
+        cut = self.scheduler_config.long_prefill_token_threshold if several > 1 else 0
+        if cut and self.adaptive_long_prefill_threshold:
+            cut = max(cut, self.step_tokens // several)
+        return most, cut or most
 
     def fits(self, one: Any) -> bool:
         return True

@@ -9,10 +9,11 @@ holds text up for as many steps as all of it takes.
 Promises: a request without images waits only for the image work under way when it comes, one step
 (two with async scheduling), while such requests have had less than OTHERS times what that step
 took. After a slow step with images, if text came lately, images leave the engine free for that
-long, so that most requests find it free. If text came lately, a step takes only as many small
-images as fit into LEAST_SECONDS, or make it BESIDE times as long as the last step without images,
-but not slow; one at least. Without text nothing waits. Images go in order, and wait for at most
-MOST_SECONDS at a time. Nothing is reserved for any request.
+long, so that most requests find it free. If text came lately, a step takes only as many
+sixteenths of its tokens of one large prompt as take PART_SECONDS, one at least, and only as many
+small images as fit into LEAST_SECONDS, or make it BESIDE times as long as the last step without
+images, but not slow; one at least. Without text nothing waits. Images go in order, and wait for at
+most MOST_SECONDS at a time. Nothing is reserved for any request.
 """
 
 import functools
@@ -28,6 +29,9 @@ OTHERS = (1 - SHARE) / SHARE
 # times as long as alone (docs/resilience.md). A GPU may need longer only to read the weights.
 LEAST_SECONDS, BESIDE = 0.015, 1.2
 SLOW_SECONDS = 0.1  # a quicker step delays a first token by less than users notice
+PART_SECONDS = (
+    0.3  # no step beside text with more of large images; slow, so that it is free after it
+)
 TEXT_SECONDS = 2.0  # after text so recent, more may come; rare text costs images little
 MOST_SECONDS = 10.0  # a paused host may make a step look longer
 
@@ -57,7 +61,8 @@ class ImageTurns(SchedulerTurns):
         self.left: float = 0  # tokens of images that the step may still admit
         # marked: the step's image tokens, 0 if a cache has all its images; None without images
         self.times = StepTimes()
-        self.tokens_a_second = math.inf  # of the last such step
+        self.tokens_a_second = math.inf  # of images, in the last such step that encoded some
+        self.prompt_tokens_a_second = 0.0  # of all in the last such step
         self.seconds = SLOW_SECONDS  # what the last such step took
         self.base_seconds = 0.0  # what the last step without images took
         self.ended = self.text_at = -math.inf  # its end; when text last lacked a first token
@@ -89,6 +94,12 @@ class ImageTurns(SchedulerTurns):
         if now - self.text_at < TEXT_SECONDS:
             most = max(LEAST_SECONDS, min(BESIDE * self.base_seconds, SLOW_SECONDS / 2))
             self.left = most * self.tokens_a_second - sum(map(image_work, self.running))
+            # In sixteenths: a CPU's kernels keep 1 MiB for each number of tokens they have seen.
+            if images and not self.held and scheduler.scheduler_config.enable_chunked_prefill:
+                sixteenth = scheduler.scheduler_config.max_num_batched_tokens // 16
+                quick = int(PART_SECONDS * self.prompt_tokens_a_second) // sixteenth
+                self.limit(scheduler, sixteenth * min(16, max(1, quick)))
+                hold_back(scheduler, self.running[1:])
 
     def holds(self, now: float, wanted: bool) -> bool:
         """Whether to hold images back. `wanted`: there is text without its first token."""
@@ -117,11 +128,12 @@ class ImageTurns(SchedulerTurns):
 
     def updated(self, output: Any) -> None:
         now = time.monotonic()
-        for _, tokens, seconds in self.times.ended(output, now):
+        for step, tokens, seconds in self.times.ended(output, now):
             if tokens is None:
                 self.base_seconds = seconds
                 continue
             self.seconds, self.ended = seconds, now
+            self.prompt_tokens_a_second = step.total_num_scheduled_tokens / max(1e-6, seconds)
             if tokens:
                 self.tokens_a_second = tokens / max(1e-6, seconds)
 

@@ -159,6 +159,55 @@ class SmallImages(Scheduler):
         return self.base + float(of_images) * self.a_token
 
 
+class LargeImages(Scheduler):
+    """Each of as many tokens as a step may have, which take a second and a half."""
+
+    step_tokens = max_num_encoder_input_tokens = TOKENS
+
+    def seconds_of(self, working: list[Any], tokens: int) -> float:
+        super().seconds_of(working, tokens)
+        return max(TEXT, tokens / TOKENS * IMAGE)
+
+
+def longest(scheduler: Any, clock: Any, steps: int) -> float:
+    """The seconds of the longest of these steps."""
+    found = []
+    for _ in range(steps):
+        began = clock.seconds
+        scheduler.step()
+        found.append(clock.seconds - began)
+    return float(max(found))
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("text", [True, False])
+def test_a_step_has_only_a_part_of_a_large_image_where_text_comes(
+    clock: Any, text: bool, count: int
+) -> None:
+    scheduler = LargeImages(clock)
+    scheduler.add(request("first", images=1))  # of which the scheduler learns what they take
+    scheduler.run(10)
+    if text:
+        scheduler.add(request("text", answer=1000))
+        scheduler.step()
+    images = flood(count)
+    scheduler.add(*images)
+    taken = longest(scheduler, clock, 20)
+    assert taken <= turns.PART_SECONDS + TEXT if text else taken >= IMAGE
+    scheduler.run(count * 20 * IMAGE)
+    assert all(one.first_token_at is not None for one in images)
+    assert scheduler.scheduler_config.long_prefill_token_threshold == 0
+    assert scheduler.max_num_scheduled_tokens == TOKENS
+
+
+@pytest.mark.parametrize("name", ["enable_chunked_prefill", "disable_chunked_mm_input"])
+def test_images_that_vllm_may_not_divide_are_whole(clock: Any, name: str) -> None:
+    scheduler = LargeImages(clock)
+    setattr(scheduler.scheduler_config, name, name.startswith("disable"))
+    scheduler.add(request("text"), *flood(2))
+    assert longest(scheduler, clock, 20) >= IMAGE
+
+
 @pytest.mark.parametrize("base", [0.004, 0.05])
 @pytest.mark.parametrize("text", [True, False])
 def test_a_step_has_as_many_small_images_as_are_quick_where_text_comes(

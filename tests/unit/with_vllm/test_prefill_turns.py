@@ -35,13 +35,6 @@ class Scheduler(FakeScheduler):
         self.seconds = lambda tokens: BASE_SECONDS + TOKEN_SECONDS * tokens
         self.put_off: set[str] = set()  # by turns of another kind
         self.cached: set[str] = set()  # blocks, by what stands for their hash
-        self.scheduler_config = SimpleNamespace(
-            max_num_batched_tokens=TOKENS,
-            long_prefill_token_threshold=0,
-            enable_chunked_prefill=True,
-        )
-        self.adaptive_long_prefill_threshold = False
-        self.max_num_scheduled_tokens = TOKENS
         self.kv_cache_config = SimpleNamespace(kv_cache_groups=["all layers"])
         self.kv_cache_manager = SimpleNamespace(
             prefix_cache_lookup_enabled=lambda one: one.sampling_params is None,
@@ -50,18 +43,8 @@ class Scheduler(FakeScheduler):
             ),
         )
 
-    def get_request_counts(self) -> tuple[int, int]:
-        return len(self.running), len(self.waiting)
-
     def seconds_of(self, working: list[Any], tokens: int) -> float:
         return self.seconds(tokens)
-
-    def budget(self) -> tuple[int, int]:
-        several, most = sum(self.get_request_counts()), self.max_num_scheduled_tokens
-        cut = self.scheduler_config.long_prefill_token_threshold if several > 1 else 0
-        if cut and self.adaptive_long_prefill_threshold:
-            cut = max(cut, TOKENS // several)
-        return most, cut or most
 
     def fits(self, one: Any) -> bool:
         return bool(sum(each.num_prompt_tokens for each in [one, *self.running]) <= self.cache)
@@ -448,6 +431,16 @@ def test_a_long_prompt_is_not_cut_as_those_are_that_come_behind_it(clock: Any) -
     quick = prefill_turns.QUICK_SECONDS / TOKEN_SECONDS
     assert [*scheduler.steps[-1]] == ["long 0"]
     assert TOKENS // 16 <= scheduler.steps[-1]["long 0"] <= quick
+
+
+def test_nothing_is_cut_if_vllm_may_not_divide_images(clock: Any) -> None:
+    """An image that is longer than the cut would wait for ever."""
+    scheduler = Scheduler(clock)
+    scheduler.scheduler_config.disable_chunked_mm_input = True
+    scheduler.add(request("short"), *flood(2))
+    scheduler.step()
+    scheduler.step()
+    assert sum(scheduler.steps[-1].values()) == TOKENS
 
 
 def test_vllm_s_adaptive_threshold_undoes_no_cut(clock: Any) -> None:
