@@ -1,7 +1,8 @@
 """Does once what vLLM's API server repeats for every token of every stream.
 
 vLLM asks Mistral's tokenizer, which is Python, for the piece of each token and for the text of two
-short windows of pieces: its largest share of CPU. It also reads an environment variable. The
+short windows of pieces: its largest share of CPU; and for the text of each token that has a log
+probability, 21 beside each token of an answer. It also reads an environment variable. The
 answers depend only on the vocabulary, and most come again; the environment no longer changes. And
 mistral-common decodes each prompt that it makes, in Python, for a field that nobody reads: most of
 the time that a prompt takes.
@@ -56,6 +57,22 @@ def text_remembered(convert: Convert) -> Convert:
     return convert_tokens_to_string
 
 
+def one_remembered(decode: Convert) -> Convert:
+    """`decode(self, ids, skip_special_tokens)`, with a cache for single ids."""
+
+    @functools.lru_cache(PIECES)
+    def of_one(tokenizer: Any, token: int, skip_special_tokens: bool) -> str:
+        return str(decode(tokenizer, [token], skip_special_tokens))
+
+    @functools.wraps(decode)
+    def decoded(self: Any, ids: Sequence[int] | int, skip_special_tokens: bool = False) -> str:
+        if isinstance(ids, list) and len(ids) == 1:
+            return of_one(self, ids[0], skip_special_tokens)
+        return str(decode(self, ids, skip_special_tokens))
+
+    return decoded
+
+
 _making = threading.local()  # `prompt`: this thread is making one
 
 
@@ -96,6 +113,7 @@ def install() -> None:
     for of, name, better in (
         (MistralTokenizer, "convert_ids_to_tokens", pieces_remembered),
         (MistralTokenizer, "convert_tokens_to_string", text_remembered),
+        (MistralTokenizer, "decode", one_remembered),
         (Prompts, "encode_chat_completion", without_text),
         (InstructTokenizerBase, "decode", unless_making),
     ):

@@ -40,6 +40,7 @@ NAMES: dict[str, str] = {
     "vllm.tokenizers.mistral:MistralTokenizer": "per_token.py remembers texts of tokens",
     "vllm.tokenizers.mistral:MistralTokenizer.convert_ids_to_tokens": "per_token.py",
     "vllm.tokenizers.mistral:MistralTokenizer.convert_tokens_to_string": "per_token.py",
+    "vllm.tokenizers.mistral:MistralTokenizer.decode": "per_token.py",
     "vllm.tokenizers:cached_tokenizer_from_config": "constraints/verdicts.py reads the vocabulary",
     "vllm.v1.structured_output.backend_xgrammar:XgrammarBackend": (
         "constraints/verdicts.py makes its TokenizerInfo; trial.py compiles as compile_grammar does"

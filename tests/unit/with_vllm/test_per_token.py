@@ -11,6 +11,7 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer as Prompts
 from mistral_common.tokens.tokenizers.sentencepiece import SentencePieceTokenizer
 from predict import per_token
 from vllm.tokenizers.detokenizer_utils import (
+    convert_ids_list_to_tokens,
     convert_prompt_ids_to_tokens,
     detokenize_incrementally,
 )
@@ -26,6 +27,7 @@ TEXT = (ROOT / "docs" / "requests.md").read_text()[:4000] + " été Ünïcode �
 class Remembering(MistralTokenizer):  # type: ignore[misc]
     convert_ids_to_tokens = per_token.pieces_remembered(MistralTokenizer.convert_ids_to_tokens)
     convert_tokens_to_string = per_token.text_remembered(MistralTokenizer.convert_tokens_to_string)
+    decode = per_token.one_remembered(MistralTokenizer.decode)
 
 
 def text(tokenizer: Any, ids: list[int], skip_special_tokens: bool) -> list[str]:
@@ -59,6 +61,19 @@ def test_the_text_of_every_token_is_the_same(plain: Any, skip_special_tokens: bo
         expected = text(plain, sequence, skip_special_tokens)
         for _ in range(2):  # what is asked first, and what is remembered
             assert text(remembering, sequence, skip_special_tokens) == expected
+
+
+def test_the_text_beside_each_log_probability_is_the_same(plain: Any) -> None:
+    remembering = copy.copy(plain)
+    remembering.__class__ = Remembering
+    ids = [*plain.encode(TEXT), *range(600), len(plain) - 1]
+    expected = convert_ids_list_to_tokens(plain, ids)
+    for _ in range(2):
+        assert convert_ids_list_to_tokens(remembering, ids) == expected
+    for skip in (True, False):
+        assert remembering.decode(ids, skip_special_tokens=skip) == plain.decode(ids, skip)
+        assert remembering.decode([1], skip) == plain.decode([1], skip)  # BOS
+        assert remembering.decode(ids[5], skip) == plain.decode(ids[5], skip)
 
 
 def test_what_is_handed_out_may_be_changed() -> None:
@@ -112,5 +127,6 @@ def test_vllm_has_the_methods_that_are_replaced() -> None:
     assert callable(vllm.envs.enable_envs_cache)
     assert callable(MistralTokenizer.convert_ids_to_tokens)
     assert callable(MistralTokenizer.convert_tokens_to_string)
+    assert callable(MistralTokenizer.decode)
     assert callable(Prompts.encode_chat_completion)
     assert callable(InstructTokenizerBase.decode)
