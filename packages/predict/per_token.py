@@ -1,11 +1,11 @@
 """Does once what vLLM's API server repeats for every token of every stream.
 
 vLLM asks Mistral's tokenizer, which is Python, for the piece of each token and for the text of two
-short windows of pieces: its largest share of CPU; and for the text of each token that has a log
-probability, 21 beside each token of an answer. It also reads an environment variable. The
-answers depend only on the vocabulary, and most come again; the environment no longer changes. And
-mistral-common decodes each prompt that it makes, in Python, for a field that nobody reads: most of
-the time that a prompt takes.
+short windows of pieces: its largest share of CPU; and for the text of each token whose log
+probability is requested, up to 21 for each token of an answer. It also reads an environment
+variable. The answers depend only on the vocabulary, and most come again; the environment no longer
+changes. And mistral-common decodes each prompt that it makes, in Python, for a field that nobody
+reads: most of the time that a prompt takes.
 
 Promises: the same text, except in that field. What is kept is bounded. A vLLM without these names
 is left unchanged.
@@ -65,10 +65,10 @@ def one_remembered(decode: Convert) -> Convert:
         return str(decode(tokenizer, [token], skip_special_tokens))
 
     @functools.wraps(decode)
-    def decoded(self: Any, ids: Sequence[int] | int, skip_special_tokens: bool = False) -> str:
-        if isinstance(ids, list) and len(ids) == 1:
+    def decoded(self: Any, ids: Any, skip_special_tokens: bool = False) -> Any:
+        if isinstance(ids, list) and len(ids) == 1 and type(ids[0]) is int:
             return of_one(self, ids[0], skip_special_tokens)
-        return str(decode(self, ids, skip_special_tokens))
+        return decode(self, ids, skip_special_tokens)
 
     return decoded
 

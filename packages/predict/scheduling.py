@@ -27,7 +27,7 @@ class SchedulerTurns:
 
     def __init__(self) -> None:
         self.failed = False
-        self.own_limits: tuple[int, int, bool] | None = None  # the scheduler's
+        self.own_limits: tuple[int, int, bool] | None = None  # the scheduler's, before `limit`
 
     def safely(self, do: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
         """What `do` returns; `otherwise` from the first error on."""
@@ -53,10 +53,9 @@ class SchedulerTurns:
 
     def limit(self, scheduler: Any, tokens: int) -> None:
         """At most `tokens` of a prompt in the step that is scheduled next, or fewer if vLLM's own
-        threshold is lower. vLLM's adaptive threshold is raised to a request's share of the step."""
+        threshold is lower. vLLM's adaptive threshold is raised to a request's share of the step.
+        For `begin`, where prompts may be divided (`enable_chunked_prefill`)."""
         config, most = scheduler.scheduler_config, scheduler.max_num_scheduled_tokens
-        if config.disable_chunked_mm_input:  # an image that is longer would wait for ever
-            return
         threshold = config.long_prefill_token_threshold
         adaptive = scheduler.adaptive_long_prefill_threshold
         self.own_limits = threshold, most, adaptive

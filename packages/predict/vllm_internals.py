@@ -131,7 +131,7 @@ NAMES: dict[str, str] = {
     ),
 }
 
-# --- the scheduler (constraints/turns.py, images/turns.py, prefill_turns.py) ---
+# --- the scheduler (scheduling.py and constraints/, images/ and prefill_turns.py) ---
 
 # What the scheduler does with attributes that these read or set: it counts steps first, skips
 # running requests before their step, and keeps apart those that wait for something other than a

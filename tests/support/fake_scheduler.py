@@ -139,7 +139,7 @@ class FakeScheduler:
             num_scheduled_tokens=tokens,
             total_num_scheduled_tokens=count,
             scheduled_new_reqs=new,
-            scheduled_encoder_inputs=tokens if self.encodes else {},
+            scheduled_encoder_inputs=self.encoded(working, tokens) if self.encodes else {},
         )
         self.turns.scheduled(self, output)
         self.clock.seconds += self.seconds_of(working, count) if count else 0.001
@@ -147,6 +147,19 @@ class FakeScheduler:
         self.steps.append(tokens)
         for one in working:
             self.end(one)
+
+    def encoded(self, working: list[Any], tokens: dict[str, int]) -> dict[str, list[int]]:
+        """The images, by number, of which the step has the first token."""
+        return {
+            one.request_id: [
+                number
+                for number, feature in enumerate(one.mm_features)
+                if 0
+                < one.num_computed_tokens - feature.mm_position.offset
+                <= tokens[one.request_id]
+            ]
+            for one in working
+        }
 
     def take(self, one: Any, most: int) -> int:
         tokens = min(most, one.num_tokens - one.num_computed_tokens)

@@ -1,4 +1,5 @@
-"""A fork of vLLM's has signals of its own, and its parent's port is not kept open by it."""
+"""A fork of vLLM's has signals of its own, its parent's port is not kept open by it, and the memory
+of a step is."""
 
 import os
 import subprocess
@@ -28,10 +29,10 @@ asyncio.run(main())
 """
 
 
-def told(*words: str, program: str = FORKING) -> str:
+def told(*words: str, program: str = FORKING, **variables: str) -> str:
     """What the program printed: of FORKING the fork's exit code, and whether its parent heard the
     fork's signal."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "local" / "cpu")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "local" / "cpu"), **variables}
     command = [sys.executable, "-c", program, *words]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.strip()
@@ -68,3 +69,34 @@ os.wait()
 def test_a_port_is_closed_with_the_parent() -> None:
     assert told(program=LISTENING) == "True"  # what it is for
     assert told("anew", program=LISTENING) == "False"
+
+
+# Prints the page faults of a fork's steps, each of which takes 4 MiB.
+STEPPING = """
+import ctypes, os, resource, sys
+import cpu_fork
+
+PR_SET_THP_DISABLE = 41  # with large pages there would be few
+ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
+if sys.argv[1:]:
+    os.register_at_fork(after_in_child=cpu_fork.begin_anew)
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+if os.fork() == 0:
+    bytearray(4 << 20)
+    before = faults()
+    for _ in range(50):
+        bytearray(4 << 20)
+    print(faults() - before, flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_fork_keeps_the_memory_of_a_step() -> None:
+    threshold = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}  # as deploy/variables.py sets it
+    pages = 50 * (4 << 20) // 4096
+    assert int(told(program=STEPPING, **threshold)) >= pages  # what it is for
+    assert int(told("anew", program=STEPPING, **threshold)) < pages / 10

@@ -9,11 +9,12 @@ holds text up for as many steps as all of it takes.
 Promises: a request without images waits only for the image work under way when it comes, one step
 (two with async scheduling), while such requests have had less than OTHERS times what that step
 took. After a slow step with images, if text came lately, images leave the engine free for that
-long, so that most requests find it free. If text came lately, a step takes only as many
-sixteenths of its tokens of one large prompt as take PART_SECONDS, one at least, and only as many
-small images as fit into LEAST_SECONDS, or make it BESIDE times as long as the last step without
-images, but not slow; one at least. Without text nothing waits. Images go in order, and wait for at
-most MOST_SECONDS at a time. Nothing is reserved for any request.
+long, so that most requests find it free. If text came lately, a step has only as much of large
+prompts as takes about PART_SECONDS, in sixteenths of the step's tokens, beside the encoder's time
+for an image, which nothing divides; and only as many small images as fit into LEAST_SECONDS, or
+make it BESIDE times as long as the last step without images, but not slow; one at least. Without
+text nothing waits. Images go in order, and wait for at most MOST_SECONDS at a time. Nothing is
+reserved for any request.
 """
 
 import functools
@@ -59,10 +60,10 @@ class ImageTurns(SchedulerTurns):
         self.held = False  # the step that is scheduled works on no images
         self.running: list[Any] = []  # requests with image work, and those that the step admits
         self.left: float = 0  # tokens of images that the step may still admit
-        # marked: the step's image tokens, 0 if a cache has all its images; None without images
+        # marked: the tokens of the images that the step encodes; None without image work
         self.times = StepTimes()
-        self.tokens_a_second = math.inf  # of images, in the last such step that encoded some
-        self.prompt_tokens_a_second = 0.0  # of all in the last such step
+        self.encoded_a_second = math.inf  # tokens of images, in the last step that encoded some
+        self.computed_a_second = 0.0  # all tokens, in the last step with image work
         self.seconds = SLOW_SECONDS  # what the last such step took
         self.base_seconds = 0.0  # what the last step without images took
         self.ended = self.text_at = -math.inf  # its end; when text last lacked a first token
@@ -93,13 +94,23 @@ class ImageTurns(SchedulerTurns):
         self.left = math.inf
         if now - self.text_at < TEXT_SECONDS:
             most = max(LEAST_SECONDS, min(BESIDE * self.base_seconds, SLOW_SECONDS / 2))
-            self.left = most * self.tokens_a_second - sum(map(image_work, self.running))
-            # In sixteenths: a CPU's kernels keep 1 MiB for each number of tokens they have seen.
-            if images and not self.held and scheduler.scheduler_config.enable_chunked_prefill:
-                sixteenth = scheduler.scheduler_config.max_num_batched_tokens // 16
-                quick = int(PART_SECONDS * self.prompt_tokens_a_second) // sixteenth
-                self.limit(scheduler, sixteenth * min(16, max(1, quick)))
-                hold_back(scheduler, self.running[1:])
+            self.left = most * self.encoded_a_second - sum(map(image_work, self.running))
+            free = len(scheduler.running) < scheduler.max_num_active_reqs
+            if images and not self.held and (self.running or free):
+                self.divide(scheduler)
+
+    def divide(self, scheduler: Any) -> None:
+        """Limits the step to a part of what large prompts need. In sixteenths: a CPU's kernels keep
+        1 MiB for each number of tokens they have seen."""
+        if not scheduler.scheduler_config.enable_chunked_prefill:
+            return
+        sixteenth = scheduler.scheduler_config.max_num_batched_tokens // 16
+        quick = int(PART_SECONDS * self.computed_a_second) // sixteenth
+        part = sixteenth * min(16, max(1, quick))
+        self.limit(scheduler, part)
+        # of all prompts together: the first may wait for room that the second takes
+        others = max(sixteenth, len(scheduler.running))  # tokens, for answers that go on
+        scheduler.max_num_scheduled_tokens = min(scheduler.max_num_scheduled_tokens, part + others)
 
     def holds(self, now: float, wanted: bool) -> bool:
         """Whether to hold images back. `wanted`: there is text without its first token."""
@@ -120,22 +131,28 @@ class ImageTurns(SchedulerTurns):
     def scheduled(self, scheduler: Any, output: Any) -> None:
         tokens = output.num_scheduled_tokens
         work = [] if self.held else self.running
-        if of_images := sum(tokens.get(one.request_id, 0) for one in work):
-            self.times.begun(output, self.at, of_images if output.scheduled_encoder_inputs else 0)
+        if any(one.request_id in tokens for one in work):
+            encoded = output.scheduled_encoder_inputs
+            of_images = sum(
+                one.mm_features[number].mm_position.length
+                for one in work
+                for number in encoded.get(one.request_id, ())
+            )
+            self.times.begun(output, self.at, of_images)
             self.spent = 0.0
         elif tokens:
             self.times.begun(output, self.at, None)
 
     def updated(self, output: Any) -> None:
         now = time.monotonic()
-        for step, tokens, seconds in self.times.ended(output, now):
-            if tokens is None:
+        for step, encoded, seconds in self.times.ended(output, now):
+            if encoded is None:
                 self.base_seconds = seconds
                 continue
             self.seconds, self.ended = seconds, now
-            self.prompt_tokens_a_second = step.total_num_scheduled_tokens / max(1e-6, seconds)
-            if tokens:
-                self.tokens_a_second = tokens / max(1e-6, seconds)
+            self.computed_a_second = step.total_num_scheduled_tokens / max(1e-6, seconds)
+            if encoded:
+                self.encoded_a_second = encoded / max(1e-6, seconds)
 
 
 turns = ImageTurns()

@@ -23,6 +23,7 @@ def refuses_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
             raise RuntimeError("could not create a primitive descriptor")
         return create(weight, *others)
 
+    monkeypatch.setattr(utils, "check_cpu_sgl_kernel", lambda *_: False)  # of CPUs with AMX
     monkeypatch.setattr(_custom_ops, "create_onednn_mm", without_16_bits)
     monkeypatch.setattr(_custom_ops, "onednn_mm", _custom_ops.onednn_mm)
     cpu_linear.register()

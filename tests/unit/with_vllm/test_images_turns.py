@@ -162,50 +162,85 @@ class SmallImages(Scheduler):
 class LargeImages(Scheduler):
     """Each of as many tokens as a step may have, which take a second and a half."""
 
-    step_tokens = max_num_encoder_input_tokens = TOKENS
-
     def seconds_of(self, working: list[Any], tokens: int) -> float:
         super().seconds_of(working, tokens)
         return max(TEXT, tokens / TOKENS * IMAGE)
 
 
-def longest(scheduler: Any, clock: Any, steps: int) -> float:
-    """The seconds of the longest of these steps."""
+def lasted(scheduler: Any, steps: int, text: bool = False) -> list[float]:
+    """The seconds of each of these steps that worked on images; `text`: more comes before each."""
     found = []
-    for _ in range(steps):
-        began = clock.seconds
+    for number in range(steps):
+        if text:
+            scheduler.add(request(f"more {number}"))
+        began, before = scheduler.clock.seconds, len(scheduler.image_steps)
         scheduler.step()
-        found.append(clock.seconds - began)
-    return float(max(found))
+        if len(scheduler.image_steps) > before:
+            found.append(scheduler.clock.seconds - began)
+    return found
 
 
 @pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("text", [True, False])
-def test_a_step_has_only_a_part_of_a_large_image_where_text_comes(
+def test_a_step_has_only_a_part_of_large_images_where_text_comes(
     clock: Any, text: bool, count: int
 ) -> None:
     scheduler = LargeImages(clock)
-    scheduler.add(request("first", images=1))  # of which the scheduler learns what they take
-    scheduler.run(10)
-    if text:
-        scheduler.add(request("text", answer=1000))
-        scheduler.step()
     images = flood(count)
-    scheduler.add(*images)
-    taken = longest(scheduler, clock, 20)
-    assert taken <= turns.PART_SECONDS + TEXT if text else taken >= IMAGE
-    scheduler.run(count * 20 * IMAGE)
+    scheduler.add(*images)  # all are admitted together: no step has shown what they take
+    first = lasted(scheduler, 2)
+    assert first[0] == pytest.approx(IMAGE)
+    later = lasted(scheduler, 300, text)
+    if text:
+        sixteenth = TOKENS // 16 * IMAGE / TOKENS
+        assert len(later) > 10
+        assert max(later) <= turns.PART_SECONDS + sixteenth
+        assert max(later) > turns.PART_SECONDS - sixteenth
+    elif count > 1:
+        assert max(later) == pytest.approx(IMAGE)
+    scheduler.run(count * 10 * IMAGE)
     assert all(one.first_token_at is not None for one in images)
     assert scheduler.scheduler_config.long_prefill_token_threshold == 0
     assert scheduler.max_num_scheduled_tokens == TOKENS
 
 
-@pytest.mark.parametrize("name", ["enable_chunked_prefill", "disable_chunked_mm_input"])
-def test_images_that_vllm_may_not_divide_are_whole(clock: Any, name: str) -> None:
+class Crowded(LargeImages):
+    """The first image does not fit the encoder's cache before the second has been computed."""
+
+    def take(self, one: Any, most: int) -> int:
+        first, *others = self.running
+        if one is first and others and one.num_computed_tokens == TOKENS:
+            return 0
+        return super().take(one, most)
+
+
+def test_an_image_that_waits_for_another_s_room_does_not_hold_that_one_up(clock: Any) -> None:
+    scheduler = Crowded(clock)
+    images = flood(2)
+    scheduler.add(*images)
+    scheduler.step()
+    scheduler.step()
+    for number in range(2000):
+        scheduler.add(request(f"text {number}"))
+        scheduler.step()
+    assert all(one.first_token_at is not None for one in images)
+
+
+def test_images_that_wait_for_a_slot_divide_no_text(clock: Any) -> None:
+    scheduler = LargeImages(clock, most=1)
+    text = request("text")
+    text.num_prompt_tokens = text.num_tokens = TOKENS - 1
+    scheduler.add(text, *flood(2))
+    scheduler.running.append(scheduler.waiting.pop(0))
+    scheduler.step()
+    assert text.first_token_at is not None
+
+
+def test_images_that_vllm_may_not_divide_are_whole(clock: Any) -> None:
     scheduler = LargeImages(clock)
-    setattr(scheduler.scheduler_config, name, name.startswith("disable"))
+    scheduler.scheduler_config.enable_chunked_prefill = False
     scheduler.add(request("text"), *flood(2))
-    assert longest(scheduler, clock, 20) >= IMAGE
+    assert max(lasted(scheduler, 20)) >= IMAGE
 
 
 @pytest.mark.parametrize("base", [0.004, 0.05])
@@ -213,22 +248,16 @@ def test_images_that_vllm_may_not_divide_are_whole(clock: Any, name: str) -> Non
 def test_a_step_has_as_many_small_images_as_are_quick_where_text_comes(
     clock: Any, text: bool, base: float
 ) -> None:
-    scheduler, lasted = SmallImages(clock), []
+    scheduler = SmallImages(clock)
     scheduler.base = base
     quick = max(turns.LEAST_SECONDS, turns.BESIDE * base)
     scheduler.add(*flood(1000, images=1))
-    for number in range(200):
-        if text:
-            scheduler.add(request(f"text {number}"))
-        began, before = clock.seconds, len(scheduler.image_steps)
-        scheduler.step()
-        if len(scheduler.image_steps) > before:
-            lasted.append(clock.seconds - began)
+    found = lasted(scheduler, 200, text)
     if not text:
-        assert lasted[0] > 2 * quick
+        assert found[0] > 2 * quick
         return
-    assert len(lasted) > 3
-    assert base + 0.005 < lasted[-1] < 1.2 * quick  # several images
+    assert len(found) > 3
+    assert base + 0.005 < found[-1] < 1.2 * quick  # several images
 
 
 def test_a_slow_step_without_images_lets_none_with_images_be_slow(clock: Any) -> None:
@@ -238,25 +267,20 @@ def test_a_slow_step_without_images_lets_none_with_images_be_slow(clock: Any) ->
     scheduler.base = 1.0  # of text alone, as a long prompt may take
     scheduler.add(request("text"))
     scheduler.step()
-    scheduler.base, lasted = 0.004, []
-    for _ in range(3):
-        began = clock.seconds
-        scheduler.step()
-        lasted.append(clock.seconds - began)
-    assert len(scheduler.image_steps) > 1
-    assert max(lasted) < turns.SLOW_SECONDS
+    scheduler.base = 0.004
+    assert 0 < max(lasted(scheduler, 3)) < turns.SLOW_SECONDS
 
 
 def test_a_step_with_images_that_a_cache_has_says_nothing_of_others(clock: Any) -> None:
     scheduler = SmallImages(clock)
     scheduler.add(*flood(8, images=1))
     scheduler.step()
-    known = scheduler.turns.tokens_a_second
+    known = scheduler.turns.encoded_a_second
     scheduler.encodes = False
     scheduler.add(*flood(1, images=1))
     scheduler.run(1)
     assert math.isfinite(known)
-    assert scheduler.turns.tokens_a_second == known
+    assert scheduler.turns.encoded_a_second == known
 
 
 def test_images_wait_for_no_text_that_was_there_once(clock: Any) -> None:

@@ -74,6 +74,22 @@ def test_the_text_beside_each_log_probability_is_the_same(plain: Any) -> None:
         assert remembering.decode(ids, skip_special_tokens=skip) == plain.decode(ids, skip)
         assert remembering.decode([1], skip) == plain.decode([1], skip)  # BOS
         assert remembering.decode(ids[5], skip) == plain.decode(ids[5], skip)
+        assert remembering.decode([[5], [6]], skip) == plain.decode([[5], [6]], skip)
+
+
+def test_a_single_token_is_decoded_once() -> None:
+    asked = []
+
+    def decode(self: Any, ids: Any, skip_special_tokens: bool) -> str:
+        asked.append(ids)
+        return f"{ids} {skip_special_tokens}"
+
+    remembered = per_token.one_remembered(decode)
+    for _ in range(2):
+        assert remembered("tokenizer", [7]) == "[7] False"
+        assert remembered("tokenizer", [7], skip_special_tokens=True) == "[7] True"
+        assert remembered("tokenizer", [7, 8]) == "[7, 8] False"
+    assert asked == [[7], [7], [7, 8], [7, 8]]
 
 
 def test_what_is_handed_out_may_be_changed() -> None:

@@ -433,16 +433,6 @@ def test_a_long_prompt_is_not_cut_as_those_are_that_come_behind_it(clock: Any) -
     assert TOKENS // 16 <= scheduler.steps[-1]["long 0"] <= quick
 
 
-def test_nothing_is_cut_if_vllm_may_not_divide_images(clock: Any) -> None:
-    """An image that is longer than the cut would wait for ever."""
-    scheduler = Scheduler(clock)
-    scheduler.scheduler_config.disable_chunked_mm_input = True
-    scheduler.add(request("short"), *flood(2))
-    scheduler.step()
-    scheduler.step()
-    assert sum(scheduler.steps[-1].values()) == TOKENS
-
-
 def test_vllm_s_adaptive_threshold_undoes_no_cut(clock: Any) -> None:
     scheduler = Scheduler(clock)
     scheduler.scheduler_config.long_prefill_token_threshold = 25
