@@ -114,9 +114,11 @@ class FakeScheduler:
         self.current_step += 1
         (left, most), tokens, new, skipped = self.budget(), {}, [], []
         for one in self.running:
-            if self.current_step >= one.next_decode_eligible_step and left:
-                tokens[one.request_id] = self.take(one, min(left, most))
-                left -= tokens[one.request_id]
+            if self.current_step < one.next_decode_eligible_step or not left:
+                continue
+            if taken := self.take(one, min(left, most)):
+                tokens[one.request_id] = taken
+                left -= taken
         while self.waiting and left and len(self.running) < self.max_num_active_reqs:
             one = self.waiting.pop(0)
             if not self.looks_at(one):

@@ -18,12 +18,12 @@ TEXT, IMAGE = 0.02, 1.5  # seconds of a step without and with images, on a slow 
 QUICK_IMAGE = 0.08
 
 
-def request(name: str, images: int = 0, answer: int = 1) -> Any:
+def request(name: str, images: int = 0, answer: int = 1, prompt: int = 5) -> Any:
     features = [
         SimpleNamespace(mm_position=SimpleNamespace(offset=number * TOKENS, length=TOKENS))
         for number in range(images)
     ]
-    return fake_scheduler.request(name, images * TOKENS + 5, answer, mm_features=features)
+    return fake_scheduler.request(name, images * TOKENS + prompt, answer, mm_features=features)
 
 
 class Scheduler(FakeScheduler):
@@ -208,30 +208,30 @@ class Crowded(LargeImages):
     """The first image does not fit the encoder's cache before the second has been computed."""
 
     def take(self, one: Any, most: int) -> int:
-        first, *others = self.running
-        if one is first and others and one.num_computed_tokens == TOKENS:
-            return 0
-        return super().take(one, most)
+        images = [each for each in self.running if each.mm_features]
+        return 0 if len(images) > 1 and one is images[0] else super().take(one, most)
 
 
 def test_an_image_that_waits_for_another_s_room_does_not_hold_that_one_up(clock: Any) -> None:
     scheduler = Crowded(clock)
     images = flood(2)
-    scheduler.add(*images)
-    scheduler.step()
-    scheduler.step()
-    for number in range(2000):
+    for one in images:
+        one.is_prefill_chunk, one.came_at = True, clock.seconds
+    scheduler.running += images
+    for number in range(3000):
         scheduler.add(request(f"text {number}"))
-        scheduler.step()
+        while len(scheduler.waiting) + len(scheduler.running) > len(images):
+            scheduler.step()
     assert all(one.first_token_at is not None for one in images)
 
 
 def test_images_that_wait_for_a_slot_divide_no_text(clock: Any) -> None:
     scheduler = LargeImages(clock, most=1)
-    text = request("text")
-    text.num_prompt_tokens = text.num_tokens = TOKENS - 1
-    scheduler.add(text, *flood(2))
-    scheduler.running.append(scheduler.waiting.pop(0))
+    text = request("text", prompt=TOKENS - 1)
+    text.is_prefill_chunk, text.came_at = True, clock.seconds
+    scheduler.running.append(text)
+    scheduler.add(*flood(2))
+    scheduler.turns.spent = IMAGE  # it is the images' turn
     scheduler.step()
     assert text.first_token_at is not None
 
