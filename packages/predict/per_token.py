@@ -23,22 +23,22 @@ WINDOW = 4  # pieces; a window is longer only while bytes of one character are m
 Convert = Callable[..., Any]
 
 
-def pieces_remembered(convert: Convert) -> Convert:
-    """`convert_ids_to_tokens(self, ids, skip_special_tokens)`, with a cache for single ids."""
+def one_remembered(convert: Convert) -> Convert:
+    """`convert(self, ids, skip_special_tokens)`, to pieces or to text, with a cache for single
+    ids."""
 
     @functools.lru_cache(PIECES)
-    def of_one(tokenizer: Any, token: int, skip_special_tokens: bool) -> tuple[Any, ...]:
-        return tuple(convert(tokenizer, [token], skip_special_tokens))
+    def of_one(tokenizer: Any, token: int, skip_special_tokens: bool) -> Any:
+        return convert(tokenizer, [token], skip_special_tokens)
 
     @functools.wraps(convert)
-    def convert_ids_to_tokens(
-        self: Any, ids: Sequence[int], skip_special_tokens: bool = False
-    ) -> list[Any]:
-        if len(ids) == 1:
-            return [*of_one(self, ids[0], skip_special_tokens)]
-        return list(convert(self, ids, skip_special_tokens))
+    def converted(self: Any, ids: Any, skip_special_tokens: bool = False) -> Any:
+        if isinstance(ids, list) and len(ids) == 1 and type(ids[0]) is int:
+            found = of_one(self, ids[0], skip_special_tokens)
+            return [*found] if isinstance(found, list) else found
+        return convert(self, ids, skip_special_tokens)
 
-    return convert_ids_to_tokens
+    return converted
 
 
 def text_remembered(convert: Convert) -> Convert:
@@ -55,22 +55,6 @@ def text_remembered(convert: Convert) -> Convert:
         return str(convert(self, tokens))
 
     return convert_tokens_to_string
-
-
-def one_remembered(decode: Convert) -> Convert:
-    """`decode(self, ids, skip_special_tokens)`, with a cache for single ids."""
-
-    @functools.lru_cache(PIECES)
-    def of_one(tokenizer: Any, token: int, skip_special_tokens: bool) -> str:
-        return str(decode(tokenizer, [token], skip_special_tokens))
-
-    @functools.wraps(decode)
-    def decoded(self: Any, ids: Any, skip_special_tokens: bool = False) -> Any:
-        if isinstance(ids, list) and len(ids) == 1 and type(ids[0]) is int:
-            return of_one(self, ids[0], skip_special_tokens)
-        return decode(self, ids, skip_special_tokens)
-
-    return decoded
 
 
 _making = threading.local()  # `prompt`: this thread is making one
@@ -111,7 +95,7 @@ def install() -> None:
     if hasattr(envs, "enable_envs_cache"):  # as vLLM itself does in its engine
         envs.enable_envs_cache()
     for of, name, better in (
-        (MistralTokenizer, "convert_ids_to_tokens", pieces_remembered),
+        (MistralTokenizer, "convert_ids_to_tokens", one_remembered),
         (MistralTokenizer, "convert_tokens_to_string", text_remembered),
         (MistralTokenizer, "decode", one_remembered),
         (Prompts, "encode_chat_completion", without_text),

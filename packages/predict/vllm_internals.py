@@ -145,6 +145,7 @@ SCHEDULER_TEXTS = (
     "total_num_scheduled_tokens=total_num_scheduled_tokens",
     "num_scheduled_tokens=num_scheduled_tokens",
     "scheduled_new_reqs=new_reqs_data",
+    "scheduled_encoder_inputs[request_id] = encoder_inputs_to_schedule",
     "self.max_num_encoder_input_tokens = (",
     "self.max_num_active_reqs = ",
     "self.scheduler_config.long_prefill_token_threshold",

@@ -68,7 +68,6 @@ class FakeScheduler:
             max_num_batched_tokens=self.step_tokens,
             long_prefill_token_threshold=0,
             enable_chunked_prefill=True,
-            disable_chunked_mm_input=False,
         )
         self.adaptive_long_prefill_threshold = False
         self.max_num_scheduled_tokens = self.step_tokens

@@ -25,7 +25,7 @@ TEXT = (ROOT / "docs" / "requests.md").read_text()[:4000] + " été Ünïcode �
 
 
 class Remembering(MistralTokenizer):  # type: ignore[misc]
-    convert_ids_to_tokens = per_token.pieces_remembered(MistralTokenizer.convert_ids_to_tokens)
+    convert_ids_to_tokens = per_token.one_remembered(MistralTokenizer.convert_ids_to_tokens)
     convert_tokens_to_string = per_token.text_remembered(MistralTokenizer.convert_tokens_to_string)
     decode = per_token.one_remembered(MistralTokenizer.decode)
 
@@ -93,7 +93,7 @@ def test_a_single_token_is_decoded_once() -> None:
 
 
 def test_what_is_handed_out_may_be_changed() -> None:
-    convert = per_token.pieces_remembered(lambda self, ids, skip: [f"{ids[0]}"])
+    convert = per_token.one_remembered(lambda self, ids, skip: [f"{ids[0]}"])
     convert("tokenizer", [7]).append("more")
     assert convert("tokenizer", [7]) == ["7"]
     assert convert("tokenizer", [8]) == ["8"]
