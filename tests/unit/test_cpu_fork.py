@@ -71,7 +71,7 @@ def test_a_port_is_closed_with_the_parent() -> None:
     assert told("anew", program=LISTENING) == "False"
 
 
-# Prints the page faults of a fork's steps, each of which takes 4 MiB.
+# Prints the page faults of a fork's steps, each of which takes 48 MiB.
 STEPPING = """
 import ctypes, os, resource, sys
 import cpu_fork
@@ -85,10 +85,10 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 if os.fork() == 0:
-    bytearray(4 << 20)
+    bytearray(48 << 20)
     before = faults()
-    for _ in range(50):
-        bytearray(4 << 20)
+    for _ in range(5):
+        bytearray(48 << 20)
     print(faults() - before, flush=True)
     os._exit(0)
 os.wait()
@@ -97,6 +97,6 @@ os.wait()
 
 def test_a_fork_keeps_the_memory_of_a_step() -> None:
     threshold = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}  # as deploy/variables.py sets it
-    pages = 50 * (4 << 20) // 4096
+    pages = 5 * (48 << 20) // 4096
     assert int(told(program=STEPPING, **threshold)) >= pages  # what it is for
     assert int(told("anew", program=STEPPING, **threshold)) < pages / 10
