@@ -19,6 +19,8 @@ long_prompts.py, prefill_turns.py  keep long prompts from holding up short ones,
               tokenized and in the engine
 tokenizing.py  repairs /tokenize
 prompt_logprobs.py, beams.py  have the engine do costly work for one request at a time
+sampling_params.py  refuses numbers that the engine cannot take
+unread.py     gives a client that was not reading its tokens in pieces
 scheduling.py  what the turns in the engine share
 logs.py       keeps requests out of the logs; logging.json is vLLM's logging configuration
 hub_token.py  reads the secret at the start

@@ -15,8 +15,10 @@ from predict import (
     per_token,
     prompt_logprobs,
     running,
+    sampling_params,
     settings,
     tokenizing,
+    unread,
     upgrades,
 )
 from predict.admission import AdmissionMiddleware
@@ -34,6 +36,7 @@ class Gateway:
         per_token.install()
         tool_schemas.install()
         tokenizing.install()
+        unread.install()
         inner = RequestMiddleware(app, found)
         self.limits = found.limits
         self.inner = inner
@@ -59,6 +62,7 @@ class Gateway:
                 engine = state.engine_client
                 long_prompts.install(engine)
                 prompt_logprobs.install(engine, self.limits["prompt_work"])
+                sampling_params.install(engine)
                 installed.append(verdicts.install(engine))
             else:
                 for each in installed:

@@ -4,11 +4,14 @@ vLLM asks Mistral's tokenizer, which is Python, for the piece of each token and 
 short windows of pieces: its largest share of CPU; and for the text of each token whose log
 probability is requested, up to 21 for each token of an answer. It also reads an environment
 variable. The answers depend only on the vocabulary, and most come again; the environment no longer
-changes. And mistral-common decodes each prompt that it makes, in Python, for a field that nobody
-reads: most of the time that a prompt takes.
+changes. While the text of an answer ends within a character, vLLM takes all tokens since then again
+with each new one: for thousands of bytes that never become a character, milliseconds each. And
+mistral-common decodes each prompt that it makes, in Python, for a field that nobody reads: most of
+the time that a prompt takes.
 
-Promises: the same text, except in that field. What is kept is bounded. A vLLM without these names
-is left unchanged.
+Promises: the same text, except in that field; bytes that are no character are written after BEHIND
+tokens, not when a character follows. What is kept is bounded. A vLLM without these names is left
+unchanged.
 """
 
 import functools
@@ -18,6 +21,7 @@ from typing import Any
 
 PIECES = 2**16  # single tokens that are cached; enough for most vocabularies
 WINDOWS = 2**14  # short runs of pieces whose text is cached, about 5 MB
+BEHIND = 8  # tokens; a character has four bytes at most
 WINDOW = 4  # pieces; a window is longer only while bytes of one character are missing
 
 Convert = Callable[..., Any]
@@ -57,6 +61,33 @@ def text_remembered(convert: Convert) -> Convert:
     return convert_tokens_to_string
 
 
+def caught_up(detokenize: Convert) -> Convert:
+    """`detokenize_incrementally`, which does not wait for a character longer than one can take."""
+
+    @functools.wraps(detokenize)
+    def detokenized(
+        tokenizer: Any,
+        all_input_ids: Any,
+        prev_tokens: Any,
+        prefix_offset: int,
+        read_offset: int,
+        *given: Any,
+        **named: Any,
+    ) -> Any:
+        found = detokenize(
+            tokenizer, all_input_ids, prev_tokens, prefix_offset, read_offset, *given, **named
+        )
+        new, text = found[:2]
+        if text or prev_tokens is None or len(prev_tokens) + len(new) - read_offset < BEHIND:
+            return found
+        window = [*prev_tokens[prefix_offset:], *new]
+        before = tokenizer.convert_tokens_to_string(window[: read_offset - prefix_offset])
+        text = tokenizer.convert_tokens_to_string(window)[len(before) :]
+        return new, text, read_offset, len(prev_tokens) + len(new)
+
+    return detokenized
+
+
 _making = threading.local()  # `prompt`: this thread is making one
 
 
@@ -91,6 +122,7 @@ def install() -> None:
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer as Prompts
     from vllm import envs
     from vllm.tokenizers.mistral import MistralTokenizer
+    from vllm.v1.engine import detokenizer
 
     if hasattr(envs, "enable_envs_cache"):  # as vLLM itself does in its engine
         envs.enable_envs_cache()
@@ -98,6 +130,7 @@ def install() -> None:
         (MistralTokenizer, "convert_ids_to_tokens", one_remembered),
         (MistralTokenizer, "convert_tokens_to_string", text_remembered),
         (MistralTokenizer, "decode", one_remembered),
+        (detokenizer, "detokenize_incrementally", caught_up),
         (Prompts, "encode_chat_completion", without_text),
         (InstructTokenizerBase, "decode", unless_making),
     ):

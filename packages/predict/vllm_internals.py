@@ -41,6 +41,12 @@ NAMES: dict[str, str] = {
     "vllm.tokenizers.mistral:MistralTokenizer.convert_ids_to_tokens": "per_token.py",
     "vllm.tokenizers.mistral:MistralTokenizer.convert_tokens_to_string": "per_token.py",
     "vllm.tokenizers.mistral:MistralTokenizer.decode": "per_token.py",
+    "vllm.v1.engine.detokenizer:detokenize_incrementally": "per_token.py",
+    "vllm.v1.engine.output_processor:RequestOutputCollector": "unread.py changes it",
+    "vllm.v1.engine.output_processor:RequestOutputCollector.put": "unread.py",
+    "vllm.v1.engine.output_processor:RequestOutputCollector.get": "unread.py",
+    "vllm.v1.engine.output_processor:RequestOutputCollector.get_nowait": "unread.py",
+    "vllm.outputs:RequestOutput.add": "unread.py merges tokens as vLLM does",
     "vllm.tokenizers:cached_tokenizer_from_config": "constraints/verdicts.py reads the vocabulary",
     "vllm.v1.structured_output.backend_xgrammar:XgrammarBackend": (
         "constraints/verdicts.py makes its TokenizerInfo; trial.py compiles as compile_grammar does"

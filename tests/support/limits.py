@@ -25,6 +25,7 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
     ("prompts", 4, {"prompt": ["a", "b"], "n": 2}, {"prompt": ["a", "b"], "n": "3"}),
     ("answers", 2, {"n": 2}, {"n": 3}),
     ("answers", 2, {"n": "2"}, {"n": "3"}),
+    ("answers", 2, {"n": " +2.0"}, {"n": "0__3"}),  # as pydantic reads them
     ("answers", 2, {"num_return_sequences": 2}, {"num_return_sequences": 3.0}),
     ("answers", 2, {"generation_config": {}}, {"generation_config": {"num_return_sequences": 3}}),
     ("work", 20, {"n": 10, "stop": ["a"]}, {"n": 10, "stop": ["a", "b"]}),
@@ -32,6 +33,13 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
     ("work", 4, {"prompt": ["a", "b"], "n": 2}, {"prompt": ["a", "b"], "n": 3}),
     ("work", 82, {"n": 2, "logprob_token_ids": [1]}, {"n": 2, "logprob_token_ids": [1, 2]}),
     ("work", 4, {"n": 2, "logit_bias": {"7": 1}}, {"n": 2, "allowed_token_ids": [*range(16)]}),
+    (
+        "work",
+        18,
+        {"n": 2, "repetition_detection": {"max_pattern_size": 4, "min_count": 2}},
+        {"n": 2, "repetition_detection": {"max_pattern_size": "0__5", "min_count": 2}},
+    ),
+    ("stream_interval", 9, {"stream_interval": "9"}, {"stream_interval": "0__10"}),
     (
         "work",
         6,
@@ -62,6 +70,12 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
         3,
         {**user({"type": "image_url", "image_url": "data:a"}), "n": 3},
         {**user({"image_url": {"url": "data:a"}}, {"image_url": "data:b"}), "n": 2},
+    ),
+    (
+        "answered_images",
+        3,
+        {**user({"type": "image", "source": {"url": "https://a"}}), "n": 3},
+        {**user({"type": "image", "source": {"url": "https://a"}}), "n": 4},
     ),
     ("answered_bytes", 60, {"n": 1, "user": "a" * 60}, {"num_return_sequences": 9}),
     (

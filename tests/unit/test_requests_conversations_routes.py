@@ -106,6 +106,18 @@ def test_anthropic_s_messages_that_need_nothing_are_the_same_object() -> None:
     assert adapted(ANTHROPIC, body, generation("v3"), Notes()) is body
 
 
+def test_a_tool_that_a_message_defines_is_refused_with_its_place() -> None:
+    change = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {}}}
+    removed = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "f"}}
+    for place, content in (("0", [change]), ("1", [{"type": "text", "text": "a"}, change])):
+        messages = [{"role": "system", "content": content}, USER]
+        with pytest.raises(RequestError) as caught:
+            adapted(ANTHROPIC, {"messages": messages}, generation("v3"), Notes())
+        assert caught.value.param == f"messages[0].content[{place}].tool"
+    body = {"messages": [{"role": "system", "content": [removed]}, USER]}
+    assert adapted(ANTHROPIC, body, generation("v3"), Notes()) is body
+
+
 @pytest.mark.parametrize("path", [CHAT, RESPONSES, ANTHROPIC])
 def test_a_system_message_behind_an_answer_asks_for_another(path: str) -> None:
     name = "input" if path == RESPONSES else "messages"

@@ -113,7 +113,7 @@ def _without_unknown(path: str, body: Body, known: frozenset[str], notes: Notes)
                 )
         elif name not in known and value is not None:
             unknown += 1
-            if unknown <= MOST_COMPARED and (close := nearest(name, path)):
+            if unknown <= MOST_COMPARED and (close := nearest(name[:100], path)):
                 raise RequestError(
                     f"'{name[:100]}' is not a known parameter; did you mean '{close}'?", name[:100]
                 )
@@ -132,7 +132,7 @@ def _config(config: Mapping[str, Any], notes: Notes) -> Body:
             kept[name] = value
             continue
         unknown += 1
-        if unknown <= MOST_COMPARED and (close := nearest(name, CHAT_COMPLETIONS)):
+        if unknown <= MOST_COMPARED and (close := nearest(name[:100], CHAT_COMPLETIONS)):
             raise RequestError(
                 f"'generation_config.{name[:100]}' is not a known parameter; did you mean "
                 f"'{close}'?",
@@ -145,8 +145,7 @@ def _config(config: Mapping[str, Any], notes: Notes) -> Body:
 
 @functools.lru_cache(maxsize=1024)
 def nearest(name: str, path: str) -> str | None:
-    """The known name that this one misspells, if any."""
-    name = name[:100]
+    """The known name that this one misspells, if any. It is kept: give 100 characters at most."""
     if name in LOOKALIKES:
         return None
     plain = {_plain(known): known for known in sorted(KNOWN[path])}

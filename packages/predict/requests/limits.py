@@ -45,6 +45,7 @@ NUMBERS = {
     "logprobs": "logprobs",
     "top_logprobs": "logprobs",
     "prompt_logprobs": "prompt_logprobs",
+    "stream_interval": "stream_interval",
 }
 # … whose strings are measured …
 STRINGS = ("stop", "stop_strings", "stop_sequences", "bad_words")
@@ -61,7 +62,7 @@ TOKEN_IDS = (
 )
 
 IMAGES = ("image_url", "input_image", "image")
-DATA_URL = b'"data:'
+DATA = re.compile(rb'"data:|"data"\s*:\s*"')  # a data URL begins, or an image in Anthropic's form
 
 
 @dataclass
@@ -76,17 +77,17 @@ class Seen:
 
 def check_size(body: bytes, limits: RequestLimits) -> None:
     """Refuses, before parsing, a body whose text is too long however it is read: all that is
-    outside its first data URLs (as many as content parts are allowed)."""
+    outside its first images (as many as content parts are allowed)."""
     if limits["text_bytes"] is None or len(body) <= limits["text_bytes"]:
         return
     text, end, left = len(body), 0, limits["parts"]
-    while text > limits["text_bytes"] and (start := body.find(DATA_URL, end)) >= 0:
+    while text > limits["text_bytes"] and (found := DATA.search(body, end)):
         if left is not None and (left := left - 1) < 0:
             break
-        end = body.find(b'"', start + 1)
+        end = body.find(b'"', found.end())
         if end < 0:
             break
-        text -= end - start
+        text -= end - found.start()
     if text > limits["text_bytes"]:
         raise _too_much_text(text, limits["text_bytes"])
 
@@ -297,5 +298,5 @@ def _image(part: Mapping[str, Any]) -> str:
         image = image.get("url")
     source = part.get("source")
     if isinstance(source, dict):
-        image = source.get("data")
+        image = source.get("data") or source.get("url")
     return image if isinstance(image, str) else ""

@@ -47,7 +47,7 @@ from predict.legacy.requests import (
 )
 from predict.legacy.responses import JSONResponder, TextStreamResponder
 from predict.memory import BodyRoom, RequestMemory
-from predict.requests import bodies, limits, logprobs, structured_outputs
+from predict.requests import bodies, limits, new_tokens, structured_outputs
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
 from predict.requests.routes import CHAT_COMPLETIONS
@@ -242,8 +242,7 @@ class RequestMiddleware:
         return with_fields(whole, missing) if missing else whole
 
     def _bounded(self, path: str, body: Body, names: dict[str, str] | None = None) -> Body:
-        most = self.settings.limits["logprob_entries"]
-        return logprobs.bounded(path, body, most, self.context, names)
+        return new_tokens.bounded(path, body, self.settings.limits, self.context, names)
 
     def _prepared(self, path: str, body: Body, notes: Notes) -> Body:
         ready = prepared(path, body, self.settings.tokenizer, notes)

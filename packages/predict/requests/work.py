@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from predict.errors import RequestError, shown
 from predict.settings import RequestLimits
 
@@ -31,6 +33,7 @@ LOGPROB_WORK = 40
 REPEATING = ("echo", "return_token_ids")
 # With beams, vLLM gives the prompt to the engine again for each token of each beam (beams.py).
 BEAM_SEARCH, BEAMS, BEAM_REPEATS = "use_beam_search", "num_beams", 4
+NUMBER = TypeAdapter[Any](int | float)
 OFF = frozenset(["0", "f", "false", "n", "no", "off"])  # vLLM's words for false, case-insensitive
 
 
@@ -45,20 +48,22 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     every = parameters(body)
     logprobs = log_probabilities(body)
     words = sum(entries(fields, name) for fields in every for name in WORDS)
-    width = int(number_of(_given(every, BEAMS)) or 1)
+    width = beams_of(body)
     each = max(width, answers_to_one(body))
     answers = each * prompts_of(body)
     biased = sum(_biased(fields, name) for fields in every for name in BIASED)
     ids = sum(entries(fields, name) for fields in every for name in LISTED)
-    work = answers * (1 + words + LOGPROB_WORK * logprobs + ids // TOKENS_FOR_ONE)
-    if limits["work"] is not None and work > limits["work"]:
+    compared = _repetition(body)
+    each_costs = 1 + words + LOGPROB_WORK * logprobs + ids // TOKENS_FOR_ONE + compared
+    if limits["work"] is not None and answers * each_costs > limits["work"]:
         raise RequestError(
             f"'n' is too large beside the rest: {answers} answers × (1 + {words} stop strings and "
             f"bad words + {LOGPROB_WORK} × {logprobs} log probabilities + {ids} token ids / "
-            f"{TOKENS_FOR_ONE}) is {work}; at most {limits['work']} is allowed",
+            f"{TOKENS_FOR_ONE} + {compared} tokens of repetition_detection) is "
+            f"{answers * each_costs}; at most {limits['work']} is allowed",
             "n",
         )
-    beams = BEAMS if width > 1 else BEAM_SEARCH if is_on(_given(every, BEAM_SEARCH)) else None
+    beams = BEAM_SEARCH if is_on(_given(every, BEAM_SEARCH)) else BEAMS if width else None
     repeated = beams or next((name for name in REPEATING if is_on(body.get(name))), None)
     times, most = each * (BEAM_REPEATS if beams else 1), limits["repeated_bytes"]
     if repeated and times > 1 and most is not None and times * size > most:
@@ -81,16 +86,21 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             f"{limits['bad_words_bytes']} are allowed",
             name,
         )
+    if limits["repetition_tokens"] is not None and compared > limits["repetition_tokens"]:
+        raise RequestError(
+            f"'repetition_detection' has max_pattern_size × min_count = {shown(compared)}; at "
+            f"most {limits['repetition_tokens']} is allowed",
+            "repetition_detection",
+        )
+
+
+def _repetition(body: Mapping[str, Any]) -> int:
+    """The tokens among which vLLM looks for a repetition."""
     repetition = body.get("repetition_detection")
-    if isinstance(repetition, dict) and limits["repetition_tokens"] is not None:
-        sizes = (number_of(repetition.get(name)) for name in ("max_pattern_size", "min_count"))
-        tokens = math.prod(max(1.0, size or 1.0) for size in sizes)
-        if tokens > limits["repetition_tokens"]:
-            raise RequestError(
-                f"'repetition_detection' has max_pattern_size × min_count = {shown(tokens)}; at "
-                f"most {limits['repetition_tokens']} is allowed",
-                "repetition_detection",
-            )
+    if not isinstance(repetition, dict):
+        return 0
+    sizes = (number_of(repetition.get(name)) for name in ("max_pattern_size", "min_count"))
+    return int(math.prod(max(1.0, size or 1.0) for size in sizes))
 
 
 def prompts_of(body: Mapping[str, Any]) -> int:
@@ -104,6 +114,15 @@ def answers_to_one(body: Mapping[str, Any]) -> int:
     """Answers to each prompt."""
     asked = ("n", "num_return_sequences")
     return max(1, *(_count(fields, name) for fields in parameters(body) for name in asked))
+
+
+def beams_of(body: Mapping[str, Any]) -> int:
+    """Beams of a beam search; 0 if there is none."""
+    every = parameters(body)
+    width = int(number_of(_given(every, BEAMS)) or 1)
+    if width > 1:
+        return width
+    return answers_to_one(body) if is_on(_given(every, BEAM_SEARCH)) else 0
 
 
 def log_probabilities(body: Mapping[str, Any]) -> int:
@@ -145,9 +164,10 @@ def _count(body: Mapping[str, Any], name: str) -> int:
 
 
 def number_of(value: Any) -> float | None:
-    """The number that vLLM reads a value as. It reads texts too, but neither "nan" nor "inf"."""
+    """The number that vLLM reads a value as. It reads texts too, by pydantic ("0__5" is 5), but
+    neither "nan" nor "inf"."""
     try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
+        number = float(NUMBER.validate_python(value) if isinstance(value, str) else value)
+    except (TypeError, ValidationError, OverflowError):
         return None
     return number if math.isfinite(number) else None

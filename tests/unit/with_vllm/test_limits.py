@@ -37,7 +37,8 @@ def test_every_limit_is_tried() -> None:
         "body_bytes",
         "image_memory_bytes",  # test_images_memory.py
         "prompt_work",  # test_prompt_logprobs.py
-        "logprob_entries",  # test_requests_logprobs.py
+        "logprob_entries",  # test_requests_new_tokens.py
+        "beam_tokens",  # as well
     }
 
 
@@ -84,6 +85,11 @@ def test_images_in_a_request_do_not_count_as_text() -> None:
     ):
         body = user({"type": "text", "text": "What?"}, part)
         limits.check(body, len(json.dumps(body)), {**NO_LIMITS, "text_bytes": 200})
+        limits.check_size(json.dumps(body).encode(), {**NO_LIMITS, "text_bytes": 200})
+    anthropic = user({"type": "image", "source": {"type": "base64", "data": "A" * 1000}})
+    for separators in ((",", ":"), (", ", " : ")):
+        whole = json.dumps(anthropic, separators=separators).encode()
+        limits.check_size(whole, {**NO_LIMITS, "text_bytes": 200})
     hidden = user({"type": "text", "text": "a", "image_url": data})
     assert "beside its images" in refused(hidden, text_bytes=200)
 

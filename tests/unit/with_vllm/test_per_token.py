@@ -30,12 +30,17 @@ class Remembering(MistralTokenizer):  # type: ignore[misc]
     decode = per_token.one_remembered(MistralTokenizer.decode)
 
 
-def text(tokenizer: Any, ids: list[int], skip_special_tokens: bool) -> list[str]:
+def text(
+    tokenizer: Any,
+    ids: list[int],
+    skip_special_tokens: bool,
+    detokenize: Any = detokenize_incrementally,
+) -> list[str]:
     """The text of each token, as vLLM's detokenizer takes it from the tokenizer."""
     tokens, prefix, read = convert_prompt_ids_to_tokens(tokenizer, ids[:4], skip_special_tokens)
     found = []
     for end in range(5, len(ids) + 1):
-        new, piece, prefix, read = detokenize_incrementally(
+        new, piece, prefix, read = detokenize(
             tokenizer, ids[:end], tokens, prefix, read, skip_special_tokens
         )
         tokens.extend(new)
@@ -61,6 +66,25 @@ def test_the_text_of_every_token_is_the_same(plain: Any, skip_special_tokens: bo
         expected = text(plain, sequence, skip_special_tokens)
         for _ in range(2):  # what is asked first, and what is remembered
             assert text(remembering, sequence, skip_special_tokens) == expected
+    caught_up = per_token.caught_up(detokenize_incrementally)
+    assert text(plain, ids, skip_special_tokens, caught_up) == text(plain, ids, skip_special_tokens)
+
+
+def test_bytes_that_are_no_character_do_not_keep_the_text_waiting(plain: Any) -> None:
+    byte = next(i for i in range(len(plain)) if plain.decode([i]) == "\ufffd")
+    ids = [*plain.encode("a b"), *[byte] * 100, *plain.encode("c d")[1:]]
+    windows = []
+
+    class Counting(Remembering):
+        def convert_tokens_to_string(self, tokens: Any) -> str:
+            windows.append(len(tokens))
+            return str(super().convert_tokens_to_string(tokens))
+
+    counting = copy.copy(plain)
+    counting.__class__ = Counting
+    pieces = text(counting, ids, True, per_token.caught_up(detokenize_incrementally))
+    assert "".join(pieces) == "".join(text(plain, ids, True))
+    assert max(windows) <= 2 * per_token.BEHIND
 
 
 def test_the_text_beside_each_log_probability_is_the_same(plain: Any) -> None:

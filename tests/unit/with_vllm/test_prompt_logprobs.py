@@ -8,27 +8,33 @@ from typing import Any
 
 import pytest
 from predict import prompt_logprobs
-from vllm.exceptions import VLLMValidationError
+from vllm.exceptions import GracefulHTTPError, VLLMValidationError
 
 
 class Engine:
     """Answers with two outputs, each after a turn of the event loop."""
 
     def __init__(self, most: int | None) -> None:
-        self.running = self.most_running = self.answered = self.ended = 0
+        self.computing = self.most_computing = self.answered = self.ended = 0
         prompt_logprobs.install(self, most)
 
-    async def generate(self, prompt: Any, params: Any) -> AsyncGenerator[int]:
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
+    async def generate(self, prompt: Any, params: Any) -> AsyncGenerator[Any]:
+        self.computing += 1
+        self.most_computing = max(self.most_computing, self.computing)
         try:
+            await asyncio.sleep(0)
+            self.computing -= 1
             for number in range(2):
+                yield output(number)
                 await asyncio.sleep(0)
-                yield number
             self.answered += 1
         finally:
-            self.running -= 1
             self.ended += 1
+
+
+def output(index: int) -> Any:
+    """The first of an answer, as `index` of those to a prompt."""
+    return SimpleNamespace(outputs=[SimpleNamespace(index=index)], finished=False)
 
 
 def prompt(tokens: int) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def asked(*prompts: int, n: int = 1, most: int | None = 60, logprobs: int | None
 
     async def main() -> None:
         await request()
-        engine.answered = engine.most_running = 0
+        engine.answered = engine.most_computing = 0
         await request()  # the first leaves nothing to the second
 
     asyncio.run(main())
@@ -79,8 +85,8 @@ def test_many_for_each_token_count_more(logprobs: int, got: int) -> None:
 
 
 def test_one_prompt_has_the_engine_at_a_time() -> None:
-    assert asked(1, 1, 1).most_running == 1
-    assert asked(1, 1, 1, logprobs=None).most_running == 3
+    assert asked(1, 1, 1).most_computing == 1
+    assert asked(1, 1, 1, logprobs=None).most_computing == 3
 
 
 def test_who_leaves_gives_its_turn_to_the_next() -> None:
@@ -89,11 +95,48 @@ def test_who_leaves_gives_its_turn_to_the_next() -> None:
 
     async def main() -> None:
         leaves = engine.generate(prompt(1), params)
-        assert await anext(leaves) == 0
+        assert await anext(leaves) == output(0)
         await leaves.aclose()
         assert engine.ended == 1
-        assert [number async for number in engine.generate(prompt(1), params)] == [0, 1]
+        assert [each async for each in engine.generate(prompt(1), params)] == [output(0), output(1)]
 
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_who_does_not_read_its_answers_keeps_nobody_waiting(answers: int) -> None:
+    engine = Engine(60)
+    params = SimpleNamespace(prompt_logprobs=0, n=answers)
+
+    async def main() -> None:
+        unread = engine.generate(prompt(1), params)
+        assert await anext(unread) == output(0)
+        assert len([each async for each in engine.generate(prompt(1), params)]) == 2
+        assert len([each async for each in unread]) == 1
+        assert engine.ended == 2
+
+    asyncio.run(main())
+
+
+def test_who_has_waited_too_long_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_logprobs, "WAIT_SECONDS", 0.01)
+    engine = Engine(60)
+    params = SimpleNamespace(prompt_logprobs=0, n=1)
+
+    async def main() -> None:
+        first = asyncio.ensure_future(anext(engine.generate(prompt(1), params)))
+        await asyncio.sleep(0)  # so that it has the turn
+        with pytest.raises(GracefulHTTPError):
+            async for _ in engine.generate(prompt(1), params):
+                pass
+        first.cancel()
+
+    async def never(prompt: Any, params: Any) -> AsyncGenerator[Any]:
+        await asyncio.Event().wait()
+        yield output(0)
+
+    engine.generate = never  # type: ignore[method-assign]
+    prompt_logprobs.install(engine, 60)
     asyncio.run(main())
 
 

@@ -32,7 +32,8 @@ BOUNDED = {
     "allowed_token_ids": "token_ids, work",
     "stop_token_ids": "stop_tokens, work",
     "logit_bias": "token_ids, work",
-    "repetition_detection": "repetition_tokens",
+    "repetition_detection": "repetition_tokens, work",
+    "stream_interval": "stream_interval",
     "structured_outputs": "schema_bytes, schema_depth",
     "response_format": "schema_bytes, schema_depth",
     "text": "schema_bytes, schema_depth",
@@ -53,7 +54,7 @@ CONTEXT |= {"truncate_prompt_tokens", "thinking_token_budget"}
 # … and what costs as much with any value.
 CONSTANT = {"temperature", "top_p", "top_k", "min_p", "seed", "length_penalty"}
 CONSTANT |= {"frequency_penalty", "presence_penalty", "repetition_penalty"}
-CONSTANT |= {"stream_interval", "stream_options", "max_tool_calls", "reasoning", "thinking"}
+CONSTANT |= {"stream_options", "max_tool_calls", "reasoning", "thinking"}
 
 HARMLESS: tuple[Any, ...] = (bool, str, type(None))
 # Of what is on or off, what repeats the prompt in each answer is bounded with `n`; the others cost

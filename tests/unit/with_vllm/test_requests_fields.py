@@ -83,6 +83,14 @@ def test_only_the_first_unknown_names_are_compared(monkeypatch: pytest.MonkeyPat
     assert compared == [*names][:MOST_COMPARED]
 
 
+def test_a_long_name_is_neither_compared_nor_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr(fields, "nearest", lambda name, _: compared.append(name))
+    ignored("/v1/completions", **{"a" * 1000: 5})
+    settled("/v1/chat/completions", {"generation_config": {"a" * 1000: 5}}, Notes())
+    assert compared == ["a" * 100] * 2
+
+
 def test_legacy_names_are_spelt_right_too() -> None:
     for name, meant in (("max_new_token", "max_new_tokens"), ("maxNewTokens", "max_new_tokens")):
         for body in ({name: 5}, {"generation_config": {name: 5}}):

@@ -41,6 +41,7 @@ def read(messages: list[Any], rules: Generation, notes: Notes) -> tuple[list[Tur
             where = f"{place}.role"
             raise RequestError(f"'{where}' is {shown(role)}; it takes user or assistant", where)
         if role == "system":
+            _check_tools(content, f"{place}.content")
             if position >= end:
                 turns.append(_system(content, place, notes))
                 plain = False
@@ -63,6 +64,15 @@ def _end(messages: list[Any]) -> int:
         end -= 1
     last = messages[end - 1] if end else None
     return end if isinstance(last, dict) and last.get("role") == "assistant" else len(messages)
+
+
+def _check_tools(content: Any, place: str) -> None:
+    """Refuses tools that are defined in a message, which vLLM would add to the request's."""
+    for position, block in enumerate(content if isinstance(content, list) else ()):
+        tool = block.get("tool") if isinstance(block, dict) else None
+        if isinstance(tool, dict) and tool.get("definition") is not None:
+            where = f"{place}[{position}].tool"
+            raise RequestError(f"'{where}' defines a tool; define it in 'tools'", where)
 
 
 def _system(content: Any, place: str, notes: Notes) -> Turn:

@@ -1,4 +1,4 @@
-"""Log probabilities in a whole answer are bounded, by what vLLM gets."""
+"""What each new token of a request leaves behind is bounded, by what vLLM gets."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from tests.support.middleware import post
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 HI = {"messages": [{"role": "user", "content": "hi"}]}
-ENTRIES: Any = {"PREDICT_LIMIT_LOGPROB_ENTRIES": "600"}
+ENTRIES: Any = {"PREDICT_LIMIT_LOGPROB_ENTRIES": "600", "PREDICT_LIMIT_BEAM_TOKENS": "600"}
 INCLUDED = {"input": "hi", "include": ["message.output_text.logprobs"]}
 
 
@@ -21,6 +21,11 @@ INCLUDED = {"input": "hi", "include": ["message.output_text.logprobs"]}
         ("/predict", {**HI, "logprobs": 1, "top_logprobs": 19}, {"max_completion_tokens": 30}),
         (RESPONSES, {**INCLUDED, "top_logprobs": 2}, {"max_output_tokens": 200}),
         (RESPONSES, {"input": "hi", "top_logprobs": 2}, {}),
+        (RESPONSES, {**INCLUDED, "top_logprobs": 1, "stream": True}, {"max_output_tokens": 100}),
+        (CHAT, {**HI, "use_beam_search": True, "n": 3}, {"max_completion_tokens": 200}),
+        (CHAT, {**HI, "use_beam_search": True, "logprobs": 1}, {"max_completion_tokens": 300}),
+        (COMPLETIONS, {"prompt": "hi", "use_beam_search": True, "n": 3, "max_tokens": 200}, {}),
+        (COMPLETIONS, {"prompt": "hi", "use_beam_search": True, "n": 60}, {}),
         (CHAT, {**HI, "logprobs": True, "top_logprobs": 5, "max_tokens": 100}, {}),
         (CHAT, {**HI, "logprobs": True, "top_logprobs": 5, "stream": True}, {}),
         (CHAT, {**HI, "logprobs": False, "top_logprobs": 0}, {}),
@@ -53,6 +58,11 @@ def test_a_request_without_a_number_of_tokens_gets_as_many_as_are_allowed(
             "max_tokens",
         ),
         (COMPLETIONS, {"prompt": "hi", "logprobs": 0, "max_tokens": 601}, "max_tokens"),
+        (COMPLETIONS, {"prompt": "hi", "logprobs": 0, "max_tokens": "0__601"}, "max_tokens"),
+        (COMPLETIONS, {"prompt": "hi", "use_beam_search": 1, "max_tokens": 601}, "max_tokens"),
+        (CHAT, {**HI, "use_beam_search": True, "n": 3, "max_tokens": 201}, "max_tokens"),
+        (CHAT, {"prompt": "hi", "num_beams": 3, "max_new_tokens": 201}, "max_new_tokens"),
+        (RESPONSES, {**INCLUDED, "stream": True, "max_output_tokens": 201}, "max_output_tokens"),
         (
             COMPLETIONS,
             {"prompt": ["hi", "ho"], "logprobs": 2, "max_tokens": 101, "max_output_tokens": 1},
