@@ -63,6 +63,12 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
         {**user({"type": "image_url", "image_url": "data:a"}), "n": 3},
         {**user({"image_url": {"url": "data:a"}}, {"image_url": "data:b"}), "n": 2},
     ),
+    (
+        "answered_images",
+        3,
+        {**user({"image_url": "data:a"}), "num_beams": 3, "n": 1},
+        {**user({"image_url": "data:a"}, {"image_url": "data:b"}), "num_beams": 2},
+    ),
     ("answered_bytes", 60, {"n": 1, "user": "a" * 60}, {"num_return_sequences": 9}),
     (
         "repetition_tokens",

@@ -55,6 +55,18 @@ def test_a_request_takes_one_share_once_the_sizes_of_all_images_are_known() -> N
     run(test)
 
 
+def test_the_share_of_a_request_is_for_all_of_its_answers() -> None:
+    async def test() -> None:
+        memory = RequestMemory(1 << 30)
+        with image_batch(memory) as batch:
+            batch.answers = 5
+            with batch.image():
+                async with batch.share(COST):
+                    assert memory.taken == cost_of([COST], 5)[0]
+
+    run(test)
+
+
 def test_where_one_image_fails_no_other_takes_memory() -> None:
     async def test() -> None:
         memory = RequestMemory(1 << 30)

@@ -29,6 +29,7 @@ class ImageBatch:
     """The images of one request, which vLLM loads concurrently."""
 
     memory: RequestMemory
+    answers: int = 1  # or beams, each with the images
     open: bool = False  # until the middleware closes it; other batches end with their images
     deadline: float | None = None  # on the monotonic clock, set by the first fetch
     running: int = 0
@@ -86,7 +87,8 @@ class ImageBatch:
             if self.failure is not None:  # another image's, or there was no room for all of them
                 raise self.failure
             if not self.shares:
-                self.shares.append(await Share.take(self.memory, self.costs, self.body.size))
+                taken = Share.take(self.memory, self.costs, self.body.size, self.answers)
+                self.shares.append(await taken)
                 self._forget_downloads()
                 self.body.settle()
             yield self.shares[0]

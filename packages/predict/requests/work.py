@@ -45,8 +45,8 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     every = parameters(body)
     logprobs = log_probabilities(body)
     words = sum(entries(fields, name) for fields in every for name in WORDS)
-    width = int(number_of(_given(every, BEAMS)) or 1)
-    each = max(width, answers_to_one(body))
+    width = _width(every)
+    each = sequences_of_one(body)
     answers = each * prompts_of(body)
     biased = sum(_biased(fields, name) for fields in every for name in BIASED)
     ids = sum(entries(fields, name) for fields in every for name in LISTED)
@@ -104,6 +104,15 @@ def answers_to_one(body: Mapping[str, Any]) -> int:
     """Answers to each prompt."""
     asked = ("n", "num_return_sequences")
     return max(1, *(_count(fields, name) for fields in parameters(body) for name in asked))
+
+
+def sequences_of_one(body: Mapping[str, Any]) -> int:
+    """Answers to each prompt, or beams: the engine takes the prompt for each."""
+    return max(_width(parameters(body)), answers_to_one(body))
+
+
+def _width(every: tuple[Mapping[str, Any], ...]) -> int:
+    return int(number_of(_given(every, BEAMS)) or 1)
 
 
 def log_probabilities(body: Mapping[str, Any]) -> int:
