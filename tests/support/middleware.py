@@ -42,11 +42,12 @@ def post(
     announced: bool = True,
     method: str = "POST",
     stream_interval: int = 1,
+    vllm: Vllm | None = None,
     **given: Any,
 ) -> tuple[Vllm, int, Any]:
     """What vLLM received, and the response's status and body. `given`: variables, and
     "header:name"."""
-    vllm, sent = Vllm(), []
+    vllm, sent = vllm or Vllm(), []
     own = {name: value for name, value in given.items() if name.startswith("header:")}
     environment = {name: value for name, value in given.items() if name not in own}
     predict = RequestMiddleware(vllm, settings.read(environment))

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from predict.memory import Pool, RequestMemory
+from predict.memory import BODY_COPIES, KEPT_COPIES, Pool, RequestMemory
 
 # Bytes per pixel, measured with Pillow's and mistral-common's code for every format and mode: RGB
 # takes 4 in Pillow, and up to 20 while an image is decoded (WebP: 16, progressive CMYK: 12) or
@@ -63,7 +63,8 @@ class Share:
         """The share of a request for so many answers with these images, in a body that takes `body`
         bytes."""
         size, kept = cost_of(images, answers)
-        return cls(memory.shares, await memory.shares.take(size + body), kept + body)
+        kept += body * KEPT_COPIES // BODY_COPIES
+        return cls(memory.shares, await memory.shares.take(size + body), kept)
 
     async def run(self, executor: Executor, decode: Callable[[], Any]) -> Any:
         """What `decode` returns: an object whose `media` is an image. Even if nobody waits any

@@ -269,7 +269,7 @@ class RequestMiddleware:
         chat = encoded(finished | self._bounded(CHAT_COMPLETIONS, finished, legacy.names))
         wrapped = (TextStreamResponder if legacy.stream else JSONResponder)(answer, legacy)
         scope, replayed = with_length(scope, len(chat)), replay([chat], receive)
-        del chat
+        del chat, finished, legacy.chat["messages"]  # as in _read
         await self.app(scope, replayed, wrapped)
 
     async def _spell(
