@@ -137,7 +137,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     side: int,
     what: str,
 ) -> None:
-    limit = (container.card.serving.memory << 30) // 8  # including vLLM's cache
+    limit = (container.card.serving.memory << 30) // 8  # including vLLM's caches
     seconds = LONG_SECONDS if request.config.getoption("--resilience") else SECONDS
     ask(container, part("red"))
     one = image_seconds(container)
@@ -241,7 +241,7 @@ def test_each_route_gives_back_the_memory_of_an_image(
 
 
 def test_clients_that_leave_keep_no_memory(container: Running) -> None:
-    """While their images are decoded, or wait in the queue: there is room for two such requests."""
+    """While their images are decoded, or wait in the queue: there is room for one such request."""
     fresh = flood(SIDE)
     with ExitStack() as connections:
         for number in range(5):
