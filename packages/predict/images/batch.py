@@ -51,7 +51,8 @@ class ImageBatch:
         self.body = BodyRoom(self.memory)
 
     def ends(self, seconds: float) -> float:
-        """The deadline of all images of the request, on the monotonic clock."""
+        """The deadline of all images of the request, on the monotonic clock. It moves with the time
+        that they wait for their share."""
         if self.deadline is None:
             self.deadline = time.monotonic() + seconds
         return self.deadline
@@ -87,8 +88,11 @@ class ImageBatch:
             if self.failure is not None:  # another image's, or there was no room for all of them
                 raise self.failure
             if not self.shares:
+                began = time.monotonic()
                 taken = Share.take(self.memory, self.costs, self.body.size, self.answers)
                 self.shares.append(await taken)
+                if self.deadline is not None:  # a second reading fetches them again
+                    self.deadline += time.monotonic() - began
                 self._forget_downloads()
                 self.body.settle()
             yield self.shares[0]
