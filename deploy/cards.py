@@ -91,12 +91,14 @@ class Card(Section):
     @property
     def request_limits(self) -> dict[str, int | None]:
         """The maximum per request of each limit, by its name in limits.yaml. The images of all
-        requests, with vLLM's cache of them, get an eighth of the host's memory."""
+        requests, with vLLM's two caches of them, get an eighth of the host's memory."""
         defaults = {name: row["default"] for name, row in LIMITS.items()}
         derived = {"vocabulary": self.architecture.vocabulary}
         if self.images is not None:
-            cache = int(self.images.cache_gib * 2**30)
-            derived["image_memory_bytes"] = (self.serving.memory << 30) // 8 - cache
+            # One in the engine, and one of the same size in the API server, for /tokenize alone
+            # (vllm/renderers/base.py, `_mm_processor_only_cache`)
+            caches = 2 * int(self.images.cache_gib * 2**30)
+            derived["image_memory_bytes"] = (self.serving.memory << 30) // 8 - caches
         return {**defaults, **derived, **self.limits}
 
     @property

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from predict.asgi import Message, Receive
 
 # A body exists as the bytes that arrived, as the strings in it (twice, while vLLM parses it) and as
-# the bytes of its images; vLLM keeps it until the answer has ended.
-BODY_COPIES = 3
+# the bytes of its images. Until the answer has ended, FastAPI keeps the first two: the request has
+# its bytes and the JSON read from them.
+BODY_COPIES, KEPT_COPIES = 3, 2
 SMALL_BODY = 1 << 18  # smaller ones, in all slots, take less than the server's memory varies by
 
 WAIT_SECONDS = 10  # after that, too many requests are ahead for the client's wait to be worthwhile

@@ -36,20 +36,22 @@ Taken = dict[str, int]  # bytes, by process
 
 
 @contextmanager
-def peak_of_memory() -> Iterator[list[Taken]]:
-    """The container's memory while the block runs: at the start, and at each new peak."""
-    seen, done = [load.memory_of_processes()], threading.Event()
+def peak_of_memory() -> Iterator[tuple[list[Taken], list[int]]]:
+    """The container's memory while the block runs, of its processes and in /dev/shm: at the start,
+    and at each new peak."""
+    seen, shared, done = [load.memory_of_processes()], [load.shared_memory()], threading.Event()
 
     def watch() -> None:
         while not done.wait(0.1):
             now = load.memory_of_processes()
             if sum(now.values()) > sum(seen[-1].values()):
                 seen.append(now)
+            shared.append(max(shared[-1], load.shared_memory()))
 
     watching = threading.Thread(target=watch)
     watching.start()
     try:
-        yield seen
+        yield seen, shared
     finally:
         done.set()
         watching.join()
@@ -137,14 +139,15 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     side: int,
     what: str,
 ) -> None:
-    limit = (container.card.serving.memory << 30) // 8  # including vLLM's cache
+    limit = (container.card.serving.memory << 30) // 8  # including vLLM's caches
     seconds = LONG_SECONDS if request.config.getoption("--resilience") else SECONDS
     ask(container, part("red"))
     one = image_seconds(container)
     neighbour(1)
     alone = neighbour(ALONE_SECONDS)
     before = steady_memory()
-    with peak_of_memory() as seen, attacked(CLIENTS, make(side), leave=True) as statuses:
+    peak = peak_of_memory()
+    with peak as (seen, shared), attacked(CLIENTS, make(side), leave=True) as statuses:
         began = load.core_seconds(engine=False), load.core_seconds(engine=True)
         waits = neighbour(seconds)
         server, engine = load.core_seconds(False) - began[0], load.core_seconds(True) - began[1]
@@ -156,6 +159,7 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
     grown, kept = sum(seen[-1].values()) - before, sum(after.values()) - before
     own, median, longest = statistics.median(alone), statistics.median(waits), max(waits)
     print(f"{grown / 1e6:.0f} MB, then {kept / 1e6:.0f} of {before / 1e6:.0f}; {Counter(statuses)}")
+    print(f"in /dev/shm {shared[0] / 1e6:.0f} MB at first, {shared[-1] / 1e6:.0f} at most")
     print(f"at first {told(seen[0])}\nat most {told(seen[-1])}\nafterwards {told(after)}")
     print(f"neighbours: {median:.3f} s, longest {longest:.3f} s, alone {own:.3f} s")
     cores = f"nginx and the API server take {server / seconds:.1f} cores, {engine / seconds:.1f}"
@@ -170,7 +174,8 @@ def test_the_memory_of_all_images_and_the_wait_of_text_beside_them_have_bounds(
         f"{CLIENTS} clients for {seconds} s, each with five different images of {side} x {side} "
         f"pixels at a time{what}; then they leave",
         f"memory {grown / 2**30:+.1f} GiB at most, of {limit / 2**30:.1f} GiB allowed, "
-        f"{kept / 2**20:+.0f} MiB afterwards; {statuses.count(200)} answered, "
+        f"{kept / 2**20:+.0f} MiB afterwards; bodies of at most {shared[-1] / 2**30:.1f} GiB in "
+        f"/dev/shm, which are not counted; {statuses.count(200)} answered, "
         f"{statuses.count(503)} refused with 503; the TTFT of a neighbour with text, "
         f"{own * 1000:.0f} ms alone: median {median * 1000:.0f} ms, longest "
         f"{longest * 1000:.0f} ms, where one image of 4096 x 4096 alone takes {one:.1f} s; "
@@ -241,7 +246,7 @@ def test_each_route_gives_back_the_memory_of_an_image(
 
 
 def test_clients_that_leave_keep_no_memory(container: Running) -> None:
-    """While their images are decoded, or wait in the queue: there is room for two such requests."""
+    """While their images are decoded, or wait in the queue: there is room for one such request."""
     fresh = flood(SIDE)
     with ExitStack() as connections:
         for number in range(5):

@@ -77,6 +77,12 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
         {**user({"type": "image", "source": {"url": "https://a"}}), "n": 3},
         {**user({"type": "image", "source": {"url": "https://a"}}), "n": 4},
     ),
+    (
+        "answered_images",
+        3,
+        {**user({"image_url": "data:a"}), "num_beams": 3, "n": 1},
+        {**user({"image_url": "data:a"}, {"image_url": "data:b"}), "num_beams": 2},
+    ),
     ("answered_bytes", 60, {"n": 1, "user": "a" * 60}, {"num_return_sequences": 9}),
     (
         "repetition_tokens",

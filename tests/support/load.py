@@ -257,6 +257,15 @@ def memory_of_processes() -> dict[str, int]:
     return found
 
 
+def shared_memory() -> int:
+    """Bytes in the container's /dev/shm, where nginx keeps bodies above 4 MB."""
+    for pid, _ in processes.container_processes():
+        with contextlib.suppress(OSError):  # it has ended
+            found = os.statvfs(f"/proc/{pid}/root/dev/shm")
+            return (found.f_blocks - found.f_bfree) * found.f_frsize
+    return 0
+
+
 def core_seconds(engine: bool) -> float:
     """CPU time of vLLM's engine, or of everything else in the container, including children that
     have ended."""

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from predict import pacing, settings
+from predict.images.batch import ImageBatch, current_batch
 from predict.requests.middleware import RequestMiddleware
 
 CHAT_PATH = "/v1/chat/completions"
@@ -16,6 +17,7 @@ class Vllm:
     def __init__(self) -> None:
         self.scopes: list[Any] = []
         self.bodies: list[bytes] = []
+        self.batches: list[ImageBatch | None] = []
         self.taken = 0  # pieces of the body that were read
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -26,6 +28,7 @@ class Vllm:
             more = message["more_body"]
         self.scopes.append(scope)
         self.bodies.append(body)
+        self.batches.append(current_batch())
         if scope["type"] == "http":
             start = {"type": "http.response.start", "status": 200, "headers": []}
             answer = {"choices": [{"message": {"content": "Hi"}}], "usage": {}}
@@ -39,11 +42,12 @@ def post(
     announced: bool = True,
     method: str = "POST",
     stream_interval: int = 1,
+    vllm: Vllm | None = None,
     **given: Any,
 ) -> tuple[Vllm, int, Any]:
     """What vLLM received, and the response's status and body. `given`: variables, and
     "header:name"."""
-    vllm, sent = Vllm(), []
+    vllm, sent = vllm or Vllm(), []
     own = {name: value for name, value in given.items() if name.startswith("header:")}
     environment = {name: value for name, value in given.items() if name not in own}
     predict = RequestMiddleware(vllm, settings.read(environment))

@@ -55,6 +55,43 @@ def test_a_request_takes_one_share_once_the_sizes_of_all_images_are_known() -> N
     run(test)
 
 
+def test_the_share_of_a_request_is_for_all_of_its_answers() -> None:
+    async def test() -> None:
+        memory = RequestMemory(1 << 30)
+        with image_batch(memory) as batch:
+            batch.answers = 5
+            with batch.image():
+                async with batch.share(COST):
+                    assert memory.taken == cost_of([COST], 5)[0]
+
+    run(test)
+
+
+def test_waiting_for_a_share_takes_nothing_of_the_time_to_fetch_images_again() -> None:
+    """A request that is read twice fetches its images twice."""
+
+    async def test() -> None:
+        memory = RequestMemory(cost_of([COST])[0])
+        other = await Share.take(memory, [COST])
+        with image_batch(memory) as batch:
+            ends = batch.ends(10)
+
+            async def image() -> None:
+                with batch.image():
+                    async with batch.share(COST):
+                        pass
+
+            first = asyncio.create_task(image())
+            await asyncio.sleep(0.05)
+            other.close()
+            await first
+            waited = batch.ends(10) - ends
+            await image()  # at once
+            assert 0.04 < waited <= batch.ends(10) - ends < waited + 0.05
+
+    run(test)
+
+
 def test_where_one_image_fails_no_other_takes_memory() -> None:
     async def test() -> None:
         memory = RequestMemory(1 << 30)

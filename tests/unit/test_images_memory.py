@@ -21,6 +21,8 @@ MEGAPIXEL = ImageCost(downloaded=0, pixels=1 << 20, kept=0)
 def test_the_cost_counts_what_was_sent_decoded_worked_on_and_kept() -> None:
     small, large = ImageCost(10, 100, 7), ImageCost(20, 300, 9)
     assert cost_of([small, large]) == (30 + 4 * 400 + 16 * 300 + 2 * 16, 2 * 16)
+    of_three, kept = cost_of([small, large], answers=3)
+    assert (of_three - cost_of([small, large])[0], kept) == (2 * 16, 4 * 16)
 
 
 def test_requests_get_their_shares_in_the_order_of_arrival() -> None:

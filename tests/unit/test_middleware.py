@@ -332,3 +332,21 @@ def test_metrics_are_written_one_at_a_time_with_a_rest_and_each_time_anew() -> N
 
     assert sorted(asyncio.run(three())) == [b"1", b"2", b"3"]
     assert all(after - before >= 0.01 * REST for before, after in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "answers"),
+    [
+        (CHAT_PATH, {}, 1),
+        (CHAT_PATH, {"n": 3}, 3),
+        (CHAT_PATH, {"n": "3", "use_beam_search": True}, 3),
+        ("/predict", {"num_beams": 4, "num_return_sequences": 2, "do_sample": False}, 4),
+        ("/predict", {"generation_config": {"num_beams": 4}}, 4),
+    ],
+    ids=str,
+)
+def test_images_are_counted_for_each_answer_or_beam(
+    path: str, given: dict[str, Any], answers: int
+) -> None:
+    vllm, _, _ = post(path, json.dumps({"messages": HI, **given}).encode())
+    assert [batch and batch.answers for batch in vllm.batches] == [answers]

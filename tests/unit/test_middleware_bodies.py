@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import gc
 import json
 import re
 from random import Random
@@ -13,13 +14,14 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from predict import memory
 from predict.legacy.parameters import CHAT, REFUSED
+from predict.legacy.requests import LegacyRequest
 from predict.requests import bodies, limits, middleware
 from predict.requests.middleware import PREDICT, READ, decoded, encoded
 from predict.requests.routes import CHAT_COMPLETIONS, COMPLETIONS
 from predict.settings import variable
 
 from tests.support.limits import AT_MOST
-from tests.support.middleware import CHAT_PATH, post
+from tests.support.middleware import CHAT_PATH, Vllm, post
 
 IMAGE = "data:image/png;base64," + "QUJD" * 30_000
 
@@ -284,6 +286,22 @@ def test_a_large_body_that_does_not_come_gives_its_room_back(
     _, status, error = post(CHAT_PATH, LARGE)
     assert (status, mine.taken) == (408, 0)
     assert "came too slowly" in error["error"]["message"]
+
+
+def test_a_legacy_request_is_not_kept_while_vllm_answers_it() -> None:
+    """Only as the body that vLLM has, which is all that images/memory.py counts."""
+    kept: list[dict[str, Any]] = []
+
+    class Looking(Vllm):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await super().__call__(scope, receive, send)
+            kept.extend(each.chat for each in gc.get_objects() if isinstance(each, LegacyRequest))
+
+    body = json.dumps({**json.loads(LARGE), "max_new_tokens": 5}).encode()
+    vllm, status, _ = post("/predict", body, vllm=Looking())
+    assert (status, len(kept)) == (200, 1)
+    assert IMAGE in vllm.bodies[0].decode()
+    assert IMAGE not in str(kept)
 
 
 def test_text_takes_no_memory_of_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ class ImageBatch:
     """The images of one request, which vLLM loads concurrently."""
 
     memory: RequestMemory
+    answers: int = 1  # or beams, each with the images
     open: bool = False  # until the middleware closes it; other batches end with their images
     deadline: float | None = None  # on the monotonic clock, set by the first fetch
     running: int = 0
@@ -50,7 +51,8 @@ class ImageBatch:
         self.body = BodyRoom(self.memory)
 
     def ends(self, seconds: float) -> float:
-        """The deadline of all images of the request, on the monotonic clock."""
+        """The deadline of all images of the request, on the monotonic clock. It moves with the time
+        that they wait for their share."""
         if self.deadline is None:
             self.deadline = time.monotonic() + seconds
         return self.deadline
@@ -86,7 +88,11 @@ class ImageBatch:
             if self.failure is not None:  # another image's, or there was no room for all of them
                 raise self.failure
             if not self.shares:
-                self.shares.append(await Share.take(self.memory, self.costs, self.body.size))
+                began = time.monotonic()
+                taken = Share.take(self.memory, self.costs, self.body.size, self.answers)
+                self.shares.append(await taken)
+                if self.deadline is not None:  # a second reading fetches them again
+                    self.deadline += time.monotonic() - began
                 self._forget_downloads()
                 self.body.settle()
             yield self.shares[0]

@@ -166,6 +166,7 @@ def with_sizes(parse: Parse) -> Parse:
         for message in messages:
             if isinstance(content := message.get("content"), list):
                 message["content"] = [for_tokenizer(part, batch.sizes) for part in content]
+        batch.sizes.clear()  # its URLs may be 40 MB
         return parsed
 
     return parse_and_size

@@ -1,9 +1,10 @@
 """Checks an image's bytes before anything is decoded.
 
 Promises: reads only the header, at a cost that grows neither with the decoded size nor with the
-number of chunks; an animation counts as its first frame, the only one that is decoded; the decoder
-reads the bytes as the format that was checked. Refuses, with an `ImageError` that quotes nothing of
-the content, other formats, too many pixels, and the two forms that take minutes to decode.
+number of chunks, nor with the metadata in them (metadata.py); an animation counts as its first
+frame, the only one that is decoded; the decoder reads the bytes as the format that was checked.
+Refuses, with an `ImageError` that quotes nothing of the content, other formats, too many pixels,
+and the two forms that take minutes to decode.
 """
 
 import io
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 import pybase64
 from PIL import Image
 
+from predict.images import metadata
 from predict.images.fetch import ImageLimits, too_large
 from predict.images.urls import ImageError
 
@@ -66,7 +68,9 @@ def open_image(
     stream: io.BytesIO, formats: tuple[str, ...], max_reads: int = MAX_READS
 ) -> Image.Image:
     """Pillow's image of the stream, in one of `formats`."""
-    return Image.open(_BoundedReader(stream.getvalue(), max_reads), formats=formats)
+    image = Image.open(_BoundedReader(stream.getvalue(), max_reads), formats=formats)
+    metadata.drop_large(image)
+    return image
 
 
 def open_to_decode(stream: io.BytesIO, formats: tuple[str, ...]) -> Image.Image:

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from predict.memory import Pool, RequestMemory
+from predict.memory import BODY_COPIES, KEPT_COPIES, Pool, RequestMemory
 
 # Bytes per pixel, measured with Pillow's and mistral-common's code for every format and mode: RGB
 # takes 4 in Pillow, and up to 20 while an image is decoded (WebP: 16, progressive CMYK: 12) or
@@ -22,8 +22,6 @@ from predict.memory import Pool, RequestMemory
 # time.
 DECODED = 4
 WORKING = 20
-# The encoder's input is in the engine and, as part of the prompt, in vLLM's API server.
-KEPT_COPIES = 2
 DISCARD_SECONDS = 10
 
 
@@ -33,15 +31,17 @@ class ImageCost:
 
     downloaded: int  # 0 if it came in the body
     pixels: int
-    kept: int  # as the encoder's input, until the answer has ended
+    kept: int  # as the encoder's input, until the answer has ended, in each place that keeps it
 
 
-def cost_of(images: list[ImageCost]) -> tuple[int, int]:
-    """The most bytes that the images of a request take, and those that stay when they are freed."""
+def cost_of(images: list[ImageCost], answers: int = 1) -> tuple[int, int]:
+    """The most bytes that the images of a request take, and those that stay when they are freed.
+    The API server keeps the encoder's input as part of the prompt, and the engine, which takes each
+    answer as a request of its own, as often as there are answers."""
     downloaded = sum(image.downloaded for image in images)
     decoded = DECODED * sum(image.pixels for image in images)
     working = (WORKING - DECODED) * max(image.pixels for image in images)
-    kept = KEPT_COPIES * sum(image.kept for image in images)
+    kept = (1 + answers) * sum(image.kept for image in images)
     return downloaded + decoded + working + kept, kept
 
 
@@ -57,10 +57,14 @@ class Share:
         self.closed = False
 
     @classmethod
-    async def take(cls, memory: RequestMemory, images: list[ImageCost], body: int = 0) -> "Share":
-        """The share of a request with these images, in a body that takes `body` bytes."""
-        size, kept = cost_of(images)
-        return cls(memory.shares, await memory.shares.take(size + body), kept + body)
+    async def take(
+        cls, memory: RequestMemory, images: list[ImageCost], body: int = 0, answers: int = 1
+    ) -> "Share":
+        """The share of a request for so many answers with these images, in a body that takes `body`
+        bytes."""
+        size, kept = cost_of(images, answers)
+        kept += body * KEPT_COPIES // BODY_COPIES
+        return cls(memory.shares, await memory.shares.take(size + body), kept)
 
     async def run(self, executor: Executor, decode: Callable[[], Any]) -> Any:
         """What `decode` returns: an object whose `media` is an image. Even if nobody waits any

@@ -114,25 +114,27 @@ def check(body: dict[str, Any], size: int, limits: RequestLimits) -> bool:
             read = _read_parts if name == "system" else _read_messages
             read(name, body[name], seen, limits)
     text = size - seen.image_bytes
-    if (answers := work.answers_to_one(body)) > 1:
-        _check_answers(answers, text, seen.images, limits)
+    _check_answers(body, text, seen.images, limits)
     if limits["text_bytes"] is not None and text > limits["text_bytes"]:
         raise _too_much_text(text, limits["text_bytes"])
     return seen.changed
 
 
-def _check_answers(answers: int, text: int, images: int, limits: RequestLimits) -> None:
-    """The engine takes the prompt of each answer."""
-    for name, has, what in (
-        ("answered_bytes", text, "bytes of text"),
-        ("answered_images", images, "images"),
+def _check_answers(body: Mapping[str, Any], text: int, images: int, limits: RequestLimits) -> None:
+    """The engine takes the prompt of each answer. Beams have another limit on text
+    (`repeated_bytes`)."""
+    answers, sequences = work.answers_to_one(body), work.sequences_of_one(body)
+    for limit, times, has, what in (
+        ("answered_bytes", answers, text, "bytes of text"),
+        ("answered_images", sequences, images, "images"),
     ):
-        most = limits[name]
-        if most is not None and answers * has > most:
+        most = limits[limit]
+        if times > 1 and most is not None and times * has > most:
+            name = work.BEAMS if times > answers else "n"
             raise RequestError(
-                f"'n' is {answers} for a prompt of {has} {what}, {answers * has} in all; at most "
+                f"'{name}' is {times} for a prompt of {has} {what}, {times * has} in all; at most "
                 f"{most} are allowed",
-                "n",
+                name,
             )
 
 

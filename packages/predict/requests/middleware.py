@@ -36,7 +36,7 @@ from predict.asgi import (
 from predict.errors import INTERNAL_ERROR, RequestError
 from predict.errors import reading as error_reading
 from predict.errors.responder import ErrorResponder
-from predict.images.batch import image_batch
+from predict.images.batch import ImageBatch, image_batch
 from predict.legacy.parameters import HEADERS
 from predict.legacy.requests import (
     LegacyRequest,
@@ -46,8 +46,8 @@ from predict.legacy.requests import (
     translate,
 )
 from predict.legacy.responses import JSONResponder, TextStreamResponder
-from predict.memory import BodyRoom, RequestMemory
-from predict.requests import bodies, limits, new_tokens, structured_outputs
+from predict.memory import RequestMemory
+from predict.requests import bodies, limits, new_tokens, structured_outputs, work
 from predict.requests.conversations.notes import HEADER, Notes, header_value
 from predict.requests.preparation import prepared
 from predict.requests.routes import CHAT_COMPLETIONS
@@ -102,9 +102,9 @@ class RequestMiddleware:
             return
         prompt_logprobs.begin()
         with image_batch(self.memory) as batch:
-            await self._respond(scope, receive, send, batch.body)
+            await self._respond(scope, receive, send, batch)
 
-    async def _respond(self, scope: Scope, receive: Receive, send: Send, room: BodyRoom) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, batch: ImageBatch) -> None:
         if scope["path"] == PREDICT:
             scope = to_path(scope, CHAT_COMPLETIONS)
         notes = Notes()
@@ -113,7 +113,7 @@ class RequestMiddleware:
         )
         try:
             if scope["path"] in READ and scope["method"] == "POST":
-                await self._read(scope, receive, answer, notes, room)
+                await self._read(scope, receive, answer, notes, batch)
             elif scope["path"] == METRICS:
                 await self._metrics(scope, receive, answer)
             elif scope["path"].startswith(MODELS + "/") and scope["method"] == "GET":
@@ -182,14 +182,15 @@ class RequestMiddleware:
         receive: Receive,
         answer: ErrorResponder,
         notes: Notes,
-        room: BodyRoom,
+        batch: ImageBatch,
     ) -> None:
-        body = await bodies.read(scope, receive, self.settings.limits, room)
+        body = await bodies.read(scope, receive, self.settings.limits, batch.body)
         if not from_foreign_page(scope):
             scope = as_json(scope, HEADERS)  # by default curl declares a form
         every = scope.get(pacing.SCOPE, 1)
         request = await self.turns.take(
-            len(body), receive, partial(self._understood, scope, body, answer, every, notes)
+            *(len(body), receive),
+            partial(self._understood, scope, body, answer, every, notes, batch),
         )
         size = len(body)
         if isinstance(request, LegacyRequest):
@@ -213,12 +214,14 @@ class RequestMiddleware:
         answer: ErrorResponder,
         stream_interval: int,
         notes: Notes,
+        batch: ImageBatch,
     ) -> bytes | LegacyRequest:
         """The body that vLLM is to get, or the legacy request that it is."""
         path = scope["path"]
         limits.check_size(whole, self.settings.limits)
         body = decoded(whole)
         changed = limits.check(body, len(whole), self.settings.limits)
+        batch.answers = work.sequences_of_one(body)
         ready = self._prepared(path, body, notes)
         answer.constraint = structured_outputs.constraint(ready)
         if answer.constraint is not None:
@@ -265,7 +268,7 @@ class RequestMiddleware:
         chat = encoded(finished | self._bounded(CHAT_COMPLETIONS, finished, legacy.names))
         wrapped = (TextStreamResponder if legacy.stream else JSONResponder)(answer, legacy)
         scope, replayed = with_length(scope, len(chat)), replay([chat], receive)
-        del chat
+        del chat, finished, legacy.chat["messages"]  # as in _read
         await self.app(scope, replayed, wrapped)
 
     async def _spell(

@@ -49,7 +49,7 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     logprobs = log_probabilities(body)
     words = sum(entries(fields, name) for fields in every for name in WORDS)
     width = beams_of(body)
-    each = max(width, answers_to_one(body))
+    each = sequences_of_one(body)
     answers = each * prompts_of(body)
     biased = sum(_biased(fields, name) for fields in every for name in BIASED)
     ids = sum(entries(fields, name) for fields in every for name in LISTED)
@@ -123,6 +123,11 @@ def beams_of(body: Mapping[str, Any]) -> int:
     if width > 1:
         return width
     return answers_to_one(body) if is_on(_given(every, BEAM_SEARCH)) else 0
+
+
+def sequences_of_one(body: Mapping[str, Any]) -> int:
+    """Answers to each prompt, or beams: the engine takes the prompt for each."""
+    return max(beams_of(body), answers_to_one(body))
 
 
 def log_probabilities(body: Mapping[str, Any]) -> int:

@@ -5,18 +5,21 @@ import base64
 import functools
 import gc
 import io
+import json
 import struct
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 from predict.images.batch import image_batch
 from predict.images.memory import ImageCost, Share
 from predict.images.urls import ImageError
-from predict.memory import RequestMemory
+from predict.memory import KEPT_COPIES, RequestMemory
 
 from tests.support.image_host import blank, picture, serving
 from tests.support.loops import run
@@ -227,6 +230,58 @@ def test_the_tokenizer_is_given_nothing_it_would_fetch(connector: Any, part: Any
 
     with pytest.raises(connector.RefusedImageError):
         connector.for_tokenizer(part, {})
+
+
+def test_urls_are_forgotten_once_the_messages_have_sizes(connector: Any) -> None:
+    from predict.images.connector import with_sizes
+
+    url = data_url(picture())
+    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+
+    async def parse(messages: Any, model: Any) -> str:
+        await connector.fetch_image_async(url)
+        return "parsed"
+
+    with image_batch(RequestMemory(None)) as batch:
+        model = SimpleNamespace(hf_config=None)
+        parsing: Any = with_sizes(parse)(messages, model)
+        assert asyncio.run(parsing) == "parsed"
+        assert not batch.sizes
+    assert url not in str(messages)
+    assert "size:64x64" in str(messages)
+
+
+def test_what_is_kept_of_a_body_until_it_is_answered_is_counted() -> None:
+    """The body and the JSON of it, which FastAPI keeps, though the messages have sizes by then."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    part = {"type": "image_url", "image_url": {"url": "data:," + "A" * (4 << 20)}}
+    body = json.dumps({"messages": [{"role": "user", "content": [part]}]}).encode()
+    kept: list[int] = []
+    app = FastAPI()
+
+    async def chat(request: Any) -> None:
+        messages: Any = request.messages
+        messages[0]["content"] = "size"
+        gc.collect()
+        kept.append(tracemalloc.get_traced_memory()[0])
+
+    chat.__annotations__["request"] = ChatCompletionRequest
+    app.post("/")(chat)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": bytes(bytearray(body)), "more_body": False}
+
+    async def send(_: Any) -> None: ...
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b""}
+    tracemalloc.start()
+    try:
+        asyncio.run(app(scope, receive, send))
+    finally:
+        tracemalloc.stop()
+    assert round(kept[0] / len(body)) == KEPT_COPIES
 
 
 @pytest.mark.parametrize(

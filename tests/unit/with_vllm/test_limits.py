@@ -42,13 +42,13 @@ def test_every_limit_is_tried() -> None:
     }
 
 
-def test_images_get_an_eighth_of_the_host_s_memory_with_their_cache() -> None:
+def test_images_get_an_eighth_of_the_host_s_memory_with_their_caches() -> None:
     card = cards.load("pixtral-12b")
     large = card.model_copy(update={"serving": card.serving.model_copy(update={"memory": 64})})
     assert card.images
-    cache = int(card.images.cache_gib * 2**30)
-    assert card.request_limits["image_memory_bytes"] == (2 << 30) - cache
-    assert large.request_limits["image_memory_bytes"] == (8 << 30) - cache
+    caches = 2 * int(card.images.cache_gib * 2**30)
+    assert card.request_limits["image_memory_bytes"] == (2 << 30) - caches
+    assert large.request_limits["image_memory_bytes"] == (8 << 30) - caches
 
 
 def test_a_request_has_no_more_prompts_than_the_server_takes_requests() -> None:
