@@ -71,6 +71,9 @@ def image_settings(card: Card, choices: Options) -> dict[str, str]:
         "VLLM_MAX_MEDIA_DOWNLOAD_SIZE_MB": str(card.images.megabytes),
         "VLLM_MAX_IMAGE_PIXELS": str(card.images.pixels),
         "VLLM_IMAGE_FETCH_TIMEOUT": str(card.images.fetch_seconds),
+        # A name server that does not answer blocks a look-up, of which there are 64 at a time, for
+        # 8 s; glibc's own settings make that 20.
+        "RES_OPTIONS": "timeout:2 attempts:2",
         # glibc returns blocks from 128 KiB, such as images in each process, to the system when they
         # are freed. This is its default threshold, but unless set it rises (to 32 MiB) with the
         # first large block: the engine then kept the peak memory of its requests.

@@ -233,6 +233,7 @@ def test_the_limits_for_images_are_the_card_s() -> None:
     assert variables["VLLM_IMAGE_FETCH_TIMEOUT"] == str(card.images.fetch_seconds)
     assert "ALLOWED_IMAGE_HOSTS" not in variables
     assert variables["MALLOC_MMAP_THRESHOLD_"] == "131072"
+    assert variables["RES_OPTIONS"] == "timeout:2 attempts:2"
 
 
 def test_the_secret_may_have_another_name() -> None:

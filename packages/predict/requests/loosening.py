@@ -22,6 +22,7 @@ FORMATS = frozenset(
         *("uri", "uri-reference", "uri-template", "json-pointer", "relative-json-pointer"),
     ]
 )
+SHOWN = 150  # characters of a place in a schema
 LENGTHS = ("minLength", "maxLength")
 OF_ARRAYS = ("uniqueItems", "contains", "minContains", "maxContains")
 TYPES = ("string", "number", "integer", "boolean", "null", "array", "object")
@@ -112,7 +113,9 @@ class _Loosening:
             if name in gone:
                 continue
             if name in BY_NAME and isinstance(value, dict):
-                inner = {key: self.of(one, f"{where}.{key}", ALONE) for key, one in value.items()}
+                inner = {  # a long name would be copied for each schema below it
+                    key: self.of(one, f"{where}.{key[:SHOWN]}", ALONE) for key, one in value.items()
+                }
                 found[name] = value if _same(inner, value) else inner
             else:
                 data = name in VALUES or name in ANNOTATIONS or name.startswith("x-")
@@ -286,5 +289,5 @@ def _refuse_combinations(schema: Schema, place: str) -> None:
 
 
 def _refused(where: str, said: str) -> RequestError:
-    where = where if len(where) <= 150 else f"…{where[-149:]}"
+    where = where if len(where) <= SHOWN else f"…{where[1 - SHOWN :]}"
     return RequestError(f"'{where}' cannot be followed while the answer is made: it {said}", where)

@@ -183,18 +183,22 @@ def _without_empty(turns: list[Turn], notes: Notes) -> list[Turn]:
 def _merged(turns: list[Turn]) -> list[Turn]:
     """Merges consecutive assistant messages if one of them has calls: mistral-common counts the
     results of each message separately."""
-    merged: list[Turn] = []
+    runs: list[list[Turn]] = []
     for turn in turns:
-        before = merged[-1] if merged else None
-        if before and before.role == turn.role == "assistant" and (before.calls or turn.calls):
-            texts = [text_of(one.message.get("content")) for one in (before, turn)]
-            message = {**before.message, "tool_calls": [*before.calls, *turn.calls]}
-            message["content"] = "\n\n".join(text for text in texts if text) or None
-            places = (*before.places_of_calls, *turn.places_of_calls)
-            merged[-1] = Turn(message, before.place, before.names, places)
+        run = runs[-1] if runs and runs[-1][0].role == turn.role == "assistant" else []
+        if run and (turn.calls or any(one.calls for one in run)):
+            run.append(turn)
         else:
-            merged.append(turn)
-    return merged
+            runs.append([turn])
+    return [run[0] if len(run) == 1 else _one_of(run) for run in runs]
+
+
+def _one_of(run: list[Turn]) -> Turn:
+    texts = [text_of(turn.message.get("content")) for turn in run]
+    message = {**run[0].message, "tool_calls": [call for turn in run for call in turn.calls]}
+    message["content"] = "\n\n".join(text for text in texts if text) or None
+    places = tuple(place for turn in run for place in turn.places_of_calls)
+    return Turn(message, run[0].place, run[0].names, places)
 
 
 def _with_results(turns: list[Turn], notes: Notes) -> list[Turn]:
