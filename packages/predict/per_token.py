@@ -9,8 +9,8 @@ with each new one: for thousands of bytes that never become a character, millise
 mistral-common decodes each prompt that it makes, in Python, for a field that nobody reads: most of
 the time that a prompt takes.
 
-Promises: the same text, except in that field; bytes that are no character are written after BEHIND
-tokens, not when a character follows. What is kept is bounded. A vLLM without these names is left
+Promises: the same text, except in that field; of bytes that are no character, BEHIND wait for one
+at most. What is kept is bounded. A vLLM without these names is left
 unchanged.
 """
 
@@ -21,7 +21,8 @@ from typing import Any
 
 PIECES = 2**16  # single tokens that are cached; enough for most vocabularies
 WINDOWS = 2**14  # short runs of pieces whose text is cached, about 5 MB
-BEHIND = 8  # tokens; a character has four bytes at most
+BEHIND = 8  # tokens …
+UNFINISHED = 3  # … of which as many may be the beginning of a character, which has four bytes
 WINDOW = 4  # pieces; a window is longer only while bytes of one character are missing
 
 Convert = Callable[..., Any]
@@ -80,10 +81,14 @@ def caught_up(detokenize: Convert) -> Convert:
         new, text = found[:2]
         if text or prev_tokens is None or len(prev_tokens) + len(new) - read_offset < BEHIND:
             return found
-        window = [*prev_tokens[prefix_offset:], *new]
-        before = tokenizer.convert_tokens_to_string(window[: read_offset - prefix_offset])
-        text = tokenizer.convert_tokens_to_string(window)[len(before) :]
-        return new, text, read_offset, len(prev_tokens) + len(new)
+        window, written = [*prev_tokens[prefix_offset:], *new], read_offset - prefix_offset
+        string = tokenizer.convert_tokens_to_string
+        whole = string(window)
+        for end in range(len(window) - UNFINISHED, written, -1):
+            if string(window[:end]) + string(window[end:]) == whole:  # no character is cut there
+                text = string(window[:end])[len(string(window[:written])) :]
+                return new, text, read_offset, prefix_offset + end
+        return found
 
     return detokenized
 

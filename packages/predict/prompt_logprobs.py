@@ -9,19 +9,16 @@ Promises: the tokens of all prompts of a request, times the answers to each, tim
 probabilities of a token, stay within the limit `prompt_work`. A request beyond it is refused as
 vLLM refuses a field, before the engine has any of it; so is a prompt with images, each of which is
 up to 4160 tokens. What counts is what vLLM made of the request: a digit is a token. Such prompts
-are computed one after another, in order of arrival; one that has waited WAIT_SECONDS gets a 503. A
-client that does not read its answer keeps nobody waiting.
+are computed one after another, in order of arrival; a stream that has begun keeps nobody waiting,
+even if its client does not read it.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from contextvars import ContextVar
-from http import HTTPStatus
 from typing import Any
 
-WAIT_SECONDS = 30.0
-BUSY = "log probabilities of other prompts are being computed; try again later"
 LEAST = 5  # a token's takes the engine as long as detokenizing five takes the server
 
 # For the request being read: what it has asked for.
@@ -64,34 +61,25 @@ def install(engine: Any, most: int | None) -> None:
     turn = asyncio.Lock()
 
     async def in_turn(outputs: Any, answers: int) -> AsyncIterator[Any]:
-        from vllm.exceptions import GracefulHTTPError
-
+        first: list[Any] = []
+        begun: set[int] = set()
         async with aclosing(outputs):
-            try:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    await turn.acquire()
-            except TimeoutError:
-                raise GracefulHTTPError(BUSY, HTTPStatus.SERVICE_UNAVAILABLE) from None
-            first: list[Any] = []
-            begun: set[int] = set()
-            try:
+            async with turn:
                 async for output in outputs:
                     first.append(output)
                     begun.update(answer.index for answer in output.outputs)
-                    if len(begun) >= answers or output.finished:
+                    if len(begun) >= answers:
                         break
-            finally:
-                turn.release()
             for output in first:
                 yield output
             async for output in outputs:
                 yield output
 
-    def generate(prompt: Any, params: Any, *rest: Any, **more: Any) -> Any:
-        outputs = original(prompt, params, *rest, **more)
-        if (logprobs := getattr(params, "prompt_logprobs", None)) is None:
+    def generate(prompt: Any, sampling_params: Any, *rest: Any, **more: Any) -> Any:
+        outputs = original(prompt, sampling_params, *rest, **more)
+        if (logprobs := getattr(sampling_params, "prompt_logprobs", None)) is None:
             return outputs
-        check(prompt, params.n, logprobs, most)
-        return in_turn(outputs, params.n)
+        check(prompt, sampling_params.n, logprobs, most)
+        return in_turn(outputs, sampling_params.n)
 
     engine.generate = generate

@@ -24,7 +24,7 @@ def check(params: Any) -> None:
             parameter="seed",
         )
     try:
-        msgspec.msgpack.encode(params)  # under a microsecond, as vLLM does when it sends them
+        msgspec.msgpack.encode(params)  # as vLLM does when it sends them
     except OverflowError:
         name = next(name for name in params.__struct_fields__ if not fits(getattr(params, name)))
         raise VLLMValidationError(f"'{name}' has a number beyond 64 bits", parameter=name) from None
@@ -44,8 +44,8 @@ def install(engine: Any) -> None:
     """Has the requests to vLLM's client of its engine checked."""
     original = engine.generate
 
-    def generate(prompt: Any, params: Any, *rest: Any, **more: Any) -> Any:
-        check(params)
-        return original(prompt, params, *rest, **more)
+    def generate(prompt: Any, sampling_params: Any, *rest: Any, **more: Any) -> Any:
+        check(sampling_params)
+        return original(prompt, sampling_params, *rest, **more)
 
     engine.generate = generate

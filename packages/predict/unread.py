@@ -3,8 +3,8 @@
 While the client of a stream does not read, vLLM merges its tokens, and then writes them all in one
 step of the event loop: 0.8 s for 3,000 with 20 log probabilities each.
 
-Promises: tokens with log probabilities come at most MOST at a time (or as many as one step of the
-engine has), and between two times others have a turn of the event loop. Nothing else changes.
+Promises: tokens with log probabilities are merged up to MOST, and between two such events others
+have a turn of the event loop. Nothing else changes.
 """
 
 import asyncio
@@ -38,6 +38,7 @@ def install() -> None:
     def begin_with_room(self: Any, *given: Any, **named: Any) -> None:
         begin(self, *given, **named)
         self.later = deque()
+        self.in_pieces = False
 
     @functools.wraps(put)
     def put_behind(self: Any, output: Any) -> None:
@@ -46,7 +47,7 @@ def install() -> None:
         held = self.later[-1] if self.later else self.output
         if not self.aggregate or {type(held), type(output)} != {RequestOutput}:
             put(self, output)
-        elif has_log_probabilities(output) and tokens_of(held) >= MOST:
+        elif has_log_probabilities(output) and tokens_of(held) + tokens_of(output) > MOST:
             self.later.append(output)
         else:
             held.add(output, aggregate=True)
@@ -54,16 +55,17 @@ def install() -> None:
     @functools.wraps(get)
     async def get_first(self: Any) -> Any:
         output = await get(self)
-        if self.later:
+        if self.later or self.in_pieces:
             await asyncio.sleep(0)
-            if self.output is None and self.later:
-                self.output = self.later.popleft()
-                self.ready.set()
+        self.in_pieces = bool(self.later)
+        if self.later and self.output is None:
+            self.output = self.later.popleft()
+            self.ready.set()
         return output
 
     @functools.wraps(get_nowait)
     def get_alone(self: Any) -> Any:
-        return None if self.later else get_nowait(self)
+        return None if self.later or self.in_pieces else get_nowait(self)
 
     collector.__init__, collector.put = begin_with_room, put_behind
     collector.get, collector.get_nowait = get_first, get_alone

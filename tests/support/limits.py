@@ -75,7 +75,7 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
         "answered_images",
         3,
         {**user({"type": "image", "source": {"url": "https://a"}}), "n": 3},
-        {**user({"type": "image", "source": {"url": "https://a"}}), "n": 4},
+        {**user({"image_url": "https://a", "source": {}}), "n": 4},
     ),
     (
         "answered_images",
@@ -89,6 +89,12 @@ AT_MOST: list[tuple[str, int, dict[str, Any], dict[str, Any]]] = [
         8,
         {"repetition_detection": {"max_pattern_size": 4, "min_count": 2}},
         {"repetition_detection": {"max_pattern_size": 5, "min_count": "2"}},
+    ),
+    (
+        "repetition_tokens",
+        8,
+        {"repetition_detection": {"max_pattern_size": "0__8", "min_count": 1}},
+        {"repetition_detection": {"max_pattern_size": 1e200, "min_count": 1e200}},
     ),
     ("stop_strings", 1, {"stop": ["a"]}, {"stop": ["a", "b"]}),
     ("stop_strings", 1, {"stop_sequences": ["a"]}, {"stop_sequences": ["a", "b"]}),

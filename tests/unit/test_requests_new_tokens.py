@@ -62,6 +62,11 @@ def test_a_request_without_a_number_of_tokens_gets_as_many_as_are_allowed(
         (COMPLETIONS, {"prompt": "hi", "use_beam_search": 1, "max_tokens": 601}, "max_tokens"),
         (CHAT, {**HI, "use_beam_search": True, "n": 3, "max_tokens": 201}, "max_tokens"),
         (CHAT, {"prompt": "hi", "num_beams": 3, "max_new_tokens": 201}, "max_new_tokens"),
+        (
+            COMPLETIONS,
+            {"prompt": "a", "use_beam_search": 1, "n": 9, "num_beams": 2, "max_tokens": 99},
+            "max_tokens",
+        ),
         (RESPONSES, {**INCLUDED, "stream": True, "max_output_tokens": 201}, "max_output_tokens"),
         (
             COMPLETIONS,

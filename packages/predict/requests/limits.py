@@ -60,6 +60,8 @@ TOKEN_IDS = (
     "eos_token_id",
     "bad_words_ids",
 )
+# Integers that may be texts, and that a stream of /v1/responses reads when it has begun.
+INTEGERS = ("seed", "top_k", "min_tokens", "thinking_token_budget", "max_output_tokens")
 
 IMAGES = ("image_url", "input_image", "image")
 DATA = re.compile(rb'"data:|"data"\s*:\s*"')  # a data URL begins, or an image in Anthropic's form
@@ -216,7 +218,8 @@ def _check_fields(fields: Mapping[str, Any], limits: RequestLimits) -> None:
                         f"0 to {limits['vocabulary'] - 1}",
                         name,
                     )
-        if isinstance(value, float) and not LEAST_INTEGER <= value <= MOST_INTEGER:
+        number = number_of(value) if isinstance(value, str) and name in INTEGERS else value
+        if isinstance(number, float) and not LEAST_INTEGER <= number <= MOST_INTEGER:
             raise RequestError(f"'{name}' is {shown(value)}, which does not fit in 64 bits", name)
 
 
@@ -299,6 +302,6 @@ def _image(part: Mapping[str, Any]) -> str:
     if isinstance(image, dict):
         image = image.get("url")
     source = part.get("source")
-    if isinstance(source, dict):
+    if not image and isinstance(source, dict):
         image = source.get("data") or source.get("url")
     return image if isinstance(image, str) else ""

@@ -189,7 +189,8 @@ class RequestMiddleware:
             scope = as_json(scope, HEADERS)  # by default curl declares a form
         every = scope.get(pacing.SCOPE, 1)
         request = await self.turns.take(
-            *(len(body), receive),
+            len(body),
+            receive,
             partial(self._understood, scope, body, answer, every, notes, batch),
         )
         size = len(body)

@@ -17,8 +17,8 @@ from typing import Any
 from predict.errors import RequestError
 from predict.requests.routes import CHAT_COMPLETIONS, COMPLETIONS, RESPONSES
 from predict.requests.work import (
+    BEAM_SEARCH,
     answers_to_one,
-    beams_of,
     entries,
     is_on,
     log_probabilities,
@@ -33,7 +33,7 @@ TOKENS = {
     COMPLETIONS: ("max_tokens",),
     RESPONSES: ("max_output_tokens",),
 }
-AT_THE_END = 3  # times that a stream of /v1/responses repeats its log probabilities, each at once
+REPEATS = 3  # times that a stream of /v1/responses repeats its log probabilities, each at once
 FEW_BY_DEFAULT = (COMPLETIONS,)  # 16; elsewhere it is what the context has room for
 INCLUDED = "message.output_text.logprobs"  # of `include` on /v1/responses
 
@@ -51,21 +51,21 @@ def bounded(
         return {}
     name = next((name for name in TOKENS[path] if body.get(name) is not None), None)
     tokens = max(1, int(number_of(body.get(name)) or 1)) if name else 0
+    or_else = "" if path == RESPONSES else ", or set 'stream'"
     allowed = []
-    entries_of = (_of_a_token(path, body), "log probabilities for each token of all answers")
-    beams = (0 if path == RESPONSES else beams_of(body), "beams for each token")
-    for limit, (of_token, what) in (("logprob_entries", entries_of), ("beam_tokens", beams)):
+    for limit, of_token, what, other in (
+        ("logprob_entries", _entries(path, body), "log probabilities, of all answers,", or_else),
+        ("beam_tokens", _beams(path, body), "beams", ""),
+    ):
         most = limits[limit]
         if most is None or not of_token:
             continue
         allowed.append(max(1, most // of_token))
         if tokens * of_token > most:
             said = (names or {}).get(name or "", name)
-            or_stream = limit == "logprob_entries" and path != RESPONSES
             raise RequestError(
-                f"'{said}' is {tokens}, with {of_token} {what} {tokens * of_token}; at most {most} "
-                f"are allowed{' in an answer that is not streamed' if or_stream else ''}: lower "
-                f"'{said}'{', or set ' + repr('stream') if or_stream else ''}",
+                f"'{said}' is {tokens}, with {of_token} {what} for each token {tokens * of_token}; "
+                f"at most {most} are allowed: lower '{said}'{other}",
                 said,
             )
     if name or not allowed or path in FEW_BY_DEFAULT:
@@ -73,7 +73,7 @@ def bounded(
     return {TOKENS[path][0]: min(allowed if context is None else [*allowed, context])}
 
 
-def _of_a_token(path: str, body: Mapping[str, Any]) -> int:
+def _entries(path: str, body: Mapping[str, Any]) -> int:
     """Entries that each token has in all answers together; 0 if they come one after another."""
     asked = is_on(body.get("logprobs"))
     if path == COMPLETIONS:
@@ -86,5 +86,9 @@ def _of_a_token(path: str, body: Mapping[str, Any]) -> int:
         return 0
     of_one = 1 + log_probabilities(body)
     if path == RESPONSES:
-        return of_one * AT_THE_END if streamed else of_one
+        return of_one * REPEATS if streamed else of_one
     return of_one * answers_to_one(body) * prompts_of(body)
+
+
+def _beams(path: str, body: Mapping[str, Any]) -> int:
+    return answers_to_one(body) if path != RESPONSES and is_on(body.get(BEAM_SEARCH)) else 0

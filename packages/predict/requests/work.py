@@ -54,6 +54,12 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     biased = sum(_biased(fields, name) for fields in every for name in BIASED)
     ids = sum(entries(fields, name) for fields in every for name in LISTED)
     compared = _repetition(body)
+    if limits["repetition_tokens"] is not None and compared > limits["repetition_tokens"]:
+        raise RequestError(
+            f"'repetition_detection' has max_pattern_size × min_count = {shown(compared)}; at "
+            f"most {limits['repetition_tokens']} is allowed",
+            "repetition_detection",
+        )
     each_costs = 1 + words + LOGPROB_WORK * logprobs + ids // TOKENS_FOR_ONE + compared
     if limits["work"] is not None and answers * each_costs > limits["work"]:
         raise RequestError(
@@ -86,12 +92,6 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             f"{limits['bad_words_bytes']} are allowed",
             name,
         )
-    if limits["repetition_tokens"] is not None and compared > limits["repetition_tokens"]:
-        raise RequestError(
-            f"'repetition_detection' has max_pattern_size × min_count = {shown(compared)}; at "
-            f"most {limits['repetition_tokens']} is allowed",
-            "repetition_detection",
-        )
 
 
 def _repetition(body: Mapping[str, Any]) -> int:
@@ -100,7 +100,7 @@ def _repetition(body: Mapping[str, Any]) -> int:
     if not isinstance(repetition, dict):
         return 0
     sizes = (number_of(repetition.get(name)) for name in ("max_pattern_size", "min_count"))
-    return int(math.prod(max(1.0, size or 1.0) for size in sizes))
+    return int(min(math.prod(max(1.0, size or 1.0) for size in sizes), 1e18))
 
 
 def prompts_of(body: Mapping[str, Any]) -> int:

@@ -105,6 +105,8 @@ def test_integers_have_64_bits_wherever_they_are(number: int) -> None:
 @pytest.mark.parametrize("number", [1e19, -1e30, 1.7e308])
 def test_a_field_s_number_has_64_bits_however_it_is_written(number: float) -> None:
     assert "'top_k'" in refused({"top_k": number})
+    assert "'top_k'" in refused({"top_k": f"0__{2**64}"})
+    limits.check({"prompt": str(2**64), "top_k": str(2**62)}, 10, NO_LIMITS)
     limits.check({"text": {"maximum": number}}, 10, NO_LIMITS)
 
 

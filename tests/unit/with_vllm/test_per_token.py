@@ -87,6 +87,20 @@ def test_bytes_that_are_no_character_do_not_keep_the_text_waiting(plain: Any) ->
     assert max(windows) <= 2 * per_token.BEHIND
 
 
+def test_characters_among_such_bytes_are_not_lost(plain: Any) -> None:
+    dice = random.Random(1)
+    parts = [i for i in range(len(plain)) if "\ufffd" in plain.decode([i])][:300]
+    words = plain.encode("中文 é 😀 a b")[1:]
+    for _ in range(100):
+        ids = plain.encode("a")
+        for _ in range(8):
+            ids += dice.choices(parts, k=dice.randrange(12))
+            ids += words[dice.randrange(len(words)) :]
+        ids += plain.encode("the end")[1:]
+        pieces = text(plain, ids, True, per_token.caught_up(detokenize_incrementally))
+        assert "".join(pieces) == "".join(text(plain, ids, True))
+
+
 def test_the_text_beside_each_log_probability_is_the_same(plain: Any) -> None:
     remembering = copy.copy(plain)
     remembering.__class__ = Remembering

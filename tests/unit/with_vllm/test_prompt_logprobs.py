@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from predict import prompt_logprobs
-from vllm.exceptions import GracefulHTTPError, VLLMValidationError
+from vllm.exceptions import VLLMValidationError
 
 
 class Engine:
@@ -115,28 +115,6 @@ def test_who_does_not_read_its_answers_keeps_nobody_waiting(answers: int) -> Non
         assert len([each async for each in unread]) == 1
         assert engine.ended == 2
 
-    asyncio.run(main())
-
-
-def test_who_has_waited_too_long_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompt_logprobs, "WAIT_SECONDS", 0.01)
-    engine = Engine(60)
-    params = SimpleNamespace(prompt_logprobs=0, n=1)
-
-    async def main() -> None:
-        first = asyncio.ensure_future(anext(engine.generate(prompt(1), params)))
-        await asyncio.sleep(0)  # so that it has the turn
-        with pytest.raises(GracefulHTTPError):
-            async for _ in engine.generate(prompt(1), params):
-                pass
-        first.cancel()
-
-    async def never(prompt: Any, params: Any) -> AsyncGenerator[Any]:
-        await asyncio.Event().wait()
-        yield output(0)
-
-    engine.generate = never  # type: ignore[method-assign]
-    prompt_logprobs.install(engine, 60)
     asyncio.run(main())
 
 

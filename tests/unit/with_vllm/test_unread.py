@@ -83,29 +83,43 @@ def test_the_answers_to_one_prompt_count_together() -> None:
     assert asyncio.run(main()) == [[*range(0, 1000, 2)], [*range(1, 1000, 2)]]
 
 
-def test_others_have_turns_in_between_and_what_comes_then_is_not_lost() -> None:
+def test_others_have_a_turn_between_two_pieces_and_what_comes_then_is_not_lost() -> None:
     queue = collector()
-    for token in range(500):
+    for token in range(300):
         queue.put(output(token))
-    turns = []
+    turns = [0]
 
     async def others() -> None:
-        for token in range(500, 505):
+        while True:
             await asyncio.sleep(0)
-            turns.append(token)
-            queue.put(output(token, last=token == 504))
+            turns[0] += 1
+            if turns[0] == 2:
+                queue.put(output(300, last=True))
 
     async def main() -> list[int]:
         beside = asyncio.create_task(others())
+        await asyncio.sleep(0)
         found: list[int] = []
+        seen = -1
         async for each in read(queue):
+            assert turns[0] > seen
             found += each.outputs[0].token_ids
-            if len(found) < 400:
-                assert len(turns) >= len(found) // unread.MOST - 1
-        await beside
+            seen = turns[0]
+        beside.cancel()
         return found
 
-    assert asyncio.run(main()) == [*range(505)]
+    assert asyncio.run(main()) == [*range(301)]
+
+
+def test_no_piece_is_larger_for_events_of_several_tokens() -> None:
+    queue = collector()
+    for _ in range(20):
+        several = output(5)
+        several.outputs[0].token_ids = [5] * 40
+        several.outputs[0].logprobs = [{}] * 40
+        queue.put(several)
+    queue.put(output(6, last=True))
+    assert max(map(len, pieces(queue))) == 41
 
 
 def test_an_error_comes_at_once() -> None:
