@@ -86,9 +86,13 @@ def caught_up(detokenize: Convert) -> Convert:
         whole = string(window)
         for end in range(len(window) - UNFINISHED, written, -1):
             if string(window[:end]) + string(window[end:]) == whole:  # no character is cut there
-                text = string(window[:end])[len(string(window[:written])) :]
-                return new, text, read_offset, prefix_offset + end
-        return found
+                break
+        else:
+            if len(window) - written < 2 * BEHIND:
+                return found
+            end = len(window)
+        text = string(window[:end])[len(string(window[:written])) :]
+        return new, text, read_offset, prefix_offset + end
 
     return detokenized
 

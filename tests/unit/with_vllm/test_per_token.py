@@ -87,6 +87,28 @@ def test_bytes_that_are_no_character_do_not_keep_the_text_waiting(plain: Any) ->
     assert max(windows) <= 2 * per_token.BEHIND
 
 
+def test_text_that_cannot_be_divided_does_not_wait_for_ever() -> None:
+    windows = []
+
+    class Indivisible:
+        """Its text is one character, however many tokens have it."""
+
+        is_fast = True
+
+        def convert_ids_to_tokens(self, ids: list[int], skip_special_tokens: bool) -> list[str]:
+            return [str(one) for one in ids]
+
+        def convert_tokens_to_string(self, tokens: list[str]) -> str:
+            windows.append(len(tokens))
+            return "\ufffd" if tokens else ""
+
+        def __len__(self) -> int:
+            return 9
+
+    text(Indivisible(), [1] * 200, True, per_token.caught_up(detokenize_incrementally))
+    assert max(windows) <= 4 * per_token.BEHIND
+
+
 def test_characters_among_such_bytes_are_not_lost(plain: Any) -> None:
     dice = random.Random(1)
     parts = [i for i in range(len(plain)) if "\ufffd" in plain.decode([i])][:300]
