@@ -9,32 +9,29 @@ Promises: such a request is refused as vLLM refuses a field, before any of it is
 
 from typing import Any
 
-MOST_SEED = 2**63 - 1
+import msgspec
+
+from predict.requests.limits import MOST_INTEGER
 
 
 def check(params: Any) -> None:
     """Raises vLLM's error for the first of its SamplingParams that is too large."""
-    import msgspec
     from vllm.exceptions import VLLMValidationError
 
-    if params.seed is not None and params.seed + params.n - 1 > MOST_SEED:
+    if params.seed is not None and params.seed + params.n - 1 > MOST_INTEGER:
         raise VLLMValidationError(
             f"'seed' is {params.seed}, and each of {params.n} answers has one more than the one "
-            f"before; at most {MOST_SEED} is allowed for the last",
+            f"before; at most {MOST_INTEGER} is allowed for the last",
             parameter="seed",
         )
-    try:
-        msgspec.msgpack.encode(params)  # as vLLM does when it sends them
-    except OverflowError:
+    if not fits(params):
         name = next(name for name in params.__struct_fields__ if not fits(getattr(params, name)))
-        raise VLLMValidationError(f"'{name}' has a number beyond 64 bits", parameter=name) from None
+        raise VLLMValidationError(f"'{name}' has a number beyond 64 bits", parameter=name)
 
 
 def fits(value: Any) -> bool:
-    import msgspec
-
     try:
-        msgspec.msgpack.encode(value)
+        msgspec.msgpack.encode(value)  # as vLLM does when it sends it
     except OverflowError:
         return False
     return True

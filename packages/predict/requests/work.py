@@ -48,7 +48,7 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
     every = parameters(body)
     logprobs = log_probabilities(body)
     words = sum(entries(fields, name) for fields in every for name in WORDS)
-    width = beams_of(body)
+    width = _width(every)
     each = sequences_of_one(body)
     answers = each * prompts_of(body)
     biased = sum(_biased(fields, name) for fields in every for name in BIASED)
@@ -69,7 +69,7 @@ def check(body: Mapping[str, Any], size: int, limits: RequestLimits) -> None:
             f"{answers * each_costs}; at most {limits['work']} is allowed",
             "n",
         )
-    beams = BEAM_SEARCH if is_on(_given(every, BEAM_SEARCH)) else BEAMS if width else None
+    beams = BEAMS if width > 1 else BEAM_SEARCH if is_on(_given(every, BEAM_SEARCH)) else None
     repeated = beams or next((name for name in REPEATING if is_on(body.get(name))), None)
     times, most = each * (BEAM_REPEATS if beams else 1), limits["repeated_bytes"]
     if repeated and times > 1 and most is not None and times * size > most:
@@ -116,18 +116,14 @@ def answers_to_one(body: Mapping[str, Any]) -> int:
     return max(1, *(_count(fields, name) for fields in parameters(body) for name in asked))
 
 
-def beams_of(body: Mapping[str, Any]) -> int:
-    """Beams of a beam search; 0 if there is none."""
-    every = parameters(body)
-    width = int(number_of(_given(every, BEAMS)) or 1)
-    if width > 1:
-        return width
-    return answers_to_one(body) if is_on(_given(every, BEAM_SEARCH)) else 0
-
-
 def sequences_of_one(body: Mapping[str, Any]) -> int:
     """Answers to each prompt, or beams: the engine takes the prompt for each."""
-    return max(beams_of(body), answers_to_one(body))
+    return max(_width(parameters(body)), answers_to_one(body))
+
+
+def _width(every: tuple[Mapping[str, Any], ...]) -> int:
+    """Beams by the name that says so; `use_beam_search` has as many as answers."""
+    return int(number_of(_given(every, BEAMS)) or 1)
 
 
 def log_probabilities(body: Mapping[str, Any]) -> int:

@@ -34,7 +34,7 @@ class Engine:
 
 def output(index: int) -> Any:
     """The first of an answer, as `index` of those to a prompt."""
-    return SimpleNamespace(outputs=[SimpleNamespace(index=index)], finished=False)
+    return SimpleNamespace(outputs=[SimpleNamespace(index=index)])
 
 
 def prompt(tokens: int) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 from predict import sampling_params
+from predict.requests.limits import MOST_INTEGER
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import RepetitionDetectionParams, StructuredOutputsParams
 
-LAST = sampling_params.MOST_SEED
+LAST = MOST_INTEGER
 # with what else vLLM sends, which must not be taken for a number
 WHOLE: dict[str, Any] = {
     "n": 2,
